@@ -1,0 +1,75 @@
+# Each target sets up all that it needs by itself: Debian packages where this is root, and a virtual environment in .venv.
+# The second time it finds everything there and starts at once.
+
+PYTHON := $(firstword $(wildcard /usr/bin/python3) python3)
+VENV := .venv
+PYTEST := $(VENV)/bin/python -m pytest
+WORKERS := $(shell n=$$(nproc); echo $$((n < 4 ? 2 * n : 8)))
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH):/usr/sbin:/sbin
+
+FOR_DEMO := python3 python3-venv rsync mount util-linux e2fsprogs acl
+FOR_TEST := attr bindfs btrfs-progs cron exfatprogs fuse3 openssh-client openssh-server procps xxhash
+
+.PHONY: help demo test bench check clean packages-for-demo packages-for-test
+
+help:
+	@echo "make demo    play the whole story on this machine, without DRBD, in under a minute"
+	@echo "make test    run every test but those that need virtual machines"
+	@echo "make bench   measure against the classic scripts"
+	@echo "make check   the quick part: style, types, layers and unit tests"
+	@echo "make clean   remove what these have made here"
+
+demo: $(VENV)/.for-demo
+	@$(VENV)/bin/drbdbackup demo
+
+test: $(VENV)/.for-test
+	@[ "$$(id -u)" = 0 ] || echo "Not root: tests that mount, chown or make namespaces are left out, and named at the end."
+	@$(PYTEST) -q -n $(WORKERS) --dist worksteal
+
+bench: $(VENV)/.for-test
+	@$(VENV)/bin/python -m tests.bench
+
+check: $(VENV)/.for-test
+	@$(PYTEST) -q tests/unit
+
+clean:
+	rm -rf $(VENV) build dist .bench .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.for-demo: pyproject.toml | packages-for-demo
+	$(call with_pip,-e .)
+	@touch $@
+
+$(VENV)/.for-test: pyproject.toml | packages-for-test
+	$(call with_pip,-e '.[test]')
+	@touch $@ $(VENV)/.for-demo
+
+packages-for-demo:
+	$(call with_packages,$(FOR_DEMO))
+
+packages-for-test:
+	$(call with_packages,$(FOR_DEMO) $(FOR_TEST))
+
+# Installs packages into the virtual environment, with pip's own settings on this machine.
+define with_pip
+@[ -x $(VENV)/bin/pip ] || $(PYTHON) -m venv --clear $(VENV) || \
+	{ rm -rf $(VENV); echo "A virtual environment cannot be made: apt install python3-venv" >&2; exit 1; }
+@echo "Installing drbdbackup into $(VENV) ..."
+@$(VENV)/bin/pip install --quiet --disable-pip-version-check $(1)
+endef
+
+# Installs the Debian packages that are missing where this is root, else says which they are and goes on without.
+define with_packages
+@command -v dpkg-query >/dev/null || { echo "Not a Debian: see for yourself that these are there: $(1)"; exit 0; }; \
+missing=; \
+for name in $(1); do \
+	dpkg-query --show --showformat='$${db:Status-Status}' $$name 2>/dev/null | grep -qx installed || missing="$$missing $$name"; \
+done; \
+[ -n "$$missing" ] || exit 0; \
+[ "$$(id -u)" = 0 ] || { echo "Not root, so these Debian packages are left out; as root: apt install$$missing"; exit 0; }; \
+echo "Installing the Debian packages$$missing ..."; \
+export DEBIAN_FRONTEND=noninteractive; \
+{ apt-get update && apt-get install --yes --no-install-recommends $$missing; } >$(VENV).apt.log 2>&1 || \
+	{ cat $(VENV).apt.log >&2; exit 1; }; \
+rm -f $(VENV).apt.log
+endef

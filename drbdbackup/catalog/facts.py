@@ -1,0 +1,159 @@
+"""A fact: what one node did or saw, said once and never changed. The catalog is nothing but a set of these.
+
+The id is a hash of everything else, so a union of any catalogs in any order gives the same set, and a row that was
+tampered with or rotted on a medium names itself. Kinds are plain words and bodies are open dictionaries: what a newer
+version says is kept and passed on, never dropped for being unknown. Nothing here reads or writes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from drbdbackup.errors import CatalogError
+from drbdbackup.model.backup import from_iso, iso
+
+RUN = "run"
+COPY = "copy"
+PRUNED = "pruned"
+VERIFIED = "verified"
+DAMAGED = "damaged"
+TARGET = "target"
+
+COLUMNS = ("id", "node", "at", "kind", "resource", "subject", "body")
+
+# What a row of another node may hold at most. Ours stay far below: one that others refuse would shut them off for ever.
+_LONGEST = {"node": 64, "at": 40, "kind": 64, "resource": 256, "subject": 1024, "body": 1 << 20}
+_OWN_BODY = 1 << 18
+_LONG_TEXT, _LONG_LIST = 2000, 100
+_DEEPEST = 32
+
+_ID = re.compile(r"[0-9a-f]{32}\Z")
+_NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z\Z", re.ASCII)  # texts in this form sort by time
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One fact: `node` recorded it at `at` (`iso` text); `kind` says what `subject` and the JSON object `body` mean."""
+
+    id: str
+    node: str
+    at: str
+    kind: str
+    resource: str
+    subject: str
+    body: Mapping[str, Any] = field(hash=False)
+
+
+def fact(node: str, at: datetime, kind: str, resource: str, subject: str, body: Mapping[str, Any]) -> Fact:
+    """A new fact. A body that is too large has its long texts and lists cut: a run must be recorded, whatever it met.
+
+    Raises CatalogError if even that leaves what other nodes would refuse.
+    """
+    text = canonical(body)
+    if len(text) > _OWN_BODY:
+        text = canonical(_cut(json.loads(text)))
+    row = (node, iso(at), kind, resource, subject, text)
+    reason = "the body is too large" if len(text) > _OWN_BODY else why_not((identity(*row), *row))
+    if reason:
+        raise CatalogError(f"a fact of kind {kind!r} about {subject!r} cannot be recorded: {reason}")
+    return from_row((identity(*row), *row))
+
+
+def canonical(value: Any) -> str:
+    """The one way to write a JSON value: ASCII, keys sorted, no blanks. ValueError for what JSON cannot say."""
+    return _ENCODER.encode(value)
+
+
+def identity(node: str, at: str, kind: str, resource: str, subject: str, body: str) -> str:
+    """The id of a fact whose body is already canonical: 32 hex digits of SHA-256 over its other columns as JSON."""
+    say = canonical
+    text = (
+        f'{{"at":{say(at)},"body":{body},"kind":{say(kind)},"node":{say(node)},'
+        f'"resource":{say(resource)},"subject":{say(subject)}}}'
+    )
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def is_genuine(said: Fact) -> bool:
+    """Whether the fact is what its id says, and something that a catalog may hold."""
+    try:
+        return why_not(as_row(said)) == ""
+    except (TypeError, ValueError, RecursionError):
+        return False
+
+
+def as_row(said: Fact) -> tuple[str, ...]:
+    """The fact as a row in the order of `COLUMNS`, the body as canonical JSON."""
+    return (said.id, said.node, said.at, said.kind, said.resource, said.subject, canonical(said.body))
+
+
+def from_row(row: tuple[str, ...]) -> Fact:
+    """The fact of a row that `why_not` found nothing against."""
+    ident, node, at, kind, resource, subject, body = row
+    return Fact(ident, node, at, kind, resource, subject, json.loads(body))
+
+
+def why_not(row: tuple[Any, ...]) -> str:
+    """Why a row (in the order of `COLUMNS`) from a medium or a peer is no fact, in words; "" if it is one."""
+    if len(row) != len(COLUMNS) or not all(isinstance(value, str) for value in row):
+        return "a column is missing or is no text"
+    ident, node, at, kind, resource, subject, body = row
+    for name, value in zip(COLUMNS[1:], row[1:], strict=True):
+        if len(value) > _LONGEST[name]:
+            return f"its {name} is too long"
+    if not _ID.match(ident) or not is_node_name(node) or not kind or not subject:
+        return "its id, node, kind or subject is malformed"
+    if not _TIME.match(at) or moment(at) is None:
+        return "its time is malformed"
+    if identity(node, at, kind, resource, subject, body) != ident:
+        return "its content is not what its id says"
+    return "" if _is_canonical_object(body) else "its body is malformed"
+
+
+def is_node_name(name: str) -> bool:
+    """Whether `name` can be a node's: the gate for file names on a road."""
+    return _NODE.match(name) is not None
+
+
+def moment(text: Any) -> datetime | None:
+    """The UTC time of an `iso` text, or None for anything else: what others wrote never raises."""
+    if not isinstance(text, str):
+        return None
+    try:
+        return from_iso(text)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _is_canonical_object(text: str) -> bool:
+    try:
+        value = json.loads(text)
+        return isinstance(value, dict) and not _is_deep(value, _DEEPEST) and canonical(value) == text
+    except (ValueError, RecursionError):
+        return False
+
+
+def _is_deep(value: Any, left: int) -> bool:
+    if not isinstance(value, (dict, list)):
+        return False
+    within = value.values() if isinstance(value, dict) else value
+    return left == 0 or any(_is_deep(item, left - 1) for item in within)
+
+
+def _cut(value: Any) -> Any:
+    """The value with long texts and long lists cut, at every depth."""
+    if isinstance(value, str):
+        return value if len(value) <= _LONG_TEXT else value[:_LONG_TEXT] + "..."
+    if isinstance(value, list):
+        return [_cut(item) for item in value[:_LONG_LIST]]
+    if isinstance(value, dict):
+        return {key: _cut(item) for key, item in value.items()}
+    return value

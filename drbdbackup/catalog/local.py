@@ -1,0 +1,161 @@
+"""The node's own database, `<state_dir>/catalog.db`: where it lies, how it is opened, and what its errors mean.
+
+Opened for reading it needs the standard library only (`latest` must be instant), yet in a mode that may write: after
+a kill -9 SQLite must roll back the unfinished transaction before anyone can read. It is opened here and nowhere else,
+always on a local disk and always with a rollback journal: synchronous EXTRA makes a commit survive a power cut.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from drbdbackup.catalog.facts import COLUMNS
+from drbdbackup.catalog.folders import path_of, private_folder
+from drbdbackup.errors import CatalogError
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
+
+SCHEMA = 1
+PATIENCE = 30.0  # seconds that a writer waits for another
+AS_ROOT = "Run it as root: what is known of the backups is root's alone."
+REBUILD = "Run `drbdbackup sync --rebuild`: it sets the file aside and gathers what the media and the other nodes know."
+
+
+def rows(state_dir: str, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    """What a query answers; nothing if there is no catalog yet.
+
+    Raises CatalogError for a damaged or foreign one, and for one that may not be looked at: that is not an empty one.
+    """
+    path = path_of(state_dir)
+    with explained(path):
+        if not _is_there(path):
+            return []
+        with closing(connect(path)) as connection:
+            connection.execute("PRAGMA query_only = ON")
+            return connection.execute(sql, values).fetchall() if is_begun(connection, path) else []
+
+
+def note(state_dir: str, sql: str, values: Sequence[Sequence[Any]]) -> None:
+    """Change what only this node needs (seen, fetched); once the catalog is there, without the cost of sqlite-utils."""
+    if not rows(state_dir, "PRAGMA user_version"):
+        with writing(state_dir):
+            pass
+    path = path_of(state_dir)
+    with explained(path), closing(connect(path)) as connection:
+        connection.execute("PRAGMA synchronous = EXTRA")
+        connection.execute("BEGIN IMMEDIATE")
+        connection.executemany(sql, values)
+        connection.execute("COMMIT")
+
+
+@contextmanager
+def writing(state_dir: str) -> Iterator[Database]:
+    """The catalog inside one transaction, made if it is not there; all of it is kept, durably, or nothing."""
+    from sqlite_utils import Database
+
+    path = path_of(state_dir)
+    with explained(path):
+        _prepare(state_dir)
+        with closing(connect(path)) as connection:
+            connection.execute("PRAGMA synchronous = EXTRA")
+            connection.execute("BEGIN IMMEDIATE")
+            db = Database(connection, execute_plugins=False, recursive_triggers=False)
+            if not is_begun(connection, path):
+                _begin(db)
+            connection.execute("SELECT id, node, at, kind, resource, subject, body FROM fact LIMIT 0")
+            yield db
+            connection.execute("COMMIT")  # closing without it rolls back
+
+
+def connect(path: str) -> sqlite3.Connection:
+    """An open connection to a file that exists, with transactions in our own hands."""
+    return sqlite3.connect(uri(path, "mode=rw"), uri=True, timeout=PATIENCE, isolation_level=None)
+
+
+def uri(path: str, parameters: str) -> str:
+    """The name that SQLite opens with parameters; whatever the path holds is only a path."""
+    quoted = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    return f"file:{quoted}?{parameters}"
+
+
+def is_begun(connection: sqlite3.Connection, path: str) -> bool:
+    """Whether the schema is there; a newer one is as good as ours. CatalogError for another program's database."""
+    if connection.execute("PRAGMA user_version").fetchone()[0] >= SCHEMA:
+        return True
+    if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        raise CatalogError(f"{path} is not a catalog of drbdbackup", REBUILD)
+    return False
+
+
+@contextmanager
+def explained(path: str) -> Iterator[None]:
+    """What SQLite or the disk says of the catalog becomes an error that says what to do."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise CatalogError(*_explanation(path, error)) from error
+    except OSError as error:
+        raise CatalogError(f"{path}: {error.strerror}", _hint(error)) from error
+
+
+def _is_there(path: str) -> bool:
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return False
+    if not os.access(path, os.R_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    return True
+
+
+def _hint(error: OSError) -> str:
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return AS_ROOT
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "Free some space on the disk that holds state_dir."
+    return "Is state_dir on a healthy local disk?"
+
+
+def _explanation(path: str, error: sqlite3.Error) -> tuple[str, str]:
+    said = f"{path}: {error}"
+    match getattr(error, "sqlite_errorname", "").split("_")[1:2]:
+        case ["BUSY"] | ["LOCKED"]:
+            return said, f"Another drbdbackup has been writing to it for {PATIENCE:g} s; does one hang?"
+        case ["FULL"]:
+            return said, "Free some space on the disk that holds state_dir."
+        case ["CANTOPEN"] | ["READONLY"] | ["PERM"] | ["IOERR"] | ["AUTH"]:
+            return said, f"Is state_dir on a healthy local disk, and is this run as root? If it is: {REBUILD}"
+        case _:
+            return said, REBUILD
+
+
+def _prepare(state_dir: str) -> None:
+    """The folder (0700) and an empty file (0600); one that exists is left alone: closing it drops SQLite's locks."""
+    private_folder(state_dir)
+    with suppress(FileExistsError):
+        os.close(os.open(path_of(state_dir), os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+
+
+def _begin(db: Database) -> None:
+    """The schema. `standing` and what follows are this node's own; `standing` sums up what copies there are.
+
+    It is a join of what facts say (largest sequence, pruned or not), so the order in which they come does not matter.
+    """
+    db.table("fact").create(dict.fromkeys(COLUMNS, str), pk="id", not_null=set(COLUMNS))
+    db.table("fact").create_index(["kind", "resource", "at"])
+    db.table("fact").create_index(["subject", "kind"])
+    db.table("standing").create(
+        {"subject": str, "resource": str, "sequence": int, "pruned": int}, pk="subject", not_null={"resource"}
+    )
+    db.table("standing").create_index(["resource", "pruned"])
+    db.table("standing").create_index(["resource", "sequence"])
+    db.table("seen").create({"node": str, "seen_at": str, "road": str, "content": str}, pk="node")
+    db.table("fetched").create({"road": str, "name": str, "stamp": str}, pk=("road", "name"))
+    db.table("told").create({"resource": str, "due_at": str, "message": str}, pk=("resource", "due_at", "message"))
+    db.conn.execute(f"PRAGMA user_version = {SCHEMA}")

@@ -1,0 +1,1 @@
+"""The use cases: each returns values, none prints."""

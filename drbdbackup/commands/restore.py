@@ -1,0 +1,269 @@
+"""`restore`: which copy, what bringing it back would do, and doing it.
+
+The plan is made and shown before anything is written. Over the volume it goes only while this node is its Primary, and
+it is gone within a second when the volume has to be let go of.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from drbdbackup import gate, lock, proc
+from drbdbackup.catalog import view
+from drbdbackup.commands.chosen import one_resource
+from drbdbackup.commands.reaching import Order, Reaching, alone, attended
+from drbdbackup.commands.run import lock_file
+from drbdbackup.config.values import Config, ResourceConfig
+from drbdbackup.errors import DrbdBackupError, NothingFound, RoleError, TargetError, TargetFull, UsageError
+from drbdbackup.model.backup import Copy
+from drbdbackup.model.role import Decision
+from drbdbackup.pipeline.cage import Event
+from drbdbackup.pipeline.choose import Choice, Way, Wish, candidates, choose, told
+from drbdbackup.pipeline.source import identity
+from drbdbackup.pipeline.watching import Progress, Watcher
+from drbdbackup.tools import mounts
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the command line asks for: exactly one of `to` and `in_place`; `path` is relative to the volume's top.
+
+    `origin` is a node or a target ("--from"); `merge` lets `to` hold something already, of which nothing is deleted;
+    `yes` means that nobody is there to be asked.
+    """
+
+    resource: str | None = None
+    origin: str = ""
+    at: datetime | None = None
+    snapshot: str = ""
+    path: str = ""
+    to: str = ""
+    in_place: bool = False
+    merge: bool = False
+    yes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a restore will do: counts and bytes of what is brought, `deleted` entries (in place only), free bytes.
+
+    `choice` holds the copy, the way to it, and what was passed over; `shown` are the first of the deleted paths.
+    `missing_room_for` are the bytes that it needs where they are more than are free, else 0.
+    """
+
+    request: Request
+    resource: str
+    choice: Choice
+    destination: str
+    entries: int
+    files: int
+    bytes: int
+    free: int
+    deleted: int = 0
+    deleted_bytes: int = 0
+    shown: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    missing_room_for: int = 0
+
+    @property
+    def copy(self) -> Copy:
+        """The copy that is restored."""
+        return self.choice.copy
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What came of it. `problems` are the first 1000 of `problem_count`, as (path, why); exit status 1 if any."""
+
+    plan: Plan
+    entries: int
+    files: int
+    bytes: int
+    deleted: int
+    problems: tuple[tuple[str, str], ...]
+    problem_count: int
+    started_at: datetime
+    finished_at: datetime
+
+    @property
+    def status(self) -> int:
+        """The exit status."""
+        return 1 if self.problem_count else 0
+
+
+def plan(config: Config, request: Request) -> Plan:
+    """Choose a copy, look at it and at the destination; writes nothing.
+
+    Raises UsageError, NothingFound (also, with `yes`, where only something older can be read), RoleError, Locked,
+    TargetFull (with `yes`).
+    """
+    request = _checked(config, request)
+    resource = one_resource(config, request.resource)
+    with _allowed(config, request, resource):
+        return _chosen(config, request, resource)
+
+
+def restore(config: Config, plan: Plan, watcher: Watcher) -> Restored:
+    """Do what the plan says. Raises RoleError, Locked, Interrupted if the volume goes, and what the medium says."""
+    resource = one_resource(config, plan.resource)
+    started_at = datetime.now(UTC)
+    watcher.begun(resource.name, (plan.copy.target,))
+    watcher.walked(plan.entries, plan.bytes)
+
+    def hear(event: Event) -> None:
+        if event.name == "progress":
+            watcher.progress(plan.copy.target, Progress(**event.fields))
+
+    with _allowed(config, plan.request, resource):
+        if plan.request.in_place:
+            _still(plan, _attended(config, plan.request, resource, Reaching(config), plan.copy, "look"))
+        done = _attended(config, plan.request, resource, Reaching(config), plan.copy, "bring", hear)
+    problems = tuple((path, why) for path, why in done["problems"])
+    watcher.ended(plan.copy.target, "failed" if problems else "complete", "")
+    return Restored(
+        plan, done["entries"], done["files"], done["bytes"], done["deleted"], problems, done["problem_count"],
+        started_at, datetime.now(UTC),
+    )  # fmt: skip
+
+
+def _still(plan: Plan, look: dict[str, Any]) -> None:
+    """What was confirmed is what is deleted: the volume went on living while the question stood. Raises."""
+    if look["deleted"] > plan.deleted:
+        raise DrbdBackupError(
+            f"{look['deleted']} entries would be deleted by now, not the {plan.deleted} that were shown",
+            "Stop what writes to the volume, and run it again to see what it would delete.",
+        )
+
+
+def _chosen(config: Config, request: Request, resource: ResourceConfig) -> Plan:
+    targets = [target.name for target in config.targets]
+    wish = Wish(request.origin, request.at, request.snapshot)
+    copies = view.copies(config.state_dir, resource.name, targets)
+    found = candidates(copies, wish, config.node, config.nodes, targets)
+    looks: dict[tuple[str, str], dict[str, Any]] = {}
+    reaching = Reaching(config)
+
+    def why_not(copy: Copy) -> str:
+        def look() -> None:
+            looks[copy.medium, copy.snapshot] = _attended(config, request, resource, reaching, copy, "look")
+
+        return reaching.why_not(copy, look)
+
+    choice = choose(found, config.node, why_not)
+    if choice.out_of_reach and request.yes:
+        raise NothingFound(
+            f"the newest that matches cannot be read:\n{told(choice.out_of_reach)}",
+            f"The next is {choice.copy.snapshot} at {choice.copy.location}: name it with --snapshot to take it.",
+        )
+    return _planned(request, resource, choice, looks[choice.copy.medium, choice.copy.snapshot])
+
+
+def _checked(config: Config, request: Request) -> Request:
+    """The request with absolute and plain paths. Raises UsageError for what makes no sense or is not safe."""
+    if bool(request.to) == request.in_place:
+        raise UsageError("say where to restore to", "Either --to DIR, or --in-place over the volume itself.")
+    if request.merge and request.in_place:
+        raise UsageError("--merge belongs to --to", "--in-place makes the volume what the snapshot was.")
+    path = _relative(config, request.path)
+    if not request.to:
+        return replace(request, path=path)
+    try:
+        to = os.path.abspath(request.to)
+    except FileNotFoundError:
+        raise UsageError("the folder that this was started in is gone", "cd elsewhere, or give --to in full.") from None
+    real = str(proc.probe(lambda: os.path.realpath(to), config.limits.probe, to))
+    _refuse_ours(config, real)
+    return replace(request, path=path, to=real)
+
+
+def _relative(config: Config, path: str) -> str:
+    if not path:
+        return ""
+    for resource in config.resources:
+        below = path.removeprefix(resource.source.rstrip("/") + "/")
+        if path.startswith("/") and below != path:
+            raise UsageError(f"--path {path} is absolute", f"Paths begin at the volume's top: --path {below}")
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if path.startswith("/") or ".." in parts or "\0" in path or not parts:
+        raise UsageError(f"--path {path} does not lie in the volume", "Give it from the volume's top, without '..'.")
+    return "/".join(parts)
+
+
+def _refuse_ours(config: Config, to: str) -> None:
+    """A restore into the volume, onto a target or into the state folder would do harm there."""
+    places = [(f"the volume of {one.name}; --in-place goes there", one.source) for one in config.resources]
+    places += [(f"the target {one.name}", one.mountpoint or one.path) for one in config.targets]
+    places.append(("drbdbackup's own state", config.state_dir))
+    for what, place in places:
+        for path in {place, _real(config, place)}:
+            if to == path or to.startswith(path.rstrip("/") + "/") or path.startswith(to.rstrip("/") + "/"):
+                raise UsageError(f"--to {to} is, or holds, {what} ({path})", "Name a folder somewhere else.")
+
+
+def _real(config: Config, place: str) -> str:
+    """Where a place really is; a share that does not answer is no reason to refuse another folder."""
+    try:
+        return str(proc.probe(lambda: os.path.realpath(place), config.limits.probe, place))
+    except TargetError:
+        return place
+
+
+@contextmanager
+def _allowed(config: Config, request: Request, resource: ResourceConfig) -> Iterator[None]:
+    """Over the volume: no run goes on meanwhile, and this node is its Primary. Raises Locked, RoleError."""
+    with ExitStack() as stack:
+        if request.in_place:
+            stack.enter_context(lock.held(lock_file(config)))
+            _judge(config, resource)
+        yield
+
+
+def _judge(config: Config, resource: ResourceConfig) -> None:
+    verdict = gate.judge(resource, config.node, config.nodes, gate.gather(config, resource))
+    if verdict.decision is not Decision.PROCEED:
+        because = "; ".join(verdict.because)
+        hint = verdict.hint or "Restore on the node that is Primary, or to another folder with --to."
+        raise RoleError(f"{resource.name} is not restored in place here: {because}", hint)
+
+
+def _attended(
+    config: Config, request: Request, resource: ResourceConfig, reaching: Reaching, copy: Copy, step: str,
+    hear: Callable[[Event], None] = lambda _: None,
+) -> dict[str, Any]:  # fmt: skip
+    """Have the caged job do one of its steps."""
+    mounted = identity(mounts.mounted_at(mounts.table(), resource.source))
+
+    def lost() -> str:
+        now = identity(mounts.mounted_at(mounts.table(), resource.source))
+        return f"{resource.source} was unmounted during the restore" if request.in_place and now != mounted else ""
+
+    with ExitStack() as stack:
+        if reaching.way(copy) is Way.OWN_DISK and not request.in_place:  # there the lock is held already
+            stack.enter_context(alone(config))
+        job = {
+            "job": "restore", "step": step, "path": request.path, "to": request.to, "in_place": request.in_place,
+            "merge": request.merge, "source": resource.source, "mounted": mounted, "exclude": list(resource.exclude),
+        }  # fmt: skip
+        return attended(config, Order(copy, job, hear, lost), reaching)
+
+
+def _planned(request: Request, resource: ResourceConfig, choice: Choice, look: dict[str, Any]) -> Plan:
+    short = not request.in_place and look["needs"] > look["free"]
+    if short and request.yes:
+        room = f"it needs {look['needs']:,} bytes, and {look['free']:,} are free there"
+        raise TargetFull(room, "Make room, or choose another folder.")
+    warnings = [
+        "this copy was found damaged" if choice.copy.damaged_at else "",
+        f"{look['unread']} entries could not be read when it was made" if look["unread"] else "",
+        "what it leaves out is not known to the last, so nothing is deleted" if not look["may_delete"] else "",
+    ]
+    return Plan(
+        request, resource.name, choice, resource.source if request.in_place else request.to,
+        look["entries"], look["files"], look["bytes"], look["free"], look["deleted"], look["deleted_bytes"],
+        tuple(look["shown"]), tuple(filter(None, warnings)), look["needs"] if short else 0,
+    )  # fmt: skip

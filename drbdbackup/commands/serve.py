@@ -1,0 +1,140 @@
+"""`serve`: the forced command of the other nodes' keys. It reads, three things only, and refuses everything else.
+
+`catalog`: this node's catalog; `list`: the copies on its own disks; and rsync's sender for one copy's manifest or tree.
+What comes over the wire is parsed word by word against a whitelist, and the argv that is run is made anew: not one
+byte of a path or an option that was not checked gets into it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from drbdbackup import proc
+from drbdbackup.catalog import exchange, view
+from drbdbackup.commands.reaching import alone
+from drbdbackup.config.values import Config, TargetConfig
+from drbdbackup.errors import DrbdBackupError, NothingFound, UsageError
+from drbdbackup.manifest import DEEPEST_PATH, is_safe
+from drbdbackup.model.backup import is_snapshot_name
+from drbdbackup.pipeline.attend import Patience, attend
+from drbdbackup.pipeline.roads import subject, surroundings
+from drbdbackup.pipeline.send import ASIDE, DATA, MANIFEST
+from drbdbackup.tools import ssh
+
+VARIABLE = "SSH_ORIGINAL_COMMAND"
+# What our own rsync sends (rsync(1), "--server"): archive letters, then what its protocol can do.
+_LETTERS = re.compile(r"-[lHogDtpAXrcISnvx]{1,24}(?:e[0-9]{0,3}\.[A-Za-z]{0,24})?\Z", re.ASCII)
+_LONG = frozenset({"--numeric-ids", "--checksum-choice=xxh128", "--specials", "--devices"})
+_SENDER = (ssh.RSYNC_HOST, "rsync", "--server", "--sender")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z", re.ASCII)
+_HEX = re.compile(r"(?:[0-9a-f]{2})+\Z", re.ASCII)
+_LONGEST = 16384
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """A checked wish for a `part` of a copy; `inside` is one entry of its tree, b"" for all of the part."""
+
+    target: str
+    resource: str
+    snapshot: str
+    part: str
+    inside: bytes
+    options: tuple[str, ...]
+
+
+def understood(words: str) -> str | Send:
+    """What the peer asks for: `ssh.CATALOG`, `ssh.LIST` or a `Send`. Raises UsageError for everything else. Pure."""
+    if words in (ssh.CATALOG, ssh.LIST):
+        return words
+    parts = tuple(words.split(" "))
+    if len(words) > _LONGEST or parts[:4] != _SENDER or len(parts) < 6 or parts[-2] != ".":
+        raise _refused("this is not for you")
+    options = parts[4:-2]
+    if not all(_LETTERS.match(option) or option in _LONG for option in options):
+        raise _refused("an option of rsync that is not allowed")
+    return _wish(parts[-1], options)
+
+
+def _wish(path: str, options: tuple[str, ...]) -> Send:
+    """`TARGET/RESOURCE/SNAPSHOT/manifest.gz`, `.../data/`, `.../aside/` or `.../data/HEX` for a path in the tree."""
+    parts = path.split("/")
+    if len(parts) not in (4, 5) or not all(_NAME.match(part) for part in parts[:3]) or not is_snapshot_name(parts[2]):
+        raise _refused("a path that is not one of a copy")
+    target, resource, snapshot, part = parts[:4]
+    if parts[3:] in ([MANIFEST], [DATA, ""], [ASIDE, ""]):
+        return Send(target, resource, snapshot, part, b"", options)
+    if len(parts) != 5 or part != DATA or not _HEX.match(parts[4]):
+        raise _refused("a path that is not one of a copy")
+    inside = bytes.fromhex(parts[4])
+    if not is_safe(inside) or b"\0" in inside or len(inside) > DEEPEST_PATH:
+        raise _refused("a path that leads elsewhere")
+    return Send(target, resource, snapshot, part, inside, options)
+
+
+def _refused(why: str) -> UsageError:
+    return UsageError(f"refused: {why}", "This key may read copies of drbdbackup and do nothing else.")
+
+
+def serve(config: Config, words: str | None = None) -> int:
+    """Answer the peer on stdout; the exit status. Raises UsageError for what is refused."""
+    wish = understood(os.environ.get(VARIABLE, "") if words is None else words)
+    if wish == ssh.CATALOG:
+        with open(exchange.publish(config.state_dir, config.node), "rb") as file:
+            _answer(file.read())
+        return 0
+    if isinstance(wish, Send):
+        return _send(config, wish)
+    _answer(json.dumps(_listing(config)).encode() + b"\n")
+    return 0
+
+
+def _send(config: Config, wish: Send) -> int:
+    """Let rsync talk to the peer, with the disk open around it, for as long as it moves."""
+    disk = next((one for one in _own_disks(config) if one.name == wish.target), None)
+    if disk is None or wish.resource not in [one.name for one in config.resources]:
+        raise NothingFound(f"{config.node} has no copy of {wish.resource} on a disk {wish.target}")
+    job = {
+        **_job(config, disk), "resource": wish.resource, "snapshot": wish.snapshot, "part": wish.part,
+        "inside": wish.inside.hex(), "options": list(wish.options), "patience": config.limits.stall,
+    }  # fmt: skip
+    argv = proc.caged((sys.executable, "-P", "-m", "drbdbackup.pipeline.send", json.dumps(job)))
+    with alone(config):
+        return proc.pass_through(proc.Command(argv, timeout=proc.FOREVER), config.limits.stall)
+
+
+def _listing(config: Config) -> dict[str, Any]:
+    """The sidecars of what lies on this node's own disks; `closed` says why one cannot be read."""
+    copies: list[dict[str, Any]] = []
+    closed: dict[str, str] = {}
+    for disk in _own_disks(config):
+        job = {"job": "send", **_job(config, disk), "resources": [one.name for one in config.resources]}
+        try:
+            with alone(config):
+                said = attend(disk.name, job, Patience(config.limits.stall, config.limits.stall), lambda _: None)
+            copies += [{**told, "target": disk.name} for told in said["copies"]]
+        except DrbdBackupError as error:
+            closed[disk.name] = error.message
+    return {"schema": 1, "node": config.node, "copies": copies, "closed": closed}
+
+
+def _job(config: Config, disk: TargetConfig) -> dict[str, Any]:
+    return {
+        **surroundings(config), "target": asdict(disk),
+        "expected": view.expected_target(config.state_dir, subject(disk, config.node)),
+    }  # fmt: skip
+
+
+def _own_disks(config: Config) -> Iterator[TargetConfig]:
+    return (one for one in config.targets if one.kind == "disk")
+
+
+def _answer(data: bytes) -> None:
+    while data:
+        data = data[os.write(1, data) :]

@@ -1,0 +1,68 @@
+"""Every key of the configuration, what it may be, and which ones must be there. This table is the whole format.
+
+Defaults are in `values.py`, meanings in `docs/config.md`; a test holds the three together.
+"""
+
+from __future__ import annotations
+
+from drbdbackup.config.kinds import (
+    ADDRESS,
+    ARGV,
+    AT_LEAST_ONE,
+    COUNT,
+    CRON,
+    DURATION,
+    FLAG,
+    NAME,
+    NAMES,
+    PATH,
+    TEXTS,
+    Choice,
+    Named,
+    Table,
+    one_of,
+)
+
+RETENTION = Table({
+    "hourly": COUNT,
+    "daily": COUNT,
+    "weekly": COUNT,
+    "monthly": COUNT,
+    "yearly": COUNT,
+    "minimum": AT_LEAST_ONE,
+})
+
+LIMITS = Table({"probe": DURATION, "ssh": DURATION, "run": DURATION, "stall": DURATION})
+
+ROLE = Choice("source", {
+    "drbd": Table({"timeout": DURATION}),
+    "command": Table({"command": ARGV, "timeout": DURATION}, required=("command",)),
+    "file": Table({"path": PATH, "timeout": DURATION}, required=("path",)),
+}, default="drbd")
+
+RESOURCE = Table({
+    "device": PATH,
+    "source": PATH,
+    "exclude": TEXTS,
+    "dual_primary": one_of("refuse", "first-node"),
+}, required=("source",))
+
+TARGET = Choice("kind", {
+    "nas": Table({"path": PATH, "require_mount": FLAG, "retention": RETENTION}, required=("path",)),
+    "disk": Table({"device": PATH, "mountpoint": PATH, "retention": RETENTION}, required=("device", "mountpoint")),
+})
+
+PEER = Table({"ssh": ADDRESS, "options": TEXTS}, required=("ssh",))
+
+FILE = Table({
+    "node": NAME,
+    "nodes": NAMES,
+    "schedule": CRON,
+    "state_dir": PATH,
+    "role": ROLE,
+    "resource": Named(RESOURCE, "[resource.raid]", least=1),
+    "target": Named(TARGET, "[target.nas]", least=1),
+    "peer": Named(PEER, "[peer.www5]"),
+    "retention": RETENTION,
+    "limits": LIMITS,
+}, required=("nodes", "resource", "target"))

@@ -1,0 +1,102 @@
+"""What must hold between keys: one function per rule, each over the whole configuration, each yielding mistakes.
+
+Paths are compared as they are written: where a symlink leads is seen at the run, this only reads the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import combinations
+
+from drbdbackup.config.kinds import shown, under
+from drbdbackup.config.values import Config
+
+# Names of our own at the place where a target keeps a folder for each resource.
+RESERVED = ("catalog", "target.json")
+
+Rule = Callable[[Config], Iterator[str]]
+
+
+def _node_is_known(config: Config) -> Iterator[str]:
+    if config.node not in config.nodes:
+        nodes = ", ".join(map(shown, config.nodes))
+        yield f"node = {shown(config.node)} (the short host name where it is left out): must be one of nodes, {nodes}"
+
+
+def _names_differ(config: Config) -> Iterator[str]:
+    """Case is folded, because the NAS that keeps a file for each name may do so too."""
+    named = [(f"nodes {shown(node)}", node) for node in config.nodes]
+    named += [(under("target", target.name), target.name) for target in config.targets]
+    yield from _clashes(named, "the names of nodes and targets must differ (small and capital letters are the same)")
+
+
+def _resource_names_differ(config: Config) -> Iterator[str]:
+    named = [(under("resource", resource.name), resource.name) for resource in config.resources]
+    yield from _clashes(named, "the names of resources must differ (small and capital letters are the same)")
+    for at, name in named:
+        if name.casefold() in RESERVED:
+            yield f"{at}: the name must not be one of {', '.join(map(shown, RESERVED))}"
+
+
+def _clashes(named: list[tuple[str, str]], must: str) -> Iterator[str]:
+    for (one, name), (other, same) in combinations(named, 2):
+        if name.casefold() == same.casefold():
+            yield f"{other}: is like {one}; {must}"
+
+
+def _drbd_has_devices(config: Config) -> Iterator[str]:
+    for resource in config.resources:
+        if config.role.source == "drbd" and not resource.device:
+            at = under(under("resource", resource.name), "device")
+            yield f'{at} is missing: must be an absolute path where role.source = "drbd"'
+
+
+def _peers_are_nodes(config: Config) -> Iterator[str]:
+    for peer in config.peers:
+        if peer.node not in config.nodes:
+            yield f"{under('peer', peer.node)}: must be one of nodes, {', '.join(map(shown, config.nodes))}"
+
+
+def _devices_differ(config: Config) -> Iterator[str]:
+    devices = [(f"resource.{resource.name}.device", resource.device) for resource in config.resources]
+    devices += [(f"target.{target.name}.device", target.device) for target in config.targets]
+    for (one, device), (other, same) in combinations(devices, 2):
+        if device and device == same:
+            yield f"{other} = {shown(same)}: must not be the device of {one}"
+
+
+def _sources_differ(config: Config) -> Iterator[str]:
+    for one, other in combinations(config.resources, 2):
+        if one.source == other.source:
+            yield f"resource.{other.name}.source = {shown(other.source)}: must not be that of resource.{one.name}"
+
+
+def _places_are_apart(config: Config) -> Iterator[str]:
+    """A copy inside its own source, or a state folder that leaves with the volume, would be found out too late."""
+    sources = [(f"resource.{resource.name}.source", resource.source) for resource in config.resources]
+    images = [(f"target.{target.name}.device", target.device) for target in config.targets if target.device]
+    places = [
+        (f"target.{target.name}.{'mountpoint' if target.kind == 'disk' else 'path'}", target.mountpoint or target.path)
+        for target in config.targets
+    ]
+    places.append(("state_dir", config.state_dir))
+    apart = [*combinations(places, 2), *((source, place) for source in sources for place in [*places, *images])]
+    for (one, place), (other, path) in apart:
+        if _within(place, path) or _within(path, place):
+            yield f"{other} = {shown(path)}: must not lie within {one} = {shown(place)}, nor the other way round"
+
+
+def _within(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+RULES: tuple[Rule, ...] = (
+    _node_is_known,
+    _names_differ,
+    _resource_names_differ,
+    _drbd_has_devices,
+    _peers_are_nodes,
+    _devices_differ,
+    _sources_differ,
+    _places_are_apart,
+)

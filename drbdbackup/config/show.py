@@ -1,0 +1,60 @@
+"""The effective configuration as a document and as a file that `load` reads back to the same values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from drbdbackup.config import keys
+from drbdbackup.config.kinds import quoted, under
+from drbdbackup.config.values import Config
+
+
+def as_document(config: Config) -> dict[str, Any]:
+    """The tables and keys of the file with every default filled in; limits in seconds."""
+    role = keys.ROLE.table(config.role.source).keys
+    targets = {
+        target.name: _picked(target, keys.TARGET.table(target.kind).keys)
+        | {"retention": _picked(target.retention, keys.RETENTION.keys)}
+        for target in config.targets
+    }
+    return {
+        **_picked(config, ("node", "nodes", "schedule", "state_dir")),
+        "role": _picked(config.role, role),
+        "resource": {resource.name: _picked(resource, keys.RESOURCE.keys) for resource in config.resources},
+        "target": targets,
+        "peer": {peer.node: _picked(peer, keys.PEER.keys) for peer in config.peers},
+        "retention": _picked(config.retention, keys.RETENTION.keys),
+        "limits": _picked(config.limits, keys.LIMITS.keys),
+    }
+
+
+def as_toml(config: Config) -> str:
+    """The same as TOML."""
+    return "\n".join(_lines("", as_document(config))).strip() + "\n"
+
+
+def _picked(value: object, names: Iterable[str]) -> dict[str, Any]:
+    """The named fields, without paths that were left out."""
+    found = {name: getattr(value, name) for name in names}
+    return {name: list(field) if isinstance(field, tuple) else field for name, field in found.items() if field != ""}
+
+
+def _lines(at: str, table: dict[str, Any]) -> Iterable[str]:
+    plain = {key: value for key, value in table.items() if not isinstance(value, dict)}
+    if at and plain:
+        yield f"\n[{at}]"
+    yield from (f"{key} = {_toml(value)}" for key, value in plain.items())
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _lines(under(at, key), value)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return quoted(value)
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return str(value)

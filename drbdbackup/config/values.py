@@ -1,0 +1,87 @@
+"""The configuration as frozen values, one class per table of the file. What a key means is said in `docs/config.md`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How many dated copies to keep per resource and target; `minimum` complete ones always stay (at least 1)."""
+
+    hourly: int = 0
+    daily: int = 14
+    weekly: int = 8
+    monthly: int = 12
+    yearly: int = 0
+    minimum: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class RoleConfig:
+    """Where the role comes from: "drbd", "command" (argv prints a role) or "file" (path holds the word)."""
+
+    source: str = "drbd"
+    command: tuple[str, ...] = ()
+    path: str = ""
+    timeout: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceConfig:
+    """One replicated volume. `device` may be empty only where the role does not come from DRBD."""
+
+    name: str
+    source: str
+    device: str = ""
+    exclude: tuple[str, ...] = ()
+    dual_primary: str = "refuse"  # or "first-node"
+
+
+@dataclass(frozen=True, slots=True)
+class TargetConfig:
+    """A place for copies. `path` and `require_mount` belong to kind "nas"; `device`, `mountpoint` to kind "disk"."""
+
+    name: str
+    kind: str
+    path: str = ""
+    require_mount: bool = True
+    device: str = ""
+    mountpoint: str = ""
+    retention: Retention = Retention()
+
+
+@dataclass(frozen=True, slots=True)
+class PeerConfig:
+    """How to reach a node's own disk: `ssh` is `user@host` (or an alias), `options` go to ssh before it."""
+
+    node: str
+    ssh: str
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Deadlines in seconds: `probe` for a look at a share, `ssh` to reach a peer, `run` and `stall` for a run."""
+
+    probe: float = 5.0
+    ssh: float = 5.0
+    run: float = 6 * 3600.0
+    stall: float = 15 * 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The whole file, checked. `peers` never holds this node itself; `file` is where it was read from."""
+
+    file: str
+    node: str
+    nodes: tuple[str, ...]
+    resources: tuple[ResourceConfig, ...]
+    targets: tuple[TargetConfig, ...]
+    role: RoleConfig = RoleConfig()
+    peers: tuple[PeerConfig, ...] = ()
+    schedule: str = "30 4 * * *"
+    state_dir: str = "/var/lib/drbdbackup"
+    retention: Retention = Retention()
+    limits: Limits = Limits()

@@ -1,0 +1,85 @@
+"""One run at a time on a node: a flock on a file, which the kernel drops with its holder, however that ends.
+
+A lock file that a dead process left behind means nothing. What must never happen is that a child outlives us with the
+lock in hand (a child in D state would hold it for ever): programs lose it by close-on-exec, which is how Python opens
+files, plain forks by `_let_go`.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+
+from drbdbackup.catalog.folders import private_folder
+from drbdbackup.errors import DrbdBackupError, Locked
+from drbdbackup.model.backup import iso
+
+_held: set[int] = set()
+
+
+@contextmanager
+def held(path: str) -> Iterator[None]:
+    """Hold the lock file at `path`; its folder is made (0700) where it is missing.
+
+    Raises Locked, with who holds it and since when, at once: nothing here waits.
+    """
+    handle = _opened(path)
+    try:
+        _take(handle, path)
+        _held.add(handle)
+        yield
+    finally:
+        _held.discard(handle)
+        os.close(handle)
+
+
+def _opened(path: str) -> int:
+    try:
+        private_folder(os.path.dirname(path))
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise DrbdBackupError(f"{path} cannot be opened: {error.strerror}", _hint(error, path)) from None
+
+
+def _hint(error: OSError, path: str) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"Free some space on the disk that holds {os.path.dirname(path)} (state_dir)."
+    return "Run it as root, or give the configuration a state_dir of your own."
+
+
+def _take(handle: int, path: str) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(handle, 200, 0).decode(errors="replace").strip()
+        raise Locked(
+            f"another run is at work{f': {holder}' if holder else ''} ({path})",
+            "Wait for it to end; `ps` shows the process if it should have ended long ago.",
+        ) from None
+    with suppress(OSError):  # a courtesy to whoever waits: on a full disk it is left out
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{_work()}process {os.getpid()}, since {iso(datetime.now(UTC))}\n".encode(), 0)
+
+
+def _work() -> str:
+    """Which command this process was started for, as "`drbdbackup run`, "; nothing if it is no drbdbackup."""
+    if os.path.basename(sys.argv[0]) not in ("drbdbackup", "__main__.py"):
+        return ""
+    words = zip(sys.argv, sys.argv[1:], strict=False)
+    verb = next((word for before, word in words if not word.startswith("-") and before != "--config"), "")
+    return f"`drbdbackup {verb}`, "
+
+
+def _let_go() -> None:
+    """In a forked child: the parent's lock is not ours."""
+    while _held:
+        with suppress(OSError):
+            os.close(_held.pop())
+
+
+os.register_at_fork(after_in_child=_let_go)

@@ -1,0 +1,20 @@
+"""One line of the kernel's mount table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A mount: `device` is "major:minor" (anonymous for btrfs, NFS), `source` the mount source field (unescaped)."""
+
+    mount_id: int
+    parent_id: int
+    device: str
+    root: str
+    point: str
+    fstype: str
+    source: str
+    options: tuple[str, ...] = ()
+    propagation: tuple[str, ...] = ()

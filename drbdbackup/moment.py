@@ -1,0 +1,110 @@
+"""What people mean by a time, in the local time of this machine: the text behind `restore --at`.
+
+A day means its end: the newest copy of that day counts. The libraries for this guess (parsedatetime passes over what
+it does not know, dateparser costs 90 ms), and a guess is no base for a restore: what is not in the list is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
+
+from drbdbackup.errors import UsageError
+
+_ALLOWED = (
+    'Allowed: "now", "today", "yesterday", "monday", "last monday", "3 days ago" (a day means its end), each also with '
+    'a time behind it ("yesterday 14:30"), "2 hours ago", or ISO: 2026-11-20, 2026-11-20T14:30, 2026-11-20T14:30:00Z.'
+)
+_WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+_HOURS = {"minute": timedelta(minutes=1), "hour": timedelta(hours=1)}
+_DAYS = {"day": timedelta(days=1), "week": timedelta(days=7)}
+_MONTHS = {"month": 1, "year": 12}
+_HOURS_AGO = re.compile(r"(\d{1,6}|an?) (minute|hour)s? ago\Z")
+_DAYS_AGO = re.compile(r"(\d{1,6}|an?) (day|week|month|year)s? ago\Z")
+_INSTANT = re.compile(r"\d{4}-?\d\d-?\d\d[t ]\S+\Z")
+_WITH_TIME = re.compile(r"(.+?)(?: at)? (\d{1,2}):(\d\d)(?::(\d\d))?\Z")
+
+
+class _LocalZone(tzinfo):
+    """The zone of this machine (TZ, else /etc/localtime) as the C library knows it, DST changes and all."""
+
+    def utcoffset(self, moment: datetime | None, /) -> timedelta | None:
+        return None if moment is None else moment.replace(tzinfo=None).astimezone().utcoffset()
+
+    def dst(self, moment: datetime | None, /) -> timedelta | None:
+        return None
+
+    def tzname(self, moment: datetime | None, /) -> str | None:
+        return None if moment is None else moment.replace(tzinfo=None).astimezone().tzname()
+
+    def fromutc(self, moment: datetime, /) -> datetime:
+        local = moment.replace(tzinfo=UTC).astimezone()
+        wall = local.replace(tzinfo=self)
+        return wall if wall.utcoffset() == local.utcoffset() else wall.replace(fold=1)
+
+    def __repr__(self) -> str:
+        return "local time"
+
+
+def local_zone() -> tzinfo:
+    """The zone of this machine, for everything that speaks of days and hours."""
+    return _LocalZone()
+
+
+def moment(text: str, now: datetime, zone: tzinfo | None = None) -> datetime:
+    """The latest time (aware, UTC) that `text` may mean; `now` is aware. Raises UsageError with what is allowed."""
+    zone = zone or local_zone()
+    said = " ".join(text.split()).lower()
+    try:
+        found = _exact(said, now, zone)
+        return found if found is not None else _on_day(said, now.astimezone(zone).date(), zone)
+    except (ValueError, OverflowError):
+        raise UsageError(f"{text!r} is not a time", _ALLOWED) from None
+
+
+def _exact(said: str, now: datetime, zone: tzinfo) -> datetime | None:
+    """Texts that mean an instant; None for those that mean a day."""
+    if said == "now":
+        return now.astimezone(UTC)
+    ago = _HOURS_AGO.match(said)
+    if ago:
+        return now.astimezone(UTC) - _count(ago[1]) * _HOURS[ago[2]]
+    if not _INSTANT.match(said):
+        return None
+    stated = datetime.fromisoformat(said.upper())
+    return (stated if stated.tzinfo else stated.replace(tzinfo=zone, fold=1)).astimezone(UTC)
+
+
+def _on_day(said: str, today: date, zone: tzinfo) -> datetime:
+    """The end of the day that `said` names, or the time of that day that it adds."""
+    with_time = _WITH_TIME.match(said)
+    if not with_time:
+        following = datetime.combine(_day(said, today) + timedelta(days=1), time(), zone)
+        return following.astimezone(UTC) - timedelta(microseconds=1)
+    clock = time(int(with_time[2]), int(with_time[3]), int(with_time[4] or 0), fold=1)
+    return datetime.combine(_day(with_time[1], today), clock, zone).astimezone(UTC)
+
+
+def _day(said: str, today: date) -> date:
+    ago = _DAYS_AGO.match(said)
+    if ago:
+        return _earlier(today, _count(ago[1]), ago[2])
+    word = said.removeprefix("last ")
+    if word in _WEEKDAYS:
+        back = (today.weekday() - _WEEKDAYS.index(word)) % 7
+        return today - timedelta(days=back or (7 if word != said else 0))
+    days = {"today": 0, "yesterday": 1}
+    return today - timedelta(days=days[said]) if said in days else date.fromisoformat(said.upper())
+
+
+def _earlier(today: date, count: int, unit: str) -> date:
+    if unit in _DAYS:
+        return today - count * _DAYS[unit]
+    months = today.year * 12 + today.month - 1 - count * _MONTHS[unit]
+    first = date(months // 12, months % 12 + 1, 1)
+    last = (first + timedelta(days=31)).replace(day=1) - timedelta(days=1)
+    return last.replace(day=min(today.day, last.day))
+
+
+def _count(said: str) -> int:
+    return int(said) if said.isdigit() else 1

@@ -1,0 +1,1 @@
+"""The run and the caged jobs it is made of."""

@@ -1,0 +1,43 @@
+"""What a session is to do, and what came of it on each target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from drbdbackup.config.values import Config, ResourceConfig, TargetConfig
+from drbdbackup.errors import DrbdBackupError
+from drbdbackup.model.backup import Copy
+from drbdbackup.model.role import Verdict
+from drbdbackup.pipeline.watching import Watcher
+
+
+@dataclass(slots=True)
+class TargetResult:
+    """How a run ended on one target: `copy` if a snapshot was published, `error` if not; `notes` are worth a word."""
+
+    name: str
+    copy: Copy | None = None
+    error: DrbdBackupError | None = None
+    notes: list[str] = field(default_factory=list)
+    problems: list[tuple[str, str]] = field(default_factory=list)
+    problem_count: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    pruned: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Order:
+    """What a session is to do. `judge` asks the gate again; `pass_on` publishes our catalog and names the file."""
+
+    config: Config
+    resource: ResourceConfig
+    targets: Sequence[TargetConfig]
+    snapshot: str
+    started_at: datetime
+    judge: Callable[[], Verdict]
+    pass_on: Callable[[], str]
+    watcher: Watcher
+    dry_run: bool = False
+    accept_shrink: bool = False

@@ -1,0 +1,44 @@
+"""Removing snapshots from a target: those that retention drops, and what crashed runs left. Also a caged job.
+
+It looks again that the medium is there before it removes anything, and it never decides what goes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from drbdbackup.pipeline.caged import Channel
+from drbdbackup.pipeline.opening import Opened, opened
+from drbdbackup.targets import layout, removal
+
+
+def do(job: dict[str, Any], channel: Channel) -> dict[str, Any]:
+    """Remove the job's `drop`, pairs of snapshot and reason; an event "pruned" for each."""
+    with opened(job, write=True) as at, channel.beating():
+        sweep(at, job["resource"])
+        drop(at, job["resource"], job["drop"], channel)
+    return {}
+
+
+def drop(at: Opened, resource: str, snapshots: Iterable[tuple[str, str]], channel: Channel) -> None:
+    """Remove these snapshots; one that is not there any more counts as removed."""
+    removed = False
+    for snapshot, reason in snapshots:
+        at.check_still_there()
+        folder = layout.snapshot_folder(at.root, resource, snapshot)
+        removal.retire(os.path.dirname(folder), os.path.basename(folder))
+        channel.tell("pruned", snapshot=snapshot, reason=reason)
+        removed = True
+    if removed:
+        layout.point_latest(at.root, resource)
+
+
+def sweep(at: Opened, resource: str) -> None:
+    """Remove what crashes left: snapshots under way, and removals that were not finished."""
+    folder = layout.resource_folder(at.root, resource)
+    for left in layout.partials(at.root, resource):
+        at.check_still_there()
+        removal.remove_tree(folder, os.fsencode(os.path.basename(left)))
+    removal.sweep(folder)

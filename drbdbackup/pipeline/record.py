@@ -1,0 +1,78 @@
+"""Writes a snapshot's manifest from the plan and from what the copies wrote down; all of them are in merge order."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from drbdbackup import manifest
+from drbdbackup.manifest import NOTHING, parse, path_of
+from drbdbackup.pipeline.fill import settled
+from drbdbackup.pipeline.making import COPIED, GROUPS, MANIFEST, UNLINKED, Making, decided
+from drbdbackup.pipeline.plan import Planner, Step
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What `make` has made: the SHA-256 of `manifest.gz` and the number of entries in it."""
+
+    manifest_sha256: str
+    entries: int
+
+
+def write_manifest(making: Making, planner: Planner, unlinked: set[bytes]) -> Made:
+    """Write `manifest.gz` and clear away what it was made from; `unlinked` are the paths copied after all."""
+    writer = manifest.Writer(making.at(MANIFEST))
+    with ExitStack() as stack:
+        copied = _Recorded(stack.enter_context(open(making.scratch(COPIED), "rb")))
+        groups = _Recorded(stack.enter_context(open(making.scratch(GROUPS), "rb")))
+        again = _Recorded(stack.enter_context(open(making.scratch(UNLINKED), "rb")))
+        entries = 0
+        for planned in decided(making, planner):
+            step, line = planned.step, planned.line
+            if step is Step.LOST:
+                continue
+            if step is Step.COPY:
+                front = copied.front(line)
+            elif step is Step.COPY_GROUP:
+                front = groups.front(line)
+            elif unlinked and step is not Step.FOLDER and path_of(line) in unlinked:
+                front = again.front(line)
+            else:
+                front = planned.front or _own_front(making, line)
+            if front:
+                writer.add(front, line)
+                entries += 1
+    writer.close()
+    with suppress(FileNotFoundError):  # it is made by the first whole chunk
+        os.unlink(making.at(COPIED))
+    return Made(writer.sha256, entries)
+
+
+class _Recorded:
+    """The lines that a filler wrote down, read in step with the plan."""
+
+    def __init__(self, lines: BinaryIO) -> None:
+        self._lines = lines
+        self._front, self._line = b"", b""
+        self._next()
+
+    def front(self, line: bytes) -> bytes:
+        """The entry's front, or nothing if it was not copied."""
+        if line != self._line:
+            return b""
+        front = self._front
+        self._next()
+        return front
+
+    def _next(self) -> None:
+        recorded = self._lines.readline()
+        self._front, self._line = manifest.split(recorded) if recorded else (b"", b"")
+
+
+def _own_front(making: Making, line: bytes) -> bytes:
+    """The front of what has no content: folders, and entries that only the manifest keeps."""
+    entry = parse(line)
+    return b" ".join((NOTHING, settled(entry.ctime, making.place.started_ns), making.place.kept(entry.path)))

@@ -1,0 +1,157 @@
+"""The run: ask the gate, make the snapshot on every target, record what happened, tell the other node.
+
+Every path through here ends in a fact, stand-downs and refusals included, and no path calls a run complete that was
+not. Who calls holds the lock.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from drbdbackup import gate
+from drbdbackup.catalog import bodies, exchange, store
+from drbdbackup.catalog.bodies import Run
+from drbdbackup.config.values import Config, ResourceConfig, TargetConfig
+from drbdbackup.errors import DrbdBackupError, Interrupted, PartialResult, Stopped
+from drbdbackup.model.backup import Outcome, from_iso, snapshot_name
+from drbdbackup.model.role import Decision, Verdict
+from drbdbackup.pipeline import journal, roads
+from drbdbackup.pipeline.order import Order, TargetResult
+from drbdbackup.pipeline.session import Session
+from drbdbackup.pipeline.watching import Watcher
+
+_STATE_HINT = "Is there space on the disk that holds state_dir, and is it writable?"
+
+
+@dataclass(slots=True)
+class RunResult:
+    """What came of a run for one resource; `error` is what ended it where that was not a single target's."""
+
+    resource: str
+    outcome: Outcome
+    verdict: Verdict
+    snapshot: str = ""
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    finished_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    targets: tuple[TargetResult, ...] = ()
+    counts: dict[str, int] = field(default_factory=dict)
+    error: DrbdBackupError | None = None
+    dry_run: bool = False
+
+
+def run(
+    config: Config, resource: ResourceConfig, targets: Sequence[TargetConfig], watcher: Watcher, *,
+    due_at: datetime | None = None, dry_run: bool = False, accept_shrink: bool = False,
+) -> RunResult:  # fmt: skip
+    """Back `resource` up to `targets` if this node is to do it; every outcome but an exception is recorded.
+
+    `accept_shrink`: the source may have become much smaller.
+    """
+    if not dry_run:
+        os.makedirs(config.state_dir, mode=0o700, exist_ok=True)
+        heal(config)
+        roads.fetch_all(config, resource)
+    verdict = _judge(config, resource)
+    with ExitStack() as stack:  # the journal ends after the run's fact: a kill between the two is told as one
+        if verdict.decision is Decision.PROCEED:
+            started_at = datetime.now(UTC)
+            snapshot = snapshot_name(started_at, config.node)
+            events = journal.Journal(os.devnull if dry_run else _journal_file(config), snapshot)
+            stack.callback(events.close)
+            order = Order(
+                config, resource, targets, snapshot, started_at, lambda: _judge(config, resource),
+                lambda: exchange.publish(config.state_dir, config.node), watcher, dry_run, accept_shrink,
+            )  # fmt: skip
+            result = _back_up(order, verdict, events)
+        else:
+            outcome = Outcome.STOOD_DOWN if verdict.decision is Decision.STAND_DOWN else Outcome.REFUSED
+            result = RunResult(resource.name, outcome, verdict, dry_run=dry_run)
+        if not dry_run:
+            _record(config, result, due_at)
+    if not dry_run:
+        proceeded = verdict.decision is Decision.PROCEED and result.outcome is not Outcome.INTERRUPTED
+        roads.put_all(config, resource, on_volume=proceeded)
+    return result
+
+
+def heal(config: Config) -> None:
+    """Clear what a killed run left on this node: its scratch files, and a run that never said how it ended."""
+    shutil.rmtree(os.path.join(config.state_dir, "spool"), ignore_errors=True)
+    begun = journal.unfinished(_journal_file(config))
+    if begun is None:
+        return
+    names = [resource.name for resource in config.resources]
+    if begun.get("resource") in names and isinstance(begun.get("started_at"), str):
+        now = datetime.now(UTC)
+        killed = Run(
+            str(begun["run"]), str(begun["resource"]), config.node, Outcome.INTERRUPTED, from_iso(begun["started_at"]),
+            now, ("its process was killed",), snapshot=str(begun["run"]),
+        )  # fmt: skip
+        store.record(config.state_dir, config.node, [bodies.ran(killed)])
+    os.unlink(_journal_file(config))
+
+
+def _back_up(order: Order, verdict: Verdict, events: journal.Journal) -> RunResult:
+    if not order.dry_run:
+        roads.open_volume(order.config, order.resource)
+    result = RunResult(
+        order.resource.name, Outcome.FAILED, verdict, order.snapshot, order.started_at, dry_run=order.dry_run
+    )
+    session = Session(order, events)
+    try:
+        session.work()
+    except Stopped as error:
+        result.outcome, result.error = Outcome.INTERRUPTED, error
+    except DrbdBackupError as error:
+        result.error = error
+    except OSError as error:
+        result.error = DrbdBackupError(f"{error.filename or order.config.state_dir}: {error.strerror}", _STATE_HINT)
+    else:
+        result.error = session.interrupted or session.held
+        result.outcome = outcome_of(tuple(session.results.values()), session.interrupted, session.held)
+    result.targets, result.counts = tuple(session.results.values()), session.counts
+    result.finished_at = datetime.now(UTC)
+    return result
+
+
+def outcome_of(
+    targets: Sequence[TargetResult], interrupted: Interrupted | None = None, held: PartialResult | None = None
+) -> Outcome:
+    """complete: every target has a copy with every file; partial: some have, or files are missing; else failed."""
+    if interrupted is not None:
+        return Outcome.INTERRUPTED
+    if held is not None:
+        return Outcome.HELD
+    if all(target.error is None and not target.problem_count for target in targets):
+        return Outcome.COMPLETE
+    return Outcome.PARTIAL if any(target.copy for target in targets) else Outcome.FAILED
+
+
+def _judge(config: Config, resource: ResourceConfig) -> Verdict:
+    return gate.judge(resource, config.node, config.nodes, gate.gather(config, resource))
+
+
+def _record(config: Config, result: RunResult, due_at: datetime | None) -> None:
+    told = {target.name: _ended(target) for target in result.targets}
+    because = result.verdict.because if result.error is None else (*result.verdict.because, result.error.message)
+    name = result.snapshot or snapshot_name(result.started_at, config.node)
+    run_fact = bodies.ran(
+        Run(name, result.resource, config.node, result.outcome, result.started_at, result.finished_at, because,
+            tuple(told.items()), due_at, result.snapshot)
+    )  # fmt: skip
+    store.record(config.state_dir, config.node, [run_fact])
+
+
+def _ended(target: TargetResult) -> dict[str, str]:
+    if target.error is not None:
+        return {"outcome": "failed", "message": target.error.message, "hint": target.error.hint}
+    return {"outcome": "complete" if target.copy else "not copied", "message": "; ".join(target.notes), "hint": ""}
+
+
+def _journal_file(config: Config) -> str:
+    return os.path.join(config.state_dir, "journal")

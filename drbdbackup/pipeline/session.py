@@ -1,0 +1,232 @@
+"""One run under way: a walk and a copy per target in cages, side by side, and what the supervisor says to them.
+
+The supervisor touches neither source nor target. One target that fails or hangs never stops the other; a volume that
+goes away stops them all.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import shutil
+import time
+from dataclasses import asdict
+from typing import Any
+
+from drbdbackup.catalog.bodies import copy_from
+from drbdbackup.config.values import TargetConfig
+from drbdbackup.errors import DrbdBackupError, Interrupted, PartialResult, SourceError, Stalled
+from drbdbackup.model.backup import iso
+from drbdbackup.model.role import Decision
+from drbdbackup.pipeline.cage import POLL, Cage, Event
+from drbdbackup.pipeline.journal import Journal
+from drbdbackup.pipeline.ledger import Ledger, shrunk
+from drbdbackup.pipeline.order import Order, TargetResult
+from drbdbackup.pipeline.roads import surroundings
+from drbdbackup.pipeline.source import identity
+from drbdbackup.pipeline.volume import VolumeWatch
+from drbdbackup.pipeline.watching import Progress
+
+WALK = "walk"
+
+
+class Session:
+    """Runs an `Order`; `results` by target afterwards, `counts` of the walk, `interrupted` if the volume went away."""
+
+    def __init__(self, order: Order, journal: Journal) -> None:
+        """Nothing starts before `work`."""
+        self.order = order
+        self.results = {target.name: TargetResult(target.name) for target in order.targets}
+        self.counts: dict[str, int] = {}
+        self.interrupted: Interrupted | None = None
+        self.held: PartialResult | None = None
+        self._journal = journal
+        self._ledger = Ledger(order.config, order.resource)
+        self._events: queue.Queue[Event] = queue.Queue()
+        self._cages: dict[str, Cage] = {}
+        self._sequence = 0
+        self._highest = 0
+        self._scratch = os.path.join(order.config.state_dir, "spool", order.snapshot)
+        self._watch = VolumeWatch(order.resource.source, self._strike_all)
+
+    def work(self) -> None:
+        """Do it all; errors of single targets are in `results`, those of the walk are raised."""
+        os.makedirs(self._scratch, mode=0o700)
+        until = time.monotonic() + self.order.config.limits.run
+        try:
+            self._watch.start()
+            self._start_all()
+            while not all(cage.ended for cage in self._cages.values()):
+                self._turn(until)
+            while not self._events.empty():
+                self._handle(self._events.get())
+        finally:
+            self._watch.stop()
+            for cage in self._cages.values():
+                cage.kill()
+            shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def _turn(self, until: float) -> None:
+        """Wait a moment for an event; look after the volume, the deadlines and cages that died."""
+        try:
+            event = self._events.get(timeout=POLL)
+        except queue.Empty:
+            for cage in self._cages.values():
+                cage.check()
+        else:
+            self._handle(event)
+        if self._watch.is_gone:
+            self._interrupt(f"{self.order.resource.source} was unmounted during the run")
+        self._enforce(until)
+
+    def _strike_all(self) -> None:
+        for cage in list(self._cages.values()):
+            cage.strike()
+
+    def _start_all(self) -> None:
+        order = self.order
+        common = {
+            **surroundings(order.config), "source": order.resource.source, "mounted": identity(self._watch.mount),
+            "spool": os.path.join(self._scratch, "spool"), "patience": order.config.limits.stall,
+        }  # fmt: skip
+        self._journal.event("begun", resource=order.resource.name, started_at=iso(order.started_at))
+        walk = {"job": WALK, "exclude": list(order.resource.exclude), **common}
+        self._cages[WALK] = Cage(WALK, walk, self._events)
+        order.watcher.begun(order.resource.name, tuple(self.results))
+        for target in order.targets:
+            verdict = order.judge()
+            if verdict.decision is not Decision.PROCEED:
+                return self._interrupt("; ".join(verdict.because))
+            job = self._copy_job(target)
+            os.mkdir(job["scratch"], 0o700)
+            self._cages[target.name] = Cage(target.name, {**job, **common}, self._events)
+        return None
+
+    def _copy_job(self, target: TargetConfig) -> dict[str, Any]:
+        order = self.order
+        return {
+            "job": "foresee" if order.dry_run else "copy", "resource": order.resource.name, "snapshot": order.snapshot,
+            "started_at": iso(order.started_at), "target": asdict(target), "exclude": list(order.resource.exclude),
+            "scratch": os.path.join(self._scratch, target.name), **self._ledger.about(target),
+        }  # fmt: skip
+
+    def _handle(self, event: Event) -> None:
+        if event.cage == WALK:
+            return self._handle_walk(event)
+        result = self.results[event.cage]
+        match event.name:
+            case "progress":
+                self.order.watcher.progress(event.cage, Progress(**event.fields))
+            case "opened":
+                self._opened(result, event.fields)
+            case "ready":
+                self._ready(result, event.fields)
+            case "published":
+                self._published(result, event.fields)
+            case "fetched":
+                self._ledger.take_in(result.name, event.fields["stamps"])
+            case "pruned":
+                self._pruned(result, event.fields)
+            case "done":
+                result.notes += event.fields.get("notes", [])
+                self._end(result, event.fields)
+            case "error":
+                self._fail(result, event.error)
+        return None
+
+    def _handle_walk(self, event: Event) -> None:
+        if event.name == "error":
+            if isinstance(event.error, Interrupted):
+                return self._interrupt(event.error.message)
+            where = self.order.resource.source
+            raise SourceError(f"the walk over {where} failed: {event.error.message}", event.error.hint)
+        if event.name == "done":
+            self.counts = {key: event.fields[key] for key in ("entries", "files", "bytes")}
+            self._journal.event("walked", **self.counts)
+            self.order.watcher.walked(self.counts["entries"], self.counts["bytes"])
+        return None
+
+    def _opened(self, result: TargetResult, fields: dict[str, Any]) -> None:
+        """The target is the one that it was (or is new), and this is what lies on it."""
+        self._journal.event("opened", target=result.name)
+        if fields["lacks"]:
+            result.notes.append(f"{result.name} cannot hold {', '.join(fields['lacks'])}")
+        result.notes += [fields["note"]] if fields["note"] else []
+        there = [copy for body in fields["snapshots"] if (copy := copy_from(body)) is not None]
+        self._highest = max([self._highest, *(copy.sequence for copy in there)])
+        self._ledger.opened(self._target(result.name), fields["medium"], there, fields["names"])
+
+    def _ready(self, result: TargetResult, fields: dict[str, Any]) -> None:
+        """The copy is there: ask the gate once more, then let it be published, or hold it."""
+        self._journal.event("ready", target=result.name)
+        result.counts = fields["counts"]
+        verdict = self.order.judge()
+        if verdict.decision is not Decision.PROCEED:
+            return self._interrupt("; ".join(verdict.because))
+        if not self._sequence:
+            self._sequence = max(self._ledger.highest_sequence(), self._highest) + 1
+            self._hold(fields["files"], fields["bytes"])
+        self._cages[result.name].tell({"sequence": self._sequence, "hold": self.held is not None})
+        return None
+
+    def _hold(self, files: int, size: int) -> None:
+        """A source that is suddenly much smaller is not to push good copies out."""
+        why = "" if self.order.accept_shrink else shrunk(self._ledger.last_complete(), files, size)
+        if why:
+            hint = "Is the volume what it should be? If it is: `drbdbackup run --accept-shrink`"
+            self.held = PartialResult(f"{self.order.resource.source} is suspiciously small: {why}", hint)
+
+    def _published(self, result: TargetResult, fields: dict[str, Any]) -> None:
+        """A snapshot is there, whole. Then the old ones that no rule keeps may go."""
+        self._journal.event("published", target=result.name)
+        result.copy = self._ledger.published(fields["copy"])
+        result.problems = [(path, why) for path, why in fields["problems"]]
+        result.problem_count = result.copy.problems
+        drop = self._ledger.to_drop(self._target(result.name), result.copy.medium)
+        self._cages[result.name].tell({"prune": drop, "catalog": self.order.pass_on()})
+
+    def _pruned(self, result: TargetResult, fields: dict[str, Any]) -> None:
+        self._journal.event("pruned", target=result.name, snapshot=fields["snapshot"])
+        result.pruned.append(fields["snapshot"])
+        if result.copy is not None:
+            self._ledger.pruned(result.copy.medium, fields["snapshot"], fields["reason"])
+
+    def _end(self, result: TargetResult, fields: dict[str, Any]) -> None:
+        self._journal.event("done", target=result.name)
+        if self.order.dry_run:
+            result.counts = fields["counts"]
+        self.order.watcher.ended(result.name, "complete", "")
+
+    def _fail(self, result: TargetResult, error: DrbdBackupError) -> None:
+        """One target has failed; an error after publishing (a prune, an unmount) leaves the copy what it is."""
+        if isinstance(error, Interrupted) and self.interrupted is None:
+            return self._interrupt(error.message)
+        self._journal.event("failed", target=result.name)
+        result.error = error
+        self.order.watcher.ended(result.name, "failed", error.message)
+        return None
+
+    def _interrupt(self, why: str) -> None:
+        """The node must let go of the volume: everything that touches it ends now."""
+        if self.interrupted is None:
+            self.interrupted = Interrupted(f"the run was interrupted: {why}", "The new Primary makes up for it.")
+            self._journal.event("interrupted", because=why)
+        self._strike_all()
+
+    def _enforce(self, until: float) -> None:
+        """End what has stalled, or the run when its time is over."""
+        now = time.monotonic()
+        for name, cage in self._cages.items():
+            silent = now - cage.heard_at
+            if cage.ended or (silent < self.order.config.limits.stall and now < until):
+                continue
+            gone = cage.kill()
+            told = f"nothing moved for {silent:.0f} s" if now < until else "the run's time is over"
+            hint = "" if gone else " Its process hangs in the kernel and was abandoned."
+            error = Stalled(f"{name}: {told}", f"Is the medium well? Look at dmesg and at its server.{hint}")
+            if name == WALK:
+                raise SourceError(error.message, error.hint)
+            self._fail(self.results[name], error)
+
+    def _target(self, name: str) -> TargetConfig:
+        return next(target for target in self.order.targets if target.name == name)

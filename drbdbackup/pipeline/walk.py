@@ -1,0 +1,29 @@
+"""The caged job that walks the source and writes the spool."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+from drbdbackup import proc
+from drbdbackup.pipeline.caged import Channel
+from drbdbackup.pipeline.source import guarded
+from drbdbackup.scan import Problem, Walk, exclusion, raise_open_files, write_spool
+
+
+def do(job: dict[str, Any], channel: Channel) -> dict[str, Any]:
+    """Walk `source` without what `exclude` matches into the file `spool`; entries, files, bytes and problems."""
+    source = job["source"]
+    raise_open_files()
+    guard = guarded(job)
+    started_ns = time.time_ns()  # before the sync: what is written while that runs is not settled
+    proc.run(proc.Command(("sync", "--file-system", source), timeout=proc.FOREVER))
+    problems: list[Problem] = []
+    walk = Walk(source, exclusion(tuple(job["exclude"])), guard.mountpoints, problems.append)
+    totals = write_spool(walk, job["spool"], started_ns, problems, lambda met: channel.progress(seen=met.entries))
+    guard.check()
+    return {
+        "entries": totals.entries, "files": totals.files, "bytes": totals.bytes,
+        "problems": [[os.fsdecode(problem.path), problem.why] for problem in problems[:1000]],
+    }  # fmt: skip

@@ -1,0 +1,19 @@
+"""The only place that starts processes: programs looked up on PATH, never through a shell, each in a group of its own.
+
+A process that hangs on a dead share stays in D state after SIGKILL, so nothing here ever waits without a deadline:
+what cannot be killed is abandoned. `run` is for programs that answer at once, `start` for those that work for long,
+`probe` for a look of our own at a place that may hang (`probe_all` at several), `pass_through` for one that a peer
+talks to, `caged` wraps an argv so that no mount and no process of it outlives us.
+"""
+
+from drbdbackup.proc.caging import caged, can_cage
+from drbdbackup.proc.command import FOREVER, Command, Result, environment, failure, find
+from drbdbackup.proc.once import run
+from drbdbackup.proc.passing import pass_through
+from drbdbackup.proc.probing import probe, probe_all
+from drbdbackup.proc.running import GRACE, Running, start
+
+__all__ = [
+    "FOREVER", "GRACE", "Command", "Result", "Running", "can_cage", "caged", "environment", "failure", "find",
+    "pass_through", "probe", "probe_all", "run", "start",
+]  # fmt: skip

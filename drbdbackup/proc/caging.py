@@ -1,0 +1,36 @@
+"""The cage: own mount and PID namespaces that die with their starter, so nothing of ours outlives the run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import cache
+
+from drbdbackup.errors import ToolError
+from drbdbackup.proc.command import Command, find
+from drbdbackup.proc.once import run
+
+_NAMESPACES = ("--mount", "--propagation", "slave", "--pid", "--fork", "--kill-child", "--mount-proc")
+
+
+@cache
+def can_cage() -> bool:
+    """Whether mount and PID namespaces can be had here (not in every container, not without root)."""
+    if os.geteuid() != 0 or find("setpriv") is None:
+        return False
+    try:
+        run(Command(("unshare", *_NAMESPACES, "true"), timeout=10.0))
+    except ToolError:
+        return False
+    return True
+
+
+def caged(argv: Sequence[str]) -> tuple[str, ...]:
+    """`argv` in its own mount and PID namespace that dies with us; where that cannot be had, with a death signal only.
+
+    Source of the recipe: setpriv(1), unshare(1); after kill -9 of the starter no process and no mount is left.
+    """
+    die_with_us = ("setpriv", "--pdeathsig", "KILL") if find("setpriv") else ()
+    if can_cage():
+        return (*die_with_us, "unshare", *_NAMESPACES, *argv)
+    return (*die_with_us, *argv)

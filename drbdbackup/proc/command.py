@@ -1,0 +1,87 @@
+"""A program to run as a frozen value, what it answered, and where programs are found."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from drbdbackup.errors import ToolError, ToolMissing
+
+STDERR_LINES = 25
+FOREVER = 7 * 86400.0  # seconds, for what is ended by its watcher
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A program to run: `ok` are the exit statuses that mean success, `timeout` is in seconds.
+
+    `secret` arguments are not repeated in errors. `env` is added to ours (always with LC_ALL=C). `most` bytes are heard
+    by `run`: a program that says more, because a peer makes it, must not eat up our memory.
+    """
+
+    argv: tuple[str, ...]
+    ok: frozenset[int] = frozenset({0})
+    timeout: float = 30.0
+    stdin: bytes = b""
+    secret: bool = False
+    env: tuple[tuple[str, str], ...] = ()
+    most: int = 64 << 20
+
+    @property
+    def name(self) -> str:
+        """The program's name, for errors."""
+        return os.path.basename(self.argv[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a program answered; `out` and `err` are undecoded."""
+
+    exit: int
+    out: bytes
+    err: bytes
+
+    @property
+    def text(self) -> str:
+        """stdout as text; undecodable bytes survive as surrogates."""
+        return os.fsdecode(self.out)
+
+
+def search_path() -> str:
+    """PATH with /usr/sbin:/sbin appended: Debian's cron has neither."""
+    return os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/sbin:/sbin"
+
+
+def find(program: str) -> str | None:
+    """The absolute path of a program, or None."""
+    if os.path.dirname(program):
+        return program if _is_program(program) else None
+    found = (os.path.join(folder, program) for folder in search_path().split(":") if folder)
+    return next(filter(_is_program, found), None)
+
+
+def _is_program(path: str) -> bool:
+    return os.path.isfile(path) and os.access(path, os.X_OK)
+
+
+def environment(extra: Iterable[tuple[str, str]] = ()) -> dict[str, str]:
+    """Our environment for a child: messages in English, programs found as `find` does."""
+    return {**os.environ, "LC_ALL": "C", "PATH": search_path(), **dict(extra)}
+
+
+def failure(command: Command, exit_status: int, stderr: Sequence[str]) -> ToolError:
+    """The error for an exit status that means failure, with the last lines of stderr."""
+    shown = command.name if command.secret else " ".join(command.argv)
+    said = "\n".join(line.rstrip() for line in list(stderr)[-STDERR_LINES:]).strip()
+    told = f"killed by signal {-exit_status}" if exit_status < 0 else f"exit status {exit_status}"
+    return ToolError(f"{shown}: {told}" + (f"\n{said}" if said else ""))
+
+
+def found(program: str) -> str:
+    """The absolute path of a program; ToolMissing if there is none."""
+    path = find(program)
+    if path is None:
+        name = os.path.basename(program)
+        raise ToolMissing(f"{name} is not installed", f"Install the package that brings {name}.")
+    return path

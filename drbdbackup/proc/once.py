@@ -1,0 +1,101 @@
+"""Runs a program that answers at once. It costs no import of a library, so a role is known in milliseconds."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import time
+
+from drbdbackup.errors import ToolError, ToolTimedOut
+from drbdbackup.proc.command import Command, Result, environment, failure, found
+from drbdbackup.proc.waiting import end_group, reap
+
+_KEPT_STDERR = 1 << 18
+
+
+def run(command: Command) -> Result:
+    """Run a program that answers at once and return what it said.
+
+    Raises ToolMissing, ToolTimedOut (it was killed, or abandoned in D state), or ToolError for an exit status that is
+    not in `ok` and for an answer of more than `most` bytes. Of stderr the last of its bytes are kept.
+    """
+    program = found(command.argv[0])
+    out_read, out_write = os.pipe()
+    err_read, err_write = os.pipe()
+    in_read, in_write = os.pipe()
+    moves = [(os.POSIX_SPAWN_DUP2, end, number) for number, end in enumerate((in_read, out_write, err_write))]
+    try:
+        pid = os.posix_spawn(
+            program, command.argv, environment(command.env), file_actions=moves, setsid=True,
+            setsigdef=[signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGPIPE],
+        )
+    except OSError as error:
+        raise ToolError(f"{command.name} could not be started: {error.strerror}") from None
+    finally:
+        for end in (in_read, out_write, err_write):
+            os.close(end)
+    deadline = time.monotonic() + command.timeout
+    try:
+        out, err = _converse(command, in_write, out_read, err_read, deadline)
+        status = reap(pid, deadline) if out is not None else None
+    except BaseException:
+        end_group(pid)
+        raise
+    if status is None or out is None:
+        end_group(pid)
+        raise ToolTimedOut(f"{command.name} did not answer within {command.timeout:g} s")
+    result = Result(status, out, err)
+    if result.exit not in command.ok:
+        raise failure(command, result.exit, os.fsdecode(err).splitlines())
+    return result
+
+
+def _converse(command: Command, to: int, out: int, err: int, deadline: float) -> tuple[bytes | None, bytes]:
+    """Feed stdin, read both outputs; (None, ...) if the deadline came first. Closes all three ends."""
+    data, heard = command.stdin, {out: bytearray(), err: bytearray()}
+    with selectors.DefaultSelector() as selector:
+        for end in (out, err):
+            selector.register(end, selectors.EVENT_READ)
+        if data:
+            os.set_blocking(to, False)
+            selector.register(to, selectors.EVENT_WRITE)
+        else:
+            os.close(to)
+        try:
+            while selector.get_map():
+                ready = selector.select(max(0.0, deadline - time.monotonic()))
+                if not ready:
+                    return None, bytes(heard[err])
+                for key, _ in ready:
+                    end = int(key.fd)
+                    if end == to:
+                        data = _feed(to, data)
+                        done = not data
+                    else:
+                        chunk = os.read(end, 65536)
+                        heard[end] += chunk
+                        _bound(command, heard[out], heard[err])
+                        done = not chunk
+                    if done:
+                        selector.unregister(end)
+                        os.close(end)
+            return bytes(heard[out]), bytes(heard[err])
+        finally:
+            for left in [key.fd for key in selector.get_map().values()]:
+                os.close(left)
+
+
+def _bound(command: Command, out: bytearray, err: bytearray) -> None:
+    """Neither may grow without an end. Raises ToolError if the answer does."""
+    del err[:-_KEPT_STDERR]
+    if len(out) > command.most:
+        raise ToolError(f"{command.name} said more than {command.most:,} bytes: it was ended")
+
+
+def _feed(to: int, data: bytes) -> bytes:
+    """Write what fits; nothing is left when the reader has gone."""
+    try:
+        return data[os.write(to, data):]
+    except BrokenPipeError:
+        return b""

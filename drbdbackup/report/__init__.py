@@ -1,0 +1,1 @@
+"""The only place that draws: values to tables, JSON and progress bars."""

@@ -1,0 +1,206 @@
+"""What `--json` prints: values to documents. Scripts depend on them: keys may be added, none goes and none changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from drbdbackup.errors import RoleError
+from drbdbackup.model.backup import Copy, Outcome, Reach, iso
+
+if TYPE_CHECKING:  # `latest` must not pay for what the others are made of
+    from drbdbackup.commands.config import Validated
+    from drbdbackup.commands.latest import Found, Latest
+    from drbdbackup.commands.prune import Weeded
+    from drbdbackup.commands.restore import Plan, Restored
+    from drbdbackup.commands.run import Attempt
+    from drbdbackup.commands.status import ResourceStatus, Status
+    from drbdbackup.commands.sync import Synced
+    from drbdbackup.commands.target import Accepted, TargetSeen
+    from drbdbackup.commands.verify import Verified
+    from drbdbackup.pipeline.order import TargetResult
+
+
+def copy(one: Copy, reach: Reach) -> dict[str, Any]:
+    """One copy, and whether it can be read from here."""
+    return {
+        "snapshot": one.snapshot, "sequence": one.sequence, "node": one.node, "target": one.target, "kind": one.kind,
+        "location": one.location, "path": one.path, "started_at": iso(one.started_at),
+        "finished_at": iso(one.finished_at), "files": one.files, "bytes": one.bytes,
+        "verified_at": time(one.verified_at), "reachable": reach.as_json, "resource": one.resource,
+        "medium": one.medium, "problems": one.problems, "damaged_at": time(one.damaged_at),
+    }  # fmt: skip
+
+
+def latest(known: Latest) -> dict[str, Any]:
+    """`latest --json`."""
+    return {
+        "resource": known.resource,
+        "backup": _found(known.backup),
+        "copies": [copy(found.copy, found.reach) for found in known.copies],
+        "catalogs": {one.node: {"seen_at": time(one.seen_at), "road": one.road or None} for one in known.heard},
+        "closed_roads": known.closed,
+    }
+
+
+def status(known: Status) -> dict[str, Any]:
+    """`status --json`."""
+    return {
+        "node": known.node,
+        "resources": [_of(one) for one in known.resources],
+        "closed_roads": known.closed,
+    }
+
+
+def validated(found: Validated) -> dict[str, Any]:
+    """`config validate --json` of a file that is right."""
+    config = found.config
+    return {
+        "file": config.file, "valid": True, "node": config.node, "nodes": list(config.nodes),
+        "resources": [one.name for one in config.resources], "targets": [one.name for one in config.targets],
+        "next_due": iso(found.next_due),
+    }  # fmt: skip
+
+
+def time(moment: datetime | None) -> str | None:
+    """A time, or null."""
+    return None if moment is None else iso(moment)
+
+
+def _found(found: Found | None) -> dict[str, Any] | None:
+    return None if found is None else copy(found.copy, found.reach)
+
+
+def _of(one: ResourceStatus) -> dict[str, Any]:
+    verdict, run = one.verdict, one.last_run
+    return {
+        "resource": one.resource, "role": verdict.role.value, "disk": verdict.disk, "peer_role": verdict.peer_role,
+        "source": one.source, "verdict": verdict.decision.value, "because": list(verdict.because),
+        "last_complete": _found(one.last_complete), "next_due": iso(one.next_due),
+        "due_since": time(one.due_since), "hint": verdict.hint,
+        "last_run": None if run is None else {
+            "outcome": run.outcome.value, "started_at": iso(run.started_at), "finished_at": iso(run.finished_at),
+            "because": list(run.because), "snapshot": run.snapshot,
+            "targets": {name: dict(ended) for name, ended in run.targets},
+        },
+    }  # fmt: skip
+
+
+def attempts(node: str, made: Sequence[Attempt]) -> dict[str, Any]:
+    """`run --json`."""
+    return {"node": node, "runs": [_attempt(one) for one in made]}
+
+
+def _attempt(one: Attempt) -> dict[str, Any]:
+    result = one.result
+    verdict = one.verdict or (result.verdict if result else None)
+    error = one.error or (result.error if result else None)
+    if error is None and verdict is not None and one.outcome is Outcome.REFUSED:
+        error = RoleError(f"refused: {'; '.join(verdict.because)}", verdict.hint)
+    told = {
+        "resource": one.resource, "outcome": one.outcome.value, "because": list(verdict.because) if verdict else [],
+        "error": {**error.as_document(), "status": error.status} if error else None, "status": one.status,
+    }  # fmt: skip
+    if result is None:
+        return {**told, "snapshot": None, "dry_run": False, "counts": {}, "targets": []}
+    return {
+        **told, "snapshot": result.snapshot or None, "dry_run": result.dry_run, "counts": result.counts,
+        "started_at": iso(result.started_at), "finished_at": iso(result.finished_at),
+        "targets": [_target_result(target) for target in result.targets],
+    }  # fmt: skip
+
+
+def _target_result(target: TargetResult) -> dict[str, Any]:
+    made = target.copy
+    return {
+        "target": target.name, "error": target.error.as_document() if target.error else None,
+        "copy": None if made is None else copy(made, Reach.YES), "notes": target.notes,
+        "counts": target.counts, "pruned": target.pruned, "problem_count": target.problem_count,
+        "problems": [{"path": path, "problem": why} for path, why in target.problems],
+    }  # fmt: skip
+
+
+def weeded(done: Sequence[Weeded], dry_run: bool) -> dict[str, Any]:
+    """`prune --json`."""
+    return {"dry_run": dry_run, "targets": [_weeded(one) for one in done]}
+
+
+def synced(done: Synced) -> dict[str, Any]:
+    """`sync --json`."""
+    return {
+        "came": {"new": done.came.new, "closed": done.came.closed, "refused": done.came.refused},
+        "went": {"open": sorted(done.went.new), "closed": done.went.closed},
+        "set_aside": done.aside,
+        "regained": [
+            {"target": one.target, "copies": one.copies, "error": one.error.as_document() if one.error else None}
+            for one in done.regained
+        ],
+    }
+
+
+def target(seen: TargetSeen) -> dict[str, Any]:
+    """One of `target list --json`."""
+    expected, found = seen.expected or {}, seen.found or {}
+    return {
+        "name": seen.config.name, "kind": seen.config.kind, "location": seen.location, "mounted": seen.mounted,
+        "expected": expected.get("medium"), "medium": found.get("medium") or None,
+        "objection": found.get("objection", ""), "lacks": found.get("lacks"), "free_bytes": found.get("free_bytes"),
+        "total_bytes": found.get("total_bytes"), "enrolled_at": found.get("enrolled_at") or None,
+        "enrolled_by": found.get("enrolled_by") or None, "error": seen.error.as_document() if seen.error else None,
+    }  # fmt: skip
+
+
+def accepted(done: Accepted) -> dict[str, Any]:
+    """`target accept --json`."""
+    return {"name": done.name, "medium": done.medium, "location": done.location, "before": done.before}
+
+
+def _weeded(one: Weeded) -> dict[str, Any]:
+    return {
+        "resource": one.resource, "target": one.target, "removed": list(one.removed),
+        "error": one.error.as_document() if one.error else None,
+        "copies": [
+            {"snapshot": judged.copy.snapshot, "keep": judged.keep, "reason": judged.reason} for judged in one.judged
+        ],
+    }  # fmt: skip
+
+
+def plan(planned: Plan) -> dict[str, Any]:
+    """What a restore will do."""
+    passed = planned.choice.passed_over
+    return {
+        "resource": planned.resource, "copy": copy(planned.copy, Reach.YES), "way": planned.choice.way.name.lower(),
+        "passed_over": [{"copy": copy(one.copy, Reach.NO), "why": one.why} for one in passed],
+        "path": planned.request.path, "destination": planned.destination, "in_place": planned.request.in_place,
+        "entries": planned.entries, "files": planned.files, "bytes": planned.bytes, "free_bytes": planned.free,
+        "deleted": planned.deleted, "deleted_bytes": planned.deleted_bytes, "deleted_shown": list(planned.shown),
+        "warnings": list(planned.warnings),
+    }  # fmt: skip
+
+
+def restored(done: Restored) -> dict[str, Any]:
+    """What came of a restore."""
+    return {
+        "restored": {
+            "entries": done.entries, "files": done.files, "bytes": done.bytes, "deleted": done.deleted,
+            "started_at": iso(done.started_at), "finished_at": iso(done.finished_at),
+        },
+        "problem_count": done.problem_count,
+        "problems": [{"path": path, "problem": why} for path, why in done.problems],
+    }  # fmt: skip
+
+
+def verified(found: Sequence[Verified]) -> dict[str, Any]:
+    """`verify --json`."""
+    return {"copies": [_verified(one) for one in found]}
+
+
+def _verified(one: Verified) -> dict[str, Any]:
+    return {
+        "copy": copy(one.copy, Reach.NO if one.error else Reach.YES), "well": one.is_well, "share": one.share,
+        "files": one.files, "bytes": one.bytes, "finished_at": time(one.finished_at),
+        "problem_count": one.problem_count,
+        "problems": [{"path": path, "problem": why} for path, why in one.problems],
+        "error": one.error.as_document() if one.error else None,
+    }  # fmt: skip

@@ -1,0 +1,91 @@
+"""A restore, for people: what it will do before it does it, and what came of it. And what a verify found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from drbdbackup.report import console, text
+
+if TYPE_CHECKING:
+    from drbdbackup.commands.restore import Plan, Restored
+    from drbdbackup.commands.verify import Verified
+
+_SHOWN = 10
+
+
+def planned(plan: Plan) -> Iterator[str]:
+    """The copy, where it comes from and goes to, what is deleted, and what speaks against it."""
+    now = datetime.now(UTC)
+    copy = plan.copy
+    yield f"{plan.resource}: restore {copy.snapshot}"
+    rows = [
+        ("made by", f"{copy.node}, {text.when(copy.started_at, now)}"),
+        ("from", f"{copy.target} ({copy.location})"),
+        ("what", plan.request.path or "everything"),
+        ("to", plan.destination + (", in place" if plan.request.in_place else "")),
+        ("brings", f"{text.count(plan.files, 'file')}, {text.size(plan.bytes)}; {text.size(plan.free)} are free there"),
+    ]
+    if plan.request.in_place:
+        gone = f"{text.count(plan.deleted, 'entry', 'entries')} that it does not have, {text.size(plan.deleted_bytes)}"
+        rows.append(("deletes", gone if plan.deleted else "nothing"))
+    yield from text.aligned(rows, "  ")
+    yield from (f"    {text.printable(path)}" for path in plan.shown)
+    left = plan.deleted - len(plan.shown)
+    if plan.shown and left > 0:
+        yield f"    and {left:,} more"
+    for passed in plan.choice.passed_over:
+        yield f"  not taken: {passed.copy.snapshot} at {passed.copy.location}: {passed.why}"
+    if plan.missing_room_for:
+        yield f"  WARNING: it needs {text.size(plan.missing_room_for)}, and {text.size(plan.free)} are free there"
+    yield from (f"  WARNING: {warning}" for warning in plan.warnings)
+
+
+def restored(done: Restored) -> Iterator[str]:
+    """What came of it."""
+    took = text.span((done.finished_at - done.started_at).total_seconds())
+    if done.plan.request.in_place and not (done.bytes or done.deleted or done.problem_count):
+        compared = f"{text.count(done.files, 'file')} compared in {took}"
+        yield f"{done.plan.resource}: every content in {done.plan.destination} was as it is in the snapshot; {compared}"
+        return
+    line = f"{done.plan.resource}: restored {text.count(done.files, 'file')}, {text.size(done.bytes)}, in {took}"
+    yield f"{line} to {done.plan.destination}" + (f"; {done.deleted:,} entries deleted" if done.deleted else "")
+
+
+def complain(done: Restored) -> None:
+    """What is not as it was, on stderr: how many, and the first few."""
+    if done.problem_count:
+        told = f"{text.count(done.problem_count, 'problem')}; this is not as it was"
+        console.complain(f"{done.plan.resource}: {told}", _first(done.problems, done.problem_count))
+
+
+def verified(found: Sequence[Verified]) -> Iterator[str]:
+    """A line for each copy."""
+    rows = [(one.copy.resource, one.copy.snapshot, one.copy.location, _state(one)) for one in found]
+    yield from text.aligned(rows)
+
+
+def complain_of_damage(found: Sequence[Verified]) -> None:
+    """Every copy that is damaged or could not be read, on stderr."""
+    for one in found:
+        where = f"{one.copy.resource}: {one.copy.snapshot} at {one.copy.location}"
+        if one.problem_count:
+            told = f"{where} is damaged: {text.count(one.problem_count, 'problem')}"
+            console.complain(told, _first(one.problems, one.problem_count))
+        if one.error is not None:
+            console.complain(f"{where} could not be read: {one.error.message}", one.error.hint)
+
+
+def _state(one: Verified) -> str:
+    if one.error is not None:
+        return "not read"
+    read = f"{text.count(one.files, 'file')}, {text.size(one.bytes)} read"
+    return f"{read}, well" if one.is_well else f"{read}, DAMAGED"
+
+
+def _first(problems: Sequence[tuple[str, str]], count: int) -> str:
+    """The first few of them, each on its line."""
+    shown = [f"{text.printable(path)}: {why}".removeprefix(": ") for path, why in problems[:_SHOWN]]
+    more = [f"and {count - len(shown):,} more"] if count > len(shown) else []
+    return "\n".join([*shown, *more])

@@ -1,0 +1,41 @@
+"""The demo on the screen: chapters, the narrator's paragraphs, what is typed, and what it prints, set off to the right.
+
+Plain escapes and no rich: there is nothing to align, and it looks the same everywhere.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterator
+
+from drbdbackup.commands.demo import Heading, Printed, Told, Typed, Words
+from drbdbackup.report import console
+from drbdbackup.report.text import printable
+
+_WIDEST = 100
+_BOLD, _END = "\033[1m", "\033[0m"
+
+
+def tell(told: Told) -> None:
+    """Show one thing at once, for it may be a while until the next; in bold letters where a person is watching."""
+    width = min(_WIDEST, shutil.get_terminal_size((_WIDEST, 25)).columns)
+    bold = console.on_terminal() and isinstance(told, Heading | Typed)
+    for line in _drawn(told, width):
+        sys.stdout.write(f"{_BOLD}{line}{_END}\n" if bold and line else f"{line}\n")
+    sys.stdout.flush()
+
+
+def _drawn(told: Told, width: int) -> Iterator[str]:
+    match told:
+        case Heading(text):
+            yield from ("", "", printable(text))
+        case Words(text):
+            yield from ("", *textwrap.wrap(printable(text), width, break_long_words=False, break_on_hyphens=False))
+        case Typed(node, line):
+            yield from ("", printable(f"  {node}# {line}"))
+        case Printed("", status):
+            yield f"    (it prints nothing; exit status {status})"
+        case Printed(text, _):
+            yield from (f"    {printable(line)}" for line in text.rstrip("\n").split("\n"))

@@ -1,0 +1,37 @@
+"""Who is Primary: a file per source, each with a pure `parse(text, ...) -> Observation` and an `observe(...)` beside.
+
+Nothing here raises for what the system says: a source that is missing, hangs, fails or is not understood gives
+Role.UNKNOWN with the problem named. Nothing here decides whether to back up; that is the gate's.
+"""
+
+from __future__ import annotations
+
+from drbdbackup.config.values import ResourceConfig, RoleConfig
+from drbdbackup.model.role import Observation
+from drbdbackup.roles import command, drbdadm, events2, file, proc_drbd
+from drbdbackup.roles.words import unknown
+
+DRBD_SOURCES = frozenset({events2.SOURCE, proc_drbd.SOURCE, drbdadm.SOURCE})
+
+
+def observe(role: RoleConfig, resource: ResourceConfig) -> tuple[Observation, ...]:
+    """What the configured source says of `resource` now: at least one observation, never an exception.
+
+    DRBD is asked through the first of drbdsetup, /proc/drbd and drbdadm that exists here, and its word counts:
+    all three show the same kernel, and one that hangs or is not understood is a reason to refuse.
+    """
+    if role.source == "command":
+        return (command.observe(resource.name, role.command, role.timeout),)
+    if role.source == "file":
+        return (file.observe(resource.name, role.path, role.timeout),)
+    if role.source == "drbd":
+        return (_drbd(role, resource),)
+    return (unknown(resource.name, role.source, f"there is no role source {role.source!r}"),)
+
+
+def _drbd(role: RoleConfig, resource: ResourceConfig) -> Observation:
+    return (
+        events2.observe(resource.name, role.timeout)
+        or proc_drbd.observe(resource.name, resource.device)
+        or drbdadm.observe(resource.name, role.timeout)
+    )

@@ -1,0 +1,29 @@
+"""The role as a command of the admin's prints it: `Primary` or `Secondary`, for clusters that do not ask DRBD."""
+
+from __future__ import annotations
+
+from drbdbackup.errors import ToolError
+from drbdbackup.model.role import Observation
+from drbdbackup.proc import Command, run
+from drbdbackup.roles.words import NotUnderstood, spoken, unknown
+
+SOURCE = "command"
+
+
+def parse(text: str, resource: str, named: str = "the command") -> Observation:
+    """What the command `named` printed: one word, Primary or Secondary, and nothing else."""
+    try:
+        return Observation(resource, SOURCE, spoken(text))
+    except NotUnderstood as problem:
+        hint = "The command of [role] must print one word, Primary or Secondary, and end with exit status 0."
+        return unknown(resource, SOURCE, f"{named} does not tell the role of {resource}: {problem}", hint)
+
+
+def observe(resource: str, argv: tuple[str, ...], timeout: float) -> Observation:
+    """Run it; any exit status but 0 means that it could not tell."""
+    try:
+        answer = run(Command(argv, timeout=timeout))
+    except ToolError as error:
+        hint = error.hint or f"Run it by hand: `{' '.join(argv)}`."
+        return unknown(resource, SOURCE, f"the role of {resource} cannot be read: {error.message}", hint)
+    return parse(answer.text, resource, argv[0])

@@ -1,0 +1,258 @@
+"""One walk over a source as a sorted stream of spool lines, and the spool that carries it to the workers.
+
+The walk goes depth first, names in byte order, by folder file descriptors and never through a symlink, not across
+mounts, not into our own folder. It must never stop for what one entry does: what cannot be read is a problem in the
+stream. It holds one folder's names a level, never a list of all files.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import stat
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from drbdbackup.errors import Interrupted, SourceError
+from drbdbackup.manifest import DEEPEST_PATH, ROOT, escape, spool_line
+
+NOT_OURS = frozenset({b".drbdbackup", b"lost+found"})
+_KINDS = {stat.S_IFREG: b"f", stat.S_IFDIR: b"d", stat.S_IFLNK: b"l", stat.S_IFIFO: b"p", stat.S_IFSOCK: b"s",
+          stat.S_IFCHR: b"c", stat.S_IFBLK: b"b"}  # fmt: skip
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_HEADER = b"#spool 1 %d\n"
+_FLUSH = 1 << 16
+BTRFS_SUBVOLUME_INODE = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """An entry that could not be read (or copied), and why."""
+
+    path: bytes
+    why: str
+
+
+@dataclass(slots=True)
+class Totals:
+    """What a walk met: `bytes` is the apparent size of regular files, each name counted."""
+
+    entries: int = 0
+    files: int = 0
+    bytes: int = 0
+
+
+@dataclass(slots=True)
+class _Level:
+    """A folder being walked: its descriptor and the names still to come, last first."""
+
+    fd: int
+    path: bytes
+    names: list[bytes]
+
+
+def kind_of(mode: int) -> bytes:
+    """The letter of an entry's type, as spool lines have it."""
+    return _KINDS[stat.S_IFMT(mode)]
+
+
+class Walk:
+    """One walk; iterate it once. `excluded(path, is_folder)` decides what is left out."""
+
+    def __init__(
+        self, root: str, excluded: Callable[[bytes, bool], bool] | None, mountpoints: frozenset[bytes],
+        on_problem: Callable[[Problem], None],
+    ) -> None:  # fmt: skip
+        """Walk `root`; `mountpoints` are paths relative to it that belong to other file systems."""
+        self.totals = Totals()
+        self._root = root
+        self._device = 0
+        self._excluded = excluded
+        self._mountpoints = mountpoints
+        self._problem = on_problem
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Spool lines in merge order, the root itself first."""
+        try:
+            root = os.open(self._root, _FOLDER)
+        except OSError as error:
+            raise SourceError(f"{self._root} cannot be read: {error.strerror}") from None
+        self._device = os.fstat(root).st_dev
+        levels = [self._level(root, b"")]
+        try:
+            top = self._look(root, ROOT, ROOT)
+            if top is not None:
+                yield top[1]
+            while levels:
+                level = levels[-1]
+                if not level.names:
+                    os.close(levels.pop().fd)
+                    continue
+                name = level.names.pop()
+                path = level.path + name
+                seen = self._look(level.fd, name, path)
+                if seen is None:
+                    continue
+                kind, line = seen
+                yield line
+                if kind == b"d" and path not in self._mountpoints:
+                    self._descend(levels, name, path)
+        finally:
+            for level in levels:
+                os.close(level.fd)
+
+    def _descend(self, levels: list[_Level], name: bytes, path: bytes) -> None:
+        try:
+            fd = os.open(name, _FOLDER, dir_fd=levels[-1].fd)
+            if self._is_foreign(fd):
+                os.close(fd)
+                self._problem(Problem(path, "folder not read: another file system appeared there"))
+                return
+            levels.append(self._level(fd, path + b"/"))
+        except OSError as error:
+            if error.errno in (errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO) and not os.path.isdir(self._root):
+                raise Interrupted(f"{self._root} went away in mid-walk") from None
+            self._problem(Problem(path, f"folder not read: {error.strerror}"))
+
+    def _is_foreign(self, fd: int) -> bool:
+        """A mount that came after the mount table was read; a btrfs subvolume has its own number too, but is ours."""
+        seen = os.fstat(fd)
+        return seen.st_dev != self._device and seen.st_ino != BTRFS_SUBVOLUME_INODE
+
+    def _level(self, fd: int, path: bytes) -> _Level:
+        try:
+            names = [os.fsencode(name) for name in os.listdir(fd)]
+        except OSError as error:
+            if not path:
+                raise SourceError(f"{self._root} cannot be read: {error.strerror}", "Look at dmesg.") from None
+            self._problem(Problem(path.rstrip(b"/"), f"folder not read: {error.strerror}"))
+            names = []
+        if not path:
+            names = [name for name in names if name not in NOT_OURS]
+        names.sort(reverse=True)
+        return _Level(fd, path, names)
+
+    def _look(self, fd: int, name: bytes, path: bytes) -> tuple[bytes, bytes] | None:
+        """An entry's kind and spool line; None if it is left out, gone or cannot be read."""
+        if len(path) > DEEPEST_PATH:
+            self._problem(Problem(path, "the path is too long to be copied"))
+            return None
+        try:
+            seen = os.stat(name, dir_fd=fd, follow_symlinks=False)
+            kind = kind_of(seen.st_mode)
+            if self._excluded is not None and path != ROOT and self._excluded(path, kind == b"d"):
+                return None
+            link = os.readlink(name, dir_fd=fd) if kind == b"l" else b""
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            self._problem(Problem(path, f"not read: {error.strerror}"))
+            return None
+        self._count(kind, seen.st_size)
+        return kind, spool_line(
+            kind, stat.S_IMODE(seen.st_mode), seen.st_uid, seen.st_gid, seen.st_size, seen.st_mtime_ns,
+            seen.st_ctime_ns, seen.st_ino, seen.st_nlink, seen.st_rdev, path, link,
+        )  # fmt: skip
+
+    def _count(self, kind: bytes, size: int) -> None:
+        self.totals.entries += 1
+        if kind == b"f":
+            self.totals.files += 1
+            self.totals.bytes += size
+
+
+def exclusion(patterns: tuple[str, ...]) -> Callable[[bytes, bool], bool] | None:
+    """A test for gitignore patterns, or None where there are none (a walk without patterns is much faster)."""
+    if not patterns:
+        return None
+    from pathspec import GitIgnoreSpec
+
+    spec = GitIgnoreSpec.from_lines(patterns)
+
+    def excluded(path: bytes, is_folder: bool) -> bool:
+        return spec.match_file(os.fsdecode(path) + ("/" if is_folder else ""))
+
+    return excluded
+
+
+def raise_open_files() -> None:
+    """Allow as many open folders as the system lets us: a walk holds one per level."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def write_spool(
+    walk: Walk, file: str, started_ns: int, problems: list[Problem], on_progress: Callable[[Totals], None]
+) -> Totals:
+    """Write the whole walk to `file`, so that a reader may follow; problems and the totals come last."""
+    handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(handle, "wb", buffering=0) as spool:
+        buffer = bytearray(_HEADER % started_ns)
+        for line in walk:
+            buffer += line
+            if len(buffer) >= _FLUSH:
+                spool.write(buffer)
+                buffer.clear()
+                on_progress(walk.totals)
+        for problem in problems:
+            buffer += b"#problem %s\t%s\n" % (escape(problem.path), os.fsencode(problem.why))
+        totals = walk.totals
+        buffer += b"#end %d %d %d\n" % (totals.entries, totals.files, totals.bytes)
+        spool.write(buffer)
+    return totals
+
+
+class Spool:
+    """A reader that follows a spool while it is being written, at its own pace."""
+
+    def __init__(self, file: str, patience: float, on_wait: Callable[[], None] = lambda: None) -> None:
+        """Read `file`; give up after `patience` seconds in which the walk wrote nothing."""
+        self._file = file
+        self._patience = patience
+        self._on_wait = on_wait
+        self.started_ns = 0
+        self.problems: list[tuple[bytes, bytes]] = []
+        self.totals: Totals | None = None
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The spool lines; `started_ns` is set before the first, `totals` and `problems` after the last."""
+        with self._opened() as spool:
+            for line in self._whole_lines(spool.readline):
+                if line[:1] != b"#":
+                    yield line
+                elif line.startswith(b"#spool "):
+                    self.started_ns = int(line.split()[2])
+                elif line.startswith(b"#problem "):
+                    path, _, why = line[9:-1].partition(b"\t")
+                    self.problems.append((path, why))
+                else:
+                    self.totals = Totals(*map(int, line.split()[1:4]))
+                    return
+
+    def _opened(self) -> BinaryIO:
+        """The file, once it is there: the walk syncs its volume before it begins."""
+        begun = time.monotonic()
+        while True:
+            try:
+                return open(self._file, "rb", buffering=1 << 18)
+            except FileNotFoundError:
+                self._wait(begun)
+
+    def _whole_lines(self, readline: Callable[[], bytes]) -> Iterator[bytes]:
+        part, heard = b"", time.monotonic()
+        while True:
+            part += readline()
+            if part.endswith(b"\n"):
+                yield part
+                part, heard = b"", time.monotonic()
+                continue
+            self._wait(heard)
+
+    def _wait(self, since: float) -> None:
+        if time.monotonic() - since > self._patience:
+            raise SourceError("the walk over the source does not go on", "Is the volume's disk well?")
+        self._on_wait()
+        time.sleep(0.01)

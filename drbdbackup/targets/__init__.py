@@ -1,0 +1,28 @@
+"""Places that hold snapshots: a Protocol and a file per kind.
+
+A kind is a class with `config` and `opened`, its line in `_KINDS`, and a pass of `tests/contract/test_targets.py`.
+"""
+
+from collections.abc import Callable, Mapping
+
+from drbdbackup.config.values import TargetConfig
+from drbdbackup.errors import ConfigError
+from drbdbackup.targets.disk import Disk
+from drbdbackup.targets.medium import Medium, Target
+from drbdbackup.targets.nas import Nas
+
+__all__ = ["Medium", "Target", "target"]
+
+_KINDS: Mapping[str, Callable[[TargetConfig, str | None], Target]] = {"nas": Nas, "disk": Disk}
+
+
+def target(config: TargetConfig, marks: str | None = None) -> Target:
+    """The target that the configuration describes; nothing is touched before it is opened.
+
+    `marks` is a folder for marks of mounts under way: only where there are no namespaces, so that a killed run's mount
+    can be told from the admin's (see `disk.clear`).
+    """
+    kind = _KINDS.get(config.kind)
+    if kind is None:
+        raise ConfigError(f"target {config.name}: kind {config.kind!r} is not one of {', '.join(sorted(_KINDS))}")
+    return kind(config, marks)

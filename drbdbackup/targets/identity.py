@@ -1,0 +1,90 @@
+"""Whether the medium that is mounted is the target that it was: asked before copying, pruning and restoring.
+
+Pure but for the two functions that mark a medium, `enrol` and `accept`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from drbdbackup.errors import TargetError, WrongTarget
+from drbdbackup.targets import mark
+from drbdbackup.targets.mark import Identity
+from drbdbackup.targets.medium import Medium
+
+
+def check(medium: Medium, expected: Mapping[str, Any] | None, node: str, may_enrol: bool) -> Identity:
+    """The medium's identity, if it is the target that it was; an unmarked one that nobody misses is enrolled.
+
+    `expected` is the body of the newest "target" fact (medium, filesystem_uuid), None if the target was never seen.
+    Raises WrongTarget, or TargetError if the mark cannot be read.
+    """
+    name = medium.config.name
+    hint = f"Mount the right one, or, if this is to be it from now on: `drbdbackup target accept {name}`"
+    if medium.mark_problem:
+        raise TargetError(f"{medium.location}: {medium.mark_problem}", hint)
+    if objection := objection_to(medium, expected or {}, node):
+        raise WrongTarget(f"{medium.location} is not the target {name} that it was: {objection}", hint)
+    if medium.identity is not None:
+        return medium.identity
+    if not may_enrol:
+        raise WrongTarget(
+            f"{medium.location} is not marked as target {name}", "The first run of the Primary enrols it."
+        )
+    return enrol(medium, node)
+
+
+def objection_to(medium: Medium, expected: Mapping[str, Any], node: str) -> str:
+    """Why this medium is not the target that was expected, "" if it is (or is unmarked, and nothing was expected)."""
+    identity, missed = medium.identity, str(expected.get("medium", ""))
+    if identity is None:
+        return f"it is not marked, but the medium {missed} is expected" if missed else ""
+    config = medium.config
+    if (identity.name, identity.kind) != (config.name, config.kind):
+        return f"it is marked as target {identity.name} of kind {identity.kind}"
+    if identity.node not in ("", node):
+        return f"it is the disk of {identity.node}"
+    if _differ(identity.filesystem_uuid, medium.filesystem_uuid):
+        return f"its mark was made on the file system {identity.filesystem_uuid}, this is {medium.filesystem_uuid}"
+    if _differ(missed, identity.medium):
+        return f"it is the medium {identity.medium}, {missed} is expected"
+    if _differ(str(expected.get("filesystem_uuid", "")), medium.filesystem_uuid):
+        return f"it is the file system {medium.filesystem_uuid}, {expected['filesystem_uuid']} is expected"
+    return ""
+
+
+def enrol(medium: Medium, node: str) -> Identity:
+    """Mark the medium as this target, newly. Raises OSError."""
+    import uuid
+
+    config, now = medium.config, datetime.now(UTC).replace(microsecond=0)
+    identity = Identity(
+        uuid.uuid4().hex, config.name, config.kind, medium.holder, medium.filesystem_uuid, now, node
+    )
+    mark.write(medium.root, identity)
+    return identity
+
+
+def accept(medium: Medium, node: str) -> Identity:
+    """Make the medium this target, as an admin has asked for, and mark it so. Raises OSError.
+
+    It stays the medium that it was, so that the snapshots on it stay known; one whose mark was copied from another
+    file system, or cannot be read, becomes a new one: the other may still exist.
+    """
+    old, config = medium.identity, medium.config
+    if old is None or _differ(old.filesystem_uuid, medium.filesystem_uuid):
+        return enrol(medium, node)
+    identity = replace(
+        old, name=config.name, kind=config.kind, node=medium.holder, filesystem_uuid=medium.filesystem_uuid
+    )
+    if identity != old:
+        mark.write(medium.root, identity)
+    return identity
+
+
+def _differ(one: str, other: str) -> bool:
+    """Whether both are known and not the same; a share shows no UUID."""
+    return bool(one and other) and one != other

@@ -1,0 +1,216 @@
+"""Where everything lies on a target, and the steps by which a snapshot appears there whole or not at all.
+
+```
+<root>/drbdbackup/target.json, catalog/<node>.db
+<root>/drbdbackup/<resource>/<snapshot>/data/, snapshot.json, manifest.gz
+<root>/drbdbackup/<resource>/.partial-<snapshot>/, .removing-<name>/, latest
+```
+Only `publish` may make a snapshot's name appear; nothing here writes into a published one.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import count
+
+from drbdbackup.errors import Damaged, NothingFound, TargetError, TargetFull, ToolError
+from drbdbackup.model.backup import is_snapshot_name
+from drbdbackup.targets import document, sidecar
+from drbdbackup.targets.sidecar import Sidecar
+from drbdbackup.tools import mount
+
+PARTIAL, REMOVING, LATEST = ".partial-", ".removing-", "latest"
+_TAKEN = (errno.EEXIST, errno.ENOTEMPTY)
+_NO_SYMLINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
+
+
+def home(root: str) -> str:
+    """The one folder of ours on a medium."""
+    return os.path.join(root, "drbdbackup")
+
+
+def mark(root: str) -> str:
+    """The file that says which target the medium is."""
+    return os.path.join(home(root), "target.json")
+
+
+def catalogs(root: str) -> str:
+    """The folder of the nodes' published catalogs."""
+    return os.path.join(home(root), "catalog")
+
+
+def catalog(root: str, node: str) -> str:
+    """A node's published catalog."""
+    return os.path.join(catalogs(root), f"{node}.db")
+
+
+def resource_folder(root: str, resource: str) -> str:
+    """The folder of a resource's snapshots."""
+    return os.path.join(home(root), resource)
+
+
+def snapshot_folder(root: str, resource: str, snapshot: str) -> str:
+    """The folder of a published snapshot. Raises NothingFound for what is not a snapshot's name."""
+    if not is_snapshot_name(snapshot):
+        raise NothingFound(f"{snapshot!r} is not a snapshot's name", "`drbdbackup list` shows them.")
+    return os.path.join(resource_folder(root, resource), snapshot)
+
+
+def partial(root: str, resource: str, snapshot: str) -> str:
+    """The folder of a snapshot under way."""
+    return os.path.join(resource_folder(root, resource), PARTIAL + snapshot)
+
+
+def data(folder: str) -> str:
+    """The tree of the snapshot (or partial) that lies in `folder`."""
+    return os.path.join(folder, "data")
+
+
+def manifest(folder: str) -> str:
+    """The manifest of the snapshot that lies in `folder`."""
+    return os.path.join(folder, sidecar.MANIFEST)
+
+
+def make_folder(path: str) -> None:
+    """Make a folder of mode 0700 where there is none; its parent must exist. Raises OSError."""
+    with suppress(FileExistsError):
+        os.mkdir(path, 0o700)
+
+
+def begin(root: str, resource: str, snapshot: str) -> str:
+    """Make the fresh, empty folder of a snapshot under way (see `partial`) and return the snapshot's name.
+
+    A number is put behind the name if it is taken; what a crashed run left is kept, for linking. Raises OSError.
+    """
+    make_folder(home(root))
+    make_folder(resource_folder(root, resource))
+    return next(name for name in _names(snapshot) if _begun(root, resource, name))
+
+
+def _begun(root: str, resource: str, snapshot: str) -> bool:
+    if os.path.lexists(snapshot_folder(root, resource, snapshot)):
+        return False
+    try:
+        os.mkdir(partial(root, resource, snapshot), 0o700)
+    except FileExistsError:
+        return False
+    return True
+
+
+def snapshots(root: str, resource: str) -> list[Sidecar]:
+    """The sidecars of all published snapshots, oldest sequence first; what has no readable sidecar is not one.
+
+    Raises OSError if the folder cannot be read: that is not the same as being empty.
+    """
+    folder = resource_folder(root, resource)
+    found = []
+    for name in _folders(folder, ""):
+        with suppress(Damaged, FileNotFoundError):
+            told = sidecar.read(os.path.join(folder, name))
+            if (told.snapshot, told.resource) == (name, resource):
+                found.append(told)
+    return sorted(found, key=lambda told: (told.sequence, told.snapshot))
+
+
+def names(root: str, resource: str) -> list[str]:
+    """The names of all published snapshots, also of those whose sidecar cannot be read. Raises OSError."""
+    return _folders(resource_folder(root, resource), "")
+
+
+def partials(root: str, resource: str) -> list[str]:
+    """The paths of all snapshots under way or left by a crash, newest first. Raises OSError."""
+    folder = resource_folder(root, resource)
+    return [os.path.join(folder, name) for name in sorted(_folders(folder, PARTIAL), reverse=True)]
+
+
+def publish(root: str, resource: str, snapshot: str) -> str:
+    """Give the finished snapshot its name, point `latest` at the newest, and return the name.
+
+    Its sidecar must be there and everything on the medium already (`sync`). If the name is taken, a number is put
+    behind it, in the sidecar too. Raises Damaged, FileNotFoundError without a sidecar, OSError.
+    """
+    folder = partial(root, resource, snapshot)
+    told = sidecar.read(folder)
+    name = next(name for name in _names(snapshot) if _published(folder, root, told.named(name)))
+    document.sync_folder(resource_folder(root, resource))
+    with suppress(OSError):  # the snapshot is there; the link is a convenience, and the next one puts it right
+        point_latest(root, resource)
+    return name
+
+
+def _published(folder: str, root: str, told: Sidecar) -> bool:
+    """Rename the folder to its snapshot's name; False if that is taken."""
+    wanted = snapshot_folder(root, told.resource, told.snapshot)
+    if os.path.lexists(wanted):
+        return False
+    if sidecar.read(folder) != told:
+        sidecar.write(folder, told)
+    try:
+        os.rename(folder, wanted)
+    except OSError as error:
+        if error.errno in _TAKEN:
+            return False
+        raise
+    return True
+
+
+def point_latest(root: str, resource: str) -> None:
+    """Let `latest` be a relative symlink to the newest snapshot by sequence, swapped by rename.
+
+    Left out where the share knows no symlinks; removed when there is no snapshot. Raises OSError.
+    """
+    folder = resource_folder(root, resource)
+    link = os.path.join(folder, LATEST)
+    newest = snapshots(root, resource)[-1:]
+    if not newest:
+        with suppress(FileNotFoundError):
+            os.unlink(link)
+        return
+    fresh = os.path.join(folder, f".{LATEST}.{secrets.token_hex(4)}")
+    try:
+        os.symlink(newest[0].snapshot, fresh)
+        os.rename(fresh, link)
+    except OSError as error:
+        with suppress(OSError):
+            os.unlink(fresh)
+        if error.errno in _NO_SYMLINKS:
+            return
+        raise
+    document.sync_folder(folder)
+
+
+def sync(root: str) -> None:
+    """Bring everything that was written to the medium (syncfs).
+
+    Raises TargetFull or TargetError if a write turns out to have failed.
+    """
+    try:
+        mount.sync(root)
+    except ToolError as error:
+        if "No space left" in error.message or "quota" in error.message:
+            raise TargetFull(f"no space is left on {root}", "Remove something, or let it keep fewer copies.") from None
+        raise TargetError(f"{root}: not everything could be written: {error.message}", "Look at dmesg.") from None
+
+
+def _names(snapshot: str) -> Iterator[str]:
+    """The name, and what to call it if that is taken."""
+    yield snapshot
+    yield from (f"{snapshot}-{again}" for again in count(2))
+
+
+def _folders(folder: str, prefix: str) -> list[str]:
+    """The real folders in it that are named `prefix` and a snapshot's name."""
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in entries if _is_snapshot(entry, prefix)]
+    except FileNotFoundError:
+        return []
+
+
+def _is_snapshot(entry: os.DirEntry[str], prefix: str) -> bool:
+    named = entry.name.startswith(prefix) and is_snapshot_name(entry.name.removeprefix(prefix))
+    return named and entry.is_dir(follow_symlinks=False)

@@ -1,0 +1,49 @@
+"""blkid(8): which file system a block device or an image file holds, read from the medium itself, never from a cache.
+
+Source: blkid(8), "--probe"; exit status 2 means that nothing was recognized, 8 that it is ambivalent.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from drbdbackup import proc
+from drbdbackup.errors import TargetError
+from drbdbackup.proc import Command
+
+NOTHING, AMBIVALENT = 2, 8
+_ESCAPED = re.compile(r"\\(.)")
+
+
+@dataclass(frozen=True, slots=True)
+class Filesystem:
+    """What a medium holds: `uuid` as the file system has it (short for FAT), `type` as mount(8) calls it."""
+
+    uuid: str
+    type: str
+
+
+def filesystem(device: str) -> Filesystem:
+    """The file system on a block device or in an image file.
+
+    Raises TargetError if there is none that is recognized, or several; ToolError if blkid failed.
+    """
+    argv = ("blkid", "--probe", "--output", "export", "--match-tag", "UUID", "--match-tag", "TYPE", device)
+    said = proc.run(Command(argv, ok=frozenset({0, NOTHING, AMBIVALENT})))
+    found = parse(said.text)
+    if said.exit == AMBIVALENT:
+        raise TargetError(f"{device} holds several file systems", f"Look at it with `wipefs {device}`.")
+    if found is None:
+        hint = f"Is it the right one? Look with `lsblk -f`; a new disk needs one first: `mkfs.ext4 {device}`"
+        raise TargetError(f"{device} holds no file system", hint)
+    return found
+
+
+def parse(text: str) -> Filesystem | None:
+    """The file system that `--output export` tells of; None if it names none."""
+    told = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    if not told.get("TYPE"):
+        return None
+    uuid, kind = (_ESCAPED.sub(r"\1", told.get(tag, "")) for tag in ("UUID", "TYPE"))
+    return Filesystem(uuid, kind)

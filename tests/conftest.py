@@ -1,0 +1,51 @@
+"""What holds for all tests: nothing is left out where everything can be run, and what runs side by side stays apart.
+
+Where everything can be run (as root, in CI) a skipped test proves nothing: it counts as failed. Each process of a
+parallel run has mounts of its own: the cages of one would else keep the file systems of another busy.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+NOTHING_IS_LEFT_OUT = os.environ.get("CI", "").lower() in ("1", "true") or os.geteuid() == 0
+
+CLONE_NEWNS, MS_REC, MS_PRIVATE = 0x20000, 0x4000, 0x40000
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput") and os.geteuid() == 0:
+        with suppress(OSError):  # in a container that may not
+            have_mounts_of_its_own()
+
+
+def have_mounts_of_its_own() -> None:
+    """unshare(2) and mount(2); Python has the first only since 3.12."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    for done in (lambda: libc.unshare(CLONE_NEWNS), lambda: libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None)):
+        if done():
+            raise OSError(ctypes.get_errno(), "no mount namespace can be had")
+
+
+def as_failure(report: Any) -> Any:
+    """The report; that of a skipped test (not of an expected failure) as a failed one with the reason of the skip."""
+    if NOTHING_IS_LEFT_OUT and report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome, report.longrepr = "failed", f"left out, which counts as failed as root and in CI: {reason}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Iterator[None]:
+    return as_failure((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Iterator[None]:
+    return as_failure((yield))

@@ -1,0 +1,113 @@
+"""`target` and `sync`: which medium is expected, what travels, and a catalog that is gathered anew."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.played_media import disk_image
+from tests.played_pair import PlayedPair
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> PlayedPair:
+    pair = PlayedPair(tmp_path)
+    (pair.volume / "page").write_bytes(b"x" * 1000)
+    return pair
+
+
+def ends(pair: PlayedPair, node: str, *args: str) -> tuple[int, str, str]:
+    ended = pair.run(node, *args)
+    assert "Traceback" not in ended.stderr
+    return ended.returncode, ended.stdout, ended.stderr
+
+
+def test_a_target_is_listed_with_its_medium(pair: PlayedPair) -> None:
+    [before] = pair.json("www4", "target", "list")["targets"]
+    assert (before["name"], before["kind"], before["medium"], before["lacks"]) == ("nas", "nas", None, None)
+    pair.backs_up()
+    [after] = pair.json("www4", "target", "list")["targets"]
+    assert after["medium"] == after["expected"] == json.loads(
+        (pair.folder / "nas" / "drbdbackup" / "target.json").read_text()
+    )["medium"]  # fmt: skip
+    assert isinstance(after["lacks"], list)
+    assert "nas" in ends(pair, "www4", "target", "list")[1]
+
+
+def test_another_medium_is_refused_until_it_is_accepted(pair: PlayedPair) -> None:
+    pair.backs_up()
+    (pair.folder / "nas").rename(pair.folder / "old")
+    (pair.folder / "nas").mkdir()
+    status, _, err = ends(pair, "www4", "run")
+    assert status == 1
+    assert "drbdbackup target accept nas" in err
+    status, out, err = ends(pair, "www4", "target", "accept", "nas")
+    assert (status, err) == (0, "")
+    assert "from now on" in out
+    pair.backs_up()
+    assert [copy["reachable"] for copy in pair.copies()] == [True, False]
+
+
+def test_sync_tells_what_came_and_went(pair: PlayedPair) -> None:
+    pair.backs_up()
+    document = pair.json("www5", "sync")
+    assert document["came"]["new"]["nas"] > 0
+    assert "nas" in document["went"]["open"]
+    assert ends(pair, "www5", "sync")[0] == 0
+
+
+def test_a_share_that_is_closed_is_partial_and_all_of_them_are_a_failure(pair: PlayedPair) -> None:
+    second = pair.add_share("second")
+    pair.backs_up()
+    assert ends(pair, "www5", "sync")[0] == 0
+    second.rename(pair.folder / "away")
+    assert ends(pair, "www5", "sync")[0] == 3
+    (pair.folder / "nas").rename(pair.folder / "away too")
+    assert ends(pair, "www5", "sync")[0] == 1
+    assert pair.json("www5", "sync", status=1)["came"]["closed"].keys() >= {"nas", "second"}
+
+
+def test_a_peer_that_is_closed_is_partial(pair: PlayedPair) -> None:
+    pair.backs_up()
+    pair.extra = '[peer.www5]\nssh = "root@127.0.0.1"\noptions = ["-p", "1"]'
+    assert ends(pair, "www4", "sync")[0] == 3
+
+
+def test_a_rebuild_minds_no_disk_that_was_not_used_yet(pair: PlayedPair) -> None:
+    pair.backs_up()
+    pair.add_disk("disk", str(disk_image(pair.folder / "image")))
+    status, out, err = ends(pair, "www4", "sync", "--rebuild")
+    assert (status, err) == (0, "")
+    assert ["disk", "not", "marked", "yet"] in [line.split() for line in out.splitlines()]
+    document = pair.json("www4", "sync", "--rebuild")
+    assert {one["target"]: one["error"] for one in document["regained"]} == {"nas": None, "disk": None}
+
+
+def test_a_lost_catalog_is_gathered_from_the_media(pair: PlayedPair) -> None:
+    pair.backs_up()
+    before = pair.copies()
+    for path in (pair.folder / "state-www4").glob("**/*.db"):
+        path.unlink()
+    for place in (pair.folder / "nas" / "drbdbackup" / "catalog", pair.volume / ".drbdbackup"):
+        for path in place.glob("**/*.db"):
+            path.unlink()
+    assert pair.run("www4", "latest").returncode == 6
+    status, out, err = ends(pair, "www4", "sync", "--rebuild")
+    assert (status, err) == (0, "")
+    assert "1 copy regained" in out
+    assert pair.copies() == before
+
+
+def test_a_broken_catalog_is_an_error_that_says_how_to_go_on(pair: PlayedPair) -> None:
+    pair.backs_up()
+    before = pair.copies()
+    (pair.folder / "state-www4" / "catalog.db").write_bytes(b"SQLite format 3\0" + b"\xff" * 5000)
+    status, _, err = ends(pair, "www4", "latest")
+    assert status == 1
+    assert "drbdbackup sync --rebuild" in err
+    status, out, _ = ends(pair, "www4", "sync", "--rebuild")
+    assert status == 0
+    assert "The broken catalog is now" in out
+    assert pair.copies() == before

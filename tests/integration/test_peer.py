@@ -1,0 +1,216 @@
+"""A node's own disk is read by the other node over a real ssh, through a key that can do nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.test_snapshots import HOSTILE, furnish
+from tests.played_media import disk_image, mounted, nothing_is_left, tool, wait_for
+from tests.played_pair import PlayedPair, differences
+from tests.played_restore import restore
+from tests.played_sshd import Reached, sshd
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> PlayedPair:
+    """No NAS: each node has a disk of its own, and www4 has made a backup."""
+    played = PlayedPair(tmp_path, targets={"disk": ""})
+    played.add_disk("disk", f"{tmp_path}/disk-{{node}}.img")
+    for node in ("www4", "www5"):
+        disk_image(tmp_path / f"disk-{node}.img")
+    furnish(played.volume)
+    for name in HOSTILE:
+        (Path(os.fsdecode(os.fsencode(played.volume) + b"/www/" + name))).write_text("odd")
+    played.backs_up()
+    return played
+
+
+@pytest.fixture
+def www4(pair: PlayedPair) -> Iterator[Reached]:
+    """www5's way to www4's forced command."""
+    forced = (sys.executable, "-m", "drbdbackup", "--config", str(pair.config("www4")), "serve")
+    with sshd(pair.folder / "ssh", *forced) as reached:
+        pair.extra = reached.table("www4")
+        yield reached
+
+
+def test_what_www4_made_comes_back_on_www5_from_www4s_disk(pair: PlayedPair, www4: Reached) -> None:
+    said = restore(pair, "--from", "www4", "--to", pair.folder / "back", node="www5")
+    assert f"www4:{pair.folder}/disk-www4.img" in said
+    assert differences(pair.volume, pair.folder / "back") == []
+    assert nothing_is_left(pair.folder)
+
+
+def test_the_catalog_comes_from_the_peer_where_there_is_no_other_road(pair: PlayedPair, www4: Reached) -> None:
+    tool("rm", "-r", pair.volume / ".drbdbackup")
+    latest = pair.json("www5", "latest")
+    assert latest["backup"]["location"] == f"www4:{pair.folder}/disk-www4.img"
+    assert latest["backup"]["reachable"] is True
+
+
+def test_the_nearest_is_this_nodes_own_disk(pair: PlayedPair, www4: Reached) -> None:
+    pair.roles("www5")
+    pair.backs_up("www5")
+    said = restore(pair, "--to", pair.folder / "back", node="www5")
+    assert f"www5:{pair.folder}/disk-www5.img" in said
+
+
+def test_one_path_comes_over_whatever_its_name_is(pair: PlayedPair, www4: Reached) -> None:
+    for number, path in enumerate([b"-rf", b"new\nline", b"bad\xff\xfeutf8", b"n" * 255, b"site"]):
+        back = pair.folder / f"back-{number}"
+        wanted = os.fsdecode(b"www/" + path)
+        ended = subprocess.run(
+            pair.command("www5", "restore", "--yes", "--path", wanted, "--to", str(back)), capture_output=True,
+            timeout=120,
+        )  # fmt: skip
+        assert ended.returncode == 0, ended.stderr
+        one, other = (os.lstat(os.path.join(os.fsencode(root), b"www", path)) for root in (pair.volume, back))
+        assert (one.st_mode, one.st_mtime_ns) == (other.st_mode, other.st_mtime_ns)
+        assert os.listdir(back / "www") == [os.fsdecode(path)]
+
+
+def test_in_place_from_the_peers_disk(pair: PlayedPair, www4: Reached) -> None:
+    restore(pair, "--to", pair.folder / "wanted", node="www5")
+    pair.roles("www5")
+    (pair.volume / "mail/1").write_text("changed")
+    (pair.volume / "intruder").write_text("x")
+    restore(pair, "--in-place", node="www5")
+    assert differences(pair.folder / "wanted", pair.volume) == []
+
+
+def test_it_lists_what_can_be_read_on_its_disk(pair: PlayedPair, www4: Reached) -> None:
+    listed = json.loads(www4.ask("list").stdout)
+    assert [copy["snapshot"] for copy in listed["copies"]] == [pair.copies()[0]["snapshot"]]
+    assert listed["closed"] == {}
+    (pair.folder / "disk-www4.img").rename(pair.folder / "pulled.img")
+    listed = json.loads(www4.ask("list").stdout)
+    assert listed["copies"] == []
+    assert "disk" in listed["closed"]
+
+
+REFUSED = [
+    "", "id", "catalog;id", "sh -c id", "drbdbackup run", "list /etc", "scp -f /etc/passwd", "internal-sftp",
+    "rsync --server --sender -re.iLsfxCIvu . /etc/passwd",
+    "snapshots rsync --server --sender -re.iLsfxCIvu . /etc/passwd",
+    "snapshots rsync --server -re.iLsfxCIvu . disk/raid/20261123T043000Z-www4/data/",
+    "snapshots rsync --server --sender -re.iLsfxCIvu --log-file=/tmp/x . disk/raid/20261123T043000Z-www4/data/",
+]  # fmt: skip
+
+
+def test_everything_else_is_refused(pair: PlayedPair, www4: Reached) -> None:
+    for words in REFUSED:
+        ended = www4.ask(*([words] if words else []))
+        assert (ended.returncode, ended.stdout) == (2, b"")
+        assert b"refused" in ended.stderr
+
+
+def test_sftp_and_forwarding_are_refused_too(pair: PlayedPair, www4: Reached) -> None:
+    copied = subprocess.run(
+        ["scp", "-o", "BatchMode=yes", *("-P" if word == "-p" else word for word in www4.options),
+         "root@127.0.0.1:/etc/passwd", pair.folder / "stolen"], capture_output=True, timeout=60,
+    )  # fmt: skip
+    assert copied.returncode
+    assert not (pair.folder / "stolen").exists()
+
+
+def test_nothing_can_be_written_through_it(pair: PlayedPair, www4: Reached) -> None:
+    snapshot = pair.copies()[0]["snapshot"]
+    shell = " ".join(["ssh", "-o", "BatchMode=yes", *www4.options, "--", "root@127.0.0.1"])
+    pushed = subprocess.run(
+        ["rsync", "-r", "-e", shell, f"{pair.volume}/mail/", f"snapshots:disk/raid/{snapshot}/data/"],
+        capture_output=True, timeout=60,
+    )  # fmt: skip
+    assert pushed.returncode
+    assert b"refused" in pushed.stderr
+
+
+def test_a_symlink_in_a_copy_leads_nowhere(pair: PlayedPair, www4: Reached) -> None:
+    snapshot = pair.copies()[0]["snapshot"]
+    with mounted(pair.folder / "disk-www4.img", pair.folder / "by-hand", "loop") as at:
+        (at / "drbdbackup/raid" / snapshot / "data/evil").symlink_to("/etc")
+    sender = "snapshots rsync --server --sender -lre.iLsfxCIvu ."
+    ended = www4.ask(f"{sender} disk/raid/{snapshot}/data/{b'evil/passwd'.hex()}")
+    assert ended.returncode
+    assert b"root:" not in ended.stdout
+
+
+def test_a_run_at_work_keeps_no_peer_from_reading(pair: PlayedPair, www4: Reached) -> None:
+    lock = pair.folder / "state-www4/lock"
+    with subprocess.Popen(["flock", str(lock), "sh", "-c", "echo held; cat"], stdin=-1, stdout=-1) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        restore(pair, "--to", pair.folder / "back", node="www5")
+        holder.communicate()
+
+
+def test_a_peer_that_reads_keeps_no_run_from_writing(pair: PlayedPair, www4: Reached) -> None:
+    with (pair.volume / "large").open("wb") as file:
+        file.write(os.urandom(8 << 20))
+    pair.backs_up()
+    path = f"disk/raid/{pair.copies()[0]['snapshot']}/data/"
+    words = f"snapshots rsync --server --sender -lHogDtprSe.iLsfxCIvu --numeric-ids . {path}"
+    asking = ["ssh", "-T", "-o", "BatchMode=yes", *www4.options, "--", "root@127.0.0.1", words]
+    with subprocess.Popen(asking, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as reading:
+        try:
+            assert reading.stdout is not None
+            assert len(reading.stdout.read(4)) == 4  # rsync's greeting: the disk is open
+            pair.backs_up()
+        finally:
+            reading.kill()
+    wait_for(lambda: nothing_is_left(pair.folder), "the disk to be let go")
+
+
+def test_a_peer_that_hangs_is_given_up(pair: PlayedPair, www4: Reached) -> None:
+    pair.extra += "[limits]\nssh = 1\n"
+    os.kill(www4.pid, signal.SIGSTOP)
+    try:
+        said = restore(pair, "--to", pair.folder / "back", node="www5", status=6)
+        assert "www4" in said
+    finally:
+        os.kill(www4.pid, signal.SIGCONT)
+
+
+def test_a_peer_whose_disk_sleeps_is_waited_for(pair: PlayedPair, tmp_path: Path) -> None:
+    slow = tmp_path / "slow"
+    serve = pair.command("www4", "serve")
+    slow.write_text(f'#!/bin/sh\nsleep 3\nexec {" ".join(serve)}\n')
+    slow.chmod(0o755)
+    with sshd(pair.folder / "ssh", str(slow)) as reached:
+        pair.extra = f"{reached.table('www4')}[limits]\nssh = 1\n"
+        restore(pair, "--from", "www4", "--to", pair.folder / "back", node="www5")
+
+
+def test_a_peer_that_is_another_machine_now_is_not_asked(pair: PlayedPair, www4: Reached) -> None:
+    known = www4.folder / "known"
+    known.write_text(f"[127.0.0.1]:{www4.port} {(www4.folder / 'key.pub').read_text()}")
+    assert "over ssh" in restore(pair, "--to", pair.folder / "back", node="www5", status=6)
+
+
+def test_without_a_peer_in_the_configuration_the_hint_names_it(pair: PlayedPair) -> None:
+    assert "www4" in restore(pair, "--to", pair.folder / "back", node="www5", status=6)
+
+
+def test_a_peer_that_dies_in_the_middle_leaves_no_mount_there(pair: PlayedPair, www4: Reached) -> None:
+    with (pair.volume / "large").open("wb") as file:
+        file.write(os.urandom(20 << 20))
+    pair.backs_up()
+    restoring = subprocess.Popen(
+        pair.command("www5", "restore", "--yes", "--to", str(pair.folder / "back")),
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    wait_for(lambda: (pair.folder / "back").exists() or restoring.poll() is not None, "the restore to begin")
+    restoring.kill()
+    restoring.wait(30)
+    until = time.monotonic() + 30
+    while www4.ask("list").stdout.find(b'"closed": {}') < 0:
+        assert time.monotonic() < until, "the disk stays in use"
+    assert nothing_is_left(pair.folder)

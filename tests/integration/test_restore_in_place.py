@@ -1,0 +1,205 @@
+"""A restore over the volume makes it what it was, and deletes nothing that the snapshot could not know."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.played_media import disk, disk_image, mount_points, nothing_is_left, tool, wait_for
+from tests.played_pair import PlayedPair, differences
+from tests.played_restore import furnished, restore, spoil
+from tests.played_terminal import on_a_terminal
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> PlayedPair:
+    return furnished(tmp_path)
+
+
+def test_in_place_makes_the_volume_what_the_snapshot_was(pair: PlayedPair) -> None:
+    pair.backs_up()
+    wanted = pair.folder / "wanted"
+    restore(pair, "--to", wanted)
+    spoil(pair.volume)
+    before = os.stat(pair.volume / ".drbdbackup").st_ino
+    (pair.volume / "lost+found").mkdir()
+    said = restore(pair, "--in-place")
+    assert "intruder" in said
+    assert differences(wanted, pair.volume) == []
+    assert os.stat(pair.volume / ".drbdbackup").st_ino == before
+    assert (pair.volume / "lost+found").is_dir()
+
+
+def test_in_place_leaves_alone_what_the_backup_leaves_out(pair: PlayedPair) -> None:
+    pair.resource = 'exclude = ["cache/"]'
+    (pair.volume / "cache").mkdir()
+    (pair.volume / "cache/warm").write_text("warm")
+    pair.backs_up()
+    (pair.volume / "new/cache").mkdir(parents=True)
+    (pair.volume / "new/cache/warm").write_text("warm")
+    (pair.volume / "new/intruder").write_text("x")
+    restore(pair, "--in-place")
+    assert (pair.volume / "cache/warm").read_text() == "warm"
+    assert (pair.volume / "new/cache/warm").read_text() == "warm"
+    assert not (pair.volume / "new/intruder").exists()
+
+
+def test_in_place_leaves_alone_what_was_left_out_of_the_backup_then(pair: PlayedPair) -> None:
+    pair.resource = 'exclude = ["cache/"]'
+    write(pair.volume / "cache/warm")
+    pair.backs_up()
+    pair.resource = ""
+    tell(pair, exclude=["cache/"], left_out=["mounted"])
+    for path in ("mounted/kept", "intruder"):
+        write(pair.volume / path)
+    restore(pair, "--in-place")
+    assert not (pair.volume / "intruder").exists()
+    assert (pair.volume / "cache/warm").exists()
+    assert (pair.volume / "mounted/kept").exists()
+
+
+@pytest.mark.parametrize("told", [{"exclude": "cache/"}, {"left_out": [1]}])
+def test_in_place_deletes_nothing_if_what_was_left_out_is_unknown(pair: PlayedPair, told: dict[str, object]) -> None:
+    pair.backs_up()
+    tell(pair, **told)
+    write(pair.volume / "intruder")
+    assert "nothing is deleted" in restore(pair, "--in-place")
+    assert (pair.volume / "intruder").exists()
+
+
+def write(path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("x")
+
+
+def tell(pair: PlayedPair, **told: object) -> None:
+    """Have the newest copy's sidecar say something else."""
+    file = pair.newest("nas").parent / "snapshot.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | told))
+
+
+def test_in_place_never_enters_another_file_system(pair: PlayedPair) -> None:
+    pair.backs_up()
+    with disk(pair.folder / "other") as other:
+        (other / "kept").write_text("kept")
+        (pair.volume / "mounted").mkdir()
+        tool("mount", "--bind", other, pair.volume / "mounted")
+        try:
+            restore(pair, "--in-place")
+            assert (pair.volume / "mounted/kept").read_text() == "kept"
+            assert str(pair.volume / "mounted") in mount_points(pair.volume)
+        finally:
+            tool("umount", pair.volume / "mounted")
+
+
+def test_no_more_is_deleted_than_was_confirmed(pair: PlayedPair) -> None:
+    pair.backs_up()
+    write(pair.volume / "intruder")
+    command = shlex.join(pair.command("www4", "restore", "--in-place"))
+    status, said = on_a_terminal(command, "[y/N]", b"y\n", lambda: write(pair.volume / "later"))
+    assert status == 1
+    assert "run it again" in said
+    assert (pair.volume / "intruder").exists()
+    assert on_a_terminal(command, "[y/N]", b"y\n")[0] == 0
+    assert not (pair.volume / "later").exists()
+
+
+def test_a_volume_that_is_as_it_was_is_said_to_be(pair: PlayedPair) -> None:
+    pair.backs_up()
+    said = restore(pair, "--in-place")
+    assert "deletes  nothing" in said
+    assert "was as it is in the snapshot" in said
+
+
+def test_a_secondary_is_not_restored_in_place(pair: PlayedPair) -> None:
+    pair.backs_up()
+    pair.roles("www5")
+    said = restore(pair, "--in-place", status=4)
+    assert "Secondary" in said
+    pair.roles(None)
+    restore(pair, "--in-place", "--dry-run", status=4)
+
+
+def test_another_run_at_work_keeps_it_from_the_volume(pair: PlayedPair) -> None:
+    pair.backs_up()
+    lock = pair.folder / "state-www4/lock"
+    with subprocess.Popen(["flock", str(lock), "sh", "-c", "echo held; cat"], stdin=-1, stdout=-1) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        restore(pair, "--in-place", status=5)
+        restore(pair, "--to", pair.folder / "back")
+        holder.communicate()
+
+
+def test_one_path_in_place_leaves_its_siblings_as_they_are(pair: PlayedPair) -> None:
+    pair.backs_up()
+    (pair.volume / "www/site/index.php").write_text("broken")
+    (pair.volume / "www/site/new").write_text("new")
+    (pair.volume / "www/newer").write_text("newer")
+    (pair.volume / "mail/1").write_text("changed")
+    restore(pair, "--in-place", "--path", "www/site/")
+    assert (pair.volume / "www/site/index.php").read_text() == "<?php phpinfo();"
+    assert not (pair.volume / "www/site/new").exists()
+    assert (pair.volume / "www/newer").read_text() == "newer"
+    assert (pair.volume / "mail/1").read_text() == "changed"
+
+
+def test_a_folder_that_has_become_a_symlink_does_not_lead_the_restore_away(pair: PlayedPair) -> None:
+    pair.backs_up()
+    elsewhere = pair.folder / "elsewhere"
+    elsewhere.mkdir()
+    shutil.rmtree(pair.volume / "www")
+    (pair.volume / "www").symlink_to(elsewhere)
+    assert "www/site" in restore(pair, "--in-place", "--path", "www/site", status=1)
+    assert os.listdir(elsewhere) == []
+    restore(pair, "--in-place")
+    assert os.listdir(elsewhere) == []
+    assert not (pair.volume / "www").is_symlink()
+
+
+def test_what_could_not_be_read_for_the_backup_is_not_deleted_in_place(pair: PlayedPair) -> None:
+    pair.backs_up()
+    newest = pair.newest("nas").parent
+    sidecar = json.loads((newest / "snapshot.json").read_text())
+    sidecar |= {"problem_count": 1, "problems": [{"path": "unread", "problem": "Input/output error"}]}
+    (newest / "snapshot.json").write_text(json.dumps(sidecar))
+    (pair.volume / "unread").mkdir()
+    (pair.volume / "unread/precious").write_text("precious")
+    (pair.volume / "intruder").write_text("x")
+    restore(pair, "--in-place")
+    assert (pair.volume / "unread/precious").exists()
+    assert not (pair.volume / "intruder").exists()
+    (newest / "snapshot.json").write_text(json.dumps(sidecar | {"problem_count": 2}))
+    (pair.volume / "intruder").write_text("x")
+    assert "nothing is deleted" in restore(pair, "--in-place")
+    assert (pair.volume / "intruder").exists()
+
+
+def test_an_unmount_of_the_volume_ends_a_restore_in_place(tmp_path: Path) -> None:
+    pair = PlayedPair(tmp_path)
+    image = disk_image(tmp_path / "drbd0.img", size="400M")
+    tool("mount", "-o", "loop", image, pair.volume)
+    try:
+        for number in range(8):
+            (pair.volume / f"file-{number}").write_bytes(os.urandom(32 << 20))
+        pair.backs_up()
+        for number in range(8):
+            (pair.volume / f"file-{number}").write_bytes(b"")
+        ended = subprocess.Popen(
+            pair.command("www4", "restore", "--yes", "--in-place"), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        wait_for(lambda: any((pair.volume / f"file-{n}").stat().st_size for n in range(8)), "the restore to write")
+        tool("umount", "--lazy", pair.volume)
+        assert ended.wait(30) == 7
+        assert ended.stderr is not None
+        assert b"unmounted" in ended.stderr.read()
+    finally:
+        for _ in mount_points(pair.volume):
+            tool("umount", "--lazy", pair.volume)
+    assert nothing_is_left(tmp_path)

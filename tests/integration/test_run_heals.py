@@ -1,0 +1,110 @@
+"""A run believes the media before the catalog, never builds on damage, and never pushes good copies out."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.played_media import IGNORES_OWNERS, disk_image, mounted, nothing_is_left, share
+from tests.played_pair import PlayedPair, differences
+from tests.settled import wait_until_settled
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[PlayedPair]:
+    played = PlayedPair(tmp_path)
+    for number in range(20):
+        (played.volume / f"file-{number}").write_text(f"{number}" * 500)
+        os.chown(played.volume / f"file-{number}", 100 + number, 200)
+    wait_until_settled(played.volume)
+    yield played
+    assert nothing_is_left(tmp_path)
+
+
+def snapshots(pair: PlayedPair) -> list[str]:
+    """What really lies on the NAS."""
+    return sorted(name for name in os.listdir(pair.folder / "nas/drbdbackup/raid") if name[0] == "2")
+
+
+def test_copies_that_are_not_there_any_more_do_not_count(pair: PlayedPair) -> None:
+    pair.extra = "[retention]\ndaily = 1\nweekly = 0\nmonthly = 0\nminimum = 3"
+    for _ in range(3):
+        pair.backs_up()
+    for name in snapshots(pair)[1:]:
+        shutil.rmtree(pair.folder / "nas/drbdbackup/raid" / name)
+    pair.backs_up()
+    assert len(snapshots(pair)) == 2
+    assert [copy["snapshot"] for copy in pair.copies()] == sorted(snapshots(pair), reverse=True)
+
+
+def test_a_copy_whose_fact_was_lost_is_known_again(pair: PlayedPair) -> None:
+    pair.backs_up()
+    shutil.rmtree(pair.folder / "state-www4")
+    shutil.rmtree(pair.folder / "nas/drbdbackup/catalog")
+    shutil.rmtree(pair.volume / ".drbdbackup")
+    pair.backs_up()
+    assert [copy["snapshot"] for copy in pair.copies()] == sorted(snapshots(pair), reverse=True)
+    assert [copy["sequence"] for copy in pair.copies()] == [2, 1]
+
+
+def test_found_damage_is_not_built_on(pair: PlayedPair) -> None:
+    pair.backs_up()
+    pair.backs_up()
+    rotten = pair.newest("nas") / "file-7"
+    seen = rotten.stat()
+    rotten.write_bytes(b"x" + rotten.read_bytes()[1:])
+    os.utime(rotten, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+    assert pair.run("www4", "verify").returncode == 1
+    pair.backs_up()
+    assert differences(pair.volume, pair.newest("nas")) == []
+    assert pair.run("www4", "verify").returncode == 0
+
+
+def test_a_share_that_learns_to_hold_owners_gets_them(pair: PlayedPair) -> None:
+    (pair.folder / "behind").mkdir()
+    with share(pair.folder / "nas", pair.folder / "behind", *IGNORES_OWNERS):
+        pair.backs_up()
+    with share(pair.folder / "nas", pair.folder / "behind"):
+        pair.backs_up()
+        assert differences(pair.volume, pair.newest("nas")) == []
+        assert pair.run("www4", "verify").returncode == 0
+
+
+def test_a_source_that_is_suddenly_empty_is_held_back(pair: PlayedPair) -> None:
+    pair.backs_up()
+    before = snapshots(pair)
+    for path in pair.volume.glob("file-*"):
+        path.unlink()
+    ended = pair.run("www4", "run")
+    assert ended.returncode == 3
+    assert "suspiciously small" in ended.stderr
+    assert "--accept-shrink" in ended.stderr
+    assert snapshots(pair) == before
+    pair.backs_up("www4", "--accept-shrink")
+    assert len(snapshots(pair)) == 2
+
+
+def test_what_crashes_left_does_not_fill_a_disk_for_ever(pair: PlayedPair) -> None:
+    """Nothing can be linked from it on btrfs, so it goes before the copy and not after it."""
+    image = disk_image(pair.folder / "disk.img", "btrfs", "200M")
+    pair.add_disk("disk", str(image))
+    pair.backs_up()
+    with mounted(image, pair.folder / "at", "loop") as at:
+        left = at / "drbdbackup/raid/.partial-20260101T000000Z-www4/data"
+        left.mkdir(parents=True)
+        (left / "large").write_bytes(os.urandom(90 << 20))
+    (pair.volume / "large").write_bytes(os.urandom(60 << 20))
+    pair.backs_up()
+
+
+def test_the_same_night_on_one_target_only_does_not_count(pair: PlayedPair) -> None:
+    pair.head = 'schedule = "* * * * *"'
+    pair.add_share("other")
+    pair.backs_up("www4", "--target", "nas")
+    assert pair.copies(target="other") == []
+    pair.backs_up("www4", "--if-due")
+    assert len(pair.copies(target="other")) == 1

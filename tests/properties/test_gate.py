@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as some
+
+from drbdbackup.config.values import ResourceConfig
+from drbdbackup.gate import Evidence, judge
+from drbdbackup.model.mount import Mount
+from drbdbackup.model.role import Connection, Decision, Disk, Observation, PeerSeen, Role
+from drbdbackup.tools.mounts import mounted_at
+
+NODES = ("www4", "www5", "www6")
+SOURCES = ("drbdsetup", "/proc/drbd", "drbdadm", "command", "file")
+
+# mostly what lets a backup proceed, so that `proceed` is often reached
+mostly = {
+    "role": some.sampled_from([Role.PRIMARY] * 6 + list(Role)),
+    "disk": some.sampled_from([Disk.UP_TO_DATE] * 6 + list(Disk)),
+    "link": some.sampled_from([Connection.CONNECTED] * 6 + list(Connection)),
+    "resource": some.sampled_from(["raid"] * 9 + ["r1"]),
+    "suspended": some.sampled_from([""] * 9 + ["user", "no-data,quorum"]),
+}
+disks = some.lists(mostly["disk"], max_size=2).map(tuple)
+peers = some.builds(
+    PeerSeen, some.sampled_from(["www5", "www6", "peer", "", "alpha"]), some.sampled_from(Role), mostly["link"], disks,
+    some.sampled_from(["", "SyncSource"]),
+)
+
+
+@some.composite
+def observations(draw: some.DrawFn) -> Observation:
+    states = draw(disks)
+    minors = draw(some.sampled_from([(), tuple(range(len(states)))]))
+    seen = some.builds(
+        Observation, mostly["resource"], some.sampled_from(SOURCES), mostly["role"], some.just(states),
+        some.lists(peers, max_size=2).map(tuple), mostly["suspended"], some.sampled_from(["", "a problem"]),
+        minors=some.just(minors),
+    )
+    return draw(seen)
+
+
+devices = some.sampled_from(["147:0"] * 4 + ["147:1", "8:17", "0:45", ""])
+names = some.sampled_from(["/dev/drbd0"] * 3 + ["/dev/drbd1", "/dev/sdb1"])
+mounts = some.builds(
+    Mount, some.integers(2, 9), some.just(1), devices, some.just("/"),
+    some.sampled_from(["/srv/raid"] * 4 + ["/srv", "/srv/raid/www"]), some.sampled_from(["ext4"] * 4 + ["autofs"]),
+    names,
+)
+evidence = some.builds(
+    Evidence,
+    some.lists(observations(), max_size=3).map(tuple),
+    some.lists(mounts, max_size=2, unique_by=lambda mount: mount.mount_id).map(
+        lambda table: (Mount(1, 0, "8:1", "/", "/", "ext4", "/dev/sda1"), *table)
+    ),
+    names.map(lambda name: (name,)),
+    devices,
+)
+resources = some.builds(
+    ResourceConfig, some.just("raid"), some.just("/srv/raid"), some.sampled_from(["/dev/drbd0"] * 4 + [""]),
+    dual_primary=some.sampled_from(["refuse", "first-node"]),
+)
+nodes = some.sampled_from(NODES)
+
+
+@settings(max_examples=700, deadline=None)
+@given(resources, nodes, evidence)
+def test_to_proceed_takes_a_primary_with_its_device_mounted(resource: ResourceConfig, node: str, given_: Evidence):
+    verdict = judge(resource, node, NODES, given_)
+    assert bool(verdict.hint) is (verdict.decision is Decision.REFUSE)
+    assert verdict.because
+    if verdict.decision is not Decision.PROCEED:
+        return
+    assert given_.observations
+    assert all((seen.resource, seen.role, seen.suspended) == ("raid", Role.PRIMARY, "") for seen in given_.observations)
+    if resource.device:
+        there = mounted_at(given_.mounts, resource.source)
+        assert there is not None
+        assert there.source in given_.device_names or there.device == given_.device_number
+
+
+@settings(max_examples=700, deadline=None)
+@given(resources, nodes, evidence, observations())
+def test_one_more_observation_never_turns_refuse_into_proceed(
+    resource: ResourceConfig, node: str, given_: Evidence, more: Observation
+):
+    if not given_.observations:
+        return
+    before = judge(resource, node, NODES, given_).decision
+    after = judge(resource, node, NODES, replace(given_, observations=(*given_.observations, more))).decision
+    assert after is not Decision.PROCEED or before is Decision.PROCEED
+
+
+@settings(max_examples=500, deadline=None)
+@given(resources, nodes, evidence, some.randoms(use_true_random=False))
+def test_the_order_of_the_observations_changes_nothing(resource: ResourceConfig, node: str, given_: Evidence, chance):
+    shuffled = list(given_.observations)
+    chance.shuffle(shuffled)
+    other = replace(given_, observations=tuple(shuffled))
+    assert judge(resource, node, NODES, other) == judge(resource, node, NODES, given_)

@@ -1,0 +1,61 @@
+"""Whatever comes over the wire is one of the allowed forms, or it is refused: there is nothing in between."""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import suppress
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drbdbackup.commands.serve import Send, understood
+from drbdbackup.errors import UsageError
+from drbdbackup.manifest import is_safe
+from drbdbackup.pipeline.send import sender
+
+WORDS = [
+    "catalog", "list", "snapshots", "rsync", "--server", "--sender", "-re.iLsfxCIvu", "--numeric-ids", ".", "..", "/",
+    "disk/raid/20261123T043000Z-www4/data/", "disk/raid/20261123T043000Z-www4/manifest.gz", "--copy-links", "-L",
+    "--checksum-choice=xxh128", "disk/raid/20261123T043000Z-www4/data/6162", "/etc/passwd", "--files-from=-", ";", "",
+    "disk/raid/20261123T043000Z-www4/data/2e2e", "-", "--", "$(id)", "`id`", "\n", "\0", "é", "--daemon", "--config=x",
+]  # fmt: skip
+OPTION = re.compile(
+    r"-[lHogDtpAXrcISnvx]+(e\d*\.[A-Za-z]*)?|--numeric-ids|--checksum-choice=xxh128|--specials|--devices"
+)
+lines = st.one_of(
+    st.text(), st.lists(st.sampled_from(WORDS)).map(" ".join),
+    st.lists(st.one_of(st.sampled_from(WORDS), st.text(max_size=8)), max_size=9).map(
+        lambda words: " ".join(["snapshots", "rsync", "--server", "--sender", *words])
+    ),
+)  # fmt: skip
+
+
+@given(lines)
+def test_any_line_is_one_of_the_allowed_forms_or_is_refused(line):
+    try:
+        wish = understood(line)
+    except UsageError:
+        return
+    if not isinstance(wish, Send):
+        assert line in ("catalog", "list")
+        return
+    assert all(OPTION.fullmatch(option) for option in wish.options)
+    assert not any(part in ("", ".", "..") or "/" in part for part in (wish.target, wish.resource, wish.snapshot))
+    assert wish.part in ("data", "aside", "manifest.gz")
+    assert wish.inside == b"" or (is_safe(wish.inside) and wish.part == "data")
+
+
+@given(lines, st.binary(min_size=1, max_size=60))
+def test_what_is_run_is_a_sender_of_a_path_below_the_resource(line, inside):
+    path = f"disk/raid/20261123T043000Z-www4/data/{inside.hex()}"
+    for asked in (line, f"snapshots rsync --server --sender -re.iLsfxCIvu . {path}"):
+        with suppress(UsageError):
+            wish = understood(asked)
+            if isinstance(wish, Send):
+                root = f"/saving/drbdbackup/{wish.resource}"
+                at = os.path.join(root, wish.snapshot, wish.part, os.fsdecode(wish.inside))
+                argv = sender(wish.options, at)
+                assert argv[:3] == ("rsync", "--server", "--sender")
+                assert argv[-2] == "."
+                assert os.path.normpath(argv[-1]).startswith(f"{root}/2")

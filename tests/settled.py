@@ -1,0 +1,22 @@
+"""Waiting until what was just written is old enough to be trusted by the next walk."""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from pathlib import Path
+
+from drbdbackup.manifest import SETTLE_NS
+
+
+def wait_until_settled(root: Path, deadline: float = 30.0) -> None:
+    """Return when every entry below `root` has a ctime older than the walk's settling time."""
+    newest = max(
+        (os.lstat(os.path.join(folder, name)).st_ctime_ns for folder, folders, files in os.walk(root)
+         for name in (*folders, *files)), default=0,
+    )  # fmt: skip
+    end = time.monotonic() + deadline
+    while time.time_ns() - newest <= SETTLE_NS:
+        assert time.monotonic() < end, "the clock does not go on"
+        select.select([], [], [], max(0.0, (newest + SETTLE_NS - time.time_ns()) / 1e9))

@@ -1,0 +1,260 @@
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from drbdbackup.catalog import store, view
+from drbdbackup.catalog.bodies import Run, copied, damaged, expected, pruned, ran, verified
+from drbdbackup.catalog.facts import fact
+from drbdbackup.catalog.merge import salvage
+from drbdbackup.errors import CatalogError
+from drbdbackup.model.backup import Copy, Outcome, snapshot_name
+
+NIGHT = datetime(2024, 11, 1, 4, 30, tzinfo=UTC)
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def state(tmp_path):
+    return str(tmp_path / "state")
+
+
+def a_copy(sequence=1, node="www4", target="nas", **more):
+    at = NIGHT + sequence * DAY
+    name = snapshot_name(at, node)
+    values = {"medium": target, "kind": "nas", "location": target, "holder": "", "path": f"/{target}/{name}/data"}
+    return Copy(
+        snapshot=name, resource="raid", sequence=sequence, node=node, target=target, started_at=at,
+        finished_at=at, files=1, bytes=1, **{**values, **more},
+    )
+
+
+def record(state, *facts):
+    for said in facts:
+        store.record(state, said.node, [said])
+
+
+def a_run(days, outcome=Outcome.COMPLETE, node="www4"):
+    at = NIGHT + days * DAY
+    return ran(Run(snapshot_name(at, node), "raid", node, outcome, at, at + timedelta(minutes=5)))
+
+
+def test_without_a_catalog_nothing_is_known_and_nothing_is_made(state):
+    assert view.copies(state, "raid", ()) == []
+    assert view.last_run(state, "raid", {Outcome.COMPLETE}, NIGHT) is None
+    assert view.highest_sequence(state, "raid") == 0
+    assert view.seen(state) == {}
+    assert not os.path.exists(state)
+
+
+def test_copies_come_by_sequence_then_in_the_order_of_the_configuration(state):
+    made = [a_copy(n, target=target) for n in (1, 3, 2) for target in ("disk", "nas", "other")]
+    record(state, *(copied("www4", NIGHT, copy) for copy in made))
+    found = [(copy.sequence, copy.target) for copy in view.copies(state, "raid", ("nas", "disk"))]
+    assert found == [(n, target) for n in (3, 2, 1) for target in ("nas", "disk", "other")]
+
+
+def test_a_higher_sequence_is_newer_even_if_its_clock_was_behind(state):
+    behind = replace(a_copy(2, "www5"), started_at=NIGHT - 9 * DAY)
+    record(state, copied("www4", NIGHT, a_copy(1)), copied("www5", NIGHT, behind))
+    assert [copy.sequence for copy in view.copies(state, "raid", ())] == [2, 1]
+
+
+def test_a_pruned_copy_stays_pruned_and_its_sequence_is_never_given_again(state):
+    copy = a_copy(9)
+    record(state, pruned("www5", NIGHT, copy, "old"), copied("www4", NIGHT, copy), copied("www4", NIGHT + DAY, copy))
+    assert view.copies(state, "raid", ()) == []
+    assert view.highest_sequence(state, "raid") == 9
+    assert len(view.known_subjects(state)) == 1
+
+
+def test_a_copy_that_was_verified_says_when(state):
+    copy = a_copy()
+    record(state, copied("www4", NIGHT, copy), verified("www5", NIGHT + DAY, copy, 1, 1, 1.0))
+    assert view.copies(state, "raid", ())[0].verified_at == NIGHT + DAY
+
+
+def test_a_copy_of_which_a_part_was_read_again_is_not_verified(state):
+    copy = a_copy()
+    record(state, copied("www4", NIGHT, copy), verified("www5", NIGHT + DAY, copy, 1, 1, 0.05))
+    assert view.copies(state, "raid", ())[0].verified_at is None
+    record(state, verified("www5", NIGHT + 2 * DAY, copy, 1, 1, 1.0))
+    record(state, verified("www5", NIGHT + 3 * DAY, copy, 1, 1, 0.5))
+    assert view.copies(state, "raid", ())[0].verified_at == NIGHT + 2 * DAY
+
+
+@pytest.mark.parametrize(
+    ("share", "later", "healed"), [(1.0, 1, True), (0.5, 1, False), (1.0, -1, False), (1.0, 0, False)]
+)
+def test_damage_stands_until_a_later_full_verify(state, share, later, healed):
+    copy = a_copy()
+    record(
+        state, copied("www4", NIGHT, copy), damaged("www4", NIGHT + 5 * DAY, copy, ["a"]),
+        verified("www5", NIGHT + (5 + later) * DAY, copy, 1, 1, share),
+    )  # fmt: skip
+    found = view.copies(state, "raid", ())
+    assert (found[0].damaged_at is None) is healed
+
+
+def test_a_verify_from_the_future_heals_nothing(state):
+    copy = a_copy()
+    future = datetime.now(UTC) + 30 * DAY
+    record(state, copied("www4", NIGHT, copy), damaged("www4", NIGHT, copy, []))
+    record(state, verified("www5", future, copy, 1, 1, 1.0))
+    assert view.copies(state, "raid", ())[0].damaged_at == NIGHT
+
+
+def test_the_newest_target_is_the_one_expected_and_one_from_the_future_is_not(state):
+    future = datetime.now(UTC) + 30 * DAY
+    for at, medium in ((NIGHT, "a"), (NIGHT + DAY, "b"), (future, "c")):
+        record(state, expected("www4", at, "nas", {"medium": medium}))
+    found = view.expected_target(state, "nas")
+    assert found is not None
+    assert found["medium"] == "b"
+    assert view.expected_target(state, "nas@www4") is None
+
+
+def test_the_last_run_is_of_any_node_and_of_an_outcome_that_counts(state):
+    record(state, a_run(1), a_run(2, node="www5"), a_run(3, Outcome.STOOD_DOWN))
+    found = view.last_run(state, "raid", {Outcome.COMPLETE, Outcome.PARTIAL}, NIGHT + 9 * DAY)
+    assert found is not None
+    assert found.node == "www5"
+    earlier = view.last_run(state, "raid", {Outcome.COMPLETE}, NIGHT + 1.5 * DAY)
+    assert earlier is not None
+    assert earlier.started_at == NIGHT + DAY
+
+
+def test_the_last_run_is_found_behind_many_that_do_not_count(state):
+    store.record(state, "www4", [a_run(0), *(a_run(n, Outcome.STOOD_DOWN) for n in range(1, 350))])
+    found = view.last_run(state, "raid", {Outcome.COMPLETE}, NIGHT + 999 * DAY)
+    assert found is not None
+    assert found.started_at == NIGHT
+
+
+def test_runs_come_newest_first_and_those_from_the_future_last(state):
+    record(state, a_run(1), a_run(2), a_run(40_000))
+    assert [run.started_at for run in view.runs(state, "raid")] == [NIGHT + n * DAY for n in (2, 1, 40_000)]
+    assert len(view.runs(state, "raid", limit=2)) == 2
+
+
+def test_a_refusal_is_told_once_per_due_time(state):
+    assert not view.was_told(state, "raid", NIGHT, "no")
+    store.tell(state, "raid", NIGHT, "no")
+    store.tell(state, "raid", NIGHT, "no")
+    assert view.was_told(state, "raid", NIGHT, "no")
+    assert not view.was_told(state, "raid", NIGHT, "something else")
+    assert not view.was_told(state, "other", NIGHT, "no")
+    store.tell(state, "raid", NIGHT + DAY, "no")
+    assert not view.was_told(state, "raid", NIGHT, "no")
+
+
+def test_a_fact_of_another_node_cannot_be_recorded_and_then_nothing_is(state):
+    with pytest.raises(CatalogError):
+        store.record(state, "www4", [a_run(1), a_run(2, node="www5")])
+    assert view.runs(state, "raid") == []
+
+
+def test_recording_twice_is_recording_once(state):
+    assert store.record(state, "www4", [a_run(1), a_run(2)]) == 2
+    assert store.record(state, "www4", [a_run(2), a_run(3)]) == 1
+
+
+def test_the_state_is_nobody_elses_to_read(state):
+    old = os.umask(0)
+    try:
+        record(state, a_run(1))
+    finally:
+        os.umask(old)
+    assert os.stat(state).st_mode & 0o777 == 0o700
+    assert os.stat(f"{state}/catalog.db").st_mode & 0o777 == 0o600
+
+
+def broken(kind, path):
+    os.mkdir(os.path.dirname(path))
+    if kind == "text":
+        with open(path, "w") as file:
+            file.write("this is no database\n" * 500)
+    elif kind == "folder":
+        os.mkdir(path)
+    elif kind == "foreign":
+        with sqlite3.connect(path) as connection:
+            connection.execute("CREATE TABLE cats (name)")
+    else:
+        with sqlite3.connect(path) as connection:
+            connection.execute("CREATE TABLE fact (mice)")
+            connection.execute("PRAGMA user_version = 7")
+
+
+@pytest.mark.parametrize("kind", ["text", "folder", "foreign", "foreign fact"])
+def test_a_broken_catalog_is_an_error_with_the_way_out_and_can_be_set_aside(state, kind):
+    broken(kind, f"{state}/catalog.db")
+    for attempt in (lambda: view.copies(state, "raid", ()), lambda: record(state, a_run(1)), lambda: view.seen(state)):
+        with pytest.raises(CatalogError) as caught:
+            attempt()
+        assert "drbdbackup sync --rebuild" in caught.value.hint
+    aside = store.set_aside(state)
+    assert aside is not None
+    assert os.path.exists(aside)
+    assert salvage(aside) == []
+    record(state, a_run(1))
+    assert len(view.runs(state, "raid")) == 1
+
+
+def test_an_empty_file_that_a_crash_left_is_a_catalog_without_facts(state):
+    os.mkdir(state)
+    with open(f"{state}/catalog.db", "w"):
+        pass
+    assert view.copies(state, "raid", ()) == []
+    record(state, a_run(1))
+    assert len(view.runs(state, "raid")) == 1
+
+
+def test_what_a_damaged_catalog_still_holds_can_be_saved(state):
+    store.record(state, "www4", [a_run(n) for n in range(50)])
+    with sqlite3.connect(f"{state}/catalog.db") as connection:
+        connection.execute("UPDATE fact SET body = replace(body, 'complete', 'failed') WHERE subject LIKE '20241110%'")
+    aside = store.set_aside(state)
+    assert aside is not None
+    saved = salvage(aside)
+    assert len(saved) == 49
+    assert store.record(state, "www4", saved) == 49
+
+
+def test_there_is_nothing_to_set_aside_where_there_is_no_catalog(tmp_path):
+    assert store.set_aside(str(tmp_path)) is None
+
+
+def test_a_catalog_of_a_newer_version_can_be_read_and_written(state):
+    record(state, copied("www4", NIGHT, a_copy(1)))
+    with sqlite3.connect(f"{state}/catalog.db") as connection:
+        connection.execute("ALTER TABLE fact ADD COLUMN signature TEXT")
+        connection.execute("CREATE TABLE novelty (x)")
+        connection.execute("PRAGMA user_version = 9")
+    record(state, copied("www4", NIGHT, a_copy(2)), fact("www4", NIGHT, "omen", "raid", "raven", {"flies": "left"}))
+    assert len(view.copies(state, "raid", ())) == 2
+
+
+def test_a_row_that_rotted_on_our_own_disk_is_passed_over(state):
+    record(state, copied("www4", NIGHT, a_copy(1)), copied("www4", NIGHT, a_copy(2)), a_run(1))
+    with sqlite3.connect(f"{state}/catalog.db") as connection:
+        connection.execute("UPDATE fact SET body = x'ff00' WHERE subject LIKE '%20241102%'")
+    assert [copy.sequence for copy in view.copies(state, "raid", ())] == [2]
+    assert view.runs(state, "raid") == []
+
+
+@pytest.mark.parametrize(
+    ("module", "unwanted"),
+    [("drbdbackup.catalog.view", {"sqlite_utils", "sh", "rich", "croniter", "typer", "asyncio", "subprocess"}),
+     ("drbdbackup.catalog.store", {"sqlite_utils", "sh", "rich", "croniter", "typer"}),
+     ("drbdbackup.catalog.road", {"sqlite3", "sqlite_utils"})],
+)  # fmt: skip
+def test_reading_the_catalog_imports_next_to_nothing(module, unwanted):
+    script = f"import sys, {module}; print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert not unwanted & set(modules)

@@ -1,0 +1,218 @@
+"""What scripts depend on whatever the state of the node: commands, exit statuses of a wrong use, no traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = str(Path(sys.executable).parent / "drbdbackup")
+COMMANDS = (
+    "run", "latest", "list", "status", "restore", "verify", "prune", "sync", "target list", "target accept",
+    "config show", "config validate", "serve", "demo",
+)  # fmt: skip
+WITHOUT_CONFIG = ("demo",)
+WITHOUT_JSON = ("serve", "demo")
+OPTIONS = {
+    "run": ["--if-due", "--dry-run", "--resource", "--target"],
+    "list": ["--resource"],
+    "restore": [
+        "--from", "--at", "--snapshot", "--path", "--to", "--in-place", "--dry-run", "--yes",
+    ],
+    "verify": ["--sample"],
+    "prune": ["--dry-run", "--resource", "--target"],
+    "sync": ["--rebuild"],
+}  # fmt: skip
+STATUSES = {
+    "run": {0, 1, 2, 3, 4, 5, 7, 130, 143}, "latest": {0, 1, 2, 6, 130, 143}, "status": {0, 1, 2, 130, 143},
+    "restore": {0, 1, 2, 4, 5, 6, 7, 130, 143}, "prune": {0, 1, 2, 3, 5, 130, 143},
+}  # fmt: skip
+GOOD = """
+node = "www4"
+nodes = ["www4", "www5"]
+state_dir = "{folder}/state"
+[role]
+source = "file"
+path = "{folder}/role"
+[resource.raid]
+source = "{folder}/volume"
+[target.nas]
+kind = "nas"
+path = "{folder}/nas"
+require_mount = false
+"""
+
+
+def drbdbackup(*args: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "COLUMNS": "200", "DRBDBACKUP_CONFIG": "/nowhere/config.toml", **environment}
+    return subprocess.run(
+        [PROGRAM, *args], capture_output=True, text=True, errors="surrogateescape", timeout=60, env=environment,
+        stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def is_told_without_a_traceback(ended: subprocess.CompletedProcess[str]) -> bool:
+    return ended.stderr.startswith("drbdbackup: ") and "Traceback" not in ended.stderr
+
+
+def good_file(folder: Path) -> str:
+    path = folder / "config.toml"
+    path.write_text(GOOD.format(folder=folder))
+    return str(path)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_of_the_design_tells_its_exit_statuses(command: str) -> None:
+    ended = drbdbackup(*command.split(), "--help")
+    assert ended.returncode == 0
+    told = re.sub(r"\s+", " ", ended.stdout)
+    statuses = {int(found) for found in re.findall(r"(?:Exit status: |; )(\d+) ", told)}
+    assert {0, 1, 2, 130, 143} <= statuses
+    assert statuses == STATUSES.get(command, statuses)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_takes_the_options_of_the_design(command: str) -> None:
+    told = drbdbackup(*command.split(), "--help").stdout
+    wanted = list(OPTIONS.get(command, ()))
+    wanted += [] if command in WITHOUT_CONFIG else ["--config"]
+    wanted += [] if command in WITHOUT_JSON else ["--json"]
+    assert [option for option in wanted if not re.search(rf"{option}\b", told)] == []
+
+
+def test_without_a_command_the_help_is_shown_and_that_is_a_wrong_use() -> None:
+    ended = drbdbackup()
+    assert ended.returncode == 2
+    assert all(command.split()[0] in ended.stdout for command in COMMANDS)
+
+
+def test_the_version_is_told() -> None:
+    ended = drbdbackup("--version")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert re.fullmatch(r"drbdbackup \d+\.\d+\.\d+\S*\n", ended.stdout)
+
+
+@pytest.mark.parametrize("args", [
+    ["nonsense"], ["latest", "--nonsense"], ["latest", "surplus"], ["target"], ["target", "accept"],
+    ["run", "--resource"], ["--config"], ["config", "nonsense"], ["\x1b[31m\n\udcff"],
+])  # fmt: skip
+def test_a_command_line_that_makes_no_sense_exits_with_2(args: list[str]) -> None:
+    ended = drbdbackup(*args)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert is_told_without_a_traceback(ended)
+    assert "\x1b" not in ended.stderr
+
+
+@pytest.mark.parametrize("command", [
+    command for command in COMMANDS if command not in ("demo", "serve", "target accept", "verify")
+])  # fmt: skip
+def test_without_a_configuration_every_command_says_what_to_do(command: str) -> None:
+    ended = drbdbackup(*command.split())
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert is_told_without_a_traceback(ended)
+    assert "/nowhere/config.toml: No such file or directory" in ended.stderr
+    assert "--config" in ended.stderr
+
+
+def test_a_script_gets_the_error_as_a_document() -> None:
+    ended = drbdbackup("latest", "--json")
+    assert ended.returncode == 2
+    document = json.loads(ended.stdout)
+    assert document["schema"] == 1
+    assert document["error"]["error"] == "ConfigError"
+    assert document["error"]["status"] == 2
+    assert "/nowhere/config.toml" in document["error"]["message"]
+    assert is_told_without_a_traceback(ended)
+
+
+def test_what_stands_behind_two_dashes_is_no_option() -> None:
+    ended = drbdbackup("verify", "--", "--json")
+    assert (ended.returncode, ended.stdout) == (2, "")
+
+
+def test_the_file_is_named_before_the_verb_behind_it_or_by_the_environment(tmp_path: Path) -> None:
+    file = good_file(tmp_path)
+    ways = [
+        drbdbackup("--config", file, "config", "show"), drbdbackup("config", "show", "--config", file),
+        drbdbackup("config", "show", DRBDBACKUP_CONFIG=file),
+    ]  # fmt: skip
+    assert {(ended.returncode, ended.stdout, ended.stderr) for ended in ways} == {(0, ways[0].stdout, "")}
+    assert 'node = "www4"' in ways[0].stdout
+
+
+def test_the_file_behind_the_verb_wins(tmp_path: Path) -> None:
+    ended = drbdbackup("--config", "/nowhere/else", "config", "show", "--config", good_file(tmp_path))
+    assert ended.returncode == 0
+
+
+def test_what_is_shown_is_read_back_as_the_same(tmp_path: Path) -> None:
+    shown = drbdbackup("config", "show", "--config", good_file(tmp_path)).stdout
+    (tmp_path / "again.toml").write_text(shown)
+    again = drbdbackup("config", "show", "--config", str(tmp_path / "again.toml"))
+    assert (again.returncode, again.stdout) == (0, shown)
+
+
+def test_validate_tells_every_mistake(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(GOOD.format(folder=tmp_path) + '\n[limits]\nprobe = "soon"\n[retention]\nminimum = 0\n')
+    ended = drbdbackup("config", "validate", "--config", str(file))
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "limits.probe" in ended.stderr
+    assert "retention.minimum" in ended.stderr
+
+
+def test_validate_understands_the_schedule_too(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text('schedule = "0 0 30 2 *"\n' + GOOD.format(folder=tmp_path))
+    ended = drbdbackup("config", "validate", "--config", str(file))
+    assert ended.returncode == 2
+    assert f"{file}: schedule" in ended.stderr
+
+
+def test_validate_sums_up_what_is_right(tmp_path: Path) -> None:
+    file = good_file(tmp_path)
+    ended = drbdbackup("config", "validate", "--config", file)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith(f"{file} is right.")
+    document = json.loads(drbdbackup("config", "validate", "--config", file, "--json").stdout)
+    assert (document["schema"], document["valid"], document["resources"]) == (1, True, ["raid"])
+
+
+def test_an_unknown_resource_or_target_is_told_with_those_there_are(tmp_path: Path) -> None:
+    file = good_file(tmp_path)
+    for args, known in ((["latest", "--resource", "mail"], "raid"), (["run", "--target", "tape"], "nas")):
+        ended = drbdbackup(*args, "--config", file)
+        assert ended.returncode == 2
+        assert args[-1] in ended.stderr
+        assert f"has: {known}." in ended.stderr
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    ended = subprocess.run(
+        [PROGRAM, "config", "show", "--config", good_file(tmp_path)], stdout=write, stderr=subprocess.PIPE, timeout=60
+    )
+    os.close(write)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+def test_what_nobody_foresaw_is_one_sentence_unless_it_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "drbdbackup").symlink_to(Path(__file__).parents[2] / "drbdbackup")
+    (tmp_path / "tomllib.py").write_text("def load(file): raise KeyError('a bug')\nTOMLDecodeError = ValueError\n")
+    argv = [sys.executable, "-m", "drbdbackup", "latest", "--config", good_file(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    ended = subprocess.run(argv, capture_output=True, text=True, timeout=60, env=environment)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("drbdbackup: KeyError: 'a bug'\n")
+    assert "report" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    asked = subprocess.run(
+        argv, capture_output=True, text=True, timeout=60, env={**environment, "DRBDBACKUP_DEBUG": "1"}
+    )
+    assert "Traceback" in asked.stderr

@@ -1,0 +1,68 @@
+"""What `config show` prints is the same configuration again."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from drbdbackup.config.load import load
+from drbdbackup.config.show import as_document, as_toml
+from drbdbackup.config.values import (
+    Config,
+    Limits,
+    PeerConfig,
+    ResourceConfig,
+    Retention,
+    RoleConfig,
+    TargetConfig,
+)
+
+FULL = Config(
+    file="/etc/drbdbackup/config.toml",
+    node="www4",
+    nodes=("www4", "www5.example.org"),
+    resources=(
+        ResourceConfig("raid", "/srv/raid", "/dev/drbd0", ("a b/", 'quo"te\\', "Gr\u00fc\u00dfe", "tab\there"),
+                       "first-node"),
+        ResourceConfig("mail.1", "/srv/mail", "/dev/drbd1"),
+    ),
+    targets=(
+        TargetConfig("nas", "nas", path="/backup", require_mount=False, retention=Retention(daily=2)),
+        TargetConfig("disk.b", "disk", device="/dev/sdb1", mountpoint="/sav ing"),
+    ),
+    peers=(PeerConfig("www5.example.org", "root@b", ("-p", "2222")),),
+    schedule="15 1,13 * * 1-5",
+    state_dir="/var/lib/other",
+    retention=Retention(hourly=1, yearly=2),
+    limits=Limits(probe=0.25, run=86400.0),
+)
+
+
+@pytest.mark.parametrize("role", [
+    RoleConfig(), RoleConfig("command", ("my-role", "--of", "raid"), timeout=3.0), RoleConfig("file", path="/run/role"),
+])
+def test_the_shown_file_reads_back_to_the_same(tmp_path, role):
+    config = replace(FULL, role=role)
+    file = tmp_path / "config.toml"
+    file.write_text(as_toml(config), encoding="utf-8")
+    assert load(str(file)) == replace(config, file=str(file))
+
+
+def test_a_document_has_the_keys_of_the_file_with_every_default():
+    document = as_document(FULL)
+    assert json.loads(json.dumps(document)) == document
+    assert document["role"] == {"source": "drbd", "timeout": 10.0}
+    assert document["target"]["nas"]["retention"]["minimum"] == 3
+    assert document["resource"]["mail.1"] == {
+        "device": "/dev/drbd1", "source": "/srv/mail", "exclude": [], "dual_primary": "refuse"}
+    assert document["limits"] == {"probe": 0.25, "ssh": 5.0, "run": 86400.0, "stall": 900.0}
+
+
+def test_tables_are_written_as_an_admin_would():
+    lines = as_toml(FULL).splitlines()
+    assert lines[0] == 'node = "www4"'
+    assert "[resource.raid]" in lines
+    assert '[target."disk.b".retention]' in lines
+    assert 'exclude = ["a b/", "quo\\"te\\\\", "Gr\u00fc\u00dfe", "tab\\u0009here"]' in lines

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from drbdbackup import manifest
+from drbdbackup.errors import Damaged
+from drbdbackup.manifest import Entry
+
+FILE = Entry(b"f", 0o4755, 0, 33, 12, 1_700_000_000_123_456_789, 5, 42, 1, 0, b"www/index.php")
+
+
+def line_of(entry: Entry) -> bytes:
+    return manifest.spool_line(*(getattr(entry, field.name) for field in dataclasses.fields(entry)))
+
+
+@pytest.mark.parametrize("path", [b"a", b"a b", b"a\nb", b"a\tb", b"a\\nb", b"\\", b"\xff\xfe", b"#x", b" x "])
+def test_a_line_comes_back_as_the_entry_that_it_was(path: bytes) -> None:
+    entry = dataclasses.replace(FILE, path=path)
+    assert manifest.parse(line_of(entry)) == entry
+    assert manifest.path_of(line_of(entry)) == path
+    assert line_of(entry).count(b"\n") == 1
+
+
+def test_a_symlinks_target_is_part_of_its_line() -> None:
+    link = dataclasses.replace(FILE, kind=b"l", link=b"to\tsome\nwhere")
+    assert manifest.parse(line_of(link)) == link
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"f 755", b"z 755 0 0 1 2 3 4 5 6 x", b"f 9 0 0 1 2 3 4 5 6 x", b"f 1 a 0 1 2 3 4 5 6 x"]
+)
+def test_a_damaged_line_is_an_error(text: bytes) -> None:
+    with pytest.raises(Damaged):
+        manifest.parse(text)
+
+
+def test_the_root_comes_first_and_a_folder_before_what_is_in_it() -> None:
+    paths = [b"!first", b"a", b"a-b", b"a.b", b"a/b", b"a/b/c", b"a0", b"."]
+    assert sorted(paths, key=manifest.order) == [b".", b"!first", b"a", b"a/b", b"a/b/c", b"a-b", b"a.b", b"a0"]
+
+
+def test_a_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
+    file = str(tmp_path / "manifest.gz")
+    writer = manifest.Writer(file)
+    lines = [line_of(dataclasses.replace(FILE, path=b"%d" % number)) for number in range(5000)]
+    for line in lines:
+        writer.add(b"abc s -", line)
+    writer.close()
+    assert writer.sha256 == manifest.digest_of(file)
+    with manifest.reading(file) as found:
+        assert [manifest.split(line) for line in found] == [(b"abc s -", line) for line in lines]
+
+
+@pytest.mark.parametrize("cut", [1, 10, 100, 1000])
+def test_a_torn_manifest_is_an_error(tmp_path: Path, cut: int) -> None:
+    file = tmp_path / "manifest.gz"
+    writer = manifest.Writer(str(file))
+    for number in range(5000):
+        writer.add(b"%032x s -" % (number * 7919), line_of(dataclasses.replace(FILE, path=b"%d" % number)))
+    writer.close()
+    file.write_bytes(file.read_bytes()[:-cut])
+    with pytest.raises(Damaged), manifest.reading(str(file)) as lines:
+        list(lines)
+
+
+def test_attributes_survive_the_manifest() -> None:
+    kept = {b"user.x": b"\0\xff", b"system.posix_acl_access": b"acl"}
+    word = manifest.encode_attributes(kept)
+    assert b" " not in word
+    assert manifest.attributes_of(word) == {"user.x": b"\0\xff", "system.posix_acl_access": b"acl"}
+    assert manifest.attributes_of(manifest.decode_attributes(manifest.encode_attributes({}))) == {}
+
+
+@pytest.mark.parametrize("path", [b"", b"/etc/passwd", b"../x", b"a/../b", b"a//b", b"./a"])
+def test_a_path_that_leaves_its_root_is_not_safe(path: bytes) -> None:
+    assert not manifest.is_safe(path)

@@ -1,0 +1,169 @@
+"""Which copies stay, and the reason that an admin reads."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from drbdbackup.config.values import Retention
+from drbdbackup.model.backup import Copy, snapshot_name
+from drbdbackup.retention import plan
+
+BERLIN = ZoneInfo("Europe/Berlin")
+NOW = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)
+ONE = Retention(hourly=0, daily=0, weekly=0, monthly=0, yearly=0, minimum=1)
+DAILY3 = Retention(daily=3, weekly=0, monthly=0, minimum=1)
+
+
+def copy(sequence: int, started_at: datetime, node: str = "www4", **more) -> Copy:
+    return Copy(
+        snapshot=snapshot_name(started_at, node), resource="raid", sequence=sequence, node=node, target="nas",
+        kind="nas", medium="m", location="nas:/backup", holder="", path="/backup", started_at=started_at,
+        finished_at=started_at + timedelta(minutes=5), files=1, bytes=1, **more,
+    )
+
+
+def nights(count: int, **more) -> list[Copy]:
+    """One copy a night at 04:30 in Berlin, the last one this morning; the sequence begins at 1."""
+    first = NOW - timedelta(days=count - 1, hours=2, minutes=30)
+    return [copy(number + 1, first + timedelta(days=number), **more) for number in range(count)]
+
+
+def kept(copies, policy) -> dict[int, str]:
+    """Sequence to reason of what stays."""
+    return {one.copy.sequence: one.reason for one in plan(copies, policy, NOW, BERLIN) if one.keep}
+
+
+def dropped(copies, policy) -> dict[int, str]:
+    return {one.copy.sequence: one.reason for one in plan(copies, policy, NOW, BERLIN) if not one.keep}
+
+
+def test_each_copy_is_judged_once_newest_first():
+    judged = plan(nights(5), DAILY3, NOW, BERLIN)
+    assert [(one.copy.sequence, one.keep, one.reason) for one in judged] == [
+        (5, True, "newest"), (4, True, "daily 2026-11-22"), (3, True, "daily 2026-11-21"),
+        (2, False, "no rule keeps it"), (1, False, "no rule keeps it"),
+    ]
+
+
+def test_nothing_is_judged_where_nothing_is():
+    assert plan([], DAILY3, NOW, BERLIN) == ()
+
+
+def test_the_default_keeps_days_weeks_and_months():
+    stay = kept(nights(400), Retention())
+    rules = Counter(reason.split(" ")[0] for reason in stay.values())
+    assert rules == {"newest": 1, "daily": 13, "weekly": 5, "monthly": 11}  # three of the eight weeks are days too
+    assert {"daily 2026-11-10", "weekly 2026-W41", "monthly 2026-10", "monthly 2025-12"} <= set(stay.values())
+
+
+def test_of_two_copies_of_a_day_the_later_one_stays():
+    copies = [copy(1, NOW - timedelta(hours=27)), copy(2, NOW - timedelta(hours=25)), copy(3, NOW - timedelta(hours=1))]
+    assert kept(copies, DAILY3) == {3: "newest", 2: "daily 2026-11-22"}
+
+
+def test_a_day_is_that_of_the_wall_clock():
+    before, after = datetime(2026, 11, 20, 22, 59, tzinfo=UTC), datetime(2026, 11, 20, 23, 1, tzinfo=UTC)
+    assert kept([copy(1, before), copy(2, after), copy(3, NOW)], DAILY3) == {
+        3: "newest", 2: "daily 2026-11-21", 1: "daily 2026-11-20"}
+
+
+def test_days_without_a_copy_do_not_count():
+    copies = [copy(number, NOW - timedelta(days=100 - 10 * number)) for number in range(1, 10)]
+    assert set(kept(copies, DAILY3)) == {9, 8, 7}
+
+
+def test_the_two_hours_of_the_autumn_change_are_two():
+    first = datetime(2026, 10, 25, 0, 30, tzinfo=UTC)
+    copies = [copy(1, first), copy(2, first + timedelta(hours=1)), copy(3, NOW)]
+    stay = kept(copies, Retention(hourly=3, daily=0, weekly=0, monthly=0, minimum=1))
+    assert stay == {3: "newest", 2: "hourly 2026-10-25 02:00 +0100", 1: "hourly 2026-10-25 02:00 +0200"}
+
+
+def test_weeks_begin_on_monday_also_across_the_year():
+    copies = [copy(1, datetime(2025, 12, 28, 12, tzinfo=UTC)), copy(2, datetime(2025, 12, 29, 12, tzinfo=UTC)),
+              copy(3, datetime(2026, 1, 4, 12, tzinfo=UTC)), copy(4, NOW)]
+    stay = kept(copies, Retention(daily=0, weekly=3, monthly=0, minimum=1))
+    assert stay == {4: "newest", 3: "weekly 2026-W01", 1: "weekly 2025-W52"}
+
+
+def test_the_floor_holds_where_no_rule_keeps_anything():
+    assert kept(nights(6), Retention(daily=0, weekly=0, monthly=0, minimum=3)) == {
+        6: "newest", 5: "minimum of 3", 4: "minimum of 3"}
+
+
+def test_the_last_verified_one_stays():
+    copies = nights(6)
+    copies[1] = copy(2, copies[1].started_at, verified_at=NOW)
+    copies[0] = copy(1, copies[0].started_at, verified_at=NOW)
+    assert kept(copies, ONE) == {6: "newest", 2: "last verified"}
+
+
+def test_a_damaged_one_fills_no_day_and_goes_where_enough_good_ones_are():
+    copies = nights(5)
+    copies[3] = copy(4, copies[3].started_at, damaged_at=NOW, verified_at=NOW)
+    assert kept(copies, DAILY3) == {5: "newest", 3: "daily 2026-11-21", 2: "daily 2026-11-20"}
+    assert dropped(copies, DAILY3)[4] == "damaged"
+
+
+def test_a_damaged_one_stays_while_there_are_too_few_good_ones():
+    copies = nights(3)
+    copies[0] = copy(1, copies[0].started_at, damaged_at=NOW)
+    policy = Retention(daily=0, weekly=0, monthly=0, minimum=3)
+    assert kept(copies, policy) == {3: "newest", 2: "minimum of 3", 1: "damaged, but fewer than 3 good ones"}
+
+
+def test_a_damaged_one_goes_when_just_enough_good_ones_are_there():
+    copies = nights(3)
+    copies[0] = copy(1, copies[0].started_at, damaged_at=NOW)
+    assert dropped(copies, Retention(daily=0, weekly=0, monthly=0, minimum=2)) == {1: "damaged"}
+
+
+def test_the_newest_stays_even_damaged_and_the_newest_good_one_too():
+    copies = nights(4)
+    copies[3] = copy(4, copies[3].started_at, damaged_at=NOW)
+    assert kept(copies, ONE) == {4: "newest", 3: "minimum of 1"}
+
+
+def test_a_copy_from_the_future_stays_and_takes_no_place():
+    copies = [*nights(5), copy(3, NOW + timedelta(days=400), node="www5")]
+    assert kept(copies, DAILY3)[3] in ("from the future", "daily 2026-11-21")
+    assert [judged.reason for judged in plan(copies, DAILY3, NOW, BERLIN) if judged.copy.node == "www5"] == [
+        "from the future"]
+    assert sum(judged.keep for judged in plan(copies, DAILY3, NOW, BERLIN)) == 4
+
+
+def test_the_order_is_that_of_the_sequence_where_a_clock_is_behind():
+    copies = [copy(1, NOW - timedelta(hours=1)), copy(2, NOW - timedelta(hours=3), node="www5")]
+    assert kept(copies, ONE) == {2: "newest"}
+
+
+def test_a_whole_copy_of_a_day_stays_before_a_later_one_where_files_are_missing():
+    copies = [copy(1, NOW - timedelta(hours=27)), copy(2, NOW - timedelta(hours=25), problems=7), copy(3, NOW)]
+    assert kept(copies, DAILY3) == {3: "newest", 1: "daily 2026-11-22"}
+    assert dropped(copies, DAILY3) == {2: "files are missing, and no rule keeps it"}
+
+
+def test_a_day_without_a_whole_copy_keeps_its_newest():
+    assert kept(nights(5, problems=7), DAILY3) == {
+        5: "newest", 4: "daily 2026-11-22, no whole one there", 3: "daily 2026-11-21, no whole one there"}
+
+
+def test_many_copies_where_files_are_missing_do_not_push_out_the_last_whole_ones():
+    copies = [*nights(9)[:3], *nights(9, problems=1)[3:]]
+    policy = Retention(daily=0, weekly=0, monthly=0, minimum=3)
+    assert kept(copies, policy) == {9: "newest", 3: "minimum of 3", 2: "minimum of 3", 1: "minimum of 3"}
+
+
+def test_where_whole_copies_are_too_few_for_the_floor_others_fill_it():
+    copies = [*nights(9)[:1], *nights(9, problems=1)[1:]]
+    policy = Retention(daily=0, weekly=0, monthly=0, minimum=3)
+    assert kept(copies, policy) == {9: "newest", 8: "minimum of 3", 1: "minimum of 3"}
+
+
+def test_the_last_verified_whole_copy_stays_before_a_later_one_where_files_are_missing():
+    copies = nights(6)
+    copies[0] = copy(1, copies[0].started_at, verified_at=NOW)
+    copies[1] = copy(2, copies[1].started_at, verified_at=NOW, problems=1)
+    assert kept(copies, ONE) == {6: "newest", 1: "last verified"}
