@@ -25,6 +25,7 @@ REFUSES_OWNERS = ("--chown-deny", "--chgrp-deny")
 IGNORES_OWNERS = ("--chown-ignore", "--chgrp-ignore")
 IGNORES_MODES = ("--chmod-ignore",)
 KEEPS_NO_XATTRS = ("--xattr-none",)
+SHOWS_OLD_ATTRIBUTES = ("-o", "attr_timeout=60")
 HIDES_HARD_LINKS = ("--hide-hard-links",)
 
 

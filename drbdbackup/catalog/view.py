@@ -19,7 +19,7 @@ from typing import Any
 from drbdbackup.catalog.bodies import Run, copy_from, run_from, subject_of
 from drbdbackup.catalog.facts import COPY, DAMAGED, VERIFIED, Fact, canonical, from_row, moment
 from drbdbackup.catalog.local import rows
-from drbdbackup.model.backup import Copy, Outcome, iso
+from drbdbackup.model.backup import Copy, Outcome, iso, snapshot_name
 
 _LIVE = """
 SELECT fact.id, node, at, kind, fact.resource, fact.subject, body
@@ -34,6 +34,10 @@ ORDER BY at DESC, id DESC LIMIT ? OFFSET ?
 _TARGETS = """
 SELECT id, node, at, kind, resource, subject, body FROM fact
 WHERE kind = 'target' AND subject = ? AND at BETWEEN ? AND ? ORDER BY at DESC, id DESC
+"""
+_NAMED = """
+SELECT 1 FROM fact WHERE kind = 'run' AND subject = ? UNION ALL SELECT 1 FROM standing WHERE subject GLOB '*/' || ?
+LIMIT 1
 """
 _PAGE = 100
 _AFTER_ALL = "~"  # sorts behind every time
@@ -72,6 +76,15 @@ def highest_sequence(state_dir: str, resource: str) -> int:
 def known_subjects(state_dir: str) -> frozenset[str]:
     """All copies that any fact tells of, pruned ones too, as `<medium>/<resource>/<snapshot>`."""
     return frozenset(str(row[0]) for row in rows(state_dir, "SELECT subject FROM standing"))
+
+
+def free_name(state_dir: str, started_at: datetime, node: str) -> str:
+    """A snapshot's name that no run and no copy ever had, of any resource.
+
+    What was removed must not be taken for what is made within the same second.
+    """
+    names = (snapshot_name(started_at, node, again) for again in count(1))
+    return next(name for name in names if not rows(state_dir, _NAMED, (name, name)))
 
 
 def runs(state_dir: str, resource: str, limit: int = 20) -> list[Run]:

@@ -7,7 +7,7 @@ lead to a file outside the tree. Folders come last, because what is done in them
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from secrets import token_hex
 from stat import S_IFBLK, S_IFCHR, S_IFIFO, S_IFMT, S_IFSOCK
@@ -31,6 +31,23 @@ def is_needed(can: Abilities) -> bool:
         can.owners, can.modes, can.acls, can.xattrs, can.symlinks, can.devices, can.fifo, can.hard_links,
         can.nanoseconds, can.any_name, can.case_sensitive,
     ))  # fmt: skip
+
+
+def has_split_links(folder: int, wanted: Iterable[Recorded]) -> bool:
+    """Whether names of one file came back as several below `folder`.
+
+    A share may show an old count of names for seconds after a copy was made (attribute caches), and rsync goes by it.
+    """
+    seen: dict[int, int] = {}
+    with closing(Descent(folder)) as descent:
+        for one in wanted:
+            if one.entry.kind == b"f" and one.entry.nlink > 1:
+                with suppress(OSError):
+                    above, name = descent.parent(one.entry.path)
+                    inode = _inode(above, name)
+                    if seen.setdefault(one.entry.inode, inode) != inode:
+                        return True
+    return False
 
 
 class Giving:
@@ -62,7 +79,7 @@ class Giving:
             above, name = descent.parent(entry.path)
             if is_aside(one) or entry.kind not in holdable(self._can):
                 self._make(above, name, one)
-            if entry.kind == b"f" and entry.nlink > 1 and (is_aside(one) or not self._can.hard_links):
+            if entry.kind == b"f" and entry.nlink > 1:
                 self._join(above, name, one)
             if entry.kind != b"d":
                 self._attribute(above, name, one)
@@ -133,7 +150,7 @@ class Giving:
             self.problems.append((one.entry.path, "has another content than was backed up"))
 
     def _join(self, above: int, name: bytes, one: Recorded) -> None:
-        """A further name of an inode that the medium held as a file of its own."""
+        """A further name of an inode that came back as a file of its own."""
         first = self._first_names.setdefault(one.entry.inode, one.entry.path)
         if first == one.entry.path:
             return
@@ -141,12 +158,16 @@ class Giving:
         draft = b".%s.%s" % (name[:200], token_hex(4).encode())
         try:
             folder, leader = other.parent(first)
+            if _inode(folder, leader) == _inode(above, name):
+                return
             os.link(leader, draft, src_dir_fd=folder, dst_dir_fd=above, follow_symlinks=False)
             os.rename(draft, name, src_dir_fd=above, dst_dir_fd=above)
-            with suppress(FileNotFoundError):  # rename does nothing where both are one inode already
-                os.unlink(draft, dir_fd=above)
         finally:
             other.close()
+
+
+def _inode(above: int, name: bytes) -> int:
+    return os.stat(name, dir_fd=above, follow_symlinks=False).st_ino
 
 
 def _mode(one: Recorded) -> int:

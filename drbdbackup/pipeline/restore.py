@@ -21,7 +21,7 @@ from drbdbackup.pipeline.checking import Check
 from drbdbackup.pipeline.compare import recorded_below
 from drbdbackup.pipeline.deleting import Surplus
 from drbdbackup.pipeline.fill import follow
-from drbdbackup.pipeline.giving import Giving, is_needed
+from drbdbackup.pipeline.giving import Giving, has_split_links, is_needed
 from drbdbackup.pipeline.lying import Lying, lying
 from drbdbackup.pipeline.trees import Excluded
 from drbdbackup.scan import raise_open_files
@@ -151,7 +151,7 @@ def _bring(bringing: Bringing) -> dict[str, Any]:
         bringing.folder = folder
         made = frozenset(trees.making(folder, bringing.top)) if bringing.top else frozenset()
         _transfer(bringing, over, check)
-        if is_needed(bringing.copy.can):
+        if is_needed(bringing.copy.can) or has_split_links(folder, bringing.read()):
             giving = Giving(folder, bringing.copy.can, bringing.copy.beside, over)
             giving.give_all(bringing.read, bringing.step)
             bringing.problems += giving.problems

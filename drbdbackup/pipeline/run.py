@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from drbdbackup import gate
-from drbdbackup.catalog import bodies, exchange, store
+from drbdbackup.catalog import bodies, exchange, store, view
 from drbdbackup.catalog.bodies import Run
 from drbdbackup.config.values import Config, ResourceConfig, TargetConfig
 from drbdbackup.errors import DrbdBackupError, Interrupted, PartialResult, Stopped
-from drbdbackup.model.backup import Outcome, from_iso, snapshot_name
+from drbdbackup.model.backup import Outcome, from_iso
 from drbdbackup.model.role import Decision, Verdict
 from drbdbackup.pipeline import journal, roads
 from drbdbackup.pipeline.order import Order, TargetResult
@@ -60,7 +60,7 @@ def run(
     with ExitStack() as stack:  # the journal ends after the run's fact: a kill between the two is told as one
         if verdict.decision is Decision.PROCEED:
             started_at = datetime.now(UTC)
-            snapshot = snapshot_name(started_at, config.node)
+            snapshot = view.free_name(config.state_dir, started_at, config.node)
             events = journal.Journal(os.devnull if dry_run else _journal_file(config), snapshot)
             stack.callback(events.close)
             order = Order(
@@ -139,7 +139,7 @@ def _judge(config: Config, resource: ResourceConfig) -> Verdict:
 def _record(config: Config, result: RunResult, due_at: datetime | None) -> None:
     told = {target.name: _ended(target) for target in result.targets}
     because = result.verdict.because if result.error is None else (*result.verdict.because, result.error.message)
-    name = result.snapshot or snapshot_name(result.started_at, config.node)
+    name = result.snapshot or view.free_name(config.state_dir, result.started_at, config.node)
     run_fact = bodies.ran(
         Run(name, result.resource, config.node, result.outcome, result.started_at, result.finished_at, because,
             tuple(told.items()), due_at, result.snapshot)

@@ -13,6 +13,7 @@ from tests.played_media import (
     IGNORES_MODES,
     KEEPS_NO_XATTRS,
     REFUSES_OWNERS,
+    SHOWS_OLD_ATTRIBUTES,
     disk_image,
     share,
     stopped,
@@ -79,11 +80,16 @@ def test_a_share_that_hangs_is_given_up_and_the_disk_is_taken(pair: PlayedPair) 
 
 
 @pytest.mark.parametrize(
-    "weakness", [REFUSES_OWNERS, IGNORES_MODES, KEEPS_NO_XATTRS, (*REFUSES_OWNERS, *IGNORES_MODES, *KEEPS_NO_XATTRS)]
+    "weakness",
+    [
+        REFUSES_OWNERS,
+        IGNORES_MODES,
+        KEEPS_NO_XATTRS,
+        (*REFUSES_OWNERS, *IGNORES_MODES, *KEEPS_NO_XATTRS),
+        SHOWS_OLD_ATTRIBUTES,
+    ],
 )
-def test_what_a_weak_share_could_not_hold_comes_back_all_the_same(
-    pair: PlayedPair, weakness: tuple[str, ...]
-) -> None:
+def test_what_a_weak_share_could_not_hold_comes_back_all_the_same(pair: PlayedPair, weakness: tuple[str, ...]) -> None:
     with share(pair.folder / "nas", pair.folder / "behind", *weakness):
         pair.backs_up()
         restore(pair, "--to", pair.folder / "back")

@@ -332,6 +332,8 @@ def test_a_swapped_folder_pulls_in_nothing_from_outside(pair: PlayedPair) -> Non
 
 
 def test_unreadable_and_vanishing_entries_do_not_stop_the_rest(pair: PlayedPair) -> None:
+    for number in range(20):  # so that the churn is not taken for a volume that has been emptied
+        (pair.volume / f"file-{number}").write_text("x")
     churn = "for i in 1 2 3 4 5 6 7 8; do echo $i >> churn-$i; done; rm -f churn-*"
     churning = subprocess.Popen(["sh", "-c", f"cd '{pair.volume}'; while :; do {churn}; done"])
     try:

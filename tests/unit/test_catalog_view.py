@@ -66,6 +66,16 @@ def test_a_higher_sequence_is_newer_even_if_its_clock_was_behind(state):
     assert [copy.sequence for copy in view.copies(state, "raid", ())] == [2, 1]
 
 
+def test_no_name_is_given_twice(state):
+    first, again = snapshot_name(NIGHT + DAY, "www4"), snapshot_name(NIGHT + DAY, "www4", 2)
+    assert view.free_name(state, NIGHT + DAY, "www4") == first
+    record(state, a_run(1))
+    assert view.free_name(state, NIGHT + DAY, "www4") == again
+    record(state, pruned("www4", NIGHT, replace(a_copy(1), snapshot=again), "old"))
+    assert view.free_name(state, NIGHT + DAY, "www4") == snapshot_name(NIGHT + DAY, "www4", 3)
+    assert view.free_name(state, NIGHT + DAY, "www5") == snapshot_name(NIGHT + DAY, "www5")
+
+
 def test_a_pruned_copy_stays_pruned_and_its_sequence_is_never_given_again(state):
     copy = a_copy(9)
     record(state, pruned("www5", NIGHT, copy, "old"), copied("www4", NIGHT, copy), copied("www4", NIGHT + DAY, copy))
