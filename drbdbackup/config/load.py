@@ -47,7 +47,7 @@ def load(file: str | None = None) -> Config:
     """
     path = os.path.abspath(file or os.environ.get(VARIABLE) or DEFAULT_FILE)
     mistakes: list[str] = []
-    tables = FILE.read("", _parsed(path), mistakes)
+    tables = FILE.read("", parsed(path, _START, _EXPLAINED), mistakes)
     if not mistakes:
         config = _built(path, tables)
         mistakes = [mistake for rule in RULES for mistake in rule(config)]
@@ -56,18 +56,21 @@ def load(file: str | None = None) -> Config:
     return _without_itself(config)
 
 
-def _parsed(path: str) -> dict[str, Any]:
+def parsed(path: str, start: str, explained: str) -> dict[str, Any]:
+    """The tables of a TOML file that only root can write. `start` is the hint where it is missing, `explained` where it
+    is no TOML. Raises ConfigError.
+    """
     try:
         with open(path, "rb") as file:
             _check_owner(path, os.fstat(file.fileno()))
             return tomllib.load(file)
     except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}", _START) from None
+        raise ConfigError(f"{path}: {error.strerror}", start) from None
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{path}: line {line}: not UTF-8", "Save the file as UTF-8.") from None
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: not TOML: {error}", _EXPLAINED) from None
+        raise ConfigError(f"{path}: not TOML: {error}", explained) from None
 
 
 def _check_owner(path: str, status: os.stat_result) -> None:

@@ -1,0 +1,44 @@
+"""`pair`: one file that describes a pair, and from it every file that must agree on both nodes."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from importlib import resources
+
+from drbdbackup.errors import DrbdBackupError
+from drbdbackup.pair import place, secret
+from drbdbackup.pair.load import load
+from drbdbackup.pair.render import render as rendered
+from drbdbackup.pair.values import Pair
+
+
+@dataclass(frozen=True, slots=True)
+class PairRendered:
+    """What a rendering has done, or would do, below `out`."""
+
+    pair: Pair
+    out: str
+    secret: secret.Origin
+    files: tuple[place.Placed, ...]
+
+
+def init(file: str) -> str:
+    """Write a pair.toml that explains itself, and return its path. Raises DrbdBackupError where one is there."""
+    path = os.path.abspath(file)
+    text = resources.files("drbdbackup").joinpath("pair", "sample.toml").read_text(encoding="utf-8")
+    try:
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
+            stream.write(text)
+    except FileExistsError:
+        raise DrbdBackupError(f"{path} is there already", "Name another file; nothing is written over.") from None
+    return path
+
+
+def render(file: str, out: str, *, dry_run: bool = False) -> PairRendered:
+    """Write the files of both nodes below `out`, or only find out what would change. Raises ConfigError."""
+    pair = load(file)
+    folder = os.path.abspath(out)
+    word, origin = secret.secret(pair, folder)
+    files = place.place(folder, tuple(node.name for node in pair.nodes), rendered(pair, word), dry_run=dry_run)
+    return PairRendered(pair, folder, origin, files)

@@ -1,0 +1,89 @@
+"""Rendered files into a folder: what is as it should be is left alone, of everything else it is told what was done.
+
+The folder is its owner's only; those below have the modes that they have on a node, because a copy takes them along.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum
+
+from drbdbackup.errors import UsageError
+from drbdbackup.pair.render import Rendered
+
+FOLDER = 0o755  # as on a node
+
+
+class State(Enum):
+    """What became of a file."""
+
+    CREATED = "created"
+    CHANGED = "changed"
+    UNCHANGED = "unchanged"
+    LEFT = "left"  # of an earlier rendering, no longer one of the pair's
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A file below the folder, and what became of it."""
+
+    path: str
+    state: State
+
+
+def place(out: str, nodes: Sequence[str], files: Sequence[Rendered], *, dry_run: bool = False) -> tuple[Placed, ...]:
+    """Put the files of every node below `out`; with `dry_run` only tell. Raises UsageError where `out` is no folder."""
+    if os.path.lexists(out) and not os.path.isdir(out):
+        raise UsageError(f"{out} is no folder", "Name a folder with --out; it is made if it is not there.")
+    if not dry_run:
+        os.makedirs(out, mode=0o700, exist_ok=True)
+        os.chmod(out, 0o700)
+    wanted = [(os.path.join(node, file.path), file) for node in nodes for file in files]
+    placed = [_placed(out, path, file, dry_run=dry_run) for path, file in wanted]
+    known = {path for path, _ in wanted}
+    return (*placed, *(Placed(path, State.LEFT) for path in _below(out) if path not in known))
+
+
+def _placed(out: str, path: str, file: Rendered, *, dry_run: bool) -> Placed:
+    state = _state(os.path.join(out, path), file)
+    if state is not State.UNCHANGED and not dry_run:
+        _write(out, path, file)
+    return Placed(path, state)
+
+
+def _state(path: str, file: Rendered) -> State:
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as earlier:
+            same = earlier.read() == file.text.encode() and os.fstat(earlier.fileno()).st_mode & 0o7777 == file.mode
+    except FileNotFoundError:
+        return State.CREATED
+    except OSError:  # a link, a folder: whatever it is, it is not ours
+        return State.CHANGED
+    return State.UNCHANGED if same else State.CHANGED
+
+
+def _write(out: str, path: str, file: Rendered) -> None:
+    """Whole or not at all, and never readable for others before it is."""
+    at = out
+    for part in path.split("/")[:-1]:
+        at = os.path.join(at, part)
+        with suppress(FileExistsError):
+            os.mkdir(at)
+            os.chmod(at, FOLDER)
+    whole = os.path.join(out, path)
+    fresh = f"{whole}.new"
+    with suppress(FileNotFoundError):
+        os.unlink(fresh)
+    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
+        stream.write(file.text.encode())
+        os.fchmod(stream.fileno(), file.mode)
+        os.fsync(stream.fileno())
+    os.rename(fresh, whole)
+
+
+def _below(out: str) -> Iterator[str]:
+    for folder, _, names in sorted(os.walk(out)):
+        yield from sorted(os.path.relpath(os.path.join(folder, name), out) for name in names)

@@ -1,0 +1,48 @@
+"""The secret of a pair: the file's, else the one that an earlier rendering has left, else a new one."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from enum import Enum
+
+from drbdbackup.errors import ConfigError
+from drbdbackup.pair.keys import SECRET
+from drbdbackup.pair.render import AUTHKEYS
+from drbdbackup.pair.values import Pair
+
+
+class Origin(Enum):
+    """Where a secret comes from."""
+
+    GIVEN = "given"
+    KEPT = "kept"
+    GENERATED = "generated"
+
+
+def secret(pair: Pair, out: str) -> tuple[str, Origin]:
+    """The secret, and where it is from. Raises ConfigError where earlier files in `out` disagree or hold none."""
+    if pair.secret:
+        return pair.secret, Origin.GIVEN
+    earlier = {
+        path: found for node in pair.nodes
+        if (found := _earlier(path := os.path.join(out, node.name, AUTHKEYS))) is not None
+    }  # fmt: skip
+    if len(set(earlier.values())) > 1:
+        raise ConfigError(f"{' and '.join(earlier)} hold different secrets", "Remove the wrong one, or both.")
+    if earlier:
+        return next(iter(earlier.values())), Origin.KEPT
+    return secrets.token_hex(20), Origin.GENERATED
+
+
+def _earlier(path: str) -> str | None:
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            text = file.read(4096)
+    except FileNotFoundError:
+        return None
+    match = re.fullmatch(r"auth 1\n1 sha1 (\S+)\n", text)
+    if match is None or SECRET.parse(match[1]) is None:
+        raise ConfigError(f"{path}: is not as it was rendered", "Put its secret into pair.toml, or remove the file.")
+    return match[1]

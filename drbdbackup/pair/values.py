@@ -1,0 +1,107 @@
+"""A pair as frozen values, one class per table of `pair.toml`. What a key means is said in `sample.toml`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One of the two. `name` is what `uname -n` prints there; `disk` is the one below DRBD."""
+
+    name: str
+    public: IPv4Address
+    private: IPv4Address
+    disk: str
+
+
+@dataclass(frozen=True, slots=True)
+class Public:
+    """The link that the users come by, and the address that moves with the Primary."""
+
+    interface: str
+    network: IPv4Network
+    virtual_ip: IPv4Address
+
+
+@dataclass(frozen=True, slots=True)
+class Private:
+    """The link between the nodes; `port` is DRBD's TCP port there."""
+
+    interface: str
+    network: IPv4Network
+    port: int = 7788
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """What DRBD replicates. `rate` is a fixed speed of the resync, as in "40M" bytes a second; else DRBD finds one."""
+
+    disk: str
+    resource: str = "raid"
+    device: str = "/dev/drbd0"
+    mount_point: str = "/srv/raid"
+    filesystem: str = "ext4"
+    rate: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """Heartbeat's times in seconds (ha.cf(5)) and its UDP port."""
+
+    keepalive: int = 1
+    warntime: int = 5
+    deadtime: int = 10
+    initdead: int = 60
+    port: int = 694
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One that runs on the Primary only. `init` is its start script ("": none), `units` must not start at boot."""
+
+    name: str
+    folders: tuple[str, ...] = ()
+    init: str = ""
+    units: tuple[str, ...] = ()
+
+
+# bg, nofail: a boot waits for nobody, and the mount is tried again until the NAS is there. soft: a NAS that is gone is
+# an error after three minutes (30 + 60 + 90 s) and no process that cannot be killed. The rest: it holds data only.
+NFS_OPTIONS = "rw,_netdev,nofail,bg,soft,timeo=300,retrans=2,noatime,nosuid,nodev,noexec"
+
+
+@dataclass(frozen=True, slots=True)
+class Nas:
+    """The share for the backups, as its line in fstab says it."""
+
+    source: str
+    path: str = "/backup"
+    type: str = "nfs"
+    options: str = NFS_OPTIONS
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """Each node's own second disk for the backups."""
+
+    device: str
+    mountpoint: str = "/saving"
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The whole file, checked. `nodes` are two; Heartbeat prefers the first. `secret` is "" where the file has none."""
+
+    file: str
+    nodes: tuple[Node, ...]
+    public: Public
+    private: Private
+    volume: Volume
+    services: tuple[Service, ...] = ()
+    heartbeat: Heartbeat = Heartbeat()
+    nas: Nas | None = None
+    disk: Disk | None = None
+    schedule: str = "30 4 * * *"
+    secret: str = ""
