@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from drbdbackup import __version__
-from drbdbackup.cli import options, pairing, reading, restoring, running
+from drbdbackup.cli import checking, options, pairing, reading, restoring, running
 from drbdbackup.cli.quick import Group
 from drbdbackup.errors import DrbdBackupError, Stopped, Terminated, UsageError
 from drbdbackup.report import console
@@ -36,7 +36,7 @@ app = typer.Typer(
     name="drbdbackup", cls=Group, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )  # fmt: skip
-for commands in (running, reading, restoring, pairing):
+for commands in (running, reading, restoring, pairing, checking):
     commands.register(app)
 
 

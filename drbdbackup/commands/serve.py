@@ -1,6 +1,7 @@
-"""`serve`: the forced command of the other nodes' keys. It reads, three things only, and refuses everything else.
+"""`serve`: the forced command of the other nodes' keys. It reads, four things only, and refuses everything else.
 
-`catalog`: this node's catalog; `list`: the copies on its own disks; and rsync's sender for one copy's manifest or tree.
+`catalog`: this node's catalog; `list`: the copies on its own disks; `digests`: check values of its configuration (never
+content), and its clock; and rsync's sender for one copy's manifest or tree.
 What comes over the wire is parsed word by word against a whitelist, and the argv that is run is made anew: not one
 byte of a path or an option that was not checked gets into it.
 """
@@ -11,6 +12,7 @@ import json
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -19,6 +21,7 @@ from drbdbackup import proc
 from drbdbackup.catalog import exchange, view
 from drbdbackup.commands.reaching import alone
 from drbdbackup.config.values import Config, TargetConfig
+from drbdbackup.doctor import sameness
 from drbdbackup.errors import DrbdBackupError, NothingFound, UsageError
 from drbdbackup.manifest import DEEPEST_PATH, is_safe
 from drbdbackup.model.backup import is_snapshot_name
@@ -50,8 +53,8 @@ class Send:
 
 
 def understood(words: str) -> str | Send:
-    """What the peer asks for: `ssh.CATALOG`, `ssh.LIST` or a `Send`. Raises UsageError for everything else. Pure."""
-    if words in (ssh.CATALOG, ssh.LIST):
+    """What the peer asks for: one of the three words or a `Send`. Raises UsageError for everything else. Pure."""
+    if words in (ssh.CATALOG, ssh.LIST, ssh.DIGESTS):
         return words
     parts = tuple(words.split(" "))
     if len(words) > _LONGEST or parts[:4] != _SENDER or len(parts) < 6 or parts[-2] != ".":
@@ -91,7 +94,8 @@ def serve(config: Config, words: str | None = None) -> int:
         return 0
     if isinstance(wish, Send):
         return _send(config, wish)
-    _answer(json.dumps(_listing(config)).encode() + b"\n")
+    told = _digests(config) if wish == ssh.DIGESTS else _listing(config)
+    _answer(json.dumps(told).encode() + b"\n")
     return 0
 
 
@@ -122,6 +126,11 @@ def _listing(config: Config) -> dict[str, Any]:
         except DrbdBackupError as error:
             closed[disk.name] = error.message
     return {"schema": 1, "node": config.node, "copies": copies, "closed": closed}
+
+
+def _digests(config: Config) -> dict[str, Any]:
+    """What must be the same on every node, and the time here in seconds since 1970."""
+    return {"schema": 1, "node": config.node, "now": time.time(), **sameness.here(config).as_body()}
 
 
 def _job(config: Config, disk: TargetConfig) -> dict[str, Any]:

@@ -13,13 +13,13 @@ from drbdbackup import gate, lock
 from drbdbackup.catalog import bodies, exchange, store, view
 from drbdbackup.catalog.rebuild import Place, facts_from_sidecars
 from drbdbackup.commands.run import lock_file
-from drbdbackup.commands.target import LOOK, inspection
 from drbdbackup.config.values import Config, TargetConfig
 from drbdbackup.errors import CatalogError, DrbdBackupError, PartialResult, Stopped
 from drbdbackup.model.role import Decision
 from drbdbackup.pipeline import roads
 from drbdbackup.pipeline.attend import Patience, attend
 from drbdbackup.pipeline.cage import Event
+from drbdbackup.pipeline.looking import LOOK, inspection
 from drbdbackup.pipeline.roads import Travelled, subject
 
 

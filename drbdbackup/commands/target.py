@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,10 +13,9 @@ from drbdbackup.commands.run import lock_file
 from drbdbackup.config.values import Config, TargetConfig
 from drbdbackup.errors import DrbdBackupError, Stopped
 from drbdbackup.pipeline import cage
-from drbdbackup.pipeline.roads import subject, surroundings
+from drbdbackup.pipeline.looking import LOOK, inspection, look
+from drbdbackup.pipeline.roads import subject
 from drbdbackup.tools import mounts
-
-LOOK = 30.0  # seconds for a look at a target: a disk that sleeps takes ten to wake up
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +64,6 @@ def accept(config: Config, name: str) -> Accepted:
     return Accepted(name, found["medium"], found["location"], before["medium"] if before else None)
 
 
-def inspection(config: Config, target: TargetConfig, *, accept: bool = False, sidecars: bool = False) -> dict[str, Any]:
-    """The job for a look at a target."""
-    expected = view.expected_target(config.state_dir, subject(target, config.node))
-    return {
-        **surroundings(config), "job": "inspect", "target": asdict(target),
-        "accept": accept, "sidecars": sidecars, "expected": expected,
-    }  # fmt: skip
-
-
 def place(target: TargetConfig) -> str:
     """The folder where it is when it is mounted."""
     return target.mountpoint if target.kind == "disk" else target.path
@@ -83,8 +73,7 @@ def _seen(config: Config, target: TargetConfig, mounted: bool) -> TargetSeen:
     expected = view.expected_target(config.state_dir, subject(target, config.node))
     where = f"{config.node}:{target.device}" if target.kind == "disk" else f"{target.name}:{target.path}"
     try:
-        patience = LOOK if target.kind == "disk" else config.limits.probe
-        found = cage.ask(target.name, inspection(config, target), patience)
+        found = look(config, target)
     except Stopped:
         raise
     except DrbdBackupError as error:

@@ -37,6 +37,14 @@ def role(resource: str, timeout: float) -> Result:
     return run(Command(("drbdadm", "role", resource), ok=_ANY_EXIT, timeout=timeout))
 
 
+def dump(timeout: float, resource: str = "") -> Result:
+    """`drbdadm dump`: DRBD's configuration as it reads it, of one resource of this host or of all, of other hosts too.
+
+    Raises ToolMissing and ToolTimedOut; an exit status is left to the caller.
+    """
+    return run(Command(("drbdadm", "dump", *filter(None, [resource])), ok=_ANY_EXIT, timeout=timeout))
+
+
 def proc_drbd(path: str = PROC) -> str | None:
     """The text of /proc/drbd (made up by the kernel, so a read never blocks), or None where there is none."""
     try:

@@ -16,13 +16,14 @@ from drbdbackup.config.values import PeerConfig
 from drbdbackup.errors import Stalled, ToolError, ToolTimedOut
 from drbdbackup.proc import Command
 
-CATALOG, LIST = "catalog", "list"
+CATALOG, LIST, DIGESTS = "catalog", "list", "digests"
 # rsync wants a host and puts it before its own words; the real one is in the remote shell's argv already, because
 # rsync would take an IPv6 address or an alias with a colon apart.
 RSYNC_HOST = "snapshots"
 UNREACHABLE = 255
 LARGEST_CATALOG = 256 << 20  # bytes, as of a catalog on any other road
 _LARGEST_LIST = 64 << 20
+_LARGEST_DIGESTS = 1 << 20
 _NO_PROGRAM = (126, 127)
 _REFUSED = 2
 _ALIVE = 5  # seconds between signs of life, of which three may be missed
@@ -57,6 +58,18 @@ def listing(peer: PeerConfig, deadline: float, patience: float) -> dict[str, Any
         document = None
     if not isinstance(document, dict) or not isinstance(document.get("copies"), list):
         raise ToolError(f"{peer.node} answers what is no list of copies", _hint(peer))
+    return document
+
+
+def digests(peer: PeerConfig, deadline: float, patience: float) -> dict[str, Any]:
+    """What the peer says of its own configuration, and its clock (see `commands.serve`). Raises as `listing` does."""
+    said = _asked(peer, DIGESTS, deadline, patience, most=_LARGEST_DIGESTS)
+    try:
+        document = json.loads(said)
+    except ValueError:
+        document = None
+    if not isinstance(document, dict) or not isinstance(document.get("digests"), dict):
+        raise ToolError(f"{peer.node} answers what are no check values", _hint(peer))
     return document
 
 

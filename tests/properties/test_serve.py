@@ -15,7 +15,7 @@ from drbdbackup.manifest import is_safe
 from drbdbackup.pipeline.send import sender
 
 WORDS = [
-    "catalog", "list", "snapshots", "rsync", "--server", "--sender", "-re.iLsfxCIvu", "--numeric-ids", ".", "..", "/",
+    "catalog", "list", "digests", "snapshots", "rsync", "--server", "--sender", "-re.iLsfxCIvu", "--numeric-ids", ".", "..", "/",
     "disk/raid/20261123T043000Z-www4/data/", "disk/raid/20261123T043000Z-www4/manifest.gz", "--copy-links", "-L",
     "--checksum-choice=xxh128", "disk/raid/20261123T043000Z-www4/data/6162", "/etc/passwd", "--files-from=-", ";", "",
     "disk/raid/20261123T043000Z-www4/data/2e2e", "-", "--", "$(id)", "`id`", "\n", "\0", "é", "--daemon", "--config=x",
@@ -38,7 +38,7 @@ def test_any_line_is_one_of_the_allowed_forms_or_is_refused(line):
     except UsageError:
         return
     if not isinstance(wish, Send):
-        assert line in ("catalog", "list")
+        assert line in ("catalog", "list", "digests")
         return
     assert all(OPTION.fullmatch(option) for option in wish.options)
     assert not any(part in ("", ".", "..") or "/" in part for part in (wish.target, wish.resource, wish.snapshot))

@@ -14,7 +14,7 @@ import pytest
 PROGRAM = str(Path(sys.executable).parent / "drbdbackup")
 COMMANDS = (
     "run", "latest", "list", "status", "restore", "verify", "prune", "sync", "target list", "target accept",
-    "config show", "config validate", "serve", "demo", "pair init", "pair render",
+    "config show", "config validate", "serve", "demo", "doctor", "pair init", "pair render",
 )  # fmt: skip
 WITHOUT_CONFIG = ("demo", "pair init", "pair render")
 WITHOUT_JSON = ("serve", "demo")

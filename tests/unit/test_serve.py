@@ -12,9 +12,10 @@ START = "snapshots rsync --server --sender -lHogDtpAXrISe.iLsfxCIvu --numeric-id
 OPTIONS = ("-lHogDtpAXrISe.iLsfxCIvu", "--numeric-ids")
 
 
-def test_the_three_things_that_can_be_asked_are_understood():
+def test_the_four_things_that_can_be_asked_are_understood():
     assert understood("catalog") == ssh.CATALOG
     assert understood("list") == ssh.LIST
+    assert understood("digests") == ssh.DIGESTS
     assert understood(START + COPY + "/data/") == Send(
         "disk", "raid", "20261123T043000Z-www4", "data", b"", OPTIONS
     )
@@ -37,7 +38,8 @@ def test_the_manifest_and_what_lies_aside_can_be_read():
 @pytest.mark.parametrize(
     "words",
     [
-        "", " ", "catalog ", " catalog", "catalog\n", "catalog; id", "CATALOG", "list --all", "id", "sh", "rsync",
+        "", " ", "catalog ", " catalog", "catalog\n", "catalog; id", "CATALOG", "digests x", "list --all", "id", "sh",
+        "rsync",
         "rsync --server --sender -re.iLsfxCIvu . " + COPY + "/data/",
         "snapshots rsync --server -re.iLsfxCIvu . " + COPY + "/data/",
         START + COPY,

@@ -1,0 +1,191 @@
+"""Heartbeat's own files on this node: who may take part, what it starts and stops, and with which key the nodes speak.
+
+The key itself is never kept: its length and method are all that is taken from the file. Without Heartbeat there is
+nothing to judge here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from drbdbackup.doctor.finding import Check, Finding
+from drbdbackup.doctor.text_file import TextFile, read
+
+FOLDER = "/etc/ha.d"
+HA_CF, HARESOURCES, AUTHKEYS = (f"{FOLDER}/{name}" for name in ("ha.cf", "haresources", "authkeys"))
+COROSYNC = "/etc/corosync/corosync.conf"
+_SCRIPTS = (f"{FOLDER}/resource.d", "/etc/init.d")
+# What Heartbeat itself and drbd-utils bring along: these are no services.
+_AGENTS = frozenset({
+    "AudibleAlarm", "Delay", "Filesystem", "ICP", "IPaddr", "IPaddr2", "IPsrcaddr", "IPv6addr", "LVM", "LinuxSCSI",
+    "MailTo", "OCF", "Raid1", "SendArp", "ServeRAID", "WinPopup", "drbddisk", "drbdupper", "portblock",
+})  # fmt: skip
+_ADDRESS = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+(/.*)?\Z", re.ASCII)
+_GOOD = ("sha1", "sha256", "sha512")
+_SHORT = 8  # letters
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A line of haresources: the node that has it by preference, and what is started from left to right."""
+
+    node: str
+    resources: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """authkeys: the number in force, and each line as (number, method, length of its key)."""
+
+    number: str
+    lines: tuple[tuple[str, str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HeartbeatFacts:
+    """The three files (None: not there), what they say, and the scripts that haresources names and nobody has."""
+
+    host: str
+    nodes: tuple[str, ...]
+    ha_cf: TextFile | None = None
+    haresources: TextFile | None = None
+    authkeys: TextFile | None = None
+    members: tuple[str, ...] = ()
+    groups: tuple[Group, ...] = ()
+    keys: Keys | None = None
+    without_script: tuple[str, ...] = ()
+    pacemaker: bool = False
+
+    @property
+    def is_used(self) -> bool:
+        """Whether Heartbeat looks after this pair."""
+        return any(one is not None for one in (self.ha_cf, self.haresources, self.authkeys))
+
+
+def parse_haresources(text: str) -> tuple[Group, ...]:
+    """Its groups; a line may go on behind a backslash, and `#` begins a comment."""
+    whole = re.sub(r"\\\n", " ", text)
+    lines = [line.partition("#")[0].split() for line in whole.split("\n")]
+    return tuple(Group(line[0], tuple(line[1:])) for line in lines if line)
+
+
+def parse_authkeys(text: str) -> Keys:
+    """Its numbers, methods and lengths of keys."""
+    lines = [line.partition("#")[0].split(None, 2) for line in text.split("\n")]
+    number = next((line[1] for line in lines if len(line) > 1 and line[0] == "auth"), "")
+    keys = [(line[0], line[1], len("".join(line[2:]).strip())) for line in lines if len(line) > 1 and line[0] != "auth"]
+    return Keys(number, tuple(keys))
+
+
+def parse_members(text: str) -> tuple[str, ...]:
+    """The nodes that ha.cf names."""
+    lines = [line.partition("#")[0].split() for line in text.split("\n")]
+    return tuple(name for line in lines if line[:1] == ["node"] for name in line[1:])
+
+
+def services(groups: tuple[Group, ...]) -> tuple[str, ...]:
+    """The services among what haresources starts: no agent of Heartbeat's own, no bare address."""
+    names = (name for group in groups for name in scripts(group))
+    return tuple(dict.fromkeys(name for name in names if name not in _AGENTS))
+
+
+def scripts(group: Group) -> Iterator[str]:
+    """The scripts of a group; a bare address means IPaddr."""
+    for resource in group.resources:
+        name = resource.partition("::")[0]
+        yield "IPaddr" if _ADDRESS.match(name) else name
+
+
+def gather(host: str, nodes: tuple[str, ...]) -> HeartbeatFacts:
+    """Read the files: they lie on the system's own disk."""
+    ha_cf, haresources, authkeys = read(HA_CF), read(HARESOURCES), read(AUTHKEYS)
+    groups = parse_haresources(haresources.text) if haresources else ()
+    named = dict.fromkeys(name for group in groups for name in scripts(group))
+    return HeartbeatFacts(
+        host, nodes, ha_cf, haresources, authkeys.without_text() if authkeys else None,
+        parse_members(ha_cf.text) if ha_cf else (), groups, parse_authkeys(authkeys.text) if authkeys else None,
+        tuple(name for name in named if not _has_script(name)), os.path.exists(COROSYNC),
+    )  # fmt: skip
+
+
+def _has_script(name: str) -> bool:
+    return any(os.access(os.path.join(folder, name), os.X_OK) for folder in _SCRIPTS if "/" not in name)
+
+
+def judge(facts: HeartbeatFacts) -> list[Finding]:
+    """Nothing at all where Pacemaker does its work."""
+    check = Check("cluster")
+    if not facts.is_used:
+        if facts.pacemaker:
+            return [check.ok("Pacemaker looks after the pair: Heartbeat's files are not asked for")]
+        because = f"neither {HA_CF} nor {COROSYNC} is there: who swaps the nodes?"
+        return [check.warn(because, "Set up Heartbeat or Pacemaker; without one, swap the nodes by hand.")]
+    return [*_taking_part(facts), *_haresources(facts), *_authkeys(facts)]
+
+
+def _taking_part(facts: HeartbeatFacts) -> Iterator[Finding]:
+    check = Check("ha.cf")
+    if facts.ha_cf is None:
+        yield check.fail(f"{HA_CF} is missing", "Copy it from the other node: Heartbeat does not start without it.")
+    elif facts.ha_cf.problem:
+        yield check.warn(f"{HA_CF}: {facts.ha_cf.problem}", "Run it as root.")
+    elif facts.host not in facts.members:
+        named = ", ".join(facts.members) or "no node"
+        because = f"it names {named}; this host is called {facts.host}"
+        yield check.fail(because, f"A line `node {facts.host}` must be in {HA_CF}, as `uname -n` has it.")
+    else:
+        yield check.ok(f"it names {', '.join(facts.members)}")
+
+
+def _haresources(facts: HeartbeatFacts) -> Iterator[Finding]:
+    check = Check("haresources")
+    if facts.haresources is None:
+        yield check.fail(f"{HARESOURCES} is missing", "Copy it from the other node: without it nothing is taken over.")
+        return
+    if facts.haresources.problem:
+        yield check.warn(f"{HARESOURCES}: {facts.haresources.problem}", "Run it as root.")
+        return
+    strange = [group.node for group in facts.groups if facts.members and group.node not in facts.members]
+    if not facts.groups:
+        yield check.fail("it names nothing to take over", "A line like `www4 drbddisk::raid Filesystem::... apache2`.")
+    elif strange:
+        yield check.fail(f"{strange[0]} is not a node of {HA_CF}", "Use the names that `uname -n` prints.")
+    elif facts.without_script:
+        because = f"there is no script {', '.join(facts.without_script)} in {' or '.join(_SCRIPTS)}"
+        remedy = "Heartbeat cannot stop such a service, and then nothing is taken over: name one that is there."
+        yield check.fail(because, remedy)
+    else:
+        yield check.ok(f"it takes over {', '.join(services(facts.groups)) or 'no service'}")
+
+
+def _authkeys(facts: HeartbeatFacts) -> Iterator[Finding]:
+    check, file, keys = Check("authkeys"), facts.authkeys, facts.keys
+    if file is None:
+        yield check.fail(f"{AUTHKEYS} is missing", "Copy it from the other node: Heartbeat does not start without it.")
+        return
+    if file.problem or keys is None:
+        yield check.warn(f"{AUTHKEYS}: {file.problem}", "Run it as root.")
+        return
+    if stat.S_IMODE(file.mode) & 0o077 or file.owner:
+        because = f"its mode is {stat.S_IMODE(file.mode):04o}" + (f", its owner {file.owner}" if file.owner else "")
+        yield check.fail(f"{because}: others may read the key", f"chown root {AUTHKEYS}; chmod 600 {AUTHKEYS}")
+        return
+    yield _key(check, keys)
+
+
+def _key(check: Check, keys: Keys) -> Finding:
+    method, length = next(((method, length) for number, method, length in keys.lines if number == keys.number), ("", 0))
+    anew = f"Put a random key into {AUTHKEYS} on both nodes: `auth 1` and `1 sha1 KEY`."
+    if not method:
+        return check.fail(f"`auth {keys.number or '...'}` names no line of it".replace("`auth ...`", "`auth`"), anew)
+    if method == "crc":
+        return check.warn("crc is no protection: whoever reaches the link can speak as a node", anew)
+    if method not in _GOOD:
+        return check.warn(f"{method} is not sha1 or better", anew)
+    if length < _SHORT:
+        return check.warn(f"the key is shorter than {_SHORT} letters", anew)
+    return check.ok(f"mode 0600, {method}")

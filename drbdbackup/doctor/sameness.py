@@ -1,0 +1,98 @@
+"""What must be the same on every node, as check values: DRBD's resource files, haresources, authkeys; and the links.
+
+authkeys and DRBD's files hold secrets, and the values lie on the NAS. A full digest would let whoever reads it there
+try out guesses at a weak secret for as long as he likes. So a value has 16 bits only: files that differ show it (all
+but one time in 65,536), and a guess that fits proves nothing, because one in 65,536 fits. The values are keyed with the
+names of file and nodes, so that no table made for another pair is of use, and they do not change while the files do
+not: looking often tells no more than looking once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+
+from drbdbackup.catalog import pair, store
+from drbdbackup.catalog.pair import Said
+from drbdbackup.config.values import Config
+from drbdbackup.doctor.heartbeat import AUTHKEYS, HARESOURCES
+from drbdbackup.doctor.text_file import read
+
+DRBD_CONF, DRBD_FOLDER = "/etc/drbd.conf", "/etc/drbd.d"
+BITS = 16
+# Where a service's folders lie that may have been moved to the volume.
+_PARENTS = (
+    "/etc", "/home", "/opt", "/srv", "/usr/lib", "/usr/local", "/usr/share", "/var", "/var/cache", "/var/lib",
+    "/var/lib/php", "/var/log", "/var/spool", "/var/www",
+)  # fmt: skip
+
+
+def value(name: str, content: bytes, nodes: Iterable[str]) -> str:
+    """The check value of a file: four hex digits, the same for the same content in the same pair."""
+    key = "\0".join(("drbdbackup pair", name, *sorted(nodes))).encode("utf-8", "surrogateescape")
+    return hmac.new(key, content, hashlib.sha256).hexdigest()[: BITS // 4]
+
+
+def defines(text: str, resource: str) -> bool:
+    """Whether a file of DRBD's has this resource in it (drbd.conf(5)); one in a comment does not count."""
+    plain = re.sub(r"#[^\n]*", "", text)
+    return re.search(rf'(?:\A|[\s;}}])resource\s+"?{re.escape(resource)}"?\s*\{{', plain) is not None
+
+
+def here(config: Config) -> Said:
+    """What this node says; a file that cannot be read is left out, and so is one that is not there."""
+    values = {name: value(name, content, config.nodes) for name, content in _contents(config)}
+    linked = sorted(path for resource in config.resources for path in links(resource.source))
+    return Said(tuple(sorted(values.items())), tuple(linked))
+
+
+def links(source: str, parents: Iterable[str] = _PARENTS) -> Iterator[str]:
+    """The symlinks that lead into the volume; they are read, never followed, so nothing hangs."""
+    for parent in parents:
+        with suppress(OSError), os.scandir(parent) as entries:
+            for entry in entries:
+                if entry.is_symlink() and leads_into(parent, os.readlink(entry.path), source):
+                    yield entry.path
+
+
+def leads_into(folder: str, link: str, source: str) -> bool:
+    """Whether a link in this folder leads to a place below `source`, or to it."""
+    target = os.path.normpath(os.path.join(folder, link))
+    return target == source or target.startswith(os.path.join(source, ""))
+
+
+def record(config: Config) -> bool:
+    """Keep what this node says as a fact, if it says something new; whether it did. Raises CatalogError."""
+    said, before = here(config), pair.newest(config.state_dir, config.node)
+    if before is not None and before.as_body() == said.as_body():
+        return False
+    store.record(config.state_dir, config.node, [pair.paired(config.node, datetime.now(UTC), said)])
+    return True
+
+
+def _contents(config: Config) -> Iterator[tuple[str, bytes]]:
+    for path in (HARESOURCES, AUTHKEYS):
+        file = read(path)
+        if file is not None and not file.problem:
+            yield os.path.basename(path), file.text.encode("utf-8", "surrogateescape")
+    if config.role.source == "drbd":
+        for resource in config.resources:
+            texts = [text for text in _drbd_files() if defines(text, resource.name)]
+            if texts:
+                yield f"resource {resource.name}", "\0".join(texts).encode("utf-8", "surrogateescape")
+
+
+def _drbd_files() -> Iterator[str]:
+    """The texts of DRBD's configuration, as Debian's drbd.conf includes them."""
+    names: list[str] = []
+    with suppress(OSError):
+        names = sorted(name for name in os.listdir(DRBD_FOLDER) if name.endswith(".res"))
+    for path in (DRBD_CONF, *(os.path.join(DRBD_FOLDER, name) for name in names)):
+        file = read(path)
+        if file is not None and not file.problem:
+            yield file.text

@@ -1,0 +1,205 @@
+"""What starts the backup of the night: cron or a systemd timer, once, at the time that the configuration means."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from drbdbackup import proc
+from drbdbackup.doctor.finding import Check, Finding
+from drbdbackup.doctor.text_file import TextFile, read
+from drbdbackup.errors import ToolError
+
+_SYSTEM, _FOLDER, _SPOOL = "/etc/crontab", "/etc/cron.d", "/var/spool/cron/crontabs"
+_UNITS = ("/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system")
+_CRONS_NAME = re.compile(r"[A-Za-z0-9_-]+\Z", re.ASCII)
+_SETTING = re.compile(r"\s*([A-Za-z_]+)\s*=\s*(.*?)\s*\Z")
+_ENABLED = frozenset({"enabled", "enabled-runtime", "static", "linked", "linked-runtime"})
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One line of cron's, or a timer (then `schedule` is ""): where it stands, and the words behind `run`.
+
+    `found` says whether cron will find the program in the PATH that it has there.
+    """
+
+    place: str
+    schedule: str
+    words: tuple[str, ...]
+    found: bool = True
+
+    @property
+    def only_if_due(self) -> bool:
+        """Whether it makes up for what was missed, and is not the backup of the night."""
+        return "--if-due" in self.words
+
+
+@dataclass(frozen=True, slots=True)
+class StartFacts:
+    """What would start it, what looks so and is not read by anyone as (path, why), and the schedule that is meant."""
+
+    schedule: str
+    jobs: tuple[Job, ...]
+    passed_over: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of a crontab that starts a run, with the PATH that holds there."""
+
+    schedule: str
+    program: str
+    words: tuple[str, ...]
+    path: str
+
+
+def parse_crontab(text: str, *, with_user: bool) -> tuple[Line, ...]:
+    """The lines that start a run (crontab(5)); `with_user` for those of the system, which name one."""
+    path, found = "/usr/bin:/bin", []
+    for line in text.split("\n"):
+        if line.lstrip().startswith("#"):
+            continue
+        if setting := _SETTING.match(line):
+            path = setting[2].strip("\"'") if setting[1] == "PATH" else path
+            continue
+        times = 1 if line.lstrip().startswith("@") else 5
+        fields = line.split(None, times + with_user)
+        run = starts_run(fields[-1]) if len(fields) > times + with_user else None
+        if run is not None:
+            found.append(Line(" ".join(fields[:times]), *run, path))
+    return tuple(found)
+
+
+def starts_run(command: str) -> tuple[str, tuple[str, ...]] | None:
+    """The program and the words behind `run` if a command line starts one."""
+    for part in re.split(r"[;&|()]", command):
+        words = re.split(r"\s[0-9]*[<>]", part)[0].split()
+        at = next((at for at, word in enumerate(words) if os.path.basename(word) == "drbdbackup"), None)
+        if at is None:
+            continue
+        behind = words[at + 1 :]
+        while behind and behind[0].startswith("-"):
+            behind = behind[2 if behind[0] == "--config" else 1 :]
+        if behind[:1] == ["run"]:
+            return words[at], tuple(behind[1:])
+    return None
+
+
+def gather(schedule: str) -> StartFacts:
+    """Read what cron and systemd read."""
+    jobs: list[Job] = []
+    passed_over: list[tuple[str, str]] = []
+    for path, with_user in _crontabs():
+        file = read(path)
+        lines = parse_crontab(file.text, with_user=with_user) if file else ()
+        if file is None or not lines:
+            continue
+        if why := why_not_read(path, file):
+            passed_over.append((path, why))
+        else:
+            jobs += [Job(path, line.schedule, line.words, _is_found(line)) for line in lines]
+    for timer, words in _timers():
+        if _is_enabled(timer):
+            jobs.append(Job(timer, "", words))
+        else:
+            passed_over.append((timer, "it is not enabled"))
+    return StartFacts(schedule, tuple(jobs), tuple(passed_over))
+
+
+def _crontabs() -> Iterator[tuple[str, bool]]:
+    yield _SYSTEM, True
+    for folder, with_user in ((_FOLDER, True), (_SPOOL, False)):
+        try:
+            names = sorted(os.listdir(folder))
+        except OSError:
+            continue
+        yield from ((os.path.join(folder, name), with_user) for name in names)
+
+
+def why_not_read(path: str, file: TextFile) -> str:
+    """Why cron passes over a file that it could read (cron(8), Debian's), "" if it does not."""
+    if os.path.dirname(path) == _FOLDER and not _CRONS_NAME.match(os.path.basename(path)):
+        return "cron passes over a name with a dot or the like in it"
+    if os.path.dirname(path) == _SPOOL:
+        return ""
+    if file.owner or stat.S_IMODE(file.mode) & 0o022:
+        return "cron passes over a file that is not root's or that others can write"
+    return "" if file.text.endswith("\n") else "cron wants a newline at its end"
+
+
+def _is_found(line: Line) -> bool:
+    folders = [""] if "/" in line.program else line.path.split(":")
+    return any(os.access(os.path.join(folder, line.program), os.X_OK) for folder in folders)
+
+
+def _timers() -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The timers that start a run, by name: of several with one name the first folder's counts (systemd.unit(5))."""
+    seen = set()
+    for folder in _UNITS:
+        for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
+            if name.endswith(".timer") and name not in seen:
+                seen.add(name)
+                run = _started_by(os.path.join(folder, name))
+                if run is not None:
+                    yield name, run
+
+
+def _started_by(timer: str) -> tuple[str, ...] | None:
+    file = read(timer)
+    unit = re.search(r"^Unit=(\S+)", file.text if file else "", re.MULTILINE)
+    name = unit[1] if unit else os.path.basename(timer).removesuffix(".timer") + ".service"
+    service = next(filter(None, (read(os.path.join(folder, os.path.basename(name))) for folder in _UNITS)), None)
+    for line in service.text.split("\n") if service else []:
+        run = starts_run(line.partition("=")[2].lstrip("-@:+!")) if line.startswith("ExecStart=") else None
+        if run is not None:
+            return run[1]
+    return None
+
+
+def _is_enabled(timer: str) -> bool:
+    command = proc.Command(("systemctl", "is-enabled", "--", timer), ok=frozenset(range(256)), timeout=10.0)
+    try:
+        return proc.run(command).text.strip() in _ENABLED
+    except ToolError:
+        return False
+
+
+def judge(facts: StartFacts) -> list[Finding]:
+    """Once for the night, and something that makes up for a night that was missed."""
+    return [_night(facts), *_missed(facts)]
+
+
+_INSTALL = "install -o root -g root -m 644 cron/drbdbackup /etc/cron.d/drbdbackup"
+
+
+def _night(facts: StartFacts) -> Finding:
+    check, jobs = Check("schedule"), [job for job in facts.jobs if not job.only_if_due]
+    if not jobs:
+        why = "; ".join(f"{path}: {why}" for path, why in facts.passed_over)
+        because = "nothing starts the backup of the night" + (f" ({why})" if why else "")
+        return check.fail(because, f"On every node: {_INSTALL}")
+    lost = [job for job in jobs if not job.found]
+    if lost:
+        because = f"{lost[0].place} starts what is not found in the PATH that cron has there"
+        return check.fail(because, "Is there a link to it in /usr/local/bin? Does the file set PATH?")
+    twice = [job for job in jobs if sum(other.words == job.words for other in jobs) > 1]
+    if twice:
+        because = f"it is started {len(twice)} times, by {' and '.join(dict.fromkeys(job.place for job in twice))}"
+        return check.warn(because, "Leave one of them, and remove the others.")
+    late = [job for job in jobs if job.schedule and job.schedule != " ".join(facts.schedule.split())]
+    if late:
+        because = f'{late[0].place} has "{late[0].schedule}", and schedule is "{facts.schedule}"'
+        return check.warn(because, "Keep the two in step: whether a backup is overdue is reckoned by `schedule`.")
+    return check.ok(f"{jobs[0].place} starts it" + (f' at "{jobs[0].schedule}"' if jobs[0].schedule else ""))
+
+
+def _missed(facts: StartFacts) -> Iterator[Finding]:
+    check = Check("missed runs")
+    if any(job.only_if_due for job in facts.jobs):
+        yield check.ok("what was missed is made up for")
+    elif facts.jobs:
+        yield check.warn("nothing makes up for a night that was missed", f"On every node: {_INSTALL}")
