@@ -80,6 +80,10 @@ class ToolError(DrbdBackupError):
     """A program failed; the message carries the last lines it wrote to stderr."""
 
 
+class Killed(DrbdBackupError):
+    """A process of the run was killed from outside: by an admin, for want of memory, or by a cluster that unmounts."""
+
+
 class ToolMissing(ToolError):
     """A program is not installed (or not on PATH with /usr/sbin:/sbin appended)."""
 

@@ -22,6 +22,8 @@ class PlayedPair:
     extra: str = ""
     resource: str = ""
     head: str = ""
+    role: str = ""
+    path: str = ""
 
     def __post_init__(self) -> None:
         for name in ("volume", "state-www4", "state-www5"):
@@ -57,8 +59,7 @@ nodes = ["www4", "www5"]
 state_dir = "{self.folder}/state-{node}"
 {self.head}
 [role]
-source = "file"
-path = "{self.folder}/role-{node}"
+{self.role or f'source = "file"{chr(10)}path = "{self.folder}/role-{node}"'}
 [resource.raid]
 source = "{self.volume}"
 {self.resource}
@@ -75,7 +76,7 @@ source = "{self.volume}"
     def run(self, node: str, *args: str, timeout: float = TIMEOUT) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             self.command(node, *args), capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL,
-            errors="surrogateescape",
+            errors="surrogateescape", env={**os.environ, "PATH": self.path or os.environ["PATH"]},
         )  # fmt: skip
 
     def backs_up(self, node: str = "www4", *args: str) -> None:

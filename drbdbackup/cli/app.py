@@ -15,7 +15,7 @@ import typer
 from drbdbackup import __version__
 from drbdbackup.cli import checking, options, pairing, reading, restoring, running
 from drbdbackup.cli.quick import Group
-from drbdbackup.errors import DrbdBackupError, Stopped, Terminated, UsageError
+from drbdbackup.errors import DrbdBackupError, Interrupted, Stopped, Terminated, UsageError
 from drbdbackup.report import console
 
 REPORT = "This is a mistake in drbdbackup: please report it, with what it says when DRBDBACKUP_DEBUG=1 is set."
@@ -28,6 +28,8 @@ _HINTS = {
     errno.EACCES: "Run it as root.",
     errno.EPERM: "Run it as root.",
 }
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)  # the last is the resource agent's
 
 # What typer raises for a command line that makes no sense; only some of its children have public names.
 _Misused: type[Exception] = typer.BadParameter.__mro__[2]
@@ -105,14 +107,16 @@ def _unexpected(error: Exception) -> DrbdBackupError:
 
 def _turn_signals_into_errors() -> None:
     """The first signal ends the work in good order, whatever it is at; further ones must not disturb the undoing."""
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for signum in _SIGNALS:
         if signal.getsignal(signum) is not signal.SIG_IGN:  # nohup
             signal.signal(signum, _stop)
 
 
 def _stop(signum: int, _frame: FrameType | None) -> NoReturn:
-    for further in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for further in _SIGNALS:
         signal.signal(further, signal.SIG_IGN)
+    if signum == signal.SIGUSR1:
+        raise Interrupted("interrupted: the cluster takes the volume away", "The new Primary makes up for it.")
     if signum == signal.SIGINT:
         raise Stopped("stopped by Ctrl-C")
     raise Terminated(f"stopped by {signal.Signals(signum).name}")

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import json
 import queue
+import signal
 import sys
 import time
 from dataclasses import dataclass, field
 from typing import Any
 
 from drbdbackup import proc
-from drbdbackup.errors import DrbdBackupError, Stalled, from_document
+from drbdbackup.errors import DrbdBackupError, Killed, Stalled, from_document
 
 POLL = 0.1
+_KILLED = (-signal.SIGKILL, -signal.SIGTERM, 128 + signal.SIGKILL, 128 + signal.SIGTERM)
 LAST_WORD = 3.0  # seconds that the last line of an ended process may take to be read
 
 
@@ -60,7 +62,8 @@ class Cage:
         if not self.ended and time.monotonic() - self._silent_since > LAST_WORD:
             said = "".join(self._running.stderr).strip()
             told = f"{self.name}: its process ended with {exit_status} and no word"
-            error = DrbdBackupError(f"{told}: {said}" if said else told)
+            kind = Killed if exit_status in _KILLED else DrbdBackupError
+            error = kind(f"{told}: {said}" if said else told)
             self._put(Event(self.name, "error", error.as_document()))
 
     def strike(self) -> None:
@@ -72,6 +75,10 @@ class Cage:
         """End it now; False means that it hangs in D state and was abandoned."""
         self.ended = True
         return self._running.end(grace)
+
+    def lingers(self) -> bool:
+        """Whether a process of it is left that may still use what the cage has mounted."""
+        return self._running.lingers()
 
     def release(self) -> None:
         """After its last word: let it see the end of its stdin and go."""

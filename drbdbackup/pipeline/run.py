@@ -105,7 +105,7 @@ def _back_up(order: Order, verdict: Verdict, events: journal.Journal) -> RunResu
     session = Session(order, events)
     try:
         session.work()
-    except Stopped as error:
+    except (Stopped, Interrupted) as error:
         result.outcome, result.error = Outcome.INTERRUPTED, error
     except DrbdBackupError as error:
         result.error = error

@@ -15,19 +15,20 @@ from typing import Any
 
 from drbdbackup.catalog.bodies import copy_from
 from drbdbackup.config.values import TargetConfig
-from drbdbackup.errors import DrbdBackupError, Interrupted, PartialResult, SourceError, Stalled
+from drbdbackup.errors import DrbdBackupError, Interrupted, Killed, PartialResult, SourceError, Stalled
 from drbdbackup.model.backup import iso
 from drbdbackup.model.role import Decision
 from drbdbackup.pipeline.cage import POLL, Cage, Event
+from drbdbackup.pipeline.fence import Fence
 from drbdbackup.pipeline.journal import Journal
 from drbdbackup.pipeline.ledger import Ledger, shrunk
 from drbdbackup.pipeline.order import Order, TargetResult
 from drbdbackup.pipeline.roads import surroundings
 from drbdbackup.pipeline.source import identity
-from drbdbackup.pipeline.volume import VolumeWatch
 from drbdbackup.pipeline.watching import Progress
 
 WALK = "walk"
+UNMOUNTED = 5.0  # seconds after its killing in which a cluster has unmounted the volume
 
 
 class Session:
@@ -47,23 +48,27 @@ class Session:
         self._sequence = 0
         self._highest = 0
         self._scratch = os.path.join(order.config.state_dir, "spool", order.snapshot)
-        self._watch = VolumeWatch(order.resource.source, self._strike_all)
+        self._fence = Fence(order, self._strike_all)
 
     def work(self) -> None:
         """Do it all; errors of single targets are in `results`, those of the walk are raised."""
         os.makedirs(self._scratch, mode=0o700)
         until = time.monotonic() + self.order.config.limits.run
         try:
-            self._watch.start()
+            self._fence.start()
             self._start_all()
             while not all(cage.ended for cage in self._cages.values()):
                 self._turn(until)
             while not self._events.empty():
                 self._handle(self._events.get())
+            self._await_unmount()
+        except Interrupted:
+            self._strike_all()
+            raise
         finally:
-            self._watch.stop()
             for cage in self._cages.values():
                 cage.kill()
+            self._fence.stop(self._lingers)
             shutil.rmtree(self._scratch, ignore_errors=True)
 
     def _turn(self, until: float) -> None:
@@ -75,9 +80,23 @@ class Session:
                 cage.check()
         else:
             self._handle(event)
-        if self._watch.is_gone:
-            self._interrupt(f"{self.order.resource.source} was unmounted during the run")
+        if why := self._fence.why():
+            self._interrupt(why)
         self._enforce(until)
+
+    def _await_unmount(self) -> None:
+        """A cluster that cannot unmount the volume kills who uses it and tries again: then that is what has happened."""
+        until = time.monotonic() + UNMOUNTED
+        while any(isinstance(one.error, Killed) for one in self.results.values()) and self.interrupted is None:
+            if why := self._fence.why():
+                self._interrupt(why)
+            elif time.monotonic() > until:
+                return
+            else:
+                self._fence.wait(POLL)
+
+    def _lingers(self) -> bool:
+        return any(cage.lingers() for cage in self._cages.values())
 
     def _strike_all(self) -> None:
         for cage in list(self._cages.values()):
@@ -86,7 +105,7 @@ class Session:
     def _start_all(self) -> None:
         order = self.order
         common = {
-            **surroundings(order.config), "source": order.resource.source, "mounted": identity(self._watch.mount),
+            **surroundings(order.config), "source": order.resource.source, "mounted": identity(self._fence.mount),
             "spool": os.path.join(self._scratch, "spool"), "patience": order.config.limits.stall,
         }  # fmt: skip
         self._journal.event("begun", resource=order.resource.name, started_at=iso(order.started_at))

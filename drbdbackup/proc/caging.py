@@ -30,7 +30,9 @@ def caged(argv: Sequence[str]) -> tuple[str, ...]:
 
     Source of the recipe: setpriv(1), unshare(1); after kill -9 of the starter no process and no mount is left.
     """
-    die_with_us = ("setpriv", "--pdeathsig", "KILL") if find("setpriv") else ()
-    if can_cage():
-        return (*die_with_us, "unshare", *_NAMESPACES, *argv)
-    return (*die_with_us, *argv)
+    return bound(("unshare", *_NAMESPACES, *argv) if can_cage() else argv)
+
+
+def bound(argv: Sequence[str]) -> tuple[str, ...]:
+    """`argv` so that it is killed when the thread that starts it ends, however that ends."""
+    return (*(("setpriv", "--pdeathsig", "KILL") if find("setpriv") else ()), *argv)

@@ -82,6 +82,16 @@ class Running:
                         total += sum(int(line.split()[1]) for line in counters if line[1:5] == "char")
         return total
 
+    def lingers(self) -> bool:
+        """Whether any process that it started is left, or itself: its end is not theirs, if only by a moment."""
+        for name in filter(str.isdigit, os.listdir("/proc")):
+            with suppress(OSError):
+                if os.getsid(int(name)) == self.pid:
+                    with open(f"/proc/{name}/stat", "rb") as status:
+                        if status.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X"):
+                            return True
+        return False
+
     def strike(self) -> None:
         """KILL its group, and wait for nothing."""
         with suppress(ProcessLookupError):

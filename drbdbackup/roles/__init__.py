@@ -6,9 +6,12 @@ Role.UNKNOWN with the problem named. Nothing here decides whether to back up; th
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from drbdbackup.config.values import ResourceConfig, RoleConfig
 from drbdbackup.model.role import Observation
-from drbdbackup.roles import command, drbdadm, events2, file, proc_drbd
+from drbdbackup.proc import Running
+from drbdbackup.roles import command, drbdadm, events2, file, proc_drbd, stream
 from drbdbackup.roles.words import unknown
 
 DRBD_SOURCES = frozenset({events2.SOURCE, proc_drbd.SOURCE, drbdadm.SOURCE})
@@ -27,6 +30,11 @@ def observe(role: RoleConfig, resource: ResourceConfig) -> tuple[Observation, ..
     if role.source == "drbd":
         return (_drbd(role, resource),)
     return (unknown(resource.name, role.source, f"there is no role source {role.source!r}"),)
+
+
+def follow(role: RoleConfig, resource: str, on_news: Callable[[], None]) -> Running | None:
+    """Call `on_news`, from another thread, when it is worth asking again; None where the source cannot tell."""
+    return stream.follow(resource, on_news) if role.source == "drbd" else None
 
 
 def _drbd(role: RoleConfig, resource: ResourceConfig) -> Observation:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from drbdbackup.proc import Command, Result, run
+from drbdbackup.errors import ToolMissing
+from drbdbackup.proc import FOREVER, Command, Result, Running, bound, find, run, start
 
 PROC = "/proc/drbd"
 MAJOR = 147  # Documentation/admin-guide/devices.txt: DRBD's block devices
@@ -27,6 +28,13 @@ def events2(timeout: float) -> Result:
     Raises ToolMissing and ToolTimedOut; an exit status is left to the caller.
     """
     return run(Command(("drbdsetup", "events2", "--now"), ok=_ANY_EXIT, timeout=timeout))
+
+
+def events(on_line: Callable[[str], None]) -> Running:
+    """The same objects as a stream that goes on with every change; it dies with us. Raises ToolMissing."""
+    if find("drbdsetup") is None:
+        raise ToolMissing("drbdsetup is not installed")
+    return start(Command(bound(("drbdsetup", "events2")), timeout=FOREVER), on_line)
 
 
 def role(resource: str, timeout: float) -> Result:

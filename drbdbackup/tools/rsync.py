@@ -11,10 +11,11 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from drbdbackup.errors import TargetError, TargetFull, ToolError
+from drbdbackup.errors import Killed, TargetError, TargetFull, ToolError
 from drbdbackup.proc import FOREVER, Command
 
 OUT_FORMAT = "--out-format=%i|%C|%l|%n"
+_KILLED = (20, -9, -15, 137, 143)  # 20: by TERM, HUP or INT
 VANISHED, SOME_FAILED = 24, 23
 ANSWERED = frozenset({0, SOME_FAILED, VANISHED})
 _ESCAPED = re.compile(rb"\\#([0-7]{3})")
@@ -123,6 +124,8 @@ def answered(exit_status: int, stderr: Iterable[str]) -> tuple[str, ...]:
     if any("Read-only file system" in line for line in said):
         raise TargetError("the target has become read-only", "Look at its disk: dmesg | tail")
     if exit_status not in ANSWERED:
+        if exit_status in _KILLED:
+            raise Killed("rsync was killed")
         told = f"was killed by signal {-exit_status}" if exit_status < 0 else f"ended with exit status {exit_status}"
         raise ToolError(f"rsync {told}\n" + "\n".join(said[-25:]))
     return tuple(line for line in said if not line.startswith("rsync error:")) if exit_status == SOME_FAILED else ()

@@ -6,49 +6,19 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.played_media import disk_image, nothing_is_left, share, stopped, tool, unmount, wait_for
+from tests.played_media import share, stopped, tool, wait_for
 from tests.played_pair import PlayedPair, differences
-from tests.settled import wait_until_settled
+from tests.played_volume import is_free, on_a_device, under_way
 
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[PlayedPair]:
-    """The volume is a real mount of a block device, as on a pair; the NAS is a pipe's speed away from full."""
-    image = disk_image(tmp_path / "volume.img", "ext4", "200M")
-    device = tool("losetup", "--find", "--show", image).strip()
-    played = PlayedPair(tmp_path)
-    played.resource = f'device = "{device}"'
-    tool("mount", device, played.volume)
-    try:
-        for number in range(60):
-            (played.volume / f"file-{number}").write_bytes(os.urandom(1 << 20))
-        wait_until_settled(played.volume)
+    with on_a_device(tmp_path) as played:
         yield played
-    finally:
-        while os.path.ismount(played.volume):
-            unmount(played.volume)
-        tool("losetup", "--detach", device)
-    assert nothing_is_left(tmp_path)
-
-
-@contextmanager
-def under_way(pair: PlayedPair) -> Iterator[subprocess.Popen[str]]:
-    """A run that has begun to copy."""
-    run = subprocess.Popen(
-        pair.command("www4", "run"), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        resource = pair.folder / "nas/drbdbackup/raid"
-        wait_for(lambda: [*resource.glob(".partial-*/data/file-*"), *resource.glob(".partial-*/data/.file-*")], "files")
-        yield run
-    finally:
-        run.kill()
-        run.wait()
 
 
 def test_an_unmounted_volume_interrupts_the_run_and_is_free_at_once(pair: PlayedPair) -> None:
@@ -77,15 +47,6 @@ def test_a_volume_that_was_away_for_a_moment_interrupts_the_run_too(pair: Played
         _, said = run.communicate(timeout=60)
     assert run.returncode == 7, said
     assert pair.run("www4", "latest").returncode == 6
-
-
-def is_free(device: str) -> bool:
-    """Whether the device could be taken away: an exclusive open is what a demotion needs."""
-    try:
-        os.close(os.open(device, os.O_RDONLY | os.O_EXCL))
-    except OSError:
-        return False
-    return True
 
 
 def test_a_role_that_changed_meanwhile_publishes_nothing(pair: PlayedPair) -> None:

@@ -1,0 +1,171 @@
+"""The cluster asks for the volume: the run lets go of it within a moment, and says that it was interrupted."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from drbdbackup.catalog import view
+from tests.played_media import Share, share, stopped, tool, wait_for
+from tests.played_pair import PlayedPair, differences
+from tests.played_volume import is_free, on_a_device, under_way
+
+AGENT = Path(__file__).parents[2] / "drbdbackup/share/resource-agent"
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[PlayedPair]:
+    with on_a_device(tmp_path) as played:
+        yield played
+
+
+@pytest.fixture
+def nas(pair: PlayedPair) -> Iterator[Share]:
+    """A share that can be stopped, so that a run on it lasts as long as it is to."""
+    pair.targets["nas"] = f'kind = "nas"\npath = "{pair.folder}/nas"'
+    with share(pair.folder / "nas", pair.folder / "behind") as served:
+        yield served
+
+
+def agent(pair: PlayedPair, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    settings = {"config": str(pair.config("www4")), "delay": "0", **settings}
+    environment = {f"OCF_RESKEY_{name}": value for name, value in settings.items()}
+    return subprocess.run(
+        [AGENT, *words], env={**os.environ, "HA_RSCTMP": str(pair.folder), **environment}, capture_output=True,
+        text=True, timeout=60, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def device_of(pair: PlayedPair) -> str:
+    return pair.resource.split('"')[1]
+
+
+def last_outcome(pair: PlayedPair) -> str:
+    return outcomes(pair)[0]
+
+
+def outcomes(pair: PlayedPair) -> list[str]:
+    """How the runs of www4 ended, the last one first."""
+    return [run.outcome.value for run in view.runs(str(pair.folder / "state-www4"), "raid")]
+
+
+def test_the_agent_frees_the_volume_before_it_is_unmounted(pair: PlayedPair, nas: Share) -> None:
+    with under_way(pair) as run, stopped(nas):
+        began = time.monotonic()
+        assert agent(pair, "stop").returncode == 0
+        tool("umount", pair.volume)
+        assert is_free(device_of(pair))
+        print(f"free after {time.monotonic() - began:.2f} s")
+        _, said = run.communicate(timeout=60)
+    assert run.returncode == 7, said
+    assert "cluster" in said
+    tool("mount", device_of(pair), pair.volume)
+    assert last_outcome(pair) == "interrupted"
+    pair.backs_up()
+    assert differences(pair.volume, pair.newest("nas")) == []
+
+
+def test_a_run_that_cannot_let_go_is_killed(pair: PlayedPair, nas: Share) -> None:
+    with under_way(pair) as run, stopped(nas):
+        run.send_signal(signal.SIGSTOP)
+        assert agent(pair, "stop", patience="1").returncode == 0
+        wait_for(lambda: is_free(device_of(pair)) or not subprocess.run(["umount", pair.volume]).returncode, "unmount")
+        wait_for(lambda: is_free(device_of(pair)), "the device to be free")
+    tool("mount", device_of(pair), pair.volume)
+    pair.backs_up()
+    assert outcomes(pair) == ["complete", "interrupted"]
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
+def test_being_killed_by_the_clusters_clean_up_is_an_interruption(
+    pair: PlayedPair, nas: Share, signum: signal.Signals
+) -> None:
+    with under_way(pair) as run, stopped(nas):
+        while subprocess.run(["umount", pair.volume], capture_output=True).returncode:
+            for pid in users_of(pair.volume):
+                os.kill(pid, signum)
+        wait_for(lambda: is_free(device_of(pair)), "the device to be free")
+        _, said = run.communicate(timeout=60)
+    assert run.returncode == 7, said
+    tool("mount", device_of(pair), pair.volume)
+    assert last_outcome(pair) == "interrupted"
+
+
+def users_of(volume: Path) -> list[int]:
+    """Who has something open there, in whatever mount namespace (as fuser -m finds them)."""
+    device, found = os.stat(volume).st_dev, []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            links = [process / "cwd", *(process / "fd").iterdir()]
+            if any(os.stat(link).st_dev == device for link in links if link.exists()):
+                found.append(int(process.name))
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue
+    return found
+
+
+def test_a_demotion_that_drbd_reports_ends_the_run_before_the_unmount(pair: PlayedPair, nas: Share) -> None:
+    plays_drbd(pair)
+    with under_way(pair) as run, stopped(nas):
+        (pair.folder / "role").write_text("Secondary")
+        _, said = run.communicate(timeout=60)
+    assert run.returncode == 7, said
+    assert "raid is Secondary here" in said
+    assert os.path.ismount(pair.volume)
+
+
+def plays_drbd(pair: PlayedPair) -> None:
+    """`drbdsetup` on PATH: the list, and a stream that goes on when the file with the role changes."""
+    (pair.folder / "role").write_text("Primary")
+    program = pair.folder / "bin/drbdsetup"
+    program.parent.mkdir()
+    program.write_text(f"""#!/bin/sh
+role() {{ cat '{pair.folder}/role'; }}
+echo "exists resource name:raid role:$(role) suspended:no"
+echo "exists device name:raid volume:0 minor:0 disk:UpToDate"
+echo "exists -"
+[ "$2" = --now ] && exit 0
+last=$(role)
+while :; do
+    [ "$(role)" = "$last" ] || echo "change resource name:raid role:$(role) suspended:no"
+    last=$(role)
+    sleep 0.05
+done
+""")
+    program.chmod(0o755)
+    pair.role, pair.path = 'source = "drbd"', f"{program.parent}:{os.environ['PATH']}"
+
+
+def test_without_a_run_the_agent_has_nothing_to_wait_for(pair: PlayedPair) -> None:
+    pair.backs_up()
+    state = pair.folder / "state-www4"
+    (state / "holding").touch()  # a crash left it, and a lock file with the number of a process that lives
+    (state / "lock").write_text(f"`drbdbackup run`, process {os.getpid()}, since long ago\n")
+    assert agent(pair, "stop").returncode == 0
+
+
+def test_the_agent_makes_up_for_a_missed_backup_when_it_starts(pair: PlayedPair, tmp_path: Path) -> None:
+    program = tmp_path / "drbdbackup"
+    program.write_text(f'#!/bin/sh\nexec {" ".join(pair.command("www4")[:4])} "$@"\n')
+    program.chmod(0o755)
+    assert agent(pair, "monitor").returncode == 7
+    assert agent(pair, "raid", "start", program=str(program)).returncode == 0
+    assert agent(pair, "monitor").returncode == 0
+    assert agent(pair, "raid", "status").stdout == "running\n"
+    wait_for(lambda: pair.run("www4", "latest").returncode == 0, "the backup")
+    wait_for(lambda: pair.run("www4", "run", "--dry-run").returncode == 0, "its end")
+    assert agent(pair, "stop").returncode == 0
+    assert agent(pair, "monitor").returncode == 7
+
+
+def test_the_agent_refuses_what_is_no_number_and_knows_its_verbs(pair: PlayedPair) -> None:
+    assert agent(pair, "validate-all", patience="soon").returncode == 6
+    assert agent(pair, "validate-all", program="/nowhere/drbdbackup").returncode == 5
+    assert agent(pair, "promote").returncode == 3
+    assert "<resource-agent" in agent(pair, "meta-data").stdout
