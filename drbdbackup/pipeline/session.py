@@ -85,7 +85,7 @@ class Session:
         self._enforce(until)
 
     def _await_unmount(self) -> None:
-        """A cluster that cannot unmount the volume kills who uses it and tries again: then that is what has happened."""
+        """A cluster that cannot unmount the volume kills who uses it and tries again: then that is what happened."""
         until = time.monotonic() + UNMOUNTED
         while any(isinstance(one.error, Killed) for one in self.results.values()) and self.interrupted is None:
             if why := self._fence.why():
