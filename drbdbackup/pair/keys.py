@@ -67,8 +67,11 @@ DEVICE = Value(
     lambda raw: raw if _plain_path(raw) and raw.startswith("/dev/") and not re.match(r"/dev/drbd", raw) else None,
 )
 DRBD_DEVICE = _matching('one of DRBD\'s devices, like "/dev/drbd0"', r"/dev/drbd(?:0|[1-9][0-9]{0,4})")
-SOURCE = _matching('like "133.10.10.20:/export/backup", without blanks', r"[A-Za-z0-9/\[][A-Za-z0-9:/._@+\[\]-]*")
-WORD = _matching("letters, digits and . _ -", r"[A-Za-z0-9][A-Za-z0-9._-]*")
+SOURCE = _matching(
+    'like "133.10.10.20:/export/backup", or "//nas/backup" for another type, without blanks',
+    r"(?:[A-Za-z0-9.-]+:|\[[0-9A-Fa-f:]+\]:|//[A-Za-z0-9.-]+)(?:/[A-Za-z0-9_@+.-]+)*/?",
+)
+WORD = _matching("letters, digits and . _ -, a letter first", r"[A-Za-z][A-Za-z0-9._-]*")
 UNIT = _matching("the name of a unit, letters, digits and . _ - @", r"[A-Za-z0-9][A-Za-z0-9._@-]*")
 OPTIONS = _matching("options as in fstab, with commas and without blanks", r"[A-Za-z0-9][A-Za-z0-9,=:._/@+-]*")
 RATE = _matching('a number with K, M or G, like "40M"', r"[1-9][0-9]{0,5}[KMG]")

@@ -12,9 +12,6 @@ from drbdbackup.pair.rules import RULES
 from drbdbackup.pair.services import service
 from drbdbackup.pair.values import Disk, Heartbeat, Nas, Node, Pair, Private, Public, Volume
 
-DEFAULT_FILE = "pair.toml"
-ON_A_NODE = "/etc/drbdbackup/pair.toml"  # where a rendered one lies, without the secret
-
 _EXPLAINED = "docs/pair.md tells what each key means, and so does the file that `drbdbackup pair init` writes."
 _START = "`drbdbackup pair init` writes one to begin with, and explains it."
 

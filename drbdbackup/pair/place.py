@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from enum import Enum
 
 from drbdbackup.errors import UsageError
-from drbdbackup.pair.render import Rendered
+from drbdbackup.pair.render import AUTHKEYS, Rendered
 
-FOLDER = 0o755  # as on a node
+PRIVATE, FOLDER = 0o700, 0o755  # the second as on a node
 
 
 class State(Enum):
@@ -35,16 +35,24 @@ class Placed:
 
 
 def place(out: str, nodes: Sequence[str], files: Sequence[Rendered], *, dry_run: bool = False) -> tuple[Placed, ...]:
-    """Put the files of every node below `out`; with `dry_run` only tell. Raises UsageError where `out` is no folder."""
-    if os.path.lexists(out) and not os.path.isdir(out):
-        raise UsageError(f"{out} is no folder", "Name a folder with --out; it is made if it is not there.")
+    """Put the files of every node below `out`; with `dry_run` only tell. Raises UsageError for an unfit `out`."""
+    _check(out)
     if not dry_run:
-        os.makedirs(out, mode=0o700, exist_ok=True)
-        os.chmod(out, 0o700)
+        os.makedirs(out, exist_ok=True)
+        os.chmod(out, PRIVATE)
     wanted = [(os.path.join(node, file.path), file) for node in nodes for file in files]
     placed = [_placed(out, path, file, dry_run=dry_run) for path, file in wanted]
     known = {path for path, _ in wanted}
-    return (*placed, *(Placed(path, State.LEFT) for path in _below(out) if path not in known))
+    return (*placed, *(Placed(path, State.LEFT) for path in _rendered_before(out) if path not in known))
+
+
+def _check(out: str) -> None:
+    """A folder of ours, or none yet, or an empty one: another's is not taken over, whatever --out says."""
+    if os.path.lexists(out) and not os.path.isdir(out):
+        raise UsageError(f"{out} is no folder", "Name a folder with --out; it is made if it is not there.")
+    if os.path.isdir(out) and os.listdir(out) and os.stat(out).st_mode & 0o077:
+        hint = f"The files hold the pair's secret: name another folder, or `chmod 700 {out}`."
+        raise UsageError(f"{out} is not empty, and others than its owner can look into it", hint)
 
 
 def _placed(out: str, path: str, file: Rendered, *, dry_run: bool) -> Placed:
@@ -84,6 +92,10 @@ def _write(out: str, path: str, file: Rendered) -> None:
     os.rename(fresh, whole)
 
 
-def _below(out: str) -> Iterator[str]:
-    for folder, _, names in sorted(os.walk(out)):
-        yield from sorted(os.path.relpath(os.path.join(folder, name), out) for name in names)
+def _rendered_before(out: str) -> Iterator[str]:
+    """Every file below the folders that hold a node's files, those of a node that has another name now too."""
+    here = sorted(os.listdir(out)) if os.path.isdir(out) else []
+    nodes = [node for node in here if os.path.isfile(os.path.join(out, node, AUTHKEYS))]
+    for node in nodes:
+        for folder, _, names in sorted(os.walk(os.path.join(out, node))):
+            yield from sorted(os.path.relpath(os.path.join(folder, name), out) for name in names)

@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, IPv4Network
 from itertools import combinations, pairwise
 
+from drbdbackup import schedule
 from drbdbackup.config.kinds import shown, under
 from drbdbackup.config.rules import RESERVED
 from drbdbackup.config.values import Config
+from drbdbackup.errors import ConfigError
+from drbdbackup.pair.keys import HOST
 from drbdbackup.pair.services import place
 from drbdbackup.pair.values import NFS_OPTIONS, Pair
 
@@ -33,8 +36,6 @@ def _two_nodes(pair: Pair) -> Iterator[str]:
 
 
 def _names(pair: Pair) -> Iterator[str]:
-    from drbdbackup.pair.keys import HOST
-
     for node in pair.nodes:
         if HOST.parse(node.name) is None:
             yield f"{under('node', node.name)}: the name must be {HOST.allowed}"
@@ -83,8 +84,17 @@ def _times(pair: Pair) -> Iterator[str]:
 def _targets(pair: Pair) -> Iterator[str]:
     if pair.nas is None and pair.disk is None:
         yield "backup: must hold a place for the backups, [backup.nas] or [backup.disk] or both"
+    if pair.nas and pair.nas.type == "nfs" and ":/" not in pair.nas.source:
+        yield f'backup.nas.source = {shown(pair.nas.source)}: must be like "133.10.10.20:/export/backup"'
     if pair.nas and pair.nas.type != "nfs" and pair.nas.options == NFS_OPTIONS:
         yield f'backup.nas.options is missing: must be given where backup.nas.type is {shown(pair.nas.type)}, not "nfs"'
+
+
+def _schedule(pair: Pair) -> Iterator[str]:
+    try:
+        schedule.check(pair.schedule)
+    except ConfigError as error:
+        yield f"backup.{error.message}"
 
 
 def _disks_differ(pair: Pair) -> Iterator[str]:
@@ -122,6 +132,14 @@ def _folders(pair: Pair) -> Iterator[str]:
                 yield f"{at}: {shown(folder)} and {shown(taken[place(folder)])} would be {place(folder)} on the volume"
 
 
+def _scripts_differ(pair: Pair) -> Iterator[str]:
+    """One that is named twice in haresources would be stopped while the other still needs it."""
+    named = [(f"{under('service', service.name)}.init", service.init) for service in pair.services if service.init]
+    for (one, init), (other, same) in combinations(named, 2):
+        if init == same:
+            yield f"{other} = {shown(same)}: must not be that of {one}"
+
+
 def _within(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder + "/")
 
@@ -133,7 +151,9 @@ RULES: tuple[Rule, ...] = (
     _links_differ,
     _times,
     _targets,
+    _schedule,
     _disks_differ,
     _places_are_apart,
     _folders,
+    _scripts_differ,
 )

@@ -4,10 +4,6 @@ LC_ALL=C
 PATH=$PATH:/usr/sbin:/sbin
 export LC_ALL PATH
 
-volume={{ pair.volume.mount_point|sh }}
-device={{ pair.volume.device|sh }}
-resource={{ pair.volume.resource|sh }}
-
 say() {
     printf '%s\n' "$*"
 }

@@ -1,3 +1,6 @@
+volume={{ pair.volume.mount_point|sh }}
+device={{ pair.volume.device|sh }}
+
 # Calls "$1" with every folder and its place on the volume.
 each_folder() {
 {% for one in moved %}
@@ -80,10 +83,12 @@ copy() {
     mv -T "$2.unfinished" "$2"
 }
 
+# Whether "$2" has room for "$1" and for all that was asked for before.
+needed=0
 enough_room() {
-    needed=$(du -skx "$1" | cut -f1)
+    needed=$((needed + $(du -skx "$1" | cut -f1)))
     free=$(df -Pk "$2" | awk 'NR == 2 { print $4 }')
-    [ "$needed" -lt "$free" ] || refuse "$1 takes $needed KiB, and only $free KiB are free at $2"
+    [ "$needed" -lt "$free" ] || refuse "$1 needs more room: $needed KiB with what comes before it, and $2 has $free KiB"
 }
 
 todo=0
