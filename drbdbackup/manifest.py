@@ -85,6 +85,11 @@ def spool_line(
     )  # fmt: skip
 
 
+def line_begins(kind: bytes, mode: int, uid: int, gid: int, size: int, mtime: int) -> bytes:
+    """How the spool line of such an entry begins, up to what a copy has of its own."""
+    return b"%c %o %d %d %d %d " % (kind, mode, uid, gid, size, mtime)
+
+
 def parse(line: bytes) -> Entry:
     """The inverse of `spool_line`; Damaged for anything else."""
     fields = line.rstrip(b"\n").split(b" ", 10)

@@ -88,8 +88,11 @@ class Filler:
         self._filled = filled
         self._on_progress = on_progress
         self._kept = kept
-        self._plain = Plain(place.source, place.data, place.clone, self._came) if place.holds_all else None
+        self._plain: Plain | None = None
+        if place.holds_all:
+            self._plain = Plain(place.source, place.data, place.clone, self._came, self._copied)
         self._lines: dict[bytes, bytes] = {}
+        self._fronts: dict[bytes, bytes] = {}
         self._hashes: dict[bytes, bytes] = {}
         self._bytes = 0
         self._by_inode: dict[int, bytes] = {}
@@ -99,12 +102,7 @@ class Filler:
         self._lines[path] = line
         self._bytes += size_of(line)
         if self._plain is not None and is_plain(line):
-            before = self._filled.bytes
-            if content := self._plain.copy(path):
-                self._filled.entries += 1
-                self._hashes[path] = content
-            else:
-                self._filled.bytes = before
+            self._plain.add(path)
         if self._kept and (len(self._lines) >= CHUNK_ENTRIES or self._bytes >= CHUNK_BYTES):
             self._keep(self._run(), self._kept)
 
@@ -118,16 +116,17 @@ class Filler:
         if not self._lines:
             return b""
         if self._plain is not None:
-            self._plain.let_go()
-        if rest := [path for path in self._lines if path not in self._hashes]:
+            self._plain.finish()
+        if rest := [path for path in self._lines if path not in self._fronts]:
             self._copy(rest)
         self._place.check_source()
         if not self._kept:
             self._by_inode = {os.lstat(self._at(path)).st_ino: found for path, found in self._hashes.items() if found}
-        fronts = [(self._front(path, line), line) for path, line in self._lines.items()]
+        fronts = [(self._fronts.get(path) or self._front(path, line), line) for path, line in self._lines.items()]
         lines = b"".join(front + b" " + line for front, line in fronts if front)
         self._record.write(lines)
         self._lines.clear()
+        self._fronts.clear()
         self._hashes.clear()
         self._bytes = 0
         return lines
@@ -141,6 +140,17 @@ class Filler:
     def _came(self, length: int) -> None:
         self._filled.bytes += length
         self._on_progress()
+
+    def _copied(self, path: bytes, content: bytes, begins: bytes) -> None:
+        """A plain file is there, with all that it has."""
+        line = self._lines[path]
+        self._filled.entries += 1
+        if line.startswith(begins):
+            flag = settled(int(line.split(b" ", 7)[6]), self._place.started_ns)
+        else:
+            self._filled.changed += 1
+            flag = CHANGED
+        self._fronts[path] = b" ".join((content, flag, NOTHING))
 
     def _copy(self, paths: list[bytes]) -> None:
         """Run rsync. The hash of each entry that it copied: empty for what has none (or is a further name)."""
@@ -158,9 +168,7 @@ class Filler:
                 with suppress(OSError):
                     os.unlink(self._at(path))
         command = rsync.filling(self._place.source, self._place.data, listing, self._place.holds)
-        notes = follow(
-            command, os.path.join(self._place.scratch, "output"), heard, self._on_progress
-        )
+        notes = follow(command, os.path.join(self._place.scratch, "output"), heard, self._on_progress)
         self._filled.problems.extend((b"", note) for note in notes)
 
     def _front(self, path: bytes, line: bytes) -> bytes:

@@ -8,113 +8,168 @@ from __future__ import annotations
 
 import errno
 import os
+from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from stat import S_IMODE, S_ISREG
 
 from drbdbackup.errors import TargetFull
+from drbdbackup.manifest import line_begins
 
 _PIECE = 1 << 17
 _HOLE = bytes(_PIECE)
+_AHEAD = 64  # files that the kernel reads meanwhile; 12,000 small ones from a cold disk: 1.4 s with 0, 0.3 s with 64
+_AHEAD_BYTES = 1 << 20  # of each
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # not to wait for a writer, if it is a FIFO by now
 _MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DEFAULT, _ACCESS = "system.posix_acl_default", "system.posix_acl_access"
 
 
-class Plain:
-    """Copies files one after another; keeps the folder of the last one open until `let_go`."""
+@dataclass(slots=True)
+class _Folder:
+    """A folder of source and target, open; `owner` is whom a file made there belongs to, once one has been."""
 
-    def __init__(self, source: str, data: str, is_clone: bool, on_piece: Callable[[int], None]) -> None:
+    path: bytes
+    source: int
+    target: int
+    gives_acls: bool
+    owner: tuple[int, int] | None = None
+
+    def close(self) -> None:
+        """Let go of it."""
+        os.close(self.source)
+        os.close(self.target)
+
+
+class Plain:
+    """Copies files in the order in which they are added, each some way behind, since the source is read ahead."""
+
+    def __init__(
+        self, source: str, data: str, is_clone: bool, on_piece: Callable[[int], None],
+        on_copied: Callable[[bytes, bytes, bytes], None],
+    ) -> None:  # fmt: skip
         """From below `source` to below `data`; `is_clone`: older files are there, and are replaced.
 
-        `on_piece` is told how many bytes were copied, as it goes on.
+        `on_piece` is told how many bytes were copied, as it goes on (negative for what was taken back), `on_copied`
+        for each file its path, the hash of its content and how its spool line begins if it is what the walk saw. What
+        is not told of is a matter for rsync, and nothing is left of it.
         """
         self._roots = source, data
         self._is_clone = is_clone
         self._on_piece = on_piece
-        self._folder: bytes | None = None
-        self._source = self._target = -1
-        self._is_given_acls = False
+        self._on_copied = on_copied
+        self._folder: _Folder | None = None
+        self._waiting: deque[tuple[_Folder, bytes, bytes, int]] = deque()
+        self._brought = 0
 
-    def copy(self, path: bytes) -> bytes:
-        """The hash of the content that was copied; empty if it is a matter for rsync, and nothing is left of it.
-
-        Raises TargetFull.
-        """
+    def add(self, path: bytes) -> None:
+        """Copy this file, soon. Raises TargetFull."""
         folder, _, name = path.rpartition(b"/")
         try:
-            if folder != self._folder:
-                self._enter(folder)
-            if self._is_clone:
-                with suppress(FileNotFoundError):
-                    os.unlink(name, dir_fd=self._target)
-            source = os.open(name, _READ, dir_fd=self._source)
-            try:
-                return self._copy(source, name)
-            finally:
-                os.close(source)
+            here = self._folder if self._folder and self._folder.path == folder else self._enter(folder)
+            source = os.open(name, _READ, dir_fd=here.source)
+        except OSError:
+            return
+        with suppress(OSError):  # not every file system can
+            os.posix_fadvise(source, 0, _AHEAD_BYTES, os.POSIX_FADV_WILLNEED)
+        self._waiting.append((here, path, name, source))
+        if len(self._waiting) > _AHEAD:
+            self._next()
+
+    def finish(self) -> None:
+        """Copy what has been added and let go of all folders. Raises TargetFull."""
+        while self._waiting:
+            self._next()
+        self._leave()
+
+    def _enter(self, folder: bytes) -> _Folder:
+        self._leave()
+        with ExitStack() as undo:
+            source = _opened(self._roots[0], folder)
+            undo.callback(os.close, source)
+            target = _opened(self._roots[1], folder)
+            undo.callback(os.close, target)
+            self._folder = _Folder(folder, source, target, _DEFAULT in os.listxattr(target))
+            undo.pop_all()
+            return self._folder
+
+    def _leave(self) -> None:
+        """Nothing more comes from this folder: whoever copies its last file closes it."""
+        folder, self._folder = self._folder, None
+        if folder is not None and not (self._waiting and self._waiting[-1][0] is folder):
+            folder.close()
+
+    def _next(self) -> None:
+        folder, path, name, source = self._waiting.popleft()
+        try:
+            copied = self._copy(folder, name, source)
+            if copied is not None:
+                self._on_copied(path, *copied)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 hint = "Remove something there, or let it keep fewer copies."
                 raise TargetFull("no space is left on the target", hint) from None
-            return b""
+        finally:
+            os.close(source)
+        if folder is not self._folder and not (self._waiting and self._waiting[0][0] is folder):
+            folder.close()
 
-    def let_go(self) -> None:
-        """Close the folder."""
-        for fd in (self._source, self._target):
-            if fd >= 0:
-                os.close(fd)
-        self._folder, self._source, self._target = None, -1, -1
-
-    def _enter(self, folder: bytes) -> None:
-        self.let_go()
-        self._source, self._target = _opened(self._roots[0], folder), -1
-        self._target = _opened(self._roots[1], folder)
-        self._is_given_acls = _DEFAULT in os.listxattr(self._target)
-        self._folder = folder
-
-    def _copy(self, source: int, name: bytes) -> bytes:
+    def _copy(self, folder: _Folder, name: bytes, source: int) -> tuple[bytes, bytes] | None:
+        """The content's hash and how the spool line begins; None for what is no regular file any more."""
         seen = os.fstat(source)
         if not S_ISREG(seen.st_mode):
-            return b""
-        target = os.open(name, _MAKE, 0o600, dir_fd=self._target)
+            return None
+        if self._is_clone:
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=folder.target)
+        target = os.open(name, _MAKE, 0o600, dir_fd=folder.target)
+        self._brought = 0
         try:
             content = self._bring(source, target, seen.st_size)
-            os.fchown(target, seen.st_uid, seen.st_gid)
-            self._give_attributes(source, target)
-            os.fchmod(target, S_IMODE(seen.st_mode))
-            os.utime(target, ns=(seen.st_mtime_ns, seen.st_mtime_ns))
+            self._give(folder, source, target, seen)
         except BaseException:
-            os.unlink(name, dir_fd=self._target)
+            os.unlink(name, dir_fd=folder.target)
+            self._on_piece(-self._brought)
             raise
         finally:
             os.close(target)
-        return content
+        mode = S_IMODE(seen.st_mode)
+        return content, line_begins(b"f", mode, seen.st_uid, seen.st_gid, self._brought, seen.st_mtime_ns)
 
     def _bring(self, source: int, target: int, size: int) -> bytes:
         """So much of the content (a log may grow for ever), with holes where there are only zeros; its hash."""
         import xxhash
 
         state, length, is_hole = xxhash.xxh128(), 0, False
-        while piece := os.read(source, min(_PIECE, size - length)):
+        while length < size and (piece := os.read(source, min(_PIECE, size - length))):
             state.update(piece)
             length += len(piece)
             if is_hole := piece == _HOLE:
                 os.lseek(target, length, os.SEEK_SET)
             else:
                 _write(target, piece)
+            self._brought = length
             self._on_piece(len(piece))
         if is_hole:
             os.ftruncate(target, length)
         return state.hexdigest().encode()
 
-    def _give_attributes(self, source: int, target: int) -> None:
+    def _give(self, folder: _Folder, source: int, target: int, seen: os.stat_result) -> None:
+        """Owner first (it clears setuid), then attributes, mode, and times last."""
+        if folder.owner is None:
+            made = os.fstat(target)
+            folder.owner = made.st_uid, made.st_gid
+        if folder.owner != (seen.st_uid, seen.st_gid):
+            os.fchown(target, seen.st_uid, seen.st_gid)
         names = os.listxattr(source)
         for name in names:
             os.setxattr(target, name, os.getxattr(source, name))
-        if self._is_given_acls and _ACCESS not in names:
+        if folder.gives_acls and _ACCESS not in names:
             os.removexattr(target, _ACCESS)
+        os.fchmod(target, S_IMODE(seen.st_mode))
+        os.utime(target, ns=(seen.st_mtime_ns, seen.st_mtime_ns))
 
 
 def _opened(root: str, folder: bytes) -> int:

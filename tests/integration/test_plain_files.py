@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -25,11 +25,20 @@ class Played:
             (root / "in").mkdir(parents=True)
 
     def copy(self, path: bytes, is_clone: bool = False) -> bytes:
-        plain = Plain(str(self.source), str(self.target), is_clone, self._came)
-        try:
-            return plain.copy(path)
-        finally:
-            plain.let_go()
+        """The hash of one file, or nothing if it is left to rsync."""
+        return self.copy_all([path], is_clone).get(path, b"")
+
+    def copy_all(self, paths: Iterable[bytes], is_clone: bool = False) -> dict[bytes, bytes]:
+        copied: dict[bytes, bytes] = {}
+
+        def keep(path: bytes, content: bytes, _: bytes) -> None:
+            copied[path] = content
+
+        plain = Plain(str(self.source), str(self.target), is_clone, self._came, keep)
+        for path in paths:
+            plain.add(path)
+        plain.finish()
+        return copied
 
     def _came(self, length: int) -> None:
         self.bytes += length
@@ -52,6 +61,25 @@ def test_a_file_comes_with_all_that_it_has(played: Played) -> None:
     assert played.copy(b"in/file").decode() == xxhash.xxh128(path.read_bytes()).hexdigest()
     assert played.bytes == 350_000
     assert [line for line in differences(played.source / "in", played.target / "in") if "file" in line] == []
+
+
+def test_many_files_of_several_folders_come_and_no_folder_stays_open(played: Played) -> None:
+    paths = [b"%s/file-%03d" % (folder, number) for folder in (b"in", b"in/a", b"in/b", b"odd") for number in range(90)]
+    (played.source / "odd").mkdir()
+    for path in sorted(paths):
+        at = played.source / os.fsdecode(path)
+        at.parent.mkdir(exist_ok=True)
+        at.write_bytes(path)
+        os.chown(at, len(path) % 3, int(path[-1:]))
+        (played.target / os.fsdecode(path)).parent.mkdir(exist_ok=True)
+    (played.target / "in/a/file-007").touch()
+    before = os.listdir("/proc/self/fd")
+    copied = played.copy_all(sorted(paths))
+    assert os.listdir("/proc/self/fd") == before
+    assert sorted(set(paths) - copied.keys()) == [b"in/a/file-007"]
+    assert played.bytes == sum(len(path) for path in copied)
+    files = [line for line in differences(played.source, played.target) if line.startswith(">f") or ".f" in line]
+    assert [line.split()[-1] for line in files] == ["in/a/file-007"]
 
 
 @pytest.mark.parametrize("content", [b"", b"x"], ids=["empty", "small"])
@@ -110,3 +138,4 @@ def test_a_full_disk_ends_it_and_keeps_no_half_file(played: Played) -> None:
     with pytest.raises(TargetFull, match="no space"):
         played.copy(b"large")
     assert not (played.target / "large").exists()
+    assert played.bytes == 0
