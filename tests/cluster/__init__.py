@@ -1,0 +1,1 @@
+"""The lab of virtual machines; see lab.py for its use."""

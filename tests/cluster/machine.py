@@ -1,0 +1,160 @@
+"""One virtual machine: its disks, its QEMU, its power. It knows nothing of what runs inside; `node` does.
+
+Software emulation, one processor each: KVM hangs where this is mostly run, and nothing else was quicker. Every disk is
+qcow2, so that the whole machine, memory and disks, can be saved and reverted; its cache is never "unsafe", because a
+pulled plug would then lose the image's own metadata.
+"""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import threading
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tests.cluster.image import Image
+from tests.cluster.monitor import Monitor
+from tests.cluster.switch import DIES_WITH_US, Cable, Switch
+from tests.cluster.waiting import eventually
+
+UP = "is up"  # the last word of guest/boot on the console
+
+
+class MachineEnded(Exception):
+    """QEMU ended by itself: it did not start, or the guest halted or rebooted (Heartbeat does that in despair)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """`number` makes the network addresses differ; memory and disks (sda, sdb, ...) in MiB; `links` by name, with address."""
+
+    name: str
+    number: int
+    memory: int
+    disks: tuple[int, ...]
+    links: dict[str, str]
+
+
+@dataclass
+class Machine:
+    hardware: Hardware
+    image: Image
+    folder: Path
+    switches: dict[str, Switch]
+    key: str  # the public part of the key that opens it
+    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    clock_ahead: float = 0.0  # seconds by which the guests' time is ahead of the host's; a machine keeps it over a boot
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir()
+        self.port = free_port()
+        self.serial = self.folder / "serial.log"
+        self.make_disk("root", "-b", str(self.image.root), "-F", "raw")
+        for letter, size in zip("abcd", self.hardware.disks, strict=False):
+            self.make_disk(f"sd{letter}", size=f"{size}M")
+
+    def make_disk(self, name: str, *how: str, size: str = "") -> None:
+        argv = ["qemu-img", "create", "-q", "-f", "qcow2", *how, str(self.disk(name)), *([size] if size else [])]
+        subprocess.run(argv, check=True, capture_output=True, timeout=30)
+
+    def disk(self, name: str) -> Path:
+        return self.folder / f"{name}.qcow2"
+
+    @property
+    def cables(self) -> dict[str, Cable]:
+        return {name: Cable(self, name) for name in self.hardware.links}
+
+    @property
+    def is_on(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def power_on(self, *words: str, paused: bool = False) -> None:
+        """Starts QEMU; `words` go onto the kernel's command line. It returns as soon as the monitor answers."""
+        assert not self.is_on, f"{self.hardware.name} is on"
+        assert threading.current_thread() is threading.main_thread(), "QEMU would die with this thread"
+        with (self.folder / "qemu.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [*DIES_WITH_US, *self.argv(words), *(["-S"] if paused else [])],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        self.monitor = eventually(self.connected, within=30, what=f"{self.hardware.name}'s monitor", every=0.05)
+
+    def connected(self) -> Monitor | None:
+        self.must_be_on()
+        try:
+            return Monitor(self.folder / "monitor")
+        except OSError:
+            return None
+
+    def must_be_on(self) -> None:
+        if not self.is_on:
+            raise MachineEnded(f"{self.hardware.name} went off by itself\n{self.tail()}")
+
+    def argv(self, words: tuple[str, ...]) -> list[str]:
+        hardware, links = self.hardware, self.hardware.links
+        now = datetime.fromtimestamp(time.time() + self.clock_ahead, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        command_line = [
+            "console=ttyS0", "quiet", "net.ifnames=0", "panic=-1", f"lab.name={hardware.name}", f"lab.key={self.key}",
+            *(f"lab.{name}={address}" for name, address in links.items()), *words,
+        ]  # fmt: skip
+        return [
+            "qemu-system-x86_64", "-machine", "pc", "-accel", "tcg,tb-size=128", "-m", str(hardware.memory), "-smp", "1",
+            "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-rtc", f"base={now},clock=vm",
+            "-kernel", str(self.image.kernel), "-initrd", str(self.image.initramfs), "-append", " ".join(command_line),
+            "-serial", f"file:{self.serial}", "-qmp", f"unix:{self.folder}/monitor,server=on,wait=off",
+            *self.drives(), *self.networks(),
+        ]  # fmt: skip
+
+    def drives(self) -> list[str]:
+        found = ["-drive", self.drive("root"), "-device", "virtio-blk-pci,drive=root", "-device", "virtio-scsi-pci,id=scsi"]
+        for number, _ in enumerate(self.hardware.disks):
+            name = f"sd{'abcd'[number]}"
+            found += ["-drive", self.drive(name), "-device", f"scsi-hd,drive={name},bus=scsi.0,scsi-id={number}"]
+        return found
+
+    def drive(self, name: str) -> str:
+        return f"if=none,id={name},file={self.disk(name)},format=qcow2,cache=writeback"
+
+    def networks(self) -> list[str]:
+        """The links to the switches in the order of their names, and last the host's own, which leads nowhere else."""
+        found = []
+        for number, name in enumerate(("eth0", "eth1")):
+            mac = f"52:54:00:{self.hardware.number:02x}:00:{number:02x}"
+            link = f"vde,id={name},sock={self.switches[name].folder}" if name in self.hardware.links else f"hubport,id={name},hubid={number}"
+            found += ["-netdev", link, "-device", f"virtio-net-pci,netdev={name},mac={mac},romfile="]
+        host = f"user,id=host,restrict=on,hostfwd=tcp:127.0.0.1:{self.port}-:22"
+        return [*found, "-netdev", host, "-device", "virtio-net-pci,netdev=host,romfile="]
+
+    def wait_until_up(self, within: float) -> None:
+        """Until the guest's boot has said so on the console."""
+        eventually(self.has_said_up, within, what=f"{self.hardware.name} boots")
+
+    def has_said_up(self) -> bool:
+        self.must_be_on()
+        return UP in self.serial.read_text(errors="replace")
+
+    def power_off(self) -> None:
+        """The plug: QEMU is killed, and what was not on the disks is lost."""
+        if self.process:
+            self.process.kill()
+            self.process.wait(30)
+            self.monitor.close()
+            self.process = None
+
+    def tail(self, lines: int = 30) -> str:
+        """The end of the guest's console and of what QEMU said."""
+        found = []
+        for file in (self.serial, self.folder / "qemu.log"):
+            if file.exists():
+                found += [f"-- {self.hardware.name}: {file.name}", *file.read_text(errors="replace").splitlines()[-lines:]]
+        return "\n".join(found)
+
+
+def free_port() -> int:
+    with socket.socket() as asked:
+        asked.bind(("127.0.0.1", 0))
+        number: int = asked.getsockname()[1]
+        return number
