@@ -46,7 +46,7 @@ class Cage:
         self._silent_since = 0.0
         self._events = events
         argv = proc.caged((sys.executable, "-P", "-m", "drbdbackup.pipeline.caged"))
-        self._running = proc.start(proc.Command(argv, timeout=proc.FOREVER), on_line=self._hear)
+        self._running = proc.talk(proc.Command(argv, timeout=proc.FOREVER), self._hear)
         self.tell(job)
 
     def tell(self, command: dict[str, Any]) -> None:

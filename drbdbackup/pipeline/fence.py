@@ -17,7 +17,7 @@ from drbdbackup import roles
 from drbdbackup.model.role import Decision
 from drbdbackup.pipeline.order import Order
 from drbdbackup.pipeline.volume import VolumeWatch
-from drbdbackup.proc import Running
+from drbdbackup.proc import Talking
 
 LINGERING = 2.0  # seconds
 
@@ -29,7 +29,7 @@ class Fence:
         """Look at the mount table once; `mount` is what is at the source, None for a plain folder."""
         self._order = order
         self._volume = VolumeWatch(order.resource.source, on_gone)
-        self._stream: Running | None = None
+        self._stream: Talking | None = None
         self._stirred = threading.Event()
         self.mount = self._volume.mount
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from drbdbackup.config.values import ResourceConfig, RoleConfig
 from drbdbackup.model.role import Observation
-from drbdbackup.proc import Running
+from drbdbackup.proc import Talking
 from drbdbackup.roles import command, drbdadm, events2, file, proc_drbd, stream
 from drbdbackup.roles.words import unknown
 
@@ -32,7 +32,7 @@ def observe(role: RoleConfig, resource: ResourceConfig) -> tuple[Observation, ..
     return (unknown(resource.name, role.source, f"there is no role source {role.source!r}"),)
 
 
-def follow(role: RoleConfig, resource: str, on_news: Callable[[], None]) -> Running | None:
+def follow(role: RoleConfig, resource: str, on_news: Callable[[], None]) -> Talking | None:
     """Call `on_news`, from another thread, when it is worth asking again; None where the source cannot tell."""
     return stream.follow(resource, on_news) if role.source == "drbd" else None
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable
 
 from drbdbackup.errors import ToolMissing
-from drbdbackup.proc import FOREVER, Command, Result, Running, bound, find, run, start
+from drbdbackup.proc import FOREVER, Command, Result, Talking, bound, find, run, talk
 
 PROC = "/proc/drbd"
 MAJOR = 147  # Documentation/admin-guide/devices.txt: DRBD's block devices
@@ -30,11 +30,11 @@ def events2(timeout: float) -> Result:
     return run(Command(("drbdsetup", "events2", "--now"), ok=_ANY_EXIT, timeout=timeout))
 
 
-def events(on_line: Callable[[str], None]) -> Running:
+def events(on_line: Callable[[str], None]) -> Talking:
     """The same objects as a stream that goes on with every change; it dies with us. Raises ToolMissing."""
     if find("drbdsetup") is None:
         raise ToolMissing("drbdsetup is not installed")
-    return start(Command(bound(("drbdsetup", "events2")), timeout=FOREVER), on_line)
+    return talk(Command(bound(("drbdsetup", "events2")), timeout=FOREVER), on_line)
 
 
 def role(resource: str, timeout: float) -> Result:

@@ -102,7 +102,7 @@ def test_what_a_dead_process_left_in_the_file_does_not_matter(path):
 
 
 @pytest.mark.parametrize("start", [
-    "proc.start(proc.Command(('sleep', '60')))",
+    "proc.start(proc.Command(('sleep', '60')), '/dev/null')",
     "threading.Thread(target=proc.run, args=(proc.Command(('sleep', '60'), timeout=60),)).start()",
     "threading.Thread(target=proc.probe, args=(lambda: time.sleep(60), 60, 'x')).start()",
 ], ids=["start", "run", "probe"])

@@ -1,6 +1,10 @@
-"""What is started is heard only so far."""
+"""What is started is heard only so far, and what does not listen stops nobody."""
 
 from __future__ import annotations
+
+import queue
+import signal
+import time
 
 import pytest
 
@@ -18,3 +22,27 @@ def test_what_a_program_complains_of_is_kept_only_at_its_end() -> None:
     assert told.out == b"answer\n"
     assert told.err.endswith(b"end\n")
     assert len(told.err) < 1 << 20
+
+
+def test_lines_go_both_ways_and_the_last_words_of_complaint_are_kept() -> None:
+    heard: queue.Queue[str] = queue.Queue()
+    script = 'for i in $(seq 100); do echo "no. $i" >&2; done; read -r line; echo "heard $line"; cat >/dev/null; exit 7'
+    talking = proc.talk(proc.Command(("sh", "-c", script)), heard.put)
+    talking.write("ü")
+    assert heard.get(timeout=10) == "heard ü\n"
+    assert talking.wait(0.05) is None
+    talking.close_input()
+    assert talking.wait(10) == 7
+    end = time.monotonic() + 10
+    while list(talking.stderr)[-1:] != ["no. 100\n"]:
+        assert time.monotonic() < end, talking.stderr
+        time.sleep(0.01)
+    assert len(talking.stderr) < 100
+
+
+def test_a_program_that_does_not_read_stops_nobody() -> None:
+    talking = proc.talk(proc.Command(("sleep", "60")), lambda line: None)
+    talking.write("x" * 1_000_000)
+    assert talking.end(grace=5.0)
+    assert talking.wait(0) == -signal.SIGTERM
+    assert not talking.lingers()
