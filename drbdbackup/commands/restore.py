@@ -20,6 +20,7 @@ from drbdbackup.commands.reaching import Order, Reaching, alone, attended
 from drbdbackup.commands.run import lock_file
 from drbdbackup.config.values import Config, ResourceConfig
 from drbdbackup.errors import DrbdBackupError, NothingFound, RoleError, TargetError, TargetFull, UsageError
+from drbdbackup.model.amount import size
 from drbdbackup.model.backup import Copy
 from drbdbackup.model.role import Decision
 from drbdbackup.pipeline.cage import Event
@@ -53,7 +54,7 @@ class Plan:
     """What a restore will do: counts and bytes of what is brought, `deleted` entries (in place only), free bytes.
 
     `choice` holds the copy, the way to it, and what was passed over; `shown` are the first of the deleted paths.
-    `missing_room_for` are the bytes that it needs where they are more than are free, else 0.
+    `missing` are the bytes that it needs and are not free there; `warnings` say so too.
     """
 
     request: Request
@@ -68,7 +69,7 @@ class Plan:
     deleted_bytes: int = 0
     shown: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-    missing_room_for: int = 0
+    missing: int = 0
 
     @property
     def copy(self) -> Copy:
@@ -255,9 +256,9 @@ def _attended(
 def _planned(request: Request, resource: ResourceConfig, choice: Choice, look: dict[str, Any]) -> Plan:
     short = not request.in_place and look["needs"] > look["free"]
     if short and request.yes:
-        room = f"it needs {look['needs']:,} bytes, and {look['free']:,} are free there"
-        raise TargetFull(room, "Make room, or choose another folder.")
+        raise TargetFull(_missing_room(look), "Make room, or choose another folder.")
     warnings = [
+        _missing_room(look) if short else "",
         "this copy was found damaged" if choice.copy.damaged_at else "",
         f"{look['unread']} entries could not be read when it was made" if look["unread"] else "",
         "what it leaves out is not known to the last, so nothing is deleted" if not look["may_delete"] else "",
@@ -265,5 +266,10 @@ def _planned(request: Request, resource: ResourceConfig, choice: Choice, look: d
     return Plan(
         request, resource.name, choice, resource.source if request.in_place else request.to,
         look["entries"], look["files"], look["bytes"], look["free"], look["deleted"], look["deleted_bytes"],
-        tuple(look["shown"]), tuple(filter(None, warnings)), look["needs"] if short else 0,
+        tuple(look["shown"]), tuple(filter(None, warnings)), look["needs"] - look["free"] if short else 0,
     )  # fmt: skip
+
+
+def _missing_room(look: dict[str, Any]) -> str:
+    needs, free = look["needs"], look["free"]
+    return f"it needs {size(needs)}, and {size(free)} are free there: {size(needs - free)} are missing"

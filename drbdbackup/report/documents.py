@@ -174,6 +174,7 @@ def plan(planned: Plan) -> dict[str, Any]:
         "passed_over": [{"copy": copy(one.copy, Reach.NO), "why": one.why} for one in passed],
         "path": planned.request.path, "destination": planned.destination, "in_place": planned.request.in_place,
         "entries": planned.entries, "files": planned.files, "bytes": planned.bytes, "free_bytes": planned.free,
+        "missing_bytes": planned.missing,
         "deleted": planned.deleted, "deleted_bytes": planned.deleted_bytes, "deleted_shown": list(planned.shown),
         "warnings": list(planned.warnings),
     }  # fmt: skip

@@ -37,8 +37,6 @@ def planned(plan: Plan) -> Iterator[str]:
         yield f"    and {left:,} more"
     for passed in plan.choice.passed_over:
         yield f"  not taken: {passed.copy.snapshot} at {passed.copy.location}: {passed.why}"
-    if plan.missing_room_for:
-        yield f"  WARNING: it needs {text.size(plan.missing_room_for)}, and {text.size(plan.free)} are free there"
     yield from (f"  WARNING: {warning}" for warning in plan.warnings)
 
 

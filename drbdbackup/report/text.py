@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+from drbdbackup.model.amount import size as size
+
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 
@@ -20,15 +21,6 @@ def printable(text: str) -> str:
 def lines(text: str) -> str:
     """The same for a text of several lines, which stay lines."""
     return "\n".join(printable(line) for line in text.split("\n"))
-
-
-def size(count: float) -> str:
-    """Bytes in the unit that keeps it short: `0 B`, `1.5 GiB`."""
-    unit = 0
-    while count >= 1024 and unit < len(_UNITS) - 1:
-        count /= 1024
-        unit += 1
-    return f"{count:.0f} {_UNITS[unit]}" if unit == 0 or count >= 100 else f"{count:.1f} {_UNITS[unit]}"
 
 
 def span(seconds: float) -> str:

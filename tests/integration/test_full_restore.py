@@ -1,0 +1,30 @@
+"""A restore to where there is no room for it says so beforehand, in words and in its document."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+from tests.played_pair import PlayedPair
+
+
+def test_a_restore_that_does_not_fit_says_how_much_is_missing(tmp_path: Path) -> None:
+    pair = PlayedPair(tmp_path)
+    (pair.volume / "large").write_bytes(os.urandom(3 << 20))
+    pair.backs_up()
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", small], check=True, timeout=30)
+    try:
+        planned = pair.json("www4", "restore", "--dry-run", "--to", str(small))["plan"]
+        said = "it needs 3.0 MiB, and 1.0 MiB are free there: 2.0 MiB are missing"
+        assert said in planned["warnings"]
+        assert planned["missing_bytes"] == 2 << 20
+        assert f"WARNING: {said}" in pair.run("www4", "restore", "--dry-run", "--to", str(small)).stdout
+        refused = pair.run("www4", "restore", "--to", str(small), "--yes")
+        assert refused.returncode == 1
+        assert said in refused.stderr
+        assert os.listdir(small) == []
+    finally:
+        subprocess.run(["umount", "--lazy", small], check=True, timeout=30)
