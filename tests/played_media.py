@@ -87,8 +87,8 @@ def weak_share(
     """A share that refuses what it does not keep.
 
     "simple" is as CIFS or exFAT are: no links of any kind, no owners, modes, xattrs or devices, names fold case.
-    "squashed" is as NFS with all_squash: `nobody` does it, whoever asks (and `behind` becomes nobody's). After
-    `writes` writes each further one is answered with `errno` (ENOSPC).
+    "squashed" is as NFS with all_squash: `nobody` does it, whoever asks (and `behind` becomes nobody's). "ahead" has a
+    clock that is an hour ahead. After `writes` writes each further one is answered with `errno` (ENOSPC).
     """
     script = str(Path(__file__).with_name("played_fuse.py"))
     told = [] if writes is None else [str(writes), str(errno)]

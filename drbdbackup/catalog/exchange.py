@@ -4,10 +4,11 @@
 """
 
 from drbdbackup.catalog.folders import incoming_folder, published_path
-from drbdbackup.catalog.merge import Merged, merge, remember, salvage, take_in
+from drbdbackup.catalog.merge import Merged, merge, published, remember, salvage, take_in
 from drbdbackup.catalog.publish import publish
 from drbdbackup.catalog.road import fetch, put
 
 __all__ = [
-    "publish", "put", "fetch", "take_in", "merge", "Merged", "remember", "salvage", "incoming_folder", "published_path",
+    "publish", "put", "fetch", "take_in", "merge", "Merged", "published", "remember", "salvage", "incoming_folder",
+    "published_path",
 ]

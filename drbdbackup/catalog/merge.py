@@ -99,6 +99,16 @@ def remember(state_dir: str, road: str, stamps: Mapping[str, Sequence[int]]) -> 
         note(state_dir, _FETCHED, [(road, name, canonical(list(stamp))) for name, stamp in stamps.items()])
 
 
+def published(file: str) -> tuple[str, datetime] | None:
+    """Which node published a catalog, and when by its own clock; None for a file that is not good. Never raises."""
+    with suppress(_Refused, sqlite3.Error, ValueError), closing(_open(file)) as connection:
+        _check_schema(connection)
+        meta = _meta(connection)
+        at = moment(meta["published_at"])
+        return (meta["node"], at) if at is not None else None
+    return None
+
+
 def salvage(file: str) -> list[Fact]:
     """Whatever genuine facts can still be read from a catalog that `store.set_aside` put aside; never raises for it."""
     found: list[Fact] = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -16,6 +17,7 @@ from drbdbackup import gate, lock
 from drbdbackup.catalog import store, view
 from drbdbackup.commands.due import due_since
 from drbdbackup.config.values import Config, ResourceConfig, TargetConfig
+from drbdbackup.doctor import sameness
 from drbdbackup.errors import CatalogError, DrbdBackupError, Locked, Stopped
 from drbdbackup.model.backup import Outcome
 from drbdbackup.model.role import Decision, Verdict
@@ -79,6 +81,7 @@ def run(
 ) -> tuple[Attempt, ...]:  # fmt: skip
     """Back up each resource; an error of one does not stop the next, a signal does. Raises Locked."""
     with lock.held(lock_file(config)):
+        _say_what_is_set_up(config, how)
         return _each(resources, lambda one: _attempt(config, one, targets, watcher, None, how))
 
 
@@ -93,6 +96,7 @@ def run_if_due(
         return ()
     try:
         with lock.held(lock_file(config)):
+            _say_what_is_set_up(config, how)
             roads.fetch_all(config, waiting[0] if len(waiting) == 1 else None)
             due = {one.name: due_since(config, one.name, now, targets) for one in waiting}
             left = [one for one in waiting if due[one.name]]
@@ -109,6 +113,13 @@ def exit_status(attempts: Sequence[Attempt]) -> int:
 def lock_file(config: Config) -> str:
     """What a run holds, and everything else that changes targets."""
     return os.path.join(config.state_dir, "lock")
+
+
+def _say_what_is_set_up(config: Config, how: How) -> None:
+    """For the doctor on the other node. A catalog that cannot be written has more to say when the run comes to it."""
+    if not how.dry_run:
+        with suppress(CatalogError):
+            sameness.record(config)
 
 
 def _each(resources: Sequence[ResourceConfig], attempt: Callable[[ResourceConfig], Attempt]) -> tuple[Attempt, ...]:

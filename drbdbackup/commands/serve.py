@@ -130,7 +130,7 @@ def _listing(config: Config) -> dict[str, Any]:
 
 def _digests(config: Config) -> dict[str, Any]:
     """What must be the same on every node, and the time here in seconds since 1970."""
-    return {"schema": 1, "node": config.node, "now": time.time(), **sameness.here(config).as_body()}
+    return {"schema": 1, "node": config.node, "now": time.time(), **sameness.here(config).said.as_body()}
 
 
 def _job(config: Config, disk: TargetConfig) -> dict[str, Any]:

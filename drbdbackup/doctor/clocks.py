@@ -1,15 +1,22 @@
-"""The clocks of the NAS and the other nodes, against ours: times of copies, retention and due times go by them."""
+"""The clocks of the NAS and the other nodes, against ours: times of copies, retention and due times go by them.
+
+The NAS shows its own by the time that it gives to a fresh file, which also shows that one can be written there. Another
+node tells the time over ssh; without ssh, its catalog on the NAS says when it was sent, and the file when it came.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from time import time
 from typing import Any
 
-from drbdbackup.config.values import TargetConfig
+from drbdbackup import proc
+from drbdbackup.catalog import exchange, view
+from drbdbackup.config.values import Config, TargetConfig
 from drbdbackup.doctor.finding import Check, Finding
+from drbdbackup.errors import DrbdBackupError, Stopped
 from drbdbackup.targets import identity, layout, target
 
 MOST = 60.0  # seconds
@@ -18,26 +25,85 @@ _FRESH = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
-class ClockFacts:
-    """By how many seconds the clock of `whose` is ahead of ours (negative: behind), None if it could not be told."""
+class ShareFacts:
+    """By how many seconds a share's clock is ahead of ours; None and the problem where no file could be written."""
 
-    whose: str
+    name: str
     ahead: float | None
     problem: str = ""
+    hint: str = ""
 
 
-def look(share: TargetConfig, expected: Mapping[str, Any], node: str) -> float:
-    """How far the share's clock is ahead, by the time that it gives to a fresh file. It may hang: for a probe.
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """By how many seconds another node's clock is ahead of ours, None if nobody tells; `by` is the share that did."""
 
-    Nothing is written where the share is not the target that it was. Raises TargetError, OSError.
-    """
-    with target(share).opened(node, write=True) as medium:
-        identity.check(medium, expected, node, may_enrol=False)
-        folder = os.open(layout.home(medium.root), _FOLDER)
-        try:
-            return _ahead(folder, f".clock-{node}-{os.urandom(4).hex()}")
-        finally:
-            os.close(folder)
+    node: str
+    ahead: float | None
+    by: str = ""
+
+
+def gather_share(config: Config, share: TargetConfig, expected: Mapping[str, Any]) -> ShareFacts:
+    """Have a file written there and away again, by a probe."""
+    try:
+        ahead = proc.probe(_looking(share, expected, config.node), config.limits.probe, share.path)
+    except Stopped:
+        raise
+    except DrbdBackupError as error:
+        return ShareFacts(share.name, None, error.message, error.hint)
+    return ShareFacts(share.name, float(ahead))
+
+
+def gather_node(config: Config, node: str, told: float | None, shares: Mapping[str, float]) -> NodeFacts:
+    """`told` is what the node said over ssh; `shares` are those whose clock is known. Raises CatalogError."""
+    if told is not None:
+        return NodeFacts(node, told)
+    for share, ahead in shares.items():
+        sent = exchange.published(os.path.join(exchange.incoming_folder(config.state_dir, share), f"{node}.db"))
+        stamp = view.known_files(config.state_dir, share).get(f"{node}.db")
+        if sent is not None and sent[0] == node and stamp:
+            return NodeFacts(node, sent[1].timestamp() - stamp[0] / 1e9 + ahead, share)
+    return NodeFacts(node, None)
+
+
+def judge_share(facts: ShareFacts) -> list[Finding]:
+    """It can be written to, and its clock is within a minute."""
+    check = Check("writable", facts.name)
+    if facts.ahead is None:
+        return [check.fail(f"no file can be written there: {facts.problem}", facts.hint or "Look at dmesg.")]
+    return [check.ok("a file can be written there"), *_clock(facts.name, facts.ahead, "")]
+
+
+def judge_node(facts: NodeFacts) -> list[Finding]:
+    """Within a minute, where it can be told."""
+    if facts.ahead is None:
+        return []
+    return list(_clock(facts.node, facts.ahead, f", as {facts.by} shows" if facts.by else ""))
+
+
+def _clock(whose: str, ahead: float, how: str) -> Iterator[Finding]:
+    check = Check("clock", whose)
+    if abs(ahead) <= MOST:
+        yield check.ok(f"it is within a minute of ours{how}")
+        return
+    way = "ahead of" if ahead > 0 else "behind"
+    because = f"it is {abs(ahead):,.0f} s {way} ours{how}"
+    yield check.fail(because, "Let all of them keep time by the same server: apt install chrony")
+
+
+def _looking(share: TargetConfig, expected: Mapping[str, Any], node: str) -> Callable[[], float]:
+    """What the probe does. Nothing is written where the share is not the target that it was."""
+
+    def look() -> float:
+        with target(share).opened(node, write=True) as medium:
+            identity.check(medium, expected, node, may_enrol=False)
+            folder = os.open(layout.home(medium.root), _FOLDER)
+            try:
+                return _ahead(folder, f".clock-{node}-{os.urandom(4).hex()}")
+            finally:
+                os.close(folder)
+
+    return look
 
 
 def _ahead(folder: int, name: str) -> float:
@@ -50,22 +116,3 @@ def _ahead(folder: int, name: str) -> float:
     finally:
         os.close(file)
         os.unlink(name, dir_fd=folder)
-
-
-def looking(share: TargetConfig, expected: Mapping[str, Any], node: str) -> Callable[[], float]:
-    """`look` as a probe takes it."""
-    return lambda: look(share, expected, node)
-
-
-def judge(facts: ClockFacts) -> list[Finding]:
-    """Within a minute."""
-    check = Check("clock", facts.whose)
-    if facts.ahead is None:
-        if not facts.problem:
-            return []
-        return [check.warn(f"its clock cannot be told: {facts.problem}", "See what is said of it above.")]
-    if abs(facts.ahead) <= MOST:
-        return [check.ok(f"it is within {MOST:.0f} s of ours ({facts.ahead:+.0f} s)")]
-    way = "ahead of" if facts.ahead > 0 else "behind"
-    because = f"it is {abs(facts.ahead):,.0f} s {way} ours"
-    return [check.fail(because, "Let all of them keep time by the same server: apt install chrony")]

@@ -22,7 +22,7 @@ _SCRIPTS = (f"{FOLDER}/resource.d", "/etc/init.d")
 # What Heartbeat itself and drbd-utils bring along: these are no services.
 _AGENTS = frozenset({
     "AudibleAlarm", "Delay", "Filesystem", "ICP", "IPaddr", "IPaddr2", "IPsrcaddr", "IPv6addr", "LVM", "LinuxSCSI",
-    "MailTo", "OCF", "Raid1", "SendArp", "ServeRAID", "WinPopup", "drbddisk", "drbdupper", "portblock",
+    "MailTo", "OCF", "Raid1", "SendArp", "ServeRAID", "WinPopup", "drbdbackup", "drbddisk", "drbdupper", "portblock",
 })  # fmt: skip
 _ADDRESS = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+(/.*)?\Z", re.ASCII)
 _GOOD = ("sha1", "sha256", "sha512")
@@ -55,6 +55,7 @@ class HeartbeatFacts:
     haresources: TextFile | None = None
     authkeys: TextFile | None = None
     members: tuple[str, ...] = ()
+    open_to_all: bool = False
     groups: tuple[Group, ...] = ()
     keys: Keys | None = None
     without_script: tuple[str, ...] = ()
@@ -81,10 +82,12 @@ def parse_authkeys(text: str) -> Keys:
     return Keys(number, tuple(keys))
 
 
-def parse_members(text: str) -> tuple[str, ...]:
-    """The nodes that ha.cf names."""
+def parse_members(text: str) -> tuple[tuple[str, ...], bool]:
+    """The nodes that ha.cf names, and whether it lets others join."""
     lines = [line.partition("#")[0].split() for line in text.split("\n")]
-    return tuple(name for line in lines if line[:1] == ["node"] for name in line[1:])
+    joining = [line[1:] for line in lines if line[:1] == ["autojoin"]]
+    members = tuple(name for line in lines if line[:1] == ["node"] for name in line[1:])
+    return members, bool(joining) and joining[-1] != ["none"]
 
 
 def services(groups: tuple[Group, ...]) -> tuple[str, ...]:
@@ -107,7 +110,7 @@ def gather(host: str, nodes: tuple[str, ...]) -> HeartbeatFacts:
     named = dict.fromkeys(name for group in groups for name in scripts(group))
     return HeartbeatFacts(
         host, nodes, ha_cf, haresources, authkeys.without_text() if authkeys else None,
-        parse_members(ha_cf.text) if ha_cf else (), groups, parse_authkeys(authkeys.text) if authkeys else None,
+        *parse_members(ha_cf.text if ha_cf else ""), groups, parse_authkeys(authkeys.text) if authkeys else None,
         tuple(name for name in named if not _has_script(name)), os.path.exists(COROSYNC),
     )  # fmt: skip
 
@@ -133,12 +136,12 @@ def _taking_part(facts: HeartbeatFacts) -> Iterator[Finding]:
         yield check.fail(f"{HA_CF} is missing", "Copy it from the other node: Heartbeat does not start without it.")
     elif facts.ha_cf.problem:
         yield check.warn(f"{HA_CF}: {facts.ha_cf.problem}", "Run it as root.")
-    elif facts.host not in facts.members:
+    elif facts.host.lower() not in map(str.lower, facts.members) and not facts.open_to_all:
         named = ", ".join(facts.members) or "no node"
         because = f"it names {named}; this host is called {facts.host}"
         yield check.fail(because, f"A line `node {facts.host}` must be in {HA_CF}, as `uname -n` has it.")
     else:
-        yield check.ok(f"it names {', '.join(facts.members)}")
+        yield check.ok(f"it names {', '.join(facts.members) or 'nobody, and takes in whoever comes'}")
 
 
 def _haresources(facts: HeartbeatFacts) -> Iterator[Finding]:
@@ -149,7 +152,8 @@ def _haresources(facts: HeartbeatFacts) -> Iterator[Finding]:
     if facts.haresources.problem:
         yield check.warn(f"{HARESOURCES}: {facts.haresources.problem}", "Run it as root.")
         return
-    strange = [group.node for group in facts.groups if facts.members and group.node not in facts.members]
+    members = {name.lower() for name in facts.members}
+    strange = [group.node for group in facts.groups if members and group.node.lower() not in members]
     if not facts.groups:
         yield check.fail("it names nothing to take over", "A line like `www4 drbddisk::raid Filesystem::... apache2`.")
     elif strange:

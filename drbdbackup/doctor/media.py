@@ -12,17 +12,17 @@ from drbdbackup.doctor.finding import Check, Finding
 from drbdbackup.model.backup import Copy
 from drbdbackup.model.mount import Mount
 from drbdbackup.targets import device
-from drbdbackup.tools import mounts
 
+_HINTS = {"nas": "Is its server up? Look at dmesg, and at its line in /etc/fstab.", "disk": "Look at dmesg."}
 _LOOKED_BACK = 8  # copies whose growth is looked at
 _SHARE = 10  # a night that changes more than this part of the volume is a rare one
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What the next night needs on a medium, in bytes: what is certain, and what may well be."""
+    """What the next night needs on a medium, in bytes: what it usually is, and what it may well be."""
 
-    certain: int
+    usual: int
     likely: int
     full: bool
 
@@ -31,59 +31,58 @@ class Need:
 class MediumFacts:
     """What a look at a target found (see `pipeline.inspect`), or `problem` and `hint` where it could not be opened.
 
-    `mounted` is where the disk is mounted outside a run, `foreign` what else is mounted at its mountpoint; "" if not.
+    `mounted` is where the disk is mounted outside a run, "" if it is not.
     """
 
     target: TargetConfig
     problem: str = ""
     hint: str = ""
     medium: str = ""
-    expected: str = ""
     objection: str = ""
     free: int = 0
     total: int = 0
     mounted: str = ""
-    foreign: str = ""
     need: Need | None = None
 
+    @property
+    def is_the_one(self) -> bool:
+        """Whether it is a marked medium, and the one that it was."""
+        return bool(self.medium) and not self.objection and not self.problem
 
-def gather(
-    target: TargetConfig, found: Mapping[str, Any] | tuple[str, str], expected: str, table: Sequence[Mount],
-    need: Need | None,
-) -> MediumFacts:  # fmt: skip
-    """`found` is the answer of a look at it, or problem and hint; `table` is the mount table."""
-    mounted, foreign = _mounts(target, table) if target.kind == "disk" else ("", "")
-    if isinstance(found, tuple):
-        return MediumFacts(target, *found, expected=expected, mounted=mounted, foreign=foreign)
+
+def closed(target: TargetConfig, problem: str, hint: str, table: Sequence[Mount]) -> MediumFacts:
+    """The facts of one that could not be opened; `table` is the mount table."""
+    return MediumFacts(target, problem, hint, mounted=_mounted_at(target, table))
+
+
+def opened(target: TargetConfig, found: Mapping[str, Any], need: Need | None, table: Sequence[Mount]) -> MediumFacts:
+    """The facts of one that could, from the answer of the look at it."""
     return MediumFacts(
-        target, "", "", found["medium"], expected, found["objection"], found["free_bytes"], found["total_bytes"],
-        mounted, foreign, need,
+        target, "", "", found["medium"], found["objection"], found["free_bytes"], found["total_bytes"],
+        _mounted_at(target, table), need,
     )  # fmt: skip
 
 
-def _mounts(target: TargetConfig, table: Sequence[Mount]) -> tuple[str, str]:
-    """Where the disk is mounted, and what else is where it should come."""
-    shown = next((mount.point for mount in table if device.shows(mount, target.device)), "")
-    there = mounts.mounted_at(table, target.mountpoint)
-    foreign = there.source if there is not None and not device.shows(there, target.device) else ""
-    return shown, foreign
+def _mounted_at(target: TargetConfig, table: Sequence[Mount]) -> str:
+    shown = (mount.point for mount in table if target.kind == "disk" and device.shows(mount, target.device))
+    return next(shown, "")
 
 
-def need(copies: Sequence[Copy], target: str, medium: str, *, links: bool, size: int | None) -> Need | None:
-    """What the next copy of one resource needs on a medium; None where nothing is known of the volume's size.
+def need(copies: Sequence[Copy], target: str, medium: str, *, links: bool) -> Need | None:
+    """What the next copy of one resource needs on a medium; None as long as there is no copy anywhere.
 
-    `copies` are all that are known, newest first; `size` is what the volume holds, where this node can see it. Where
-    the medium holds a copy that unchanged files are linked from, only what grows and changes is needed.
+    `copies` are all that are known, newest first. Where the medium holds one that unchanged files are linked from, only
+    what grows and changes is needed.
     """
     known = [copy for copy in copies if copy.damaged_at is None]
-    size = known[0].bytes if known else size
-    if size is None:
+    if not known:
         return None
+    size = known[0].bytes
     here = [copy for copy in known if copy.target == target and copy.medium == medium][:_LOOKED_BACK]
     if not here or not links:
         return Need(size, size, full=True)
-    growth = max([0, *(newer.bytes - older.bytes for newer, older in pairwise(here))])
-    return Need(growth, max(2 * growth, size // _SHARE), full=False)
+    growth = sorted(max(0, newer.bytes - older.bytes) for newer, older in pairwise(here)) or [0]
+    return Need(growth[len(growth) // 2], max(growth[-1], size // _SHARE), full=False)
 
 
 def together(needs: Sequence[Need | None]) -> Need | None:
@@ -91,7 +90,7 @@ def together(needs: Sequence[Need | None]) -> Need | None:
     known = [one for one in needs if one is not None]
     if not known:
         return None
-    return Need(sum(one.certain for one in known), sum(one.likely for one in known), any(one.full for one in known))
+    return Need(sum(one.usual for one in known), sum(one.likely for one in known), any(one.full for one in known))
 
 
 def judge(facts: MediumFacts) -> list[Finding]:
@@ -103,7 +102,7 @@ def _medium(facts: MediumFacts) -> Finding:
     target = facts.target
     check = Check("target", target.name)
     if facts.problem:
-        return check.fail(facts.problem, facts.hint or "drbdbackup target list")
+        return check.fail(facts.problem, facts.hint or _HINTS[target.kind])
     if facts.objection:
         remedy = f"Mount the right one, or, if this is to be it from now on: drbdbackup target accept {target.name}"
         return check.fail(f"it is not the medium that it was: {facts.objection}", remedy)
@@ -115,7 +114,7 @@ def _medium(facts: MediumFacts) -> Finding:
 def _mounted(facts: MediumFacts) -> Iterator[Finding]:
     target = facts.target
     check = Check("not mounted", target.name)
-    if target.kind != "disk" or facts.foreign:  # what is in its place, opening it has said
+    if target.kind != "disk":
         return
     if facts.mounted:
         because = f"{target.device} is mounted at {facts.mounted}: whatever deletes there deletes copies"
@@ -132,9 +131,9 @@ def _room(facts: MediumFacts) -> Iterator[Finding]:
     remedy = "Get a larger one, let it keep fewer copies ([retention], then `drbdbackup prune`), or exclude something."
     if need is None:
         yield check.ok(f"{free}; what a copy needs is known after the first one")
-    elif facts.free < need.certain:
-        what = "a whole copy" if need.full else "what the volume grows by"
-        yield check.fail(f"{free}; {what} needs {_mib(need.certain)}", remedy)
+    elif facts.free < need.usual:
+        what = "a whole copy" if need.full else "what the volume grows by in a night"
+        yield check.fail(f"{free}; {what} needs {_mib(need.usual)}", remedy)
     elif facts.free < need.likely:
         yield check.warn(f"{free}; a night with many changes needs {_mib(need.likely)}", remedy)
     else:

@@ -14,6 +14,7 @@ from drbdbackup.catalog import pair, view
 from drbdbackup.catalog.pair import Said
 from drbdbackup.config.values import Config, PeerConfig
 from drbdbackup.doctor.finding import Check, Finding
+from drbdbackup.doctor.sameness import Own
 from drbdbackup.errors import DrbdBackupError
 from drbdbackup.model.backup import iso
 from drbdbackup.tools import ssh
@@ -38,6 +39,15 @@ class PeerFacts:
     over_ssh: bool = False
     seen_at: datetime | None = None
     ahead: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """This node: what it says, whether a disk of the other one can hold copies, and the resources that are DRBD's."""
+
+    own: Own
+    has_disks: bool = False
+    resources: tuple[str, ...] = ()
 
 
 def gather(config: Config) -> tuple[PeerFacts, ...]:
@@ -66,15 +76,15 @@ def _over_ssh(config: Config, peer: PeerConfig) -> tuple[Said | None, float | No
     return pair.said_from(told, None), ahead
 
 
-def judge(facts: PeerFacts, mine: Said, has_disks: bool, drbd_resources: tuple[str, ...]) -> list[Finding]:
-    """`mine` is what this node says; `has_disks` whether a disk over there can hold copies."""
-    found = [*_reach(facts, has_disks)]
+def judge(facts: PeerFacts, here: Surroundings) -> list[Finding]:
+    """Reached, the same files, the same links."""
+    found = [*_reach(facts, here.has_disks)]
     if facts.said is None:
         remedy = f"Run `drbdbackup doctor` on {facts.node}, or set up [peer.{facts.node}] (README, step 5)."
         return [*found, Check("same files", facts.node).warn("nothing is known of its configuration yet", remedy)]
-    names = ("haresources", "authkeys", *(f"resource {name}" for name in drbd_resources))
-    found += [finding for name in names for finding in _same(name, facts, mine)]
-    return [*found, *_links(facts, mine)]
+    names = ("haresources", "authkeys", *(f"resource {name}" for name in here.resources))
+    found += [finding for name in names for finding in _same(name, facts, here.own)]
+    return [*found, *_links(facts, here.own.said)]
 
 
 def _reach(facts: PeerFacts, has_disks: bool) -> Iterator[Finding]:
@@ -89,14 +99,16 @@ def _reach(facts: PeerFacts, has_disks: bool) -> Iterator[Finding]:
         yield check.warn(because, f'Set up [peer.{facts.node}] with ssh = "root@..." (README, step 5).')
 
 
-def _same(name: str, facts: PeerFacts, mine: Said) -> Iterator[Finding]:
-    ours, theirs = dict(mine.digests).get(name), dict(facts.said.digests if facts.said else ()).get(name)
+def _same(name: str, facts: PeerFacts, mine: Own) -> Iterator[Finding]:
+    ours, theirs = dict(mine.said.digests).get(name), dict(facts.said.digests if facts.said else ()).get(name)
     check, as_of = Check(f"same {name}", facts.node), _as_of(facts)
-    if ours is None and theirs is None:
+    if name in mine.unread:
+        yield check.warn("it cannot be read here", "Run it as root.")
+    elif ours is None and theirs is None:
         return
-    if ours is None or theirs is None:
+    elif ours is None or theirs is None:
         lacking = "this node" if ours is None else facts.node
-        yield check.fail(f"{lacking} has none, or could not read it{as_of}", "Have the same file on all nodes.")
+        yield check.fail(f"{lacking} has none{as_of}", "Have the same file on all nodes.")
     elif ours != theirs:
         yield check.fail(f"it differs{as_of}", "Compare the two, and copy the right one over the other.")
     else:

@@ -15,13 +15,14 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from drbdbackup.catalog import pair, store
 from drbdbackup.catalog.pair import Said
 from drbdbackup.config.values import Config
 from drbdbackup.doctor.heartbeat import AUTHKEYS, HARESOURCES
-from drbdbackup.doctor.text_file import read
+from drbdbackup.doctor.text_file import TextFile, read
 
 DRBD_CONF, DRBD_FOLDER = "/etc/drbd.conf", "/etc/drbd.d"
 BITS = 16
@@ -44,11 +45,21 @@ def defines(text: str, resource: str) -> bool:
     return re.search(rf'(?:\A|[\s;}}])resource\s+"?{re.escape(resource)}"?\s*\{{', plain) is not None
 
 
-def here(config: Config) -> Said:
-    """What this node says; a file that cannot be read is left out, and so is one that is not there."""
-    values = {name: value(name, content, config.nodes) for name, content in _contents(config)}
-    linked = sorted(path for resource in config.resources for path in links(resource.source))
-    return Said(tuple(sorted(values.items())), tuple(linked))
+@dataclass(frozen=True, slots=True)
+class Own:
+    """What this node says, and the files that it could not read (who is not root cannot): of these it says nothing."""
+
+    said: Said
+    unread: tuple[str, ...] = ()
+
+
+def here(config: Config) -> Own:
+    """What this node says; a file that is not there is left out."""
+    contents = dict(_contents(config))
+    values = [(name, value(name, content, config.nodes)) for name, content in contents.items() if content is not None]
+    linked = sorted({path for resource in config.resources for path in links(resource.source)})
+    unread = tuple(name for name, content in contents.items() if content is None)
+    return Own(Said(tuple(sorted(values)), tuple(linked)), unread)
 
 
 def links(source: str, parents: Iterable[str] = _PARENTS) -> Iterator[str]:
@@ -67,32 +78,39 @@ def leads_into(folder: str, link: str, source: str) -> bool:
 
 
 def record(config: Config) -> bool:
-    """Keep what this node says as a fact, if it says something new; whether it did. Raises CatalogError."""
-    said, before = here(config), pair.newest(config.state_dir, config.node)
-    if before is not None and before.as_body() == said.as_body():
+    """Keep what this node says as a fact, if it says all and something new; whether it did. Raises CatalogError."""
+    own, before = here(config), pair.newest(config.state_dir, config.node)
+    if own.unread or (before is not None and before.as_body() == own.said.as_body()):
         return False
-    store.record(config.state_dir, config.node, [pair.paired(config.node, datetime.now(UTC), said)])
+    store.record(config.state_dir, config.node, [pair.paired(config.node, datetime.now(UTC), own.said)])
     return True
 
 
-def _contents(config: Config) -> Iterator[tuple[str, bytes]]:
+def _contents(config: Config) -> Iterator[tuple[str, bytes | None]]:
+    """What each file holds, None where it cannot be read; of DRBD's those that have the resource in them."""
     for path in (HARESOURCES, AUTHKEYS):
         file = read(path)
-        if file is not None and not file.problem:
-            yield os.path.basename(path), file.text.encode("utf-8", "surrogateescape")
-    if config.role.source == "drbd":
-        for resource in config.resources:
-            texts = [text for text in _drbd_files() if defines(text, resource.name)]
-            if texts:
-                yield f"resource {resource.name}", "\0".join(texts).encode("utf-8", "surrogateescape")
+        if file is not None:
+            yield os.path.basename(path), _bytes([file])
+    files = list(_drbd_files()) if config.role.source == "drbd" else []
+    for resource in config.resources if files else ():
+        having = [file for file in files if file.problem or defines(file.text, resource.name)]
+        if having:
+            yield f"resource {resource.name}", _bytes(having)
 
 
-def _drbd_files() -> Iterator[str]:
-    """The texts of DRBD's configuration, as Debian's drbd.conf includes them."""
+def _bytes(files: list[TextFile]) -> bytes | None:
+    if any(file.problem for file in files):
+        return None
+    return "\0".join(file.text for file in files).encode("utf-8", "surrogateescape")
+
+
+def _drbd_files() -> Iterator[TextFile]:
+    """DRBD's configuration, as Debian's drbd.conf includes it."""
     names: list[str] = []
     with suppress(OSError):
         names = sorted(name for name in os.listdir(DRBD_FOLDER) if name.endswith(".res"))
     for path in (DRBD_CONF, *(os.path.join(DRBD_FOLDER, name) for name in names)):
         file = read(path)
-        if file is not None and not file.problem:
-            yield file.text
+        if file is not None:
+            yield file

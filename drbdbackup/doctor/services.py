@@ -11,11 +11,10 @@ import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from drbdbackup import proc
+from drbdbackup.doctor import systemd
 from drbdbackup.doctor.finding import Check, Finding
 from drbdbackup.doctor.sameness import leads_into
 from drbdbackup.doctor.text_file import read
-from drbdbackup.errors import ToolError
 
 # Where a service keeps what must move with the volume, as Debian has it.
 _DATA = {
@@ -23,7 +22,6 @@ _DATA = {
     "mariadb": "/var/lib/mysql", "postgresql": "/var/lib/postgresql",
 }  # fmt: skip
 LIST = "not-at-boot"
-_STARTS = frozenset({"enabled", "enabled-runtime", "alias", "linked", "linked-runtime"})
 _NATIVE = frozenset({"disabled", "static", "indirect", "masked", "masked-runtime"})
 _RUNLEVELS = tuple(f"/etc/rc{level}.d" for level in "2345")
 _START_LINK = re.compile(r"S[0-9][0-9](.+)\Z", re.ASCII)
@@ -31,14 +29,16 @@ _START_LINK = re.compile(r"S[0-9][0-9](.+)\Z", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class ServiceFacts:
-    """One service. `unit` is the word of `systemctl is-enabled`, "" where it knows none; `links` are those of rc?.d.
+    """One service. `unit` is the word of `systemctl is-enabled`, "" where it knows none, None where it does not answer.
+
+    `links` are those of rc?.d.
 
     `folder` is where its data lies by custom, "" if that is not known; `folder_is` is "link", "elsewhere" (a link that
     does not lead to the volume), "folder" or "" (not there).
     """
 
     name: str
-    unit: str = ""
+    unit: str | None = ""
     links: tuple[str, ...] = ()
     folder: str = ""
     folder_is: str = ""
@@ -68,20 +68,12 @@ def look(links: Iterable[str]) -> list[str]:
 def gather(names: Iterable[str], sources: Collection[str]) -> tuple[ServiceFacts, ...]:
     """Ask systemd and the links of System V for each."""
     started = _started()
-    return tuple(
-        ServiceFacts(name, _unit(name), tuple(path for path, what in started if what == name), *_folder(name, sources))
-        for name in names
-    )
-
-
-def _unit(name: str) -> str:
-    """What systemctl says; it reads files, so it also answers where systemd is not what runs."""
-    command = proc.Command(("systemctl", "is-enabled", "--", name), ok=frozenset(range(256)), timeout=10.0)
-    try:
-        words = proc.run(command).text.split()
-    except ToolError:
-        return ""
-    return words[0] if words and words[0] != "not-found" else ""
+    found: list[ServiceFacts] = []
+    for name in names:
+        silent = any(one.unit is None for one in found)  # one that hangs is not waited for again
+        links = tuple(path for path, what in started if what == name)
+        found.append(ServiceFacts(name, None if silent else systemd.is_enabled(name), links, *_folder(name, sources)))
+    return tuple(found)
 
 
 def _started() -> list[tuple[str, str]]:
@@ -114,7 +106,9 @@ def judge(facts: ServiceFacts) -> list[Finding]:
 def _boot(facts: ServiceFacts) -> Finding:
     check = Check("boot", facts.name)
     remedy = f"systemctl disable {facts.name}; the cluster starts it where the volume is"
-    if facts.unit in _STARTS:
+    if facts.unit is None:
+        return check.warn("systemctl does not answer", f"Try it: systemctl is-enabled {facts.name}")
+    if facts.unit in systemd.STARTS:
         return check.fail("it is started at boot, on the Secondary too", remedy)
     if facts.unit.startswith("masked"):
         because = "it is masked: the cluster cannot start it either"

@@ -8,23 +8,22 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from drbdbackup import proc
+from drbdbackup.doctor import systemd
 from drbdbackup.doctor.finding import Check, Finding
 from drbdbackup.doctor.text_file import TextFile, read
-from drbdbackup.errors import ToolError
 
 _SYSTEM, _FOLDER, _SPOOL = "/etc/crontab", "/etc/cron.d", "/var/spool/cron/crontabs"
-_UNITS = ("/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system")
+_PERIODIC = tuple(f"/etc/cron.{often}" for often in ("hourly", "daily", "weekly", "monthly"))
+_UNITS = tuple(f"{top}/systemd/system" for top in ("/etc", "/run", "/usr/local/lib", "/usr/lib"))
 _CRONS_NAME = re.compile(r"[A-Za-z0-9_-]+\Z", re.ASCII)
 _SETTING = re.compile(r"\s*([A-Za-z_]+)\s*=\s*(.*?)\s*\Z")
-_ENABLED = frozenset({"enabled", "enabled-runtime", "static", "linked", "linked-runtime"})
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One line of cron's, or a timer (then `schedule` is ""): where it stands, and the words behind `run`.
+    """One line of cron's, or a timer or a script of run-parts (then `schedule` is ""), and the words behind its `run`.
 
-    `found` says whether cron will find the program in the PATH that it has there.
+    `place` is where it stands; `found` says whether cron will find the program in the PATH that it has there.
     """
 
     place: str
@@ -77,7 +76,7 @@ def parse_crontab(text: str, *, with_user: bool) -> tuple[Line, ...]:
 def starts_run(command: str) -> tuple[str, tuple[str, ...]] | None:
     """The program and the words behind `run` if a command line starts one."""
     for part in re.split(r"[;&|()]", command):
-        words = re.split(r"\s[0-9]*[<>]", part)[0].split()
+        words = [word.strip("\"'") for word in re.split(r"\s[0-9]*[<>]", part)[0].split()]
         at = next((at for at, word in enumerate(words) if os.path.basename(word) == "drbdbackup"), None)
         if at is None:
             continue
@@ -102,8 +101,11 @@ def gather(schedule: str) -> StartFacts:
             passed_over.append((path, why))
         else:
             jobs += [Job(path, line.schedule, line.words, _is_found(line)) for line in lines]
+    for path, script in _scripts():
+        runs = map(starts_run, (line for line in script.text.split("\n") if not line.lstrip().startswith("#")))
+        jobs += [Job(path, "", run[1]) for run in runs if run is not None]
     for timer, words in _timers():
-        if _is_enabled(timer):
+        if systemd.is_enabled(timer) in systemd.STARTS:
             jobs.append(Job(timer, "", words))
         else:
             passed_over.append((timer, "it is not enabled"))
@@ -113,11 +115,22 @@ def gather(schedule: str) -> StartFacts:
 def _crontabs() -> Iterator[tuple[str, bool]]:
     yield _SYSTEM, True
     for folder, with_user in ((_FOLDER, True), (_SPOOL, False)):
-        try:
-            names = sorted(os.listdir(folder))
-        except OSError:
-            continue
-        yield from ((os.path.join(folder, name), with_user) for name in names)
+        yield from ((path, with_user) for path in _listed(folder))
+
+
+def _scripts() -> Iterator[tuple[str, TextFile]]:
+    """Those that cron starts by way of run-parts(8), which passes over the same names as cron does."""
+    for path in (path for folder in _PERIODIC for path in _listed(folder)):
+        file = read(path)
+        if file is not None and file.mode & stat.S_IXUSR and _CRONS_NAME.match(os.path.basename(path)):
+            yield path, file
+
+
+def _listed(folder: str) -> list[str]:
+    try:
+        return [os.path.join(folder, name) for name in sorted(os.listdir(folder))]
+    except OSError:
+        return []
 
 
 def why_not_read(path: str, file: TextFile) -> str:
@@ -140,10 +153,11 @@ def _timers() -> Iterator[tuple[str, tuple[str, ...]]]:
     """The timers that start a run, by name: of several with one name the first folder's counts (systemd.unit(5))."""
     seen = set()
     for folder in _UNITS:
-        for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
+        for path in _listed(folder):
+            name = os.path.basename(path)
             if name.endswith(".timer") and name not in seen:
                 seen.add(name)
-                run = _started_by(os.path.join(folder, name))
+                run = _started_by(path)
                 if run is not None:
                     yield name, run
 
@@ -158,14 +172,6 @@ def _started_by(timer: str) -> tuple[str, ...] | None:
         if run is not None:
             return run[1]
     return None
-
-
-def _is_enabled(timer: str) -> bool:
-    command = proc.Command(("systemctl", "is-enabled", "--", timer), ok=frozenset(range(256)), timeout=10.0)
-    try:
-        return proc.run(command).text.strip() in _ENABLED
-    except ToolError:
-        return False
 
 
 def judge(facts: StartFacts) -> list[Finding]:

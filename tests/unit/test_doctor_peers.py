@@ -1,0 +1,125 @@
+"""What is said of the other nodes, and what this node says of itself."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from drbdbackup.catalog import pair, store
+from drbdbackup.catalog.facts import fact
+from drbdbackup.catalog.pair import Said, said_from
+from drbdbackup.doctor import peers, sameness
+from drbdbackup.doctor.peers import PeerFacts, Surroundings
+from drbdbackup.doctor.sameness import Own
+
+SAID = Said((("authkeys", "0001"), ("haresources", "0002"), ("resource raid", "0003")), ("/var/www",))
+HERE = Surroundings(Own(SAID), has_disks=True, resources=("raid",))
+GOOD = PeerFacts("www5", asked=True, said=SAID, over_ssh=True)
+AT = datetime(2026, 11, 23, 4, 30, tzinfo=UTC)
+
+
+def without(name: str) -> Said:
+    return replace(SAID, digests=tuple(one for one in SAID.digests if one[0] != name))
+
+
+def other(name: str) -> Said:
+    return replace(SAID, digests=tuple((one, "ffff" if one == name else value) for one, value in SAID.digests))
+
+
+def wrong(facts: PeerFacts, here: Surroundings = HERE) -> dict[str, str]:
+    return {one.check: one.state.value for one in peers.judge(facts, here) if one.state.value != "ok"}
+
+
+def test_a_pair_as_it_should_be() -> None:
+    assert wrong(GOOD) == {}
+    checks = ["peer", "same haresources", "same authkeys", "same resource raid", "same links"]
+    assert [one.check for one in peers.judge(GOOD, HERE)] == checks
+
+
+@pytest.mark.parametrize("name", ["authkeys", "haresources", "resource raid"])
+def test_a_file_that_differs_or_is_missing_on_one_side_fails(name) -> None:
+    assert wrong(replace(GOOD, said=other(name))) == {f"same {name}": "fail"}
+    assert wrong(replace(GOOD, said=without(name))) == {f"same {name}": "fail"}
+    assert wrong(GOOD, replace(HERE, own=Own(without(name)))) == {f"same {name}": "fail"}
+    assert wrong(GOOD, replace(HERE, own=Own(without(name), unread=(name,)))) == {f"same {name}": "warn"}
+
+
+def test_with_pacemaker_no_file_of_heartbeat_is_missed() -> None:
+    neither = without("authkeys")
+    assert wrong(replace(GOOD, said=neither), replace(HERE, own=Own(neither))) == {}
+
+
+@pytest.mark.parametrize("linked", [(), ("/var/lib/mysql", "/var/www"), ("/var/lib/mysql",)])
+def test_a_folder_that_is_linked_on_one_node_only_fails(linked) -> None:
+    assert wrong(replace(GOOD, said=replace(SAID, linked=linked))) == {"same links": "fail"}
+
+
+def test_a_pair_without_links_is_not_asked_for_any() -> None:
+    bare = replace(SAID, linked=())
+    assert wrong(replace(GOOD, said=bare), replace(HERE, own=Own(bare))) == {}
+
+
+@pytest.mark.parametrize(("problem", "state"), [
+    ("www5 cannot be reached over ssh: Connection refused", "warn"), ("does not answer within 20 s", "warn"),
+    ("www5 cannot be reached over ssh: root@x: Permission denied (publickey).", "fail"),
+    ("www5 cannot be reached over ssh: Host key verification failed.", "fail"),
+])  # fmt: skip
+def test_a_peer_that_is_away_is_worth_a_warning_one_that_refuses_fails(problem, state) -> None:
+    assert wrong(replace(GOOD, problem=problem, over_ssh=False)) == {"peer": state}
+
+
+def test_without_ssh_the_other_disk_cannot_be_fetched() -> None:
+    by_catalog = replace(GOOD, asked=False, over_ssh=False, seen_at=AT)
+    assert wrong(by_catalog) == {"peer": "warn"}
+    assert wrong(by_catalog, replace(HERE, has_disks=False)) == {}
+
+
+def test_what_is_known_from_the_catalog_says_since_when() -> None:
+    found = peers.judge(replace(GOOD, asked=False, over_ssh=False, seen_at=AT, said=other("authkeys")), HERE)
+    [differs] = [one for one in found if one.check == "same authkeys"]
+    assert "www5 told at 2026-11-23T04:30:00Z" in differs.because
+
+
+def test_a_node_that_never_told_anything_is_worth_a_warning() -> None:
+    assert wrong(replace(GOOD, said=None)) == {"same files": "warn"}
+
+
+def test_a_check_value_shows_a_difference_and_next_to_nothing_else() -> None:
+    nodes = ("www4", "www5")
+    one = sameness.value("authkeys", b"1 sha1 secret\n", nodes)
+    assert len(one) * 4 == sameness.BITS == 16
+    assert one == sameness.value("authkeys", b"1 sha1 secret\n", reversed(nodes))
+    assert one != sameness.value("authkeys", b"1 sha1 Secret\n", nodes)
+    assert one != sameness.value("haresources", b"1 sha1 secret\n", nodes)
+    assert one != sameness.value("authkeys", b"1 sha1 secret\n", ("www4", "www6"))
+
+
+@pytest.mark.parametrize(("text", "defined"), [
+    ("resource raid {", True), ('resource "raid" {\n', True), ("}resource raid{", True),
+    ("\n\tresource  raid\n{", True),
+    ("# resource raid {", False), ("resource raid1 {", False), ("myresource raid {", False), ("", False),
+])  # fmt: skip
+def test_which_file_has_the_resource(text, defined) -> None:
+    assert sameness.defines(text, "raid") is defined
+
+
+def test_what_a_node_said_last_is_what_counts(tmp_path) -> None:
+    state = str(tmp_path)
+    assert pair.newest(state, "www5") is None
+    store.record(state, "www5", [pair.paired("www5", AT, SAID)])
+    later = AT.replace(day=24)
+    store.record(state, "www5", [pair.paired("www5", later, other("authkeys"))])
+    assert pair.newest(state, "www5") == replace(other("authkeys"), at=later)
+    assert pair.newest(state, "www4") is None
+
+
+def test_what_no_node_can_mean_is_passed_over(tmp_path) -> None:
+    state = str(tmp_path)
+    store.record(state, "www5", [fact("www5", AT, pair.PAIR, "", "www5", {"digests": [], "linked": 3})])
+    store.record(state, "www4", [fact("www4", AT, pair.PAIR, "", "www5", SAID.as_body())])  # another's word
+    assert pair.newest(state, "www5") is None
+    assert said_from({"digests": {"a": 1, "b": "2"}, "linked": ["/x", 3], "more": 1}, None) == Said(
+        (("b", "2"),), ("/x",)
+    )
