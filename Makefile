@@ -8,7 +8,7 @@ WORKERS := $(shell n=$$(nproc); echo $$((n < 4 ? 2 * n : 8)))
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH):/usr/sbin:/sbin
 
 FOR_DEMO := python3 python3-venv rsync mount util-linux e2fsprogs acl
-FOR_TEST := attr bindfs btrfs-progs cron exfatprogs fuse3 openssh-client openssh-server procps xxhash
+FOR_TEST := attr bindfs btrfs-progs cron exfatprogs fuse3 openssh-client openssh-server procps shellcheck xxhash
 
 .PHONY: help demo test bench check clean packages-for-demo packages-for-test
 

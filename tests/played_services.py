@@ -166,7 +166,7 @@ def _install(root: Path, node: str) -> None:
         (root / "etc" / name).write_bytes((root.parent / "out" / node / "etc" / name).read_bytes())
 
 
-AGENTS = ("IPaddr", "drbddisk", "Filesystem")
+AGENTS = ("IPaddr", "drbddisk", "Filesystem", "drbdbackup")
 
 
 def _programs(folder: Path) -> None:

@@ -17,6 +17,17 @@ from drbdbackup.config.kinds import NAME, Named, Table, Value, one_of
 FILESYSTEMS = ("ext4", "ext3", "xfs", "btrfs")
 
 
+class _Hidden(Value):
+    """A value that no message tells."""
+
+    def read(self, at: str, raw: Any, mistakes: list[str]) -> Any:
+        """The parsed value at the dotted key `at`."""
+        value = self.parse(raw)
+        if value is None:
+            mistakes.append(f"{at}: must be {self.allowed}")
+        return value
+
+
 def _matching(allowed: str, pattern: str) -> Value:
     whole = re.compile(rf"(?:{pattern})\Z", re.ASCII)
     return Value(allowed, lambda raw: raw if isinstance(raw, str) and whole.match(raw) else None)
@@ -75,7 +86,8 @@ WORD = _matching("letters, digits and . _ -, a letter first", r"[A-Za-z][A-Za-z0
 UNIT = _matching("the name of a unit, letters, digits and . _ - @", r"[A-Za-z0-9][A-Za-z0-9._@-]*")
 OPTIONS = _matching("options as in fstab, with commas and without blanks", r"[A-Za-z0-9][A-Za-z0-9,=:._/@+-]*")
 RATE = _matching('a number with K, M or G, like "40M"', r"[1-9][0-9]{0,5}[KMG]")
-SECRET = _matching("16 to 64 letters, digits and . _ - + = / @ %", r"[A-Za-z0-9._+=/@%-]{16,64}")
+_SECRET = _matching("16 to 64 letters, digits and . _ - + = / @ %", r"[A-Za-z0-9._+=/@%-]{16,64}")
+SECRET = _Hidden(_SECRET.allowed, _SECRET.parse)
 SCHEDULE = _matching(
     'five fields as in a crontab, the minute a plain number, like "30 4 * * *"',
     r"(?:[0-9]|[1-5][0-9]) [0-9*/,-]+ [0-9*/,-]+ [0-9A-Za-z*/,-]+ [0-9A-Za-z*/,-]+",

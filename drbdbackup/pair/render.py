@@ -10,16 +10,17 @@ import hmac
 import re
 import shlex
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from typing import Any
 
 from drbdbackup.config.kinds import quoted
+from drbdbackup.pair.rules import AGENTS
 from drbdbackup.pair.services import place
 from drbdbackup.pair.values import Pair
 
 AUTHKEYS = "etc/ha.d/authkeys"
 _SECRET, _PLAIN, _PROGRAM = 0o600, 0o644, 0o755
-_CRON = "etc/cron.d/drbdbackup"
 
 # Where each template goes on a node, and who may read it. `{resource}` is the name of the resource.
 _FILES = (
@@ -55,16 +56,21 @@ def render(pair: Pair, secret: str) -> tuple[Rendered, ...]:
         Rendered(path.format(resource=pair.volume.resource), mode, environment.get_template(name).render(known))
         for path, name, mode in _FILES
     ]
-    return (*files, Rendered(_CRON, _PLAIN, cron(pair.schedule)))
+    agent = Rendered("etc/ha.d/resource.d/drbdbackup", _PROGRAM, _shared("resource-agent"))
+    return (*files, agent, Rendered("etc/cron.d/drbdbackup", _PLAIN, cron(pair.schedule)))
 
 
 def cron(schedule: str) -> str:
     """The file for cron with this schedule in it; its look for what was missed keeps out of that minute."""
     minute, _, rest = schedule.partition(" ")
     looks = ",".join(str((int(minute) + 7) % 15 + quarter) for quarter in (0, 15, 30, 45))
-    text = resources.files("drbdbackup").joinpath("share", "cron.d").read_text(encoding="utf-8")
+    text = _shared("cron.d")
     text = re.sub(r"^[0-9]\S* .* (?=root drbdbackup run$)", f"{minute} {rest} ", text, count=1, flags=re.MULTILINE)
     return re.sub(r"^[0-9]\S*(?= .* root drbdbackup run --if-due$)", looks, text, count=1, flags=re.MULTILINE)
+
+
+def _shared(name: str) -> str:
+    return resources.files("drbdbackup").joinpath("share", name).read_text(encoding="utf-8")
 
 
 def _known(pair: Pair, secret: str) -> dict[str, Any]:
@@ -76,6 +82,7 @@ def _known(pair: Pair, secret: str) -> dict[str, Any]:
     return {
         "pair": pair, "secret": secret, "drbd_secret": _drbd_secret(secret), "mount_points": mount_points,
         "inits": [service.init for service in pair.services if service.init],
+        "agents": list(AGENTS),
         "units": list(dict.fromkeys(unit for service in pair.services for unit in service.units)),
         "moved": [
             {"folder": folder, "place": place(folder)} for service in pair.services for folder in service.folders
@@ -89,6 +96,7 @@ def _drbd_secret(secret: str) -> str:
     return hmac.new(secret.encode(), b"DRBD", "sha256").hexdigest()[:40]
 
 
+@cache
 def _environment() -> Any:
     from jinja2 import Environment, PackageLoader, StrictUndefined  # only a rendering pays for it
 

@@ -17,6 +17,7 @@ from drbdbackup.pair.services import place
 from drbdbackup.pair.values import NFS_OPTIONS, Pair
 
 TARGETS = ("nas", "disk")  # the names that the rendered config.toml gives them
+AGENTS = ("IPaddr", "drbddisk", "Filesystem", "drbdbackup")  # what haresources starts before the services
 _KEYWORDS = ("all", *RESERVED)  # drbdadm takes `all` for every resource
 
 # What a service must not take onto the volume, because a node needs it to become Primary, or to be one at all.
@@ -134,7 +135,8 @@ def _folders(pair: Pair) -> Iterator[str]:
 
 def _scripts_differ(pair: Pair) -> Iterator[str]:
     """One that is named twice in haresources would be stopped while the other still needs it."""
-    named = [(f"{under('service', service.name)}.init", service.init) for service in pair.services if service.init]
+    named = [("the pair's own", agent) for agent in AGENTS]
+    named += [(f"{under('service', service.name)}.init", service.init) for service in pair.services if service.init]
     for (one, init), (other, same) in combinations(named, 2):
         if init == same:
             yield f"{other} = {shown(same)}: must not be that of {one}"

@@ -40,7 +40,7 @@ def _earlier(path: str) -> str | None:
     try:
         with open(path, encoding="ascii", errors="replace") as file:
             text = file.read(4096)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     match = re.fullmatch(r"auth 1\n1 sha1 (\S+)\n", text)
     if match is None or SECRET.parse(match[1]) is None:
