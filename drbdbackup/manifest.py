@@ -106,13 +106,19 @@ def parse(line: bytes) -> Entry:
 
 def path_of(line: bytes) -> bytes:
     """The path in a spool line, unescaped, without parsing the rest."""
-    return unescape(line.split(b" ", 10)[10].rstrip(b"\n").partition(b"\t")[0])
+    return _path(line.split(b" ", 10)[10])
+
+
+def _path(tail: bytes) -> bytes:
+    if b"\\" in tail or b"\t" in tail:
+        return unescape(tail[:-1].partition(b"\t")[0])
+    return tail[:-1]
 
 
 def split(line: bytes) -> tuple[bytes, bytes]:
     """A manifest line as (`hash flag attributes`, spool line)."""
-    content_hash, flag, attributes, rest = line.split(b" ", 3)
-    return b" ".join((content_hash, flag, attributes)), rest
+    rest = line.split(b" ", 3)[3]
+    return line[: -len(rest) - 1], rest
 
 
 def recorded(line: bytes) -> Recorded:
@@ -196,7 +202,11 @@ class Writer:
 
     def add(self, front: bytes, line: bytes) -> None:
         """One entry: `hash flag attributes` and its spool line."""
-        self._lines.append(front + b" " + line)
+        self.add_line(front + b" " + line)
+
+    def add_line(self, recorded: bytes) -> None:
+        """One entry as a whole line."""
+        self._lines.append(recorded)
         if len(self._lines) >= 2000:
             self._flush()
 
@@ -232,6 +242,6 @@ def _checked(lines: gzip.GzipFile, file: str) -> Iterator[bytes]:
     try:
         if lines.readline() != HEADER:
             raise Damaged(f"{file} is not a manifest of this version")
-        yield from lines
+        yield from io.BufferedReader(lines, 1 << 16)
     except (EOFError, OSError, ValueError) as error:
         raise Damaged(f"{file} is damaged: {error}") from None

@@ -28,6 +28,11 @@ ON CONFLICT (subject) DO UPDATE SET sequence = max(sequence, excluded.sequence),
 """
 
 
+def warm_up() -> None:
+    """Load what writing needs, for who has a moment to spare: it takes long from a cold disk."""
+    import sqlite_utils.db  # noqa: F401
+
+
 def record(state_dir: str, node: str, facts: Iterable[Fact]) -> int:
     """Add facts of this node, all or none, durably; how many were new.
 

@@ -36,7 +36,8 @@ def attend(
     for what `lost` says.
     """
     events: queue.Queue[Event] = queue.Queue()
-    cage = Cage(name, job, events)
+    cage = Cage(name, job["job"], events)
+    cage.tell(job)
     wait, grace = patience.working, 2.0  # the start of a process on a busy machine says nothing about a share
     try:
         while True:

@@ -38,16 +38,15 @@ class Event:
 class Cage:
     """A job at work. `name` is how its events are signed; they all go to `events`."""
 
-    def __init__(self, name: str, job: dict[str, Any], events: queue.Queue[Event]) -> None:
-        """Start it; raises ToolMissing if that cannot be."""
+    def __init__(self, name: str, kind: str, events: queue.Queue[Event]) -> None:
+        """Start one for a job of this kind; it touches nothing before it is told the job. Raises ToolMissing."""
         self.name = name
         self.ended = False
         self.heard_at = time.monotonic()
         self._silent_since = 0.0
         self._events = events
-        argv = proc.caged((sys.executable, "-P", "-m", "drbdbackup.pipeline.caged"))
+        argv = proc.caged((sys.executable, "-P", "-m", "drbdbackup.pipeline.caged", kind))
         self._running = proc.talk(proc.Command(argv, timeout=proc.FOREVER), self._hear)
-        self.tell(job)
 
     def tell(self, command: dict[str, Any]) -> None:
         """Send it the job or a command."""
@@ -103,7 +102,8 @@ class Cage:
 def ask(name: str, job: dict[str, Any], deadline: float) -> dict[str, Any]:
     """Do a job to its end and return what it says; its error is raised, Stalled after `deadline` seconds."""
     events: queue.Queue[Event] = queue.Queue()
-    cage = Cage(name, job, events)
+    cage = Cage(name, job["job"], events)
+    cage.tell(job)
     until = time.monotonic() + deadline
     try:
         while time.monotonic() < until:

@@ -1,4 +1,4 @@
-"""The inside of a cage: reads one job from stdin, does it, tells events to stdout as JSON lines.
+"""The inside of a cage: reads one job of the kind in argv from stdin, does it, tells events to stdout as JSON lines.
 
 This is what touches the source and the targets. It must end at once on SIGTERM (undoing its mounts on the way) and
 must print nothing but events.
@@ -11,6 +11,7 @@ import json
 import os
 import select
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -90,15 +91,15 @@ class Channel:
 
 
 def main() -> NoReturn:
-    """Do the job that stdin names; exit status 0 if it was done, 1 if an error event was told."""
+    """Do the job that stdin tells; exit status 0 if it was done, 1 if an error event was told."""
     told = os.dup(1)
     os.dup2(2, 1)
     channel = Channel(0, told)
     for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(signum, _stop)
     try:
+        module = importlib.import_module(f"drbdbackup.pipeline.{_known(sys.argv[1])}")
         job = channel.hear()
-        module = importlib.import_module(f"drbdbackup.pipeline.{_known(job['job'])}")
         if job["caged"]:
             let_go(job)
         result = module.do(job, channel)

@@ -16,6 +16,7 @@ MANIFEST = "manifest.gz"
 COPIED = "manifest.partial"
 GROUPS = "groups"
 UNLINKED = "unlinked"
+PLAN = "plan"
 
 
 @dataclass(slots=True)
@@ -60,6 +61,6 @@ class Making:
 
 def decided(making: Making, planner: Planner) -> Iterator[Planned]:
     """The plan again, with the last word on every entry."""
-    with open(making.scratch("plan"), "rb", buffering=1 << 18) as lines:
+    with open(making.scratch(PLAN), "rb", buffering=1 << 18) as lines:
         for line in lines:
             yield planner.settle(plan.read(line))

@@ -82,7 +82,8 @@ def opened(job: dict[str, Any], *, write: bool, may_enrol: bool = False) -> Iter
     """Open the job's target; raises TargetError (NotMounted, WrongTarget) before anything is touched."""
     config = target_config(job["target"])
     with target(config, job["marks"]).opened(job["node"], write=write) as medium:
-        if job["caged"] and mounts.mounted_at(mounts.table(), medium.root) is not None:
+        seen = mounts.mounted_at(mounts.table(), medium.root)
+        if job["caged"] and seen is not None and seen.propagation:
             with suppress(ToolError):  # so that a lazy unmount on the host cannot turn our path into its bare folder
                 mount.make_private(medium.root)
         found = identity.check(medium, job["expected"], job["node"], may_enrol)

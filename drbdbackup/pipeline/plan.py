@@ -66,18 +66,23 @@ class Base:
         self.on_gone: Callable[[bytes], None] | None = None
         self._lines = lines
         self._front = b""
+        self._flag = b""
         self._tail: bytes | None = b""
         self._next()
 
-    def unchanged(self, line: bytes) -> bytes | None:
-        """The `hash flag attributes` recorded for this very entry if it can be trusted; asked in merge order."""
+    def unchanged(self, line: bytes, flag: bytes = SETTLED) -> bytes:
+        """The `hash flag attributes` recorded for this very entry, if its flag is that; else nothing.
+
+        Asked in merge order.
+        """
         if self._tail != line and not self._reach(line):
-            return None
-        front, same = self._front, self._tail == line
+            return b""
+        same = self._tail == line
+        front = self._front if same and self._flag == flag else b""
         if not same and self._tail is not None and self._tail[:1] != line[:1]:
             self._gone()
         self._next()
-        return front if same and front.split(b" ", 2)[1].lower() == SETTLED else None
+        return front
 
     def finish(self) -> None:
         """The walk is over: what is left here is gone."""
@@ -106,6 +111,7 @@ class Base:
             self._tail = None
         else:
             self._front, self._tail = split(recorded)
+            self._flag = self._front.split(b" ", 2)[1]
 
 
 class Planner:
@@ -147,15 +153,14 @@ class Planner:
     def _match(self, line: bytes, flag: bytes = SETTLED) -> tuple[int, bytes]:
         """The first base that has this very entry, kept in the same way; its index and `hash flag attributes`."""
         for index, base in enumerate(self._bases):
-            front = base.unchanged(line)
-            if front is not None and front.split(b" ", 2)[1] == flag:
+            if front := base.unchanged(line, flag):
                 return index, front
         return -1, b""
 
 
 def write(planned: Planned) -> bytes:
     """A decision as a line of the plan file."""
-    return b"%s %d %s %s" % (planned.step.value, planned.base, planned.front or b"- - -", planned.line)
+    return b"%s %d %s %s" % (_MARKS[planned.step], planned.base, planned.front or b"- - -", planned.line)
 
 
 def read(line: bytes) -> Planned:
@@ -163,6 +168,11 @@ def read(line: bytes) -> Planned:
     mark, base, rest = line.split(b" ", 2)
     front, spool_line = split(rest)
     return Planned(_STEPS[mark], int(base), b"" if front == b"- - -" else front, spool_line)
+
+
+def linked(line: bytes) -> bytes:
+    """The manifest's line in a plan's line, where that is known already; nothing for anything but a plain link."""
+    return line.split(b" ", 2)[2] if line[:1] == _LINKED else b""
 
 
 def is_plain(line: bytes) -> bool:
@@ -176,3 +186,5 @@ def size_of(line: bytes) -> int:
 
 
 _STEPS = {step.value: step for step in Step}
+_MARKS = {step: mark for mark, step in _STEPS.items()}
+_LINKED = Step.LINK.value

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from drbdbackup import manifest
 from drbdbackup.manifest import NOTHING, parse, path_of
+from drbdbackup.pipeline import plan
 from drbdbackup.pipeline.fill import settled
-from drbdbackup.pipeline.making import COPIED, GROUPS, MANIFEST, UNLINKED, Making, decided
-from drbdbackup.pipeline.plan import Planner, Step
+from drbdbackup.pipeline.making import COPIED, GROUPS, MANIFEST, PLAN, UNLINKED, Making
+from drbdbackup.pipeline.plan import Planned, Planner, Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,30 +27,39 @@ class Made:
 def write_manifest(making: Making, planner: Planner, unlinked: set[bytes]) -> Made:
     """Write `manifest.gz` and clear away what it was made from; `unlinked` are the paths copied after all."""
     writer = manifest.Writer(making.at(MANIFEST))
+    entries = 0
     with ExitStack() as stack:
-        copied = _Recorded(stack.enter_context(open(making.scratch(COPIED), "rb")))
-        groups = _Recorded(stack.enter_context(open(making.scratch(GROUPS), "rb")))
-        again = _Recorded(stack.enter_context(open(making.scratch(UNLINKED), "rb")))
-        entries = 0
-        for planned in decided(making, planner):
-            step, line = planned.step, planned.line
-            if step is Step.LOST:
-                continue
-            if step is Step.COPY:
-                front = copied.front(line)
-            elif step is Step.COPY_GROUP:
-                front = groups.front(line)
-            elif unlinked and step is not Step.FOLDER and path_of(line) in unlinked:
-                front = again.front(line)
-            else:
-                front = planned.front or _own_front(making, line)
-            if front:
-                writer.add(front, line)
+        written = {
+            name: _Recorded(stack.enter_context(open(making.scratch(name), "rb")))
+            for name in (COPIED, GROUPS, UNLINKED)
+        }
+        for line in stack.enter_context(open(making.scratch(PLAN), "rb", buffering=1 << 18)):
+            recorded = b"" if unlinked else plan.linked(line)
+            if not recorded:
+                planned = planner.settle(plan.read(line))
+                front = _front(making, planned, written, unlinked)
+                recorded = front + b" " + planned.line if front else b""
+            if recorded:
+                writer.add_line(recorded)
                 entries += 1
     writer.close()
     with suppress(FileNotFoundError):  # it is made by the first whole chunk
         os.unlink(making.at(COPIED))
     return Made(writer.sha256, entries)
+
+
+def _front(making: Making, planned: Planned, written: Mapping[str, _Recorded], unlinked: set[bytes]) -> bytes:
+    """An entry's `hash flag attributes`; nothing if it has no place in the manifest."""
+    step, line = planned.step, planned.line
+    if step is Step.LOST:
+        return b""
+    if step is Step.COPY:
+        return written[COPIED].front(line)
+    if step is Step.COPY_GROUP:
+        return written[GROUPS].front(line)
+    if unlinked and step is not Step.FOLDER and path_of(line) in unlinked:
+        return written[UNLINKED].front(line)
+    return planned.front or _own_front(making, line)
 
 
 class _Recorded:

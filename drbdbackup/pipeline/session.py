@@ -13,6 +13,7 @@ import time
 from dataclasses import asdict
 from typing import Any
 
+from drbdbackup.catalog import store
 from drbdbackup.catalog.bodies import copy_from
 from drbdbackup.config.values import TargetConfig
 from drbdbackup.errors import DrbdBackupError, Interrupted, Killed, PartialResult, SourceError, Stalled
@@ -109,23 +110,27 @@ class Session:
             "spool": os.path.join(self._scratch, "spool"), "patience": order.config.limits.stall,
         }  # fmt: skip
         self._journal.event("begun", resource=order.resource.name, started_at=iso(order.started_at))
-        walk = {"job": WALK, "exclude": list(order.resource.exclude), **common}
-        self._cages[WALK] = Cage(WALK, walk, self._events)
+        kind = "foresee" if order.dry_run else "copy"
+        for name, job in ((WALK, WALK), *((target.name, kind) for target in order.targets)):
+            self._cages[name] = Cage(name, job, self._events)  # all at once: to be there takes each a while
+        self._cages[WALK].tell({"exclude": list(order.resource.exclude), **common})
         order.watcher.begun(order.resource.name, tuple(self.results))
         for target in order.targets:
             verdict = order.judge()
             if verdict.decision is not Decision.PROCEED:
                 return self._interrupt("; ".join(verdict.because))
-            job = self._copy_job(target)
-            os.mkdir(job["scratch"], 0o700)
-            self._cages[target.name] = Cage(target.name, {**job, **common}, self._events)
+            copy = self._copy_job(target)
+            os.mkdir(copy["scratch"], 0o700)
+            self._cages[target.name].tell({**copy, **common})
+        if not order.dry_run:
+            store.warm_up()
         return None
 
     def _copy_job(self, target: TargetConfig) -> dict[str, Any]:
         order = self.order
         return {
-            "job": "foresee" if order.dry_run else "copy", "resource": order.resource.name, "snapshot": order.snapshot,
-            "started_at": iso(order.started_at), "target": asdict(target), "exclude": list(order.resource.exclude),
+            "resource": order.resource.name, "snapshot": order.snapshot, "started_at": iso(order.started_at),
+            "target": asdict(target), "exclude": list(order.resource.exclude),
             "scratch": os.path.join(self._scratch, target.name), **self._ledger.about(target),
         }  # fmt: skip
 

@@ -16,7 +16,7 @@ from drbdbackup.pipeline.aside import Aside
 from drbdbackup.pipeline.fill import Filler
 from drbdbackup.pipeline.folders import Folders
 from drbdbackup.pipeline.link import Linker
-from drbdbackup.pipeline.making import COPIED, GROUPS, UNLINKED, Making, decided
+from drbdbackup.pipeline.making import COPIED, GROUPS, PLAN, UNLINKED, Making, decided
 from drbdbackup.pipeline.plan import Planner, Step, size_of
 from drbdbackup.pipeline.record import Made, write_manifest
 from drbdbackup.scan import Spool
@@ -28,7 +28,7 @@ def make(making: Making, spool: Spool) -> Made:
     with ExitStack() as stack:
         linker = Linker([base.data for base in making.bases], making.place.data, making.workers)
         stack.callback(linker.close)
-        planned = stack.enter_context(open(making.scratch("plan"), "wb"))
+        planned = stack.enter_context(open(making.scratch(PLAN), "wb"))
         folders = Folders(making)
         stack.callback(folders.close)
         for base in making.bases:

@@ -18,7 +18,7 @@ from typing import Any
 
 from drbdbackup.errors import DrbdBackupError
 from drbdbackup.targets import layout, removal
-from drbdbackup.tools import btrfs
+from drbdbackup.tools import btrfs, mounts
 
 _SCRATCH = ".probe-"
 _ABANDONED = 86400.0  # seconds after which a killed probe's folder is not a probe under way
@@ -211,12 +211,23 @@ def _sparse(folder: str) -> bool:
 
 
 def _subvolumes(folder: str) -> bool:
+    if not _is_on("btrfs", folder):
+        return False
     one, other = os.path.join(folder, "one"), os.path.join(folder, "other")
     btrfs.create(one)
     btrfs.snapshot(one, other)
     btrfs.delete(other)
     btrfs.delete(one)
     return True
+
+
+def _is_on(fstype: str, folder: str) -> bool:
+    handle = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        below = mounts.mount_id_of(handle)
+    finally:
+        os.close(handle)
+    return any(one.mount_id == below and one.fstype == fstype for one in mounts.table())
 
 
 _TRIALS: Mapping[str, Callable[[str], bool]] = {
