@@ -71,7 +71,8 @@ class Lab:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for node in self.nodes:
-            node.pull_the_plug()
+            node.hang_up()
+            node.machine.kill()
         for switch in self.switches.values():
             switch.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -98,20 +99,18 @@ class Lab:
             node.hang_up()
             node.machine.monitor.do("stop")
         together(*((node.machine.monitor.says, f"savevm {name}") for node in self.nodes))
-        self.clocks_when_saved[name] = now - self.www4.machine.clock_ahead
+        self.clocks_when_saved[name] = now + self.www4.machine.clock_ahead
         self.let_run()
 
     def revert(self, name: str) -> None:
-        """All machines as they were when saved, whatever has become of them; their clocks, too."""
+        """All machines as they were when saved, whatever has become of them; their clocks, too.
+
+        Each gets a new QEMU: in one that has run on, the processor's time counter cannot go back, the guest sees its
+        clock jump, and Heartbeat takes its peer for dead.
+        """
+        together(*((node.pull_the_plug,) for node in self.nodes))
         for node in self.nodes:
-            node.hang_up()
-            if node.machine.is_on:
-                node.machine.monitor.do("stop")
-            else:
-                node.machine.power_off()
-                node.machine.power_on(paused=True)
-            for cable in node.machine.cables.values():
-                cable.mend()
+            node.machine.power_on(paused=True)
         together(*((node.machine.monitor.says, f"loadvm {name}") for node in self.nodes))
         for node in self.nodes:
             node.machine.clock_ahead = self.clocks_when_saved[name] - time.time()

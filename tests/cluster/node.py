@@ -20,6 +20,7 @@ from tests.cluster.waiting import CommandFailed, eventually
 
 Ended = subprocess.CompletedProcess[str]
 BOOT = 120  # seconds; it takes about 10
+BARE = "lab.services=bare"  # words for the kernel: nothing but cron starts at boot
 PRIVATE_ROOT = "lab.root=private"
 SYSTEMD = "init=/lib/systemd/systemd"
 
@@ -69,7 +70,7 @@ class Node:
     # power
 
     def boot(self, *words: str) -> None:
-        """Switches it on and waits until it answers. `words` for the kernel: PRIVATE_ROOT, SYSTEMD."""
+        """Switches it on and waits until it answers. `words` for the kernel: BARE, PRIVATE_ROOT, SYSTEMD."""
         self.switch_on(*words)
         self.wait_until_up()
 

@@ -1,0 +1,62 @@
+"""What a scenario asks drbdbackup on a node. Answers are values; nothing here waits."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, time, timedelta
+from typing import Any
+
+from tests.cluster.node import Ended, Node
+
+RUN = 300  # seconds; a run takes about 20 under emulation
+RUNS = """/opt/drbdbackup/bin/python - <<'END'
+from drbdbackup.catalog import view
+for run in view.runs("/var/lib/drbdbackup", "raid", 50):
+    print(run.node, run.outcome.value)
+END"""
+
+
+def next_time(node: Node, clock: str) -> datetime:
+    """When it is that o'clock on the node's next day (UTC, which the lab's machines keep)."""
+    today = datetime.fromtimestamp(float(node.says("date +%s")), UTC)
+    return datetime.combine(today.date() + timedelta(days=1), time.fromisoformat(clock), UTC)
+
+
+def backs_up(node: Node, words: str = "", status: int = 0) -> Ended:
+    """A run now; its exit status must be `status`."""
+    ended = node.run(f"drbdbackup run {words}", check=False, timeout=RUN)
+    assert ended.returncode == status, f"{ended.returncode}, not {status}: {ended.stdout}{ended.stderr}"
+    return ended
+
+
+def latest(node: Node) -> dict[str, Any]:
+    """The document of `latest --json`."""
+    found: dict[str, Any] = node.json("drbdbackup latest --json", check=False)
+    return found
+
+
+def newest(node: Node) -> tuple[str, str]:
+    """Snapshot and maker of the newest backup, as this node knows it."""
+    backup = latest(node)["backup"]
+    assert backup, f"{node} knows of no backup"
+    return backup["snapshot"], backup["node"]
+
+
+def reachable(node: Node) -> dict[str, Any]:
+    """Of the newest snapshot's copies: can each be read from this node?"""
+    document = latest(node)
+    return {
+        copy["location"]: copy["reachable"]
+        for copy in document["copies"]
+        if copy["snapshot"] == document["backup"]["snapshot"]
+    }
+
+
+def status(node: Node) -> dict[str, Any]:
+    """What `status --json` says of the resource."""
+    [found] = node.json("drbdbackup status --json")["resources"]
+    return dict(found)
+
+
+def runs(node: Node) -> list[str]:
+    """How the runs of all nodes ended that this one knows of, the newest first: `www4 complete`."""
+    return node.says(RUNS).splitlines()

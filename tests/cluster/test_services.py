@@ -1,0 +1,37 @@
+"""Apache, PHP and MariaDB live on the volume, where the rendered scripts moved them; a restored volume serves again."""
+
+from __future__ import annotations
+
+from tests.cluster.asking import backs_up
+from tests.cluster.lab import Lab
+from tests.cluster.pair import WORDS, has_the_volume, page
+from tests.cluster.waiting import eventually
+
+MOVED = ("/var/www", "/var/lib/mysql", "/etc/apache2", "/etc/php")
+
+
+def test_the_services_folders_are_links_into_the_volume_on_both_nodes(pair: Lab) -> None:
+    assert has_the_volume(pair.www4)
+    for folder in MOVED:
+        places = {node.says(f"readlink {folder}") for node in pair.pair}
+        assert len(places) == 1, f"{folder} leads to {places}"
+        assert places.pop().startswith("/srv/raid/")
+        assert pair.www4.holds(f"test -d {folder}/")
+        assert not pair.www5.holds(f"test -e {folder}")
+
+
+def test_the_scripts_that_moved_them_can_be_run_again(pair: Lab) -> None:
+    assert "nothing to do" in pair.www4.says("pair-move-services")
+    assert "nothing to do" in pair.www5.says("pair-link-services")
+    assert "for the Primary" in pair.www5.run("pair-move-services", check=False).stderr
+
+
+def test_a_lost_volume_is_restored_and_serves_the_page(pair: Lab) -> None:
+    backs_up(pair.www4)
+    www4 = pair.www4
+    www4.run("/etc/init.d/apache2 stop; /etc/init.d/mariadb stop", timeout=120)
+    www4.run("find /srv/raid -mindepth 1 -maxdepth 1 ! -name lost+found ! -name .drbdbackup -exec rm -rf {} +")
+    said = www4.run("drbdbackup restore --from nas --in-place --yes", timeout=300).stdout
+    assert "restored" in said
+    www4.run("/etc/init.d/mariadb start && /etc/init.d/apache2 start", timeout=180)
+    eventually(lambda: page(www4) == WORDS, within=120, what="the page from the restored volume")

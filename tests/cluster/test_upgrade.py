@@ -1,0 +1,61 @@
+"""One node is upgraded before the other: what the newer one adds to its catalog disturbs nobody, and is not lost."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tests.cluster.asking import backs_up, newest, runs
+from tests.cluster.image import PROJECT
+from tests.cluster.lab import Lab
+from tests.cluster.pair import WORDS, built_wheel, install, page
+from tests.cluster.waiting import eventually
+
+TAKEOVER = 180
+
+RECORDED = """from drbdbackup.catalog.facts import fact
+    mood = fact(config.node, result.finished_at, "mood", result.resource, name, {"is": "good"})
+    store.record(config.state_dir, config.node, [run_fact, mood])"""
+
+# A column and a kind of fact that this version does not know. Each piece of text must be found, or the test is stale.
+NEWER = {
+    "catalog/store.py": (
+        "dict(zip(COLUMNS, row, strict=True)) for row in rows",
+        '{**dict(zip(COLUMNS, row, strict=True)), "weather": "fine"} for row in rows',
+    ),
+    "pipeline/run.py": ("store.record(config.state_dir, config.node, [run_fact])", RECORDED),
+}
+
+
+@contextmanager
+def newer_project() -> Iterator[Path]:
+    """This project as it may be one day."""
+    with TemporaryDirectory() as folder:
+        project = Path(folder) / "newer"
+        shutil.copytree(PROJECT, project, ignore=shutil.ignore_patterns(".*", "tests", "__pycache__"))
+        for name, (now, then) in NEWER.items():
+            file = project / "drbdbackup" / name
+            text = file.read_text()
+            assert text.count(now) == 1, f"{name} has changed: this test has to, too"
+            file.write_text(text.replace(now, then))
+        yield project
+
+
+def test_both_nodes_know_the_newest_backup_while_one_is_newer(pair: Lab) -> None:
+    with newer_project() as project, built_wheel(project) as wheel:
+        install(pair.www4, wheel)
+    backs_up(pair.www4)
+    pair.www5.run("drbdbackup sync")
+    assert newest(pair.www5) == newest(pair.www4)
+    assert pair.www5.holds("grep -q weather /var/lib/drbdbackup/catalog.db"), "what is newer is kept"
+
+    pair.www4.run("/etc/init.d/heartbeat stop", timeout=TAKEOVER)
+    eventually(lambda: page(pair.www5) == WORDS, within=TAKEOVER, what="the page from www5")
+    backs_up(pair.www5)
+    pair.www4.run("drbdbackup sync")
+    assert newest(pair.www4) == newest(pair.www5)
+    assert newest(pair.www4)[1] == "www5"
+    assert runs(pair.www4)[0] == "www5 complete"
