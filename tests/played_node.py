@@ -23,14 +23,15 @@ FILES = {
     "etc/drbd.d/raid.res": f"resource raid {{\n{HOSTS}    net {{ shared-secret geheim; }}\n}}\n",
     "etc/ha.d/ha.cf": "keepalive 1\nauto_failback off\nnode www4\nnode www5\n",
     "etc/ha.d/haresources":
-        "www4 IPaddr::133.10.10.10/24/eth0 drbddisk::raid Filesystem::/dev/drbd0::/srv/raid::ext4 mysql apache2\n",
+        "www4 IPaddr::133.10.10.10/24/eth0 drbddisk::raid Filesystem::/dev/drbd0::/srv/raid::ext4 "
+        "drbdbackup mysql apache2\n",
     "etc/ha.d/authkeys": "auth 1\n1 sha1 8f14e45fceea167a5a36dedd4bea2543\n",
-    "etc/fstab": "/dev/vda1 / ext4 defaults 0 1\n/dev/drbd0 /srv/raid ext4 noauto 0 0\nnas:/backup /backup nfs hard 0 0\n",
+    "etc/fstab": "/dev/vda1 / ext4 defaults 0 1\n/dev/drbd0 /srv/raid ext4 noauto 0 0\nnas:/b /backup nfs hard 0 0\n",
     "etc/cron.d/drbdbackup": (Path(__file__).parents[1] / "cron/drbdbackup").read_text(),
 }
 PROGRAMS = (
     "etc/ha.d/resource.d/IPaddr", "etc/ha.d/resource.d/drbddisk", "etc/ha.d/resource.d/Filesystem", "etc/init.d/mysql",
-    "etc/init.d/apache2", "usr/local/bin/drbdbackup",
+    "etc/init.d/apache2", "etc/ha.d/resource.d/drbdbackup", "usr/local/bin/drbdbackup",
 )  # fmt: skip
 EVENTS = """\
 exists resource name:raid role:{} suspended:no
@@ -155,7 +156,7 @@ class PlayedNodes(PlayedPair):
 
     def save(self) -> None:
         """Remember all that a test may change."""
-        self.saved = {"extra": self.extra, "resource": self.resource, "head": self.head}
+        self.saved = {"extra": self.extra, "resource": self.resource, "head": self.head, "role": self.role}
         self._copy(self.folder, self.folder / "saved")
 
     def restore(self) -> None:
@@ -169,7 +170,8 @@ class PlayedNodes(PlayedPair):
 
     def _copy(self, source: Path, to: Path) -> None:
         to.mkdir(exist_ok=True)
-        for name in (*NODES, *(f"state-{node}" for node in NODES), *(f"disk-{node}.img" for node in NODES), "nas-behind"):
+        own = (name.format(node) for node in NODES for name in ("{}", "state-{}", "disk-{}.img"))
+        for name in (*own, "nas-behind"):
             if (to / name).is_dir():
                 shutil.rmtree(to / name)
             subprocess.run(["cp", "-a", "--sparse=always", source / name, to], check=True, timeout=60)

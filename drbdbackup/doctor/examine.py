@@ -76,7 +76,7 @@ def _place(
     config: Config, resource: ResourceConfig, devices: Sequence[str], table: Sequence[Mount]
 ) -> Iterator[Finding]:
     """The folder of the volume, fstab, and the links that lead there. What touches the volume may hang."""
-    links, source = tuple(sameness.links(resource.source)), resource.source
+    links, source = tuple((sameness.linked(config) or {}).get(resource.name, ())), resource.source
     mounted = mounts.mounted_at(table, source) is not None
     looks = {source: lambda: volume.look(source), "links": lambda: services.look(links if mounted else ())}
     seen = proc.probe_all(looks, config.limits.probe)

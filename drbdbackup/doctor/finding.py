@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+_MORE = "docs/doctor.md says more about this item."
+
 
 class State(Enum):
     """FAIL: a backup, a restore or a failover will go wrong. WARN: one may, or it cannot be told from here."""
@@ -27,7 +29,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Makes the findings of one check about one thing."""
+    """Makes the findings of one check about one thing. What is not OK always comes with what to do."""
 
     name: str
     about: str = ""
@@ -38,8 +40,8 @@ class Check:
 
     def warn(self, because: str, remedy: str) -> Finding:
         """It may do harm, or cannot be told."""
-        return Finding(self.name, self.about, State.WARN, because, remedy)
+        return Finding(self.name, self.about, State.WARN, because, remedy or _MORE)
 
     def fail(self, because: str, remedy: str) -> Finding:
         """It will do harm."""
-        return Finding(self.name, self.about, State.FAIL, because, remedy)
+        return Finding(self.name, self.about, State.FAIL, because, remedy or _MORE)

@@ -19,10 +19,11 @@ FOLDER = "/etc/ha.d"
 HA_CF, HARESOURCES, AUTHKEYS = (f"{FOLDER}/{name}" for name in ("ha.cf", "haresources", "authkeys"))
 COROSYNC = "/etc/corosync/corosync.conf"
 _SCRIPTS = (f"{FOLDER}/resource.d", "/etc/init.d")
-# What Heartbeat itself and drbd-utils bring along: these are no services.
+AGENT = "drbdbackup"  # ours: it makes a backup let go of the volume
+# What Heartbeat itself, drbd-utils and we bring along: these are no services.
 _AGENTS = frozenset({
     "AudibleAlarm", "Delay", "Filesystem", "ICP", "IPaddr", "IPaddr2", "IPsrcaddr", "IPv6addr", "LVM", "LinuxSCSI",
-    "MailTo", "OCF", "Raid1", "SendArp", "ServeRAID", "WinPopup", "drbdbackup", "drbddisk", "drbdupper", "portblock",
+    "MailTo", "OCF", "Raid1", "SendArp", "ServeRAID", "WinPopup", "drbddisk", "drbdupper", "portblock", AGENT,
 })  # fmt: skip
 _ADDRESS = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+(/.*)?\Z", re.ASCII)
 _GOOD = ("sha1", "sha256", "sha512")
@@ -127,7 +128,7 @@ def judge(facts: HeartbeatFacts) -> list[Finding]:
             return [check.ok("Pacemaker looks after the pair: Heartbeat's files are not asked for")]
         because = f"neither {HA_CF} nor {COROSYNC} is there: who swaps the nodes?"
         return [check.warn(because, "Set up Heartbeat or Pacemaker; without one, swap the nodes by hand.")]
-    return [*_taking_part(facts), *_haresources(facts), *_authkeys(facts)]
+    return [*_taking_part(facts), *_haresources(facts), *_letting_go(facts), *_authkeys(facts)]
 
 
 def _taking_part(facts: HeartbeatFacts) -> Iterator[Finding]:
@@ -164,6 +165,20 @@ def _haresources(facts: HeartbeatFacts) -> Iterator[Finding]:
         yield check.fail(because, remedy)
     else:
         yield check.ok(f"it takes over {', '.join(services(facts.groups)) or 'no service'}")
+
+
+def _letting_go(facts: HeartbeatFacts) -> Iterator[Finding]:
+    """Behind the file system in haresources means before it when all is stopped."""
+    check = Check("lets go")
+    for group in facts.groups:
+        names = list(scripts(group))
+        if "Filesystem" not in names:
+            continue
+        if AGENT in names[names.index("Filesystem") :]:
+            yield check.ok("a backup lets go of the volume before Heartbeat unmounts it")
+        else:
+            because = f"{HARESOURCES} does not name {AGENT} behind Filesystem: a backup may hold up a failover"
+            yield check.warn(because, "Put it there on both nodes, as `drbdbackup pair render` does (docs/pair.md).")
 
 
 def _authkeys(facts: HeartbeatFacts) -> Iterator[Finding]:

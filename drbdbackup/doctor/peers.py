@@ -13,6 +13,7 @@ from time import time
 from drbdbackup.catalog import pair, view
 from drbdbackup.catalog.pair import Said
 from drbdbackup.config.values import Config, PeerConfig
+from drbdbackup.doctor import sameness
 from drbdbackup.doctor.finding import Check, Finding
 from drbdbackup.doctor.sameness import Own
 from drbdbackup.errors import DrbdBackupError
@@ -84,7 +85,7 @@ def judge(facts: PeerFacts, here: Surroundings) -> list[Finding]:
         return [*found, Check("same files", facts.node).warn("nothing is known of its configuration yet", remedy)]
     names = ("haresources", "authkeys", *(f"resource {name}" for name in here.resources))
     found += [finding for name in names for finding in _same(name, facts, here.own)]
-    return [*found, *_links(facts, here.own.said)]
+    return [*found, *_links(facts, here.own)]
 
 
 def _reach(facts: PeerFacts, has_disks: bool) -> Iterator[Finding]:
@@ -115,9 +116,12 @@ def _same(name: str, facts: PeerFacts, mine: Own) -> Iterator[Finding]:
         yield check.ok(f"it is the same on both{as_of}")
 
 
-def _links(facts: PeerFacts, mine: Said) -> Iterator[Finding]:
-    ours, theirs = set(mine.linked), set(facts.said.linked if facts.said else ())
+def _links(facts: PeerFacts, mine: Own) -> Iterator[Finding]:
+    ours, theirs = set(mine.said.linked), set(facts.said.linked if facts.said else ())
     check, as_of = Check("same links", facts.node), _as_of(facts)
+    if sameness.LINKS in mine.unread:
+        yield check.warn("the folders of this node cannot be looked at", "Does a share hang? See `mount`, and dmesg.")
+        return
     remedy = "Set the plain folder aside there and make the same link, before the next failover."
     if missing := sorted(theirs - ours):
         yield check.fail(f"{', '.join(missing)} leads to the volume there, and not on this node{as_of}", remedy)

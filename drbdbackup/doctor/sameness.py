@@ -18,14 +18,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from drbdbackup import proc
 from drbdbackup.catalog import pair, store
 from drbdbackup.catalog.pair import Said
 from drbdbackup.config.values import Config
 from drbdbackup.doctor.heartbeat import AUTHKEYS, HARESOURCES
 from drbdbackup.doctor.text_file import TextFile, read
+from drbdbackup.errors import DrbdBackupError, Stopped
 
 DRBD_CONF, DRBD_FOLDER = "/etc/drbd.conf", "/etc/drbd.d"
 BITS = 16
+LINKS = "links"  # what `unread` calls them
 # Where a service's folders lie that may have been moved to the volume.
 _PARENTS = (
     "/etc", "/home", "/opt", "/srv", "/usr/lib", "/usr/local", "/usr/share", "/var", "/var/cache", "/var/lib",
@@ -57,18 +60,39 @@ def here(config: Config) -> Own:
     """What this node says; a file that is not there is left out."""
     contents = dict(_contents(config))
     values = [(name, value(name, content, config.nodes)) for name, content in contents.items() if content is not None]
-    linked = sorted({path for resource in config.resources for path in links(resource.source)})
-    unread = tuple(name for name, content in contents.items() if content is None)
-    return Own(Said(tuple(sorted(values)), tuple(linked)), unread)
+    unread = [name for name, content in contents.items() if content is None]
+    leading = linked(config)
+    if leading is None:
+        unread.append(LINKS)
+    every = {path for paths in (leading or {}).values() for path in paths}
+    return Own(Said(tuple(sorted(values)), tuple(sorted(every))), tuple(unread))
+
+
+def linked(config: Config) -> dict[str, list[str]] | None:
+    """The symlinks that lead to each resource's volume, by resource; None if the look at one of the folders hangs."""
+    sources = {resource.name: resource.source for resource in config.resources}
+    try:
+        found: dict[str, list[str]] = proc.probe(
+            lambda: {name: sorted(links(source)) for name, source in sources.items()}, config.limits.probe, LINKS
+        )
+    except Stopped:
+        raise
+    except DrbdBackupError:
+        return None
+    return found
 
 
 def links(source: str, parents: Iterable[str] = _PARENTS) -> Iterator[str]:
-    """The symlinks that lead into the volume; they are read, never followed, so nothing hangs."""
+    """The symlinks that lead into the volume; they are read, never followed. A parent may be a share: for a probe."""
     for parent in parents:
-        with suppress(OSError), os.scandir(parent) as entries:
-            for entry in entries:
-                if entry.is_symlink() and leads_into(parent, os.readlink(entry.path), source):
-                    yield entry.path
+        with suppress(OSError):
+            folder = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                names = [entry.name for entry in os.scandir(folder) if entry.is_symlink()]
+                targets = [(name, os.readlink(name, dir_fd=folder)) for name in names]
+            finally:
+                os.close(folder)
+            yield from (os.path.join(parent, name) for name, to in targets if leads_into(parent, to, source))
 
 
 def leads_into(folder: str, link: str, source: str) -> bool:

@@ -71,8 +71,11 @@ def gather(names: Iterable[str], sources: Collection[str]) -> tuple[ServiceFacts
     found: list[ServiceFacts] = []
     for name in names:
         silent = any(one.unit is None for one in found)  # one that hangs is not waited for again
+        unit = None if silent else systemd.is_enabled(name)
+        folder, folder_is = _folder(name, sources)
+        told = folder in [one.folder for one in found]  # mysql and mariadb are two names of one service
         links = tuple(path for path, what in started if what == name)
-        found.append(ServiceFacts(name, None if silent else systemd.is_enabled(name), links, *_folder(name, sources)))
+        found.append(ServiceFacts(name, unit, links, folder, "" if told else folder_is))
     return tuple(found)
 
 

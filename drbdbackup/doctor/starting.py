@@ -7,6 +7,7 @@ import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 from drbdbackup.doctor import systemd
 from drbdbackup.doctor.finding import Check, Finding
@@ -35,6 +36,13 @@ class Job:
     def only_if_due(self) -> bool:
         """Whether it makes up for what was missed, and is not the backup of the night."""
         return "--if-due" in self.words
+
+
+    @property
+    def scope(self) -> tuple[str, ...]:
+        """The resources and targets that it names, () for all of them."""
+        split = " ".join(self.words).replace("=", " ").split()
+        return tuple(sorted(word for before, word in pairwise(split) if before in ("--resource", "--target")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +200,7 @@ def _night(facts: StartFacts) -> Finding:
     if lost:
         because = f"{lost[0].place} starts what is not found in the PATH that cron has there"
         return check.fail(because, "Is there a link to it in /usr/local/bin? Does the file set PATH?")
-    twice = [job for job in jobs if sum(other.words == job.words for other in jobs) > 1]
+    twice = [job for job in jobs if sum(_is_the_same(job, other) for other in jobs) > 1]
     if twice:
         because = f"it is started {len(twice)} times, by {' and '.join(dict.fromkeys(job.place for job in twice))}"
         return check.warn(because, "Leave one of them, and remove the others.")
@@ -201,6 +209,11 @@ def _night(facts: StartFacts) -> Finding:
         because = f'{late[0].place} has "{late[0].schedule}", and schedule is "{facts.schedule}"'
         return check.warn(because, "Keep the two in step: whether a backup is overdue is reckoned by `schedule`.")
     return check.ok(f"{jobs[0].place} starts it" + (f' at "{jobs[0].schedule}"' if jobs[0].schedule else ""))
+
+
+def _is_the_same(one: Job, other: Job) -> bool:
+    """Whether two of them back up the same; those that name different resources or targets do not."""
+    return one.scope == other.scope or not (one.scope and other.scope)
 
 
 def _missed(facts: StartFacts) -> Iterator[Finding]:

@@ -93,7 +93,8 @@ def judge(facts: VolumeFacts) -> list[Finding]:
 def _folder(facts: VolumeFacts) -> Finding:
     check, source = Check("mount point", facts.resource), facts.source
     if facts.mode is None:
-        return check.fail(f"{source}: {facts.problem}", f"Make the folder on every node: mkdir {source}")
+        remedy = "Make the folder on every node. If it is there and does not answer: `drbdadm status`, dmesg."
+        return check.fail(facts.problem, remedy)
     if not stat.S_ISDIR(facts.mode):
         return check.fail(f"{source} is not a folder", f"Make it one: mkdir {source}")
     if facts.mode & stat.S_IWOTH:

@@ -1,4 +1,4 @@
-"""The doctor on a played pair: silent about a good one, and each broken set-up is found by the right item, and no other."""
+"""The doctor on a played pair: content with a good one, and each broken set-up is found by its own item alone."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import json
 import os
 import shlex
 import shutil
-import time
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
@@ -19,6 +20,7 @@ from tests.captured import play
 from tests.played_media import disk_image, nothing_is_left, share, stopped, weak_share
 from tests.played_node import HOSTS, PlayedNodes
 from tests.played_sshd import Reached, sshd
+from tests.played_terminal import on_a_terminal
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +77,7 @@ def test_a_good_pair_is_found_good(nodes: PlayedNodes) -> None:
 def test_every_item_is_looked_at(nodes: PlayedNodes) -> None:
     assert {check["check"] for check in diagnosis(nodes)} == {
         "node", "drbd tools", "drbd configuration", "drbd host", "drbd module", "drbd up", "role", "mount point",
-        "fstab", "links", "ha.cf", "haresources", "authkeys", "boot", "data folder", "rsync", "schedule",
+        "fstab", "links", "ha.cf", "haresources", "lets go", "authkeys", "boot", "data folder", "rsync", "schedule",
         "missed runs", "target", "not mounted", "room", "writable", "clock", "peer", "same haresources",
         "same authkeys", "same resource raid", "same links",
     }  # fmt: skip
@@ -106,7 +108,8 @@ def drbd_utils_are_not_installed(nodes: PlayedNodes) -> None:
 @planted(drbd_module="fail")
 def the_module_is_not_loaded(nodes: PlayedNodes) -> None:
     (nodes.of("www4") / "module/drbd").rmdir()
-    nodes.answer("www4", "drbdsetup events2 --now", err="Could not connect to 'drbd' generic netlink family\n", status=20)
+    said = "Could not connect to 'drbd' generic netlink family\n"
+    nodes.answer("www4", "drbdsetup events2 --now", err=said, status=20)
 
 
 @planted(drbd_configuration_raid="fail")
@@ -176,6 +179,13 @@ def this_host_is_not_in_ha_cf(nodes: PlayedNodes) -> None:
 @planted(haresources="fail")
 def heartbeat_has_no_script_for_a_service(nodes: PlayedNodes) -> None:
     (nodes.of("www4") / "etc/init.d/mysql").unlink()
+
+
+@planted(lets_go="warn")
+def nothing_makes_a_backup_let_go(nodes: PlayedNodes) -> None:
+    text = (nodes.of("www4") / "etc/ha.d/haresources").read_text()
+    for node in ("www4", "www5"):
+        nodes.write(node, "etc/ha.d/haresources", text.replace(" drbdbackup", ""))
 
 
 @planted(same_haresources_www5="fail")
@@ -344,6 +354,21 @@ def test_what_is_broken_is_found_and_nothing_else(nodes: PlayedNodes, name: str)
     assert wrong(nodes) == {told.replace("ha cf", "ha.cf"): state for told, state in found.items()}
 
 
+def test_what_pair_render_makes_is_found_good(nodes: PlayedNodes) -> None:
+    """Its files of DRBD, Heartbeat, cron and the list of services, as they are; of the fakes only what they need."""
+    for words in (["init"], ["render", "--out", str(nodes.folder / "pair")]):
+        argv = [sys.executable, "-P", "-m", "drbdbackup", "pair", *words]
+        made = subprocess.run(argv, cwd=nodes.folder, capture_output=True, timeout=60)
+        assert made.returncode == 0, made.stderr
+    for node in ("www4", "www5"):
+        shutil.copytree(nodes.folder / "pair" / node / "etc", nodes.of(node) / "etc", dirs_exist_ok=True)
+        (nodes.of(node) / "etc/init.d/mysql").rename(nodes.of(node) / "etc/init.d/mariadb")
+    shutil.copy(nodes.folder / "pair/www4/etc/drbdbackup/not-at-boot", nodes.folder)
+    found = diagnosis(nodes)
+    assert [check for check in found if check["state"] != "ok"] == []
+    assert {check["about"] for check in found if check["check"] == "boot"} == {"mariadb", "apache2"}
+
+
 def test_without_ssh_the_nodes_know_each_other_by_the_nas(nodes: PlayedNodes) -> None:
     nodes.extra = ""
     assert wrong(nodes) == {"peer www5": "warn"}
@@ -384,10 +409,7 @@ def test_with_pacemaker_nothing_of_heartbeat_is_missed(nodes: PlayedNodes) -> No
 def test_with_a_role_from_elsewhere_nothing_of_drbd_is_asked_for(nodes: PlayedNodes) -> None:
     nodes.role = f'source = "file"\npath = "{nodes.folder}/role"'
     (nodes.folder / "role").write_text("Primary\n")
-    try:
-        checks = {check["check"] for check in diagnosis(nodes)}
-    finally:
-        nodes.role = 'source = "drbd"'
+    checks = {check["check"] for check in diagnosis(nodes)}
     assert not any(check.startswith("drbd") or check == "same resource raid" for check in checks)
     assert {"role", "fstab", "same authkeys"} <= checks
 
@@ -410,7 +432,8 @@ def test_a_nas_whose_clock_is_off_is_found_and_no_node_is_blamed(nodes: PlayedNo
 
 
 def test_a_node_whose_clock_is_off_is_found_over_ssh(nodes: PlayedNodes) -> None:
-    play(nodes.of("www4") / "bin/ssh", "#!/bin/sh\n/usr/bin/ssh \"$@\" | sed 's/\"now\": [0-9.]*/\"now\": 1000000000.5/'\n")
+    later = "sed 's/\"now\": [0-9.]*/\"now\": 1000000000.5/'"
+    play(nodes.of("www4") / "bin/ssh", f'#!/bin/sh\n/usr/bin/ssh "$@" | {later}\n')
     assert wrong(nodes) == {"clock www5": "fail"}
 
 
@@ -418,6 +441,21 @@ def test_a_node_whose_clock_is_off_is_found_by_the_nas(nodes: PlayedNodes) -> No
     nodes.extra = ""
     os.utime(nodes.folder / "nas-behind/drbdbackup/catalog/www5.db", (1, time.time() + 3600))
     assert wrong(nodes) == {"peer www5": "warn", "clock www5": "fail"}
+
+
+def test_a_volume_that_hangs_does_not_hang_the_doctor(nodes: PlayedNodes) -> None:
+    nodes.extra += "[limits]\nprobe = 1\n"
+    nodes.mounts("www4", f"mount --bind {nodes.folder}/nas-behind {nodes.folder}/nas")
+    nodes.role, nodes.resource = f'source = "file"\npath = "{nodes.folder}/role"', ""
+    (nodes.folder / "role").write_text("Primary\n")
+    with share(nodes.volume, nodes.folder / "behind") as played, stopped(played):
+        assert wrong(nodes) == {"mount point raid": "fail"}
+
+
+def test_a_peer_of_an_older_version_is_known_by_the_nas(nodes: PlayedNodes) -> None:
+    refuse = "drbdbackup: refused: this is not for you"
+    play(nodes.of("www4") / "bin/ssh", f"#!/bin/sh\necho '{refuse}' >&2\nexit 2\n")
+    assert wrong(nodes) == {"peer www5": "warn"}
 
 
 def test_a_disk_that_the_next_copy_does_not_fit_on_is_found(nodes: PlayedNodes) -> None:
@@ -429,7 +467,7 @@ def test_a_disk_that_the_next_copy_does_not_fit_on_is_found(nodes: PlayedNodes) 
     assert wrong(nodes) == {"room disk": "fail"}
 
 
-def test_a_terminal_sees_what_to_do(nodes: PlayedNodes) -> None:
+def test_without_a_terminal_there_are_plain_lines(nodes: PlayedNodes) -> None:
     (nodes.of("www4") / "units/apache2").write_text("enabled\n")
     ended = nodes.run("www4", "doctor")
     assert ended.returncode == 1
@@ -437,6 +475,17 @@ def test_a_terminal_sees_what_to_do(nodes: PlayedNodes) -> None:
     assert line.split()[:3] == ["FAIL", "boot", "apache2"]
     assert "-> systemctl disable apache2" in ended.stdout
     assert ended.stdout.splitlines()[-1].startswith("www4: 1 FAIL, 0 WARN, ")
+    assert "\x1b" not in ended.stdout
+
+
+def test_on_a_terminal_there_are_colours(nodes: PlayedNodes) -> None:
+    (nodes.of("www4") / "units/apache2").write_text("enabled\n")
+    command = shlex.join(["env", "TERM=xterm-256color", "COLUMNS=160", *nodes.command("www4", "doctor")])
+    status, seen = on_a_terminal(command, "nobody asks", b"")
+    assert status == 1
+    assert "\x1b[31mFAIL\x1b[0m" in seen
+    assert "\x1b[32mOK\x1b[0m" in seen
+    assert "systemctl disable apache2" in seen
 
 
 def test_a_broken_catalog_is_a_finding(nodes: PlayedNodes) -> None:

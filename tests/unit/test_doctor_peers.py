@@ -56,6 +56,11 @@ def test_a_folder_that_is_linked_on_one_node_only_fails(linked) -> None:
     assert wrong(replace(GOOD, said=replace(SAID, linked=linked))) == {"same links": "fail"}
 
 
+def test_folders_that_cannot_be_looked_at_are_not_missed_there() -> None:
+    unread = Own(replace(SAID, linked=()), unread=(sameness.LINKS,))
+    assert wrong(GOOD, replace(HERE, own=unread)) == {"same links": "warn"}
+
+
 def test_a_pair_without_links_is_not_asked_for_any() -> None:
     bare = replace(SAID, linked=())
     assert wrong(replace(GOOD, said=bare), replace(HERE, own=Own(bare))) == {}

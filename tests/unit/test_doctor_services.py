@@ -9,6 +9,7 @@ import pytest
 
 from drbdbackup.doctor import sameness, services, systemd
 from drbdbackup.doctor.services import LinkFacts, ServiceFacts
+from drbdbackup.doctor.text_file import TextFile, read
 from tests.captured import play
 
 GOOD = ServiceFacts("apache2", "disabled", (), "/var/www", "link")
@@ -73,7 +74,8 @@ def test_links_to_the_volume_are_found_without_following_them(tmp_path) -> None:
     for name, to in (("www", "/srv/raid/www"), ("mysql", "/srv/raid/mysql"), ("other", "/tmp")):
         (tmp_path / name).symlink_to(to)
     (tmp_path / "plain").mkdir()
-    parents = [str(tmp_path), "/nowhere"]
+    (tmp_path / "parent").symlink_to(tmp_path)
+    parents = [str(tmp_path), "/nowhere", str(tmp_path / "parent")]
     assert sorted(sameness.links("/srv/raid", parents)) == [f"{tmp_path}/mysql", f"{tmp_path}/www"]
 
 
@@ -88,3 +90,14 @@ def test_a_link_that_leads_nowhere_is_wrong_only_where_the_volume_is(facts, stat
     found = services.judge_links(facts)
     assert [one.state.value for one in found] == states
     assert all("/var/lib/mysql" in one.because for one in found)
+
+
+def test_a_file_that_is_none_is_told_and_nothing_waits_for_it(tmp_path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "file").write_bytes(b"text\xff")
+    assert read(str(tmp_path / "nothing")) is None
+    assert read(str(tmp_path / "file/below")) is None
+    assert read(str(tmp_path)) == TextFile(problem="Is a directory")
+    assert read(str(tmp_path / "fifo")) == TextFile(problem="not a plain file")
+    file = tmp_path / "file"
+    assert read(str(file)) == TextFile("text\udcff", file.stat().st_mode, os.geteuid())

@@ -82,6 +82,9 @@ def test_a_node_as_it_should_be() -> None:
     ((replace(NIGHT, found=False), MISSED), {"schedule": "fail"}),
     ((replace(NIGHT, schedule="30 3 * * *"), MISSED), {"schedule": "warn"}),
     ((Job("drbdbackup.timer", "", ()), MISSED), {}),
+    ((NIGHT, replace(NIGHT, words=("--json",)), MISSED), {"schedule": "warn"}),
+    ((NIGHT, replace(NIGHT, words=("--target", "nas")), MISSED), {"schedule": "warn"}),
+    ((replace(NIGHT, words=("--target=a",)), replace(NIGHT, words=("--target", "b")), MISSED), {}),
     ((replace(NIGHT, words=("--resource", "a")), replace(NIGHT, words=("--resource", "b")), MISSED), {}),
 ])  # fmt: skip
 def test_each_mistake_is_found_and_no_other(jobs, found) -> None:
