@@ -16,6 +16,7 @@ from drbdbackup.config.kinds import (
     NAME,
     NAMES,
     PATH,
+    SHARE,
     TEXTS,
     Choice,
     Named,
@@ -32,7 +33,7 @@ RETENTION = Table({
     "minimum": AT_LEAST_ONE,
 })
 
-LIMITS = Table({"probe": DURATION, "ssh": DURATION, "run": DURATION, "stall": DURATION})
+LIMITS = Table({"probe": DURATION, "ssh": DURATION, "run": DURATION, "stall": DURATION, "shrink": SHARE})
 
 ROLE = Choice("source", {
     "drbd": Table({"timeout": DURATION}),
@@ -49,7 +50,9 @@ RESOURCE = Table({
 
 TARGET = Choice("kind", {
     "nas": Table({"path": PATH, "require_mount": FLAG, "retention": RETENTION}, required=("path",)),
-    "disk": Table({"device": PATH, "mountpoint": PATH, "retention": RETENTION}, required=("device", "mountpoint")),
+    "disk": Table({
+        "device": PATH, "mountpoint": PATH, "on_full": one_of("keep", "replace"), "retention": RETENTION,
+    }, required=("device", "mountpoint")),
 })
 
 PEER = Table({"ssh": ADDRESS, "options": TEXTS}, required=("ssh",))

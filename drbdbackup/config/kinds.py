@@ -199,6 +199,12 @@ def _duration(raw: Any) -> float | None:
     return float(raw)
 
 
+def _share(raw: Any) -> float | None:
+    if isinstance(raw, bool) or not isinstance(raw, (int, float)) or not 0 <= raw < 1:
+        return None
+    return float(raw)
+
+
 def _whole(raw: Any, least: int) -> int | None:
     return raw if isinstance(raw, int) and not isinstance(raw, bool) and raw >= least else None
 
@@ -219,6 +225,7 @@ FLAG = Value("true or false", lambda raw: raw if isinstance(raw, bool) else None
 COUNT = Value("a whole number, 0 or more", lambda raw: _whole(raw, 0))
 AT_LEAST_ONE = Value("a whole number, 1 or more", lambda raw: _whole(raw, 1))
 DURATION = Value('seconds above 0, or like "90s", "15m", "6h", "1d"', _duration)
+SHARE = Value("a share from 0 to below 1, like 0.5", _share)
 CRON = Value(
     'five fields as in a crontab (minute hour day month weekday), like "30 4 * * *"',
     lambda raw: raw.strip() if isinstance(raw, str) and _CRON.match(raw.strip()) else None,

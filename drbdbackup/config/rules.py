@@ -65,6 +65,14 @@ def _devices_differ(config: Config) -> Iterator[str]:
             yield f"{other} = {shown(same)}: must not be the device of {one}"
 
 
+def _replacing_has_another(config: Config) -> Iterator[str]:
+    """A copy is given up only while another target holds one: with a single target that could never be."""
+    for target in config.targets:
+        if target.on_full == "replace" and len(config.targets) < 2:
+            at = under(under("target", target.name), "on_full")
+            yield f'{at} = "replace": must be "keep" where there is no other target to hold a copy meanwhile'
+
+
 def _sources_differ(config: Config) -> Iterator[str]:
     for one, other in combinations(config.resources, 2):
         if one.source == other.source:
@@ -97,6 +105,7 @@ RULES: tuple[Rule, ...] = (
     _drbd_has_devices,
     _peers_are_nodes,
     _devices_differ,
+    _replacing_has_another,
     _sources_differ,
     _places_are_apart,
 )

@@ -40,7 +40,7 @@ class ResourceConfig:
 
 @dataclass(frozen=True, slots=True)
 class TargetConfig:
-    """A place for copies. `path` and `require_mount` belong to kind "nas"; `device`, `mountpoint` to kind "disk"."""
+    """A place for copies: `path`, `require_mount` belong to kind "nas"; `device`, `mountpoint`, `on_full` to "disk"."""
 
     name: str
     kind: str
@@ -49,6 +49,7 @@ class TargetConfig:
     device: str = ""
     mountpoint: str = ""
     retention: Retention = Retention()
+    on_full: str = "keep"  # or "replace"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +63,16 @@ class PeerConfig:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Deadlines in seconds: `probe` for a look at a share, `ssh` to reach a peer, `run` and `stall` for a run."""
+    """Deadlines in seconds: `probe` for a look at a share, `ssh` to reach a peer, `run` and `stall` for a run.
+
+    `shrink`: a source with less than this share of the files or bytes that it had is held back; 0 means never.
+    """
 
     probe: float = 5.0
     ssh: float = 5.0
     run: float = 6 * 3600.0
     stall: float = 15 * 60.0
+    shrink: float = 0.5
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,8 +37,9 @@ def _target(one: TargetConfig) -> str:
     kept = one.retention
     counts = [(kept.hourly, "hourly"), (kept.daily, "daily"), (kept.weekly, "weekly"), (kept.monthly, "monthly")]
     counts += [(kept.yearly, "yearly")]
+    gives = "; gives its last copy up for a new one where both have no room" if one.on_full == "replace" else ""
     rules = ", ".join(f"{count} {word}" for count, word in counts if count)
-    return f"{where}; keeps {rules + ', ' if rules else ''}at least {kept.minimum}"
+    return f"{where}; keeps {rules + ', ' if rules else ''}at least {kept.minimum}{gives}"
 
 
 def targets(found: Sequence[TargetSeen]) -> Iterator[str]:

@@ -99,12 +99,13 @@ def configs(draw: st.DrawFn) -> Config:
         ),
         targets=(
             TargetConfig(nas, "nas", f"/backup/{folder}", draw(st.booleans()), retention=draw(RETENTIONS)),
-            TargetConfig(disk, "disk", "", True, "/dev/sdb1", f"/saving/{folder}", draw(RETENTIONS)),
+            TargetConfig(disk, "disk", "", True, "/dev/sdb1", f"/saving/{folder}", draw(RETENTIONS),
+                         draw(st.sampled_from(["keep", "replace"]))),
         ),
         role=draw(ROLES),
         peers=(PeerConfig(peer, "root@b", tuple(draw(st.lists(TEXTS, max_size=2)))),),
         retention=draw(RETENTIONS),
-        limits=Limits(draw(SECONDS), draw(SECONDS), draw(SECONDS), draw(SECONDS)),
+        limits=Limits(*(draw(SECONDS) for _ in range(4)), draw(st.floats(0, 0.999))),
     )
 
 

@@ -30,7 +30,7 @@ FULL = Config(
     ),
     targets=(
         TargetConfig("nas", "nas", path="/backup", require_mount=False, retention=Retention(daily=2)),
-        TargetConfig("disk.b", "disk", device="/dev/sdb1", mountpoint="/sav ing"),
+        TargetConfig("disk.b", "disk", device="/dev/sdb1", mountpoint="/sav ing", on_full="replace"),
     ),
     peers=(PeerConfig("www5.example.org", "root@b", ("-p", "2222")),),
     schedule="15 1,13 * * 1-5",
@@ -57,7 +57,7 @@ def test_a_document_has_the_keys_of_the_file_with_every_default():
     assert document["target"]["nas"]["retention"]["minimum"] == 3
     assert document["resource"]["mail.1"] == {
         "device": "/dev/drbd1", "source": "/srv/mail", "exclude": [], "dual_primary": "refuse"}
-    assert document["limits"] == {"probe": 0.25, "ssh": 5.0, "run": 86400.0, "stall": 900.0}
+    assert document["limits"] == {"probe": 0.25, "ssh": 5.0, "run": 86400.0, "stall": 900.0, "shrink": 0.5}
 
 
 def test_tables_are_written_as_an_admin_would():
