@@ -1,6 +1,7 @@
 """Which copies of one resource on one medium stay: dated ones as the policy counts them, never fewer than its minimum.
 
-A copy in which files are missing never takes the place of a whole one.
+A copy in which files are missing never takes the place of a whole one. While a split brain stands, nothing goes; a
+discarded lineage takes no place from the one that lives, and ages with it.
 
 Pure. Who made a copy plays no part, so a pair that changes sides keeps the same set as one that never does. Clocks
 differ between nodes: the order is that of the sequence, times only say to which day a copy belongs.
@@ -14,6 +15,7 @@ from datetime import datetime, tzinfo
 from itertools import islice
 
 from drbdbackup.config.values import Retention
+from drbdbackup.lineage import ONE_LINE, Lineages
 from drbdbackup.model.backup import Copy
 from drbdbackup.moment import local_zone
 
@@ -26,6 +28,8 @@ class Judged:
     keep: bool
     reason: str
 
+
+FROZEN = "split brain: retention is frozen, nothing is pruned until it is resolved"
 
 # The offset tells the two hours of the autumn change apart; weeks are those of ISO 8601, which begin on Monday.
 _PERIODS = (
@@ -40,36 +44,52 @@ _Reasons = Iterator[tuple[Copy, str]]
 
 
 def plan(
-    copies: Sequence[Copy], policy: Retention, now: datetime, zone: tzinfo | None = None
+    copies: Sequence[Copy], policy: Retention, now: datetime, zone: tzinfo | None = None, lines: Lineages = ONE_LINE
 ) -> tuple[Judged, ...]:
     """Judge all nodes' copies of one resource on one medium, newest first.
 
     Where files are missing (`problems`), a copy fills a period only if that has no whole one, and counts towards
     `minimum` only if there are too few whole ones. Damaged copies fill no place, and go only where `minimum` good ones
-    are there. Copies from after `now` stay.
+    are there. Copies from after `now` stay. `lines` are the lineages of all copies of the resource.
     """
     ordered = sorted(copies, key=lambda copy: (copy.sequence, copy.started_at, copy.snapshot), reverse=True)
-    good = [copy for copy in ordered if copy.damaged_at is None and copy.started_at <= now]
+    if lines.rivals:
+        return tuple(Judged(copy, True, FROZEN) for copy in ordered)
     reasons: dict[str, str] = {}
-    for copy, reason in _reasons(ordered, good, policy, now, zone or local_zone()):
+    for copy, reason in _reasons(sorted(ordered, key=lines.is_discarded), policy, now, zone or local_zone(), lines):
         reasons.setdefault(copy.snapshot, reason)
     return tuple(
         Judged(copy, copy.snapshot in reasons, reasons.get(copy.snapshot) or _dropped(copy)) for copy in ordered
     )
 
 
-def _reasons(ordered: list[Copy], good: list[Copy], policy: Retention, now: datetime, zone: tzinfo) -> _Reasons:
-    """Every reason to keep a copy; the first one given to a copy is the one that is told."""
+def _reasons(ordered: list[Copy], policy: Retention, now: datetime, zone: tzinfo, lines: Lineages) -> _Reasons:
+    """Every reason to keep a copy; the first one given to a copy is the one that is told. Discarded ones come last."""
     yield from ((copy, "newest") for copy in ordered[:1])
     yield from ((copy, "from the future") for copy in ordered if copy.started_at > now)
+    good = [copy for copy in ordered if copy.damaged_at is None and copy.started_at <= now]
     for rule, form in _PERIODS:
-        yield from _dated([(copy, _local(copy, zone, form)) for copy in good], rule, getattr(policy, rule))
-    whole_first = sorted(good, key=_lacks_files)
+        told = [(copy, _local(copy, zone, form)) for copy in good]
+        living = [(copy, period) for copy, period in told if not lines.is_discarded(copy)]
+        yield from _dated(living, rule, getattr(policy, rule))
+        for line in lines.discarded:
+            yield from _aging([(copy, period) for copy, period in told if copy in line], living, rule, policy)
+    whole_first = sorted(good, key=lambda copy: (lines.is_discarded(copy), _lacks_files(copy)))
     yield from ((copy, "last verified") for copy in islice((copy for copy in whole_first if copy.verified_at), 1))
     yield from ((copy, f"minimum of {policy.minimum}") for copy in whole_first[: policy.minimum])
     if len(good) < policy.minimum:
         few = f"damaged, but fewer than {policy.minimum} good ones"
         yield from ((copy, few) for copy in ordered if copy.damaged_at)
+
+
+def _aging(own: list[tuple[Copy, str]], living: list[tuple[Copy, str]], rule: str, policy: Retention) -> _Reasons:
+    """A discarded lineage's copies in the periods that the rule spans; those of the living one move it along."""
+    by_order = sorted([*own, *living], key=lambda told: (told[0].sequence, told[0].started_at), reverse=True)
+    spanned = {period: None for _, period in by_order}
+    chosen = {period: copy for copy, period in reversed(own)}
+    for period in islice(spanned, getattr(policy, rule)):
+        if period in chosen:
+            yield chosen[period], f"{rule} {period}, of a discarded lineage"
 
 
 def _dated(good: Iterable[tuple[Copy, str]], rule: str, count: int) -> _Reasons:

@@ -14,6 +14,7 @@ from typing import Any
 
 from drbdbackup.catalog.facts import COPY, DAMAGED, PRUNED, RUN, TARGET, VERIFIED, Fact, fact, moment
 from drbdbackup.model.backup import Copy, Outcome, is_snapshot_name, iso
+from drbdbackup.model.generation import from_document
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,127}\Z")
 _LARGEST = 1 << 60
@@ -86,6 +87,7 @@ def copy_body(copy: Copy) -> dict[str, Any]:
         "target": copy.target, "kind": copy.kind, "medium": copy.medium, "location": copy.location,
         "holder": copy.holder, "path": copy.path, "started_at": iso(copy.started_at),
         "finished_at": iso(copy.finished_at), "files": copy.files, "bytes": copy.bytes, "problems": copy.problems,
+        **({"generation": copy.generation.as_document()} if copy.generation else {}),
     }
 
 
@@ -106,6 +108,7 @@ def copy_from(body: Mapping[str, Any]) -> Copy | None:
         target=body["target"], kind=body["kind"], medium=body["medium"], location=body["location"],
         holder=body["holder"], path=body["path"], started_at=started_at, finished_at=finished_at,
         files=body["files"], bytes=body["bytes"], problems=body.get("problems", 0),
+        generation=from_document(body.get("generation")),
     )
 
 

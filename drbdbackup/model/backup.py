@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
 
+from drbdbackup.model.generation import Generation
+
 _SNAPSHOT = re.compile(r"\d{8}T\d{6}Z-[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 
 
@@ -28,7 +30,7 @@ class Copy:
 
     `sequence` orders snapshots of a resource over all nodes (clocks differ). `medium` is the identity (`target.json`)
     of the target that holds it; `location` names it for people (`www5:/dev/sdb1`, `nas:/backup`); `holder` is the node
-    whose own disk holds it, "" for a shared target.
+    whose own disk holds it, "" for a shared target. `generation` is DRBD's, None where nobody told it.
     """
 
     snapshot: str
@@ -48,6 +50,7 @@ class Copy:
     problems: int = 0
     verified_at: datetime | None = None
     damaged_at: datetime | None = None
+    generation: Generation | None = None
 
 
 class Reach(Enum):

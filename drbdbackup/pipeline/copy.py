@@ -15,6 +15,7 @@ from drbdbackup import __version__
 from drbdbackup.catalog import road
 from drbdbackup.catalog.bodies import copy_body
 from drbdbackup.errors import DrbdBackupError
+from drbdbackup.model import generation
 from drbdbackup.model.backup import from_iso, is_snapshot_name
 from drbdbackup.pipeline import prune
 from drbdbackup.pipeline.bases import ABILITIES, left_behind, newest_base, note_abilities, trust
@@ -60,6 +61,7 @@ def do(job: dict[str, Any], channel: Channel) -> dict[str, Any]:
         told = replace(
             _sidecar(job, at, making, spool, made, command["sequence"]), snapshot=name, exclude=tuple(job["exclude"]),
             left_out=tuple(sorted(os.fsdecode(point) for point in guard.mountpoints)),
+            generation=generation.from_document(command["generation"]),
         )  # fmt: skip
         channel.tell("published", copy=_publish(at, fresh, told), problems=told.problems)
         _afterwards(job, channel, at)

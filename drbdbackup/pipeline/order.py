@@ -9,6 +9,7 @@ from datetime import datetime
 from drbdbackup.config.values import Config, ResourceConfig, TargetConfig
 from drbdbackup.errors import DrbdBackupError
 from drbdbackup.model.backup import Copy
+from drbdbackup.model.generation import Generation
 from drbdbackup.model.role import Verdict
 from drbdbackup.pipeline.watching import Watcher
 
@@ -29,7 +30,10 @@ class TargetResult:
 
 @dataclass(slots=True)
 class Order:
-    """What a session is to do. `judge` asks the gate again; `pass_on` publishes our catalog and names the file."""
+    """What a session is to do. `judge` asks the gate again; `pass_on` publishes our catalog and names the file.
+
+    `generation` asks DRBD which generation of its data this is.
+    """
 
     config: Config
     resource: ResourceConfig
@@ -41,3 +45,4 @@ class Order:
     watcher: Watcher
     dry_run: bool = False
     accept_shrink: bool = False
+    generation: Callable[[], Generation | None] = lambda: None

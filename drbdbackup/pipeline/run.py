@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from drbdbackup import gate
+from drbdbackup import gate, roles
 from drbdbackup.catalog import bodies, exchange, store, view
 from drbdbackup.catalog.bodies import Run
 from drbdbackup.config.values import Config, ResourceConfig, TargetConfig
@@ -66,6 +66,7 @@ def run(
             order = Order(
                 config, resource, targets, snapshot, started_at, lambda: _judge(config, resource),
                 lambda: exchange.publish(config.state_dir, config.node), watcher, dry_run, accept_shrink,
+                lambda: roles.generation(config.role, resource),
             )  # fmt: skip
             result = _back_up(order, verdict, events)
         else:

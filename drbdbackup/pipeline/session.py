@@ -190,7 +190,11 @@ class Session:
         if not self._sequence:
             self._sequence = max(self._ledger.highest_sequence(), self._highest) + 1
             self._hold(fields["files"], fields["bytes"])
-        self._cages[result.name].tell({"sequence": self._sequence, "hold": self.held is not None})
+        told = self.order.generation()
+        self._cages[result.name].tell({
+            "sequence": self._sequence, "hold": self.held is not None,
+            "generation": told.as_document() if told else None,
+        })
         return None
 
     def _hold(self, files: int, size: int) -> None:

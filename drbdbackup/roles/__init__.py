@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from drbdbackup.config.values import ResourceConfig, RoleConfig
+from drbdbackup.model.generation import Generation
 from drbdbackup.model.role import Observation
 from drbdbackup.proc import Talking
 from drbdbackup.roles import command, drbdadm, events2, file, proc_drbd, stream
+from drbdbackup.roles import generation as generations
 from drbdbackup.roles.words import unknown
 
 DRBD_SOURCES = frozenset({events2.SOURCE, proc_drbd.SOURCE, drbdadm.SOURCE})
@@ -30,6 +32,11 @@ def observe(role: RoleConfig, resource: ResourceConfig) -> tuple[Observation, ..
     if role.source == "drbd":
         return (_drbd(role, resource),)
     return (unknown(resource.name, role.source, f"there is no role source {role.source!r}"),)
+
+
+def generation(role: RoleConfig, resource: ResourceConfig) -> Generation | None:
+    """The generation that the data of `resource` is now, where DRBD tells; None for every other source."""
+    return generations.observe(resource, role.timeout) if role.source == "drbd" else None
 
 
 def follow(role: RoleConfig, resource: str, on_news: Callable[[], None]) -> Talking | None:

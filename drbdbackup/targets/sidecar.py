@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from drbdbackup.errors import Damaged
+from drbdbackup.model import generation
 from drbdbackup.model.backup import Copy, from_iso, is_snapshot_name, iso
 from drbdbackup.targets import document
 
@@ -31,6 +32,7 @@ class Sidecar:
     `problems` are the first 1000 as (path, problem), the path with surrogates for undecodable bytes; `base` is the
     snapshot that unchanged files were linked from, "" if none. `exclude` are the patterns that held when it was made,
     `left_out` the mount points in the volume that were not entered, as paths from its top; None where that is unknown.
+    `generation` is that of DRBD's data, None where nobody told it.
     """
 
     snapshot: str
@@ -56,6 +58,7 @@ class Sidecar:
     program: str = ""
     exclude: tuple[str, ...] | None = ()
     left_out: tuple[str, ...] | None = ()
+    generation: generation.Generation | None = None
 
     def named(self, snapshot: str) -> Sidecar:
         """The same under another name."""
@@ -69,6 +72,7 @@ class Sidecar:
             **{name: getattr(self, name) for name in (*_COUNTS, *_TEXTS)}, "abilities": dict(self.abilities),
             "problems": [{"path": path, "problem": problem} for path, problem in self.problems[:KEPT_PROBLEMS]],
             **{name: list(told) for name in _LISTS if (told := getattr(self, name)) is not None},
+            **({"generation": self.generation.as_document()} if self.generation else {}),
         }  # fmt: skip
 
     def copy(self, location: str, path: str) -> Copy:
@@ -76,6 +80,7 @@ class Sidecar:
         return Copy(
             self.snapshot, self.resource, self.sequence, self.node, self.target, self.kind, self.medium, location,
             self.holder, path, self.started_at, self.finished_at, self.files, self.bytes, self.problem_count,
+            generation=self.generation,
         )  # fmt: skip
 
 
@@ -106,6 +111,7 @@ def from_document(found: Mapping[str, Any]) -> Sidecar:
         snapshot, _text(found, "resource"), _count(found, "sequence"), _text(found, "node"),
         from_iso(_text(found, "started_at")), from_iso(_text(found, "finished_at")),
         **told, abilities=_flags(found.get("abilities")), problems=_problems(found.get("problems")),
+        generation=generation.from_document(found.get("generation")),
     )  # fmt: skip
 
 

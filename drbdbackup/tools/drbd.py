@@ -45,6 +45,14 @@ def role(resource: str, timeout: float) -> Result:
     return run(Command(("drbdadm", "role", resource), ok=_ANY_EXIT, timeout=timeout))
 
 
+def get_gi(which: tuple[str, ...], timeout: float) -> Result:
+    """`drbdsetup get-gi`: the data generation's UUIDs; `which` is the minor (8.4), or resource, peer and volume (9).
+
+    Raises ToolMissing and ToolTimedOut; an exit status is left to the caller.
+    """
+    return run(Command(("drbdsetup", "get-gi", *which), ok=_ANY_EXIT, timeout=timeout))
+
+
 def dump(timeout: float, resource: str = "") -> Result:
     """`drbdadm dump`: DRBD's configuration as it reads it, of one resource of this host or of all, of other hosts too.
 
