@@ -13,8 +13,11 @@ from drbdbackup.catalog import bodies, exchange, store, view
 from drbdbackup.catalog.facts import Fact
 from drbdbackup.config.values import Config, ResourceConfig, TargetConfig
 from drbdbackup.errors import TargetError
+from drbdbackup.lineage import lineages
+from drbdbackup.model import amount
 from drbdbackup.model.backup import Copy
 from drbdbackup.pipeline.roads import subject
+from drbdbackup.retention import FROZEN
 from drbdbackup.retention import plan as judge
 
 
@@ -31,8 +34,11 @@ class Ledger:
         return view.highest_sequence(self._config.state_dir, self._resource)
 
     def last_complete(self) -> Copy | None:
-        """The newest undamaged copy that lacks no file."""
-        return next((copy for copy in self._copies() if not copy.damaged_at and not copy.problems), None)
+        """The newest undamaged copy that lacks no file (else the newest at all), of a lineage that lives."""
+        copies = self._copies()
+        living = lineages(copies).chosen(copies, "")
+        sound = [copy for copy in living if not copy.damaged_at]
+        return next((copy for copy in sound if not copy.problems), next(iter(sound), None))
 
     def about(self, target: TargetConfig) -> dict[str, Any]:
         """What a copy job is to know of its target."""
@@ -74,9 +80,14 @@ class Ledger:
 
     def to_drop(self, target: TargetConfig, medium: str) -> list[tuple[str, str]]:
         """The snapshots on a medium that no rule keeps, with the reason."""
-        known = [copy for copy in self._copies() if copy.medium == medium]
-        judged = judge(known, target.retention, datetime.now(UTC))
+        copies = self._copies()
+        known = [copy for copy in copies if copy.medium == medium]
+        judged = judge(known, target.retention, datetime.now(UTC), lines=lineages(copies))
         return [(one.copy.snapshot, one.reason) for one in judged if not one.keep]
+
+    def why_frozen(self) -> list[str]:
+        """Why nothing is dropped at all, for a run's notes."""
+        return [FROZEN] if lineages(self._copies()).rivals else []
 
     def pruned(self, medium: str, snapshot: str, reason: str) -> None:
         """A snapshot is gone."""

@@ -242,6 +242,7 @@ class Session:
         self._strike_all()
 
     def _enforce(self, until: float) -> None:
+        result.notes += self._ledger.why_frozen()
         """End what has stalled, or the run when its time is over."""
         now = time.monotonic()
         for name, cage in self._cages.items():
