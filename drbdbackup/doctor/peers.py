@@ -16,7 +16,7 @@ from drbdbackup.config.values import Config, PeerConfig
 from drbdbackup.doctor import sameness
 from drbdbackup.doctor.finding import Check, Finding
 from drbdbackup.doctor.sameness import Own
-from drbdbackup.errors import DrbdBackupError
+from drbdbackup.errors import DrbdBackupError, Stopped
 from drbdbackup.model.backup import iso
 from drbdbackup.tools import ssh
 
@@ -64,6 +64,8 @@ def _asked(config: Config, node: str) -> PeerFacts:
         return PeerFacts(node, asked=False, said=known, seen_at=seen_at)
     try:
         said, ahead = _over_ssh(config, peer)
+    except Stopped:
+        raise
     except DrbdBackupError as error:
         return PeerFacts(node, True, error.message, error.hint, known, seen_at=seen_at)
     return PeerFacts(node, asked=True, said=said or known, over_ssh=said is not None, seen_at=seen_at, ahead=ahead)

@@ -15,7 +15,8 @@ from drbdbackup.manifest import is_safe
 from drbdbackup.pipeline.send import sender
 
 WORDS = [
-    "catalog", "list", "digests", "snapshots", "rsync", "--server", "--sender", "-re.iLsfxCIvu", "--numeric-ids", ".", "..", "/",
+    "catalog", "list", "digests", "snapshots", "rsync", "--server", "--sender", "-re.iLsfxCIvu", "--numeric-ids", ".",
+    "..", "/",
     "disk/raid/20261123T043000Z-www4/data/", "disk/raid/20261123T043000Z-www4/manifest.gz", "--copy-links", "-L",
     "--checksum-choice=xxh128", "disk/raid/20261123T043000Z-www4/data/6162", "/etc/passwd", "--files-from=-", ";", "",
     "disk/raid/20261123T043000Z-www4/data/2e2e", "-", "--", "$(id)", "`id`", "\n", "\0", "é", "--daemon", "--config=x",
