@@ -149,6 +149,6 @@ def _afterwards(job: dict[str, Any], channel: Channel, at: Opened) -> None:
         prune.drop(at, job["resource"], command["prune"], channel)
     with suppress(DrbdBackupError):
         catalogs = layout.catalogs(at.root)
-        road.put(command["catalog"], catalogs, job["node"])
-        fetched = road.fetch(catalogs, job["incoming"], job["known_files"])
+        ours = road.put(command["catalog"], catalogs, job["node"])
+        fetched = road.fetch(catalogs, job["incoming"], {**job["known_files"], f"{job['node']}.db": ours})
         channel.tell("fetched", stamps=fetched)

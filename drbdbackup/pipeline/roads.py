@@ -75,12 +75,13 @@ def put_all(config: Config, resource: ResourceConfig | None = None, *, on_volume
     """
     travelled = Travelled()
     published = exchange.publish(config.state_dir, config.node)
-    for road, find in _folders(config, resource, may_write=True):
-        if road.startswith(VOLUME) and not on_volume:
-            continue
+    looks = {
+        road: _putting(find, published, config.node) for road, find in _folders(config, resource, may_write=True)
+        if on_volume or not road.startswith(VOLUME)
+    }  # fmt: skip
+    for road, stamp in proc.probe_all(looks, config.limits.probe).items():
         with travelled.along(road):
-            stamp = proc.probe(_putting(find, published, config.node), config.limits.probe, road)
-            exchange.remember(config.state_dir, road, {f"{config.node}.db": stamp})
+            exchange.remember(config.state_dir, road, {f"{config.node}.db": _value(stamp)})
     return travelled
 
 
