@@ -25,6 +25,7 @@ VIRTUAL_IP = "133.10.10.10"
 CALM = {"hour": 12, "minute": 1, "second": 0, "microsecond": 0}  # the time in every scenario's beginning; cron is idle
 
 EXPORT = "/export/backup 133.10.10.0/24(rw,sync,no_root_squash,no_subtree_check)\n"
+PATIENCE = '\n[limits]\nssh = "60s"\nprobe = "30s"\n'  # Python alone takes 3 s to start in a guest
 SHOP = f"""create database shop; use shop; create table page (words varchar(80)); insert into page values ('{WORDS}');
 create user shop@localhost identified by 'shop'; grant select on shop.* to shop@localhost"""
 
@@ -51,6 +52,7 @@ def prepare(node: Node, wheel: Path, files: Path) -> None:
     """A node on its own: the program, the rendered files, the disks; on www4 also what is there to be moved."""
     install(node, wheel)
     node.put_tree(files)
+    node.run("cat >>/etc/drbdbackup/config.toml", given=PATIENCE)
     node.run("sed -i 's/usage-count yes/usage-count no/' /etc/drbd.d/global_common.conf")
     node.run("for disk in sda sdb; do echo ,,L | sfdisk --quiet /dev/$disk; done && mkfs.ext4 -q /dev/sdb1")
     node.run("pair-prepare")
@@ -161,3 +163,15 @@ def page(seen_from: Node) -> str:
 def is_settled(lab: Lab) -> bool:
     """Exactly one node has the volume, and the page, which needs all services, is served."""
     return page(lab.nas) == WORDS and bool(primary(lab))
+
+
+def told(lab: Lab) -> str:
+    """What the machines have to say after a scenario failed: DRBD's state and the ends of the logs of those that answer."""
+    said = []
+    for node in lab.nodes:
+        try:
+            ask = "date; cat /proc/drbd; findmnt -rn -t ext4,nfs4; tail -n 25 /var/log/syslog /var/log/boot.log 2>&1"
+            said.append(f"-- {node}\n{node.run(ask, check=False, timeout=15).stdout}")
+        except Exception as error:  # a node that is off, or hangs
+            said.append(f"-- {node}: {error}\n{node.machine.tail()}")
+    return "\n".join(said)

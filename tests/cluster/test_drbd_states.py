@@ -7,6 +7,7 @@ import pytest
 from drbdbackup.model.role import Decision, Role
 from tests.captured import EIGHT, EXPECTED, Answer, Expected
 from tests.cluster.asking import status
+from tests.cluster.conftest import CONFIGURED
 from tests.cluster.lab import Lab
 from tests.cluster.node import Node
 from tests.cluster.recording import record
@@ -22,10 +23,11 @@ MORE = {
 
 
 @pytest.fixture(scope="module")
-def without_heartbeat(pair_once: Lab) -> Lab:
-    bare(pair_once)
-    pair_once.save("bare")
-    return pair_once
+def without_heartbeat(booted: Lab) -> Lab:
+    booted.revert(CONFIGURED)
+    bare(booted)
+    booted.save("bare")
+    return booted
 
 
 @pytest.mark.parametrize("name", STATES)

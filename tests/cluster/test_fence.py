@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from tests.cluster.asking import RUN, newest, runs
+from tests.cluster.conftest import CONFIGURED
 from tests.cluster.lab import Lab
 from tests.cluster.node import Node, Started
 from tests.cluster.pair import WORDS, page
@@ -33,35 +34,35 @@ def takes_over(giving: Node, taking: Node) -> float:
     return time.monotonic() - began
 
 
-def test_a_failover_takes_no_longer_and_the_new_primary_makes_up_for_the_backup(pair: Lab) -> None:
-    pair.www4.run(MUCH, timeout=120)
-    without = takes_over(pair.www4, pair.www5)
-    pair.revert("ready")
-    run = backup_under_way(pair.www4)
-    during = takes_over(pair.www4, pair.www5)
+def test_a_failover_takes_no_longer_and_the_new_primary_makes_up_for_the_backup(lab: Lab) -> None:
+    lab.www4.run(MUCH, timeout=120)
+    without = takes_over(lab.www4, lab.www5)
+    lab.revert(CONFIGURED)
+    run = backup_under_way(lab.www4)
+    during = takes_over(lab.www4, lab.www5)
     print(f"failover: {without:.1f} s without a backup, {during:.1f} s with one under way: {during / without:.2f}x")
     ended = run.ends(within=60)
     assert ended.returncode == 7, ended.stderr
     assert during < 1.3 * without  # the howto's scripts cost 14 s more; a busy machine a little
-    assert runs(pair.www4)[0] == "www4 interrupted"
-    eventually(lambda: "www5 complete" in runs(pair.www5), within=RUN, what="www5 makes up for it, by itself")
-    pair.www4.run("drbdbackup sync", timeout=RUN)
-    assert newest(pair.www4) == newest(pair.www5)
-    assert newest(pair.www4)[1] == "www5"
+    assert runs(lab.www4)[0] == "www4 interrupted"
+    eventually(lambda: "www5 complete" in runs(lab.www5), within=RUN, what="www5 makes up for it, by itself")
+    lab.www4.run("drbdbackup sync", timeout=RUN)
+    assert newest(lab.www4) == newest(lab.www5)
+    assert newest(lab.www4)[1] == "www5"
 
 
-def test_without_the_agent_the_clusters_clean_up_is_an_interruption_too(pair: Lab) -> None:
-    together(*((node.run, WITHOUT_AGENT) for node in pair.pair))
-    run = backup_under_way(pair.www4)
-    takes_over(pair.www4, pair.www5)
+def test_without_the_agent_the_clusters_clean_up_is_an_interruption_too(lab: Lab) -> None:
+    together(*((node.run, WITHOUT_AGENT) for node in lab.pair))
+    run = backup_under_way(lab.www4)
+    takes_over(lab.www4, lab.www5)
     ended = run.ends(within=60)
     assert ended.returncode == 7, ended.stderr
-    assert runs(pair.www4)[0] == "www4 interrupted"
+    assert runs(lab.www4)[0] == "www4 interrupted"
 
 
-def test_a_nas_that_hangs_under_the_backup_does_not_hold_up_a_failover(pair: Lab) -> None:
-    run = backup_under_way(pair.www4)
-    pair.nas.eth0.cut()
-    takes_over(pair.www4, pair.www5)
+def test_a_nas_that_hangs_under_the_backup_does_not_hold_up_a_failover(lab: Lab) -> None:
+    run = backup_under_way(lab.www4)
+    lab.nas.eth0.cut()
+    takes_over(lab.www4, lab.www5)
     ended = run.ends(within=120)
     assert ended.returncode == 7, ended.stderr

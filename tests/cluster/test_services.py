@@ -10,25 +10,25 @@ from tests.cluster.waiting import eventually
 MOVED = ("/var/www", "/var/lib/mysql", "/etc/apache2", "/etc/php")
 
 
-def test_the_services_folders_are_links_into_the_volume_on_both_nodes(pair: Lab) -> None:
-    assert has_the_volume(pair.www4)
+def test_the_services_folders_are_links_into_the_volume_on_both_nodes(lab: Lab) -> None:
+    assert has_the_volume(lab.www4)
     for folder in MOVED:
-        places = {node.says(f"readlink {folder}") for node in pair.pair}
+        places = {node.says(f"readlink {folder}") for node in lab.pair}
         assert len(places) == 1, f"{folder} leads to {places}"
         assert places.pop().startswith("/srv/raid/")
-        assert pair.www4.holds(f"test -d {folder}/")
-        assert not pair.www5.holds(f"test -e {folder}")
+        assert lab.www4.holds(f"test -d {folder}/")
+        assert not lab.www5.holds(f"test -e {folder}")
 
 
-def test_the_scripts_that_moved_them_can_be_run_again(pair: Lab) -> None:
-    assert "nothing to do" in pair.www4.says("pair-move-services")
-    assert "nothing to do" in pair.www5.says("pair-link-services")
-    assert "for the Primary" in pair.www5.run("pair-move-services", check=False).stderr
+def test_the_scripts_that_moved_them_can_be_run_again(lab: Lab) -> None:
+    assert "nothing to do" in lab.www4.says("pair-move-services")
+    assert "nothing to do" in lab.www5.says("pair-link-services")
+    assert "for the Primary" in lab.www5.run("pair-move-services", check=False).stderr
 
 
-def test_a_lost_volume_is_restored_and_serves_the_page(pair: Lab) -> None:
-    backs_up(pair.www4)
-    www4 = pair.www4
+def test_a_lost_volume_is_restored_and_serves_the_page(lab: Lab) -> None:
+    backs_up(lab.www4)
+    www4 = lab.www4
     www4.run("/etc/init.d/apache2 stop; /etc/init.d/mariadb stop", timeout=120)
     www4.run("find /srv/raid -mindepth 1 -maxdepth 1 ! -name lost+found ! -name .drbdbackup -exec rm -rf {} +")
     said = www4.run("drbdbackup restore --from nas --in-place --yes", timeout=300).stdout

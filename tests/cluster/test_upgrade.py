@@ -44,18 +44,18 @@ def newer_project() -> Iterator[Path]:
         yield project
 
 
-def test_both_nodes_know_the_newest_backup_while_one_is_newer(pair: Lab) -> None:
+def test_both_nodes_know_the_newest_backup_while_one_is_newer(lab: Lab) -> None:
     with newer_project() as project, built_wheel(project) as wheel:
-        install(pair.www4, wheel)
-    backs_up(pair.www4)
-    pair.www5.run("drbdbackup sync")
-    assert newest(pair.www5) == newest(pair.www4)
-    assert pair.www5.holds("grep -q weather /var/lib/drbdbackup/catalog.db"), "what is newer is kept"
+        install(lab.www4, wheel)
+    backs_up(lab.www4)
+    lab.www5.run("drbdbackup sync")
+    assert newest(lab.www5) == newest(lab.www4)
+    assert lab.www5.holds("grep -q weather /var/lib/drbdbackup/catalog.db"), "what is newer is kept"
 
-    pair.www4.run("/etc/init.d/heartbeat stop", timeout=TAKEOVER)
-    eventually(lambda: page(pair.www5) == WORDS, within=TAKEOVER, what="the page from www5")
-    backs_up(pair.www5)
-    pair.www4.run("drbdbackup sync")
-    assert newest(pair.www4) == newest(pair.www5)
-    assert newest(pair.www4)[1] == "www5"
-    assert runs(pair.www4)[0] == "www5 complete"
+    lab.www4.run("/etc/init.d/heartbeat stop", timeout=TAKEOVER)
+    eventually(lambda: page(lab.www5) == WORDS, within=TAKEOVER, what="the page from www5")
+    backs_up(lab.www5)
+    lab.www4.run("drbdbackup sync")
+    assert newest(lab.www4) == newest(lab.www5)
+    assert newest(lab.www4)[1] == "www5"
+    assert runs(lab.www4)[0] == "www5 complete"
