@@ -26,6 +26,8 @@ def main() -> int:
     scale = QUICK if chosen.quick else Scale(rounds=3)
     if chosen.rounds:
         scale = replace(scale, rounds=chosen.rounds)
+    if chosen.patience is not None:
+        scale = replace(scale, patience=chosen.patience)
     rows: list[Row] = []
     for name in chosen.case or CASES:
         print(f"measuring: {name} ...", file=sys.stderr, flush=True)
@@ -43,6 +45,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--case", action="append", choices=CASES, help="only this one (may be given again)")
     parser.add_argument("--quick", action="store_true", help="small trees, one round: does it run, not how fast")
     parser.add_argument("--rounds", type=int, help="how often each pair is measured (default: 3, with --quick 1)")
+    parser.add_argument("--patience", type=float, help="seconds to wait for a calm moment, for each pair (default: 60)")
     parser.add_argument("--json", action="store_true", help="one JSON document, with every single figure")
     parser.add_argument("--folder", type=Path, help="where the images lie for the time (default: TMPDIR); 10 GiB free")
     return parser.parse_args()

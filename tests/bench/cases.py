@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench import memory, scripts, trees
-from tests.bench.ground import backs_up, cold, image, pair, seconds, silent
+from tests.bench.ground import backs_up, calm, cold, image, pair, seconds, silent
 from tests.bench.measured import Row
 from tests.played_media import mounted
 from tests.played_pair import PlayedPair
@@ -30,9 +30,10 @@ class Scale:
     few: int = 100_000
     many: int = 1_000_000
     starts: int = 15
+    patience: float = 60.0  # seconds to wait for a calm moment, for each pair of figures
 
 
-QUICK = Scale(rounds=1, small=2_000, large=20, walked=10_000, few=5_000, many=20_000, starts=5)
+QUICK = Scale(rounds=1, small=2_000, large=20, walked=10_000, few=5_000, many=20_000, starts=5, patience=0.0)
 Timings = dict[str, tuple[list[float], list[float]]]
 
 
@@ -45,12 +46,12 @@ def copies(folder: Path, scale: Scale, fstype: str) -> Iterator[Row]:
     timings: Timings = {name: ([], []) for name in GOALS}
     for number in range(scale.rounds):
         media = [image(folder / f"{name}.img", fstype, 2048) for name in ("nas", "disk", "their-nas", "their-disk")]
-        _nights(folder, source, media, number, timings)
+        _nights(folder, source, media, number, timings, scale.patience)
     for name, (ours, theirs) in timings.items():
         yield Row(f"{fstype}: {name}", GOALS[name], ours, theirs)
 
 
-def _nights(folder: Path, source: Path, media: list[Path], number: int, timings: Timings) -> None:
+def _nights(folder: Path, source: Path, media: list[Path], number: int, timings: Timings, patience: float) -> None:
     nas, disk, their_nas, their_disk = media
     their_share, saving = folder / "their-backup", folder / "their-saving"
     saving.mkdir(exist_ok=True)
@@ -64,6 +65,7 @@ def _nights(folder: Path, source: Path, media: list[Path], number: int, timings:
 
         def night(name: str, turn: int) -> None:
             trees.settle()
+            calm(patience)
             _side_by_side(ours, theirs, timings[name], turn + number)
 
         night(FULL, 0)
@@ -102,6 +104,7 @@ def walked(folder: Path, scale: Scale) -> Iterator[Row]:
             silent("find", played.volume, "-printf", "%p %y %m %U %G %s %T@ %C@ %i %n\\n")
 
         for turn in range(2 * scale.rounds + 1):
+            calm(scale.patience)
             _side_by_side(lambda: backs_up(played), find, figures, turn)
     yield Row(f"{scale.walked:,} files, nothing changed, against find -printf", 3.0, *figures)
 
@@ -117,6 +120,7 @@ def commands(folder: Path, scale: Scale) -> Iterator[Row]:
         silent(*stands_down)
         figures: dict[str, list[float]] = {"typer": [], "latest": [], "stand-down": []}
         for _ in range(scale.starts):
+            calm(scale.patience / 10)
             figures["typer"].append(seconds(lambda: silent(sys.executable, "-c", "import typer")))
             figures["latest"].append(seconds(lambda: silent(*latest)))
             figures["stand-down"].append(seconds(lambda: silent(*stands_down)))

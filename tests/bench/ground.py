@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from tests.played_pair import PlayedPair
 
 NO_PRUNING = "[retention]\ndaily = 14\nminimum = 1000"
 PATIENCE = 3600.0
+UNREST = 0.15  # share of the processors' time
 
 
 def image(path: Path, fstype: str, mebibytes: int, inodes: int = 0) -> Path:
@@ -61,6 +63,29 @@ def cold() -> None:
     """Write everything out, then forget what was read: the next one finds an empty cache."""
     os.sync()
     Path("/proc/sys/vm/drop_caches").write_text("3\n")
+
+
+def calm(patience: float) -> None:
+    """Wait for a second in which others leave the processors alone, but no longer than `patience` seconds."""
+    until = time.monotonic() + patience
+    while (busy := _busy(1.0)) > UNREST:
+        if time.monotonic() > until:
+            print(f"  not calm: others keep the processors busy for {busy:.0%} of the time", file=sys.stderr)
+            return
+
+
+def _busy(seconds: float) -> float:
+    """The share of the processors' time in which they were not idle, from proc(5), /proc/stat."""
+    before = _ticks()
+    time.sleep(seconds)
+    idle, total = (now - then for now, then in zip(_ticks(), before, strict=True))
+    return 1 - idle / total
+
+
+def _ticks() -> tuple[int, int]:
+    """What has gone by idle or waiting for a disk, and in all."""
+    ticks = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
+    return ticks[3] + ticks[4], sum(ticks)
 
 
 def seconds(work: Callable[[], object]) -> float:
