@@ -156,7 +156,7 @@ def _once(
         return Attempt(resource.name, verdict=verdict, told=True)
     attempt = _attempt(config, resource, targets, watcher, due, how)
     message = _gist(attempt)
-    if attempt.status == 0 or isinstance(attempt.error, CatalogError):
+    if attempt.status == 0 or isinstance(attempt.result.error if attempt.result else attempt.error, CatalogError):
         return attempt
     if view.was_told(config.state_dir, resource.name, due, message):
         return replace(attempt, told=True)

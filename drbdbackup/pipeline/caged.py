@@ -24,6 +24,7 @@ from drbdbackup.pipeline.source import let_go
 JOBS = frozenset({"walk", "copy", "foresee", "verify", "restore", "prune", "inspect", "send"})
 PROGRESS_EVERY = 0.25
 BEAT = 10.0  # seconds
+_NEARLY_NOTHING = 1 << 16  # bytes
 
 
 class Channel:
@@ -97,6 +98,7 @@ def main() -> NoReturn:
     channel = Channel(0, told)
     for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(signum, _stop)
+    job: dict[str, Any] = {}
     try:
         module = importlib.import_module(f"drbdbackup.pipeline.{_known(sys.argv[1])}")
         job = channel.hear()
@@ -108,7 +110,7 @@ def main() -> NoReturn:
         channel.tell("error", **error.as_document())
         os._exit(1)
     except OSError as error:
-        channel.tell("error", **_of_system(error).as_document())
+        channel.tell("error", **_of_system(error, job).as_document())
         os._exit(1)
     except Exception as error:  # noqa: BLE001  the cage's wall: a bug must reach the supervisor as an event
         import traceback
@@ -130,11 +132,24 @@ def _stop(signum: int, _frame: object) -> NoReturn:
     raise SystemExit(128 + signum)
 
 
-def _of_system(error: OSError) -> DrbdBackupError:
+def _of_system(error: OSError, job: dict[str, Any]) -> DrbdBackupError:
     where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
     if error.errno in (28, 122):
+        ours = job.get("scratch") or os.path.dirname(job.get("spool", ""))
+        if ours and _is_full(ours):
+            told = "no space is left in the state folder, where a run keeps its lists"
+            return DrbdBackupError(told, "Free some space on the disk that holds state_dir.")
         return TargetFull(f"{where}no space is left", "Remove something there, or let it keep fewer copies.")
-    return DrbdBackupError(f"{where}{error.strerror}")
+    return DrbdBackupError(f"{where}{error.strerror}", "Is the medium well? Look at dmesg.")
+
+
+def _is_full(folder: str) -> bool:
+    """Whether nearly nothing can be written there; a medium's lack of space says nothing of our own disk."""
+    try:
+        seen = os.statvfs(folder)
+    except OSError:
+        return False
+    return seen.f_bavail * seen.f_frsize < _NEARLY_NOTHING
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from drbdbackup.catalog.bodies import copy_body
 from drbdbackup.errors import DrbdBackupError
 from drbdbackup.model import generation
 from drbdbackup.model.backup import from_iso, is_snapshot_name
-from drbdbackup.pipeline import prune
+from drbdbackup.pipeline import held, prune, room
 from drbdbackup.pipeline.bases import ABILITIES, left_behind, newest_base, note_abilities, trust
 from drbdbackup.pipeline.caged import Channel
 from drbdbackup.pipeline.fill import Place
@@ -27,7 +27,7 @@ from drbdbackup.pipeline.record import Made
 from drbdbackup.pipeline.snapshot import make
 from drbdbackup.pipeline.source import guarded
 from drbdbackup.scan import Spool, Totals
-from drbdbackup.targets import layout, removal, sidecar
+from drbdbackup.targets import layout, sidecar
 from drbdbackup.targets.sidecar import KEPT_PROBLEMS, Sidecar
 from drbdbackup.tools import btrfs
 
@@ -44,9 +44,10 @@ def do(job: dict[str, Any], channel: Channel) -> dict[str, Any]:
         if not at.abilities.hard_links or at.abilities.subvolumes:
             with channel.beating():
                 prune.sweep(at, job["resource"])  # nothing can be linked from what crashes left: it only takes room
+        room.make(job, channel, at)
         name = layout.begin(at.root, job["resource"], job["snapshot"])
         fresh = layout.partial(at.root, job["resource"], name)
-        with ExitStack() as stack:
+        with room.cleared_when_full(fresh), ExitStack() as stack:
             making = _making(job, channel, at, fresh, stack)
             making.place.check_source = guard.check
             spool = Spool(job["spool"], job["patience"])
@@ -56,14 +57,15 @@ def do(job: dict[str, Any], channel: Channel) -> dict[str, Any]:
         channel.tell("ready", counts=_counts(making), files=totals.files, bytes=totals.bytes)
         command = channel.hear()
         if command["hold"]:
-            removal.remove_tree(os.path.dirname(fresh), os.fsencode(os.path.basename(fresh)))
-            return {}
+            return {"notes": [held.keep(at, job["resource"], fresh)]}
         told = replace(
             _sidecar(job, at, making, spool, made, command["sequence"]), snapshot=name, exclude=tuple(job["exclude"]),
             left_out=tuple(sorted(os.fsdecode(point) for point in guard.mountpoints)),
             generation=generation.from_document(command["generation"]),
         )  # fmt: skip
-        channel.tell("published", copy=_publish(at, fresh, told), problems=told.problems)
+        with room.cleared_when_full(fresh):
+            body = _publish(at, fresh, told)
+        channel.tell("published", copy=body, problems=told.problems)
         _afterwards(job, channel, at)
     return {}
 
@@ -149,6 +151,8 @@ def _afterwards(job: dict[str, Any], channel: Channel, at: Opened) -> None:
         prune.drop(at, job["resource"], command["prune"], channel)
     with suppress(DrbdBackupError):
         catalogs = layout.catalogs(at.root)
-        ours = road.put(command["catalog"], catalogs, job["node"])
-        fetched = road.fetch(catalogs, job["incoming"], {**job["known_files"], f"{job['node']}.db": ours})
+        known = dict(job["known_files"])
+        if command["catalog"]:
+            known[f"{job['node']}.db"] = road.put(command["catalog"], catalogs, job["node"])
+        fetched = road.fetch(catalogs, job["incoming"], known)
         channel.tell("fetched", stamps=fetched)

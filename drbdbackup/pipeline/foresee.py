@@ -1,26 +1,116 @@
-"""The caged job of a dry run: the same plan as a real one, and nothing is done with it."""
+"""What a copy will need on its target: the same plan as a real one, and nothing is done with it.
+
+Also the caged job of a dry run. Whatever it says is a forecast: only what is certain may stop a copy.
+"""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
+from drbdbackup.manifest import path_of
 from drbdbackup.pipeline.bases import newest_base, trust
 from drbdbackup.pipeline.caged import Channel
 from drbdbackup.pipeline.opening import target_config
-from drbdbackup.pipeline.plan import Planner, Step, size_of
+from drbdbackup.pipeline.plan import Base, Planner, Step, size_of
 from drbdbackup.pipeline.source import guarded
 from drbdbackup.scan import Spool
 from drbdbackup.targets import identity, layout, target
+from drbdbackup.targets.medium import Medium
 
+HOLED = 1 << 20  # bytes; from here on a file is asked whether it has holes, which are not copied
 _COPIES = (Step.COPY, Step.COPY_GROUP)
+_MANIFEST_LINE = 60  # bytes of an entry, packed
+_EXACT = ("ext2", "ext3", "ext4", "xfs", "vfat", "exfat", "tmpfs")  # what neither packs nor shares what is written
+_BEAT = 0xFFF  # entries between two signs of life
+
+
+@dataclass(slots=True)
+class Foreseen:
+    """Counts of entries and of those to be copied. Bytes: `content` is at least what is written, holes left out;
+    `laid_out` is that with what whole blocks, folders and the manifest take.
+    """
+
+    entries: int = 0
+    copied: int = 0
+    copied_bytes: int = 0
+    gone: int = 0
+    content: int = 0
+    laid_out: int = 0
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What a dry run says."""
+        return {name: getattr(self, name) for name in ("entries", "copied", "copied_bytes", "gone")}
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """Bytes that can be written on a medium, now and if nothing were on it; `block` is the least that a file takes."""
+
+    free: int
+    total: int
+    block: int
+    is_exact: bool
+
+    def refuses(self, foreseen: Foreseen) -> bool:
+        """Whether it is certain that this does not fit."""
+        return self.is_exact and foreseen.content > self.free
+
+
+def space(medium: Medium) -> Space:
+    """The space on a medium. Raises OSError."""
+    seen = os.statvfs(medium.root)
+    free = seen.f_bavail * seen.f_frsize
+    used = (seen.f_blocks - seen.f_bfree) * seen.f_frsize
+    return Space(free, used + free, seen.f_frsize, medium.fstype in _EXACT)
+
+
+def foresee(
+    lines: Iterable[bytes], planner: Planner, bases: Sequence[Base], *, source: str, block: int,
+    tell: Callable[[int], None],
+) -> Foreseen:  # fmt: skip
+    """Plan for the spool's `lines`, which are waited for; `bases` are the planner's, or what only counts as gone.
+
+    `tell` is told now and then how many entries were met. `block` is in bytes.
+    """
+    told = Foreseen()
+
+    def gone(_: bytes) -> None:
+        told.gone += 1
+
+    for base in bases[:1]:
+        base.on_gone = gone
+    for line in lines:
+        told.entries += 1
+        step = planner.decide(line).step
+        if step in _COPIES:
+            told.copied += 1
+            told.copied_bytes += size_of(line)
+            content = _written(line, source)
+            told.content += content
+            told.laid_out += -(-content // block) * block
+        elif step is Step.FOLDER:
+            told.laid_out += block
+        told.laid_out += _MANIFEST_LINE
+        if not told.entries & _BEAT:
+            tell(told.entries)
+    for base in bases:
+        base.finish()
+    return told
 
 
 def do(job: dict[str, Any], channel: Channel) -> dict[str, Any]:
-    """What a run would copy to the job's target: `counts` of entries, and of those to be copied, with their bytes."""
+    """What a run would copy to the job's target (`counts`), and the room for it as the event "short" tells it."""
     guarded(job)
-    counts = {"entries": 0, "copied": 0, "copied_bytes": 0, "gone": 0}
     place = target(target_config(job["target"]), job["marks"])
+
+    def tell(entries: int) -> None:
+        channel.progress(entries=entries, done_bytes=0, copied_bytes=0)
+
     with place.opened(job["node"], write=False) as medium, ExitStack() as stack:
         if medium.identity is not None or job["expected"]:
             identity.check(medium, job["expected"], job["node"], may_enrol=False)
@@ -28,20 +118,40 @@ def do(job: dict[str, Any], channel: Channel) -> dict[str, Any]:
         can = dict(last.abilities) if last else {}
         trusted = trust(job["damaged"], job["verified"])
         base = newest_base(medium.root, job["resource"], trusted, can, stack)
+        bases = [base] if base else []
         can_share = can.get("hard_links") or can.get("subvolumes")
-        planner = Planner([base] if base and can_share else [], b"fdlpscb")
+        planner = Planner(bases if can_share else [], b"fdlpscb")
+        spool, there = Spool(job["spool"], job["patience"]), space(medium)
+        told = foresee(spool, planner, bases, source=job["source"], block=there.block, tell=tell)
+        marked = medium.identity.medium if medium.identity else ""
+        counts = {**told.counts, "needed_bytes": told.laid_out, "free_bytes": there.free}
+        return {"counts": counts, "medium": marked, "room": shortage(told, there, bases, spool)}
 
-        def gone(_: bytes) -> None:
-            counts["gone"] += 1
 
-        if base is not None:
-            base.on_gone = gone
-        for line in Spool(job["spool"], job["patience"]):
-            counts["entries"] += 1
-            if planner.decide(line).step in _COPIES:
-                counts["copied"] += 1
-                counts["copied_bytes"] += size_of(line)
-            channel.progress(entries=counts["entries"], done_bytes=0, copied_bytes=0)
-        if base is not None:
-            base.finish()
-    return {"counts": counts}
+def shortage(told: Foreseen, there: Space, bases: Sequence[Base], spool: Spool) -> dict[str, Any]:
+    """What the supervisor is told of the room on a target: bytes needed and free, the base, the walk's totals."""
+    totals = spool.totals
+    return {
+        "needs": told.laid_out, "free": there.free, "refused": there.refuses(told),
+        "base": os.path.basename(os.path.dirname(bases[0].data)) if bases else "",
+        "files": totals.files if totals else 0, "bytes": totals.bytes if totals else 0,
+    }  # fmt: skip
+
+
+def _written(line: bytes, source: str) -> int:
+    """Bytes that copying this entry writes: a name's part of its inode's content, and no holes."""
+    size = size_of(line)
+    if not size:
+        return 0
+    fields = line.split(b" ", 9)
+    if size >= HOLED:
+        size = min(size, _allocated(source, line))
+    return size // max(1, int(fields[8]))
+
+
+def _allocated(source: str, line: bytes) -> int:
+    try:
+        seen = os.lstat(os.path.join(os.fsencode(source), path_of(line)))
+    except OSError:  # it vanished: then it is not copied
+        return 0
+    return seen.st_blocks * 512

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import nullcontext, suppress
 from typing import Any
+
+BEGUN = "begun"
 
 
 class Journal:
@@ -20,13 +23,20 @@ class Journal:
         self._fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
 
     def event(self, name: str, **fields: Any) -> None:
-        """Write one event down."""
-        os.write(self._fd, json.dumps({"run": self._run, "event": name, **fields}).encode() + b"\n")
+        """Write one event down. Where there is no room for more than the first, that one has to do."""
+        line = json.dumps({"run": self._run, "event": name, **fields}).encode() + b"\n"
+        with nullcontext() if name == BEGUN else suppress(OSError):
+            os.write(self._fd, line)
 
     def close(self) -> None:
-        """Say that the run has ended, however it did."""
-        self.event("ended")
-        os.close(self._fd)
+        """Say that the run has ended, however it did; without room to say so there is no journal any more."""
+        try:
+            os.write(self._fd, json.dumps({"run": self._run, "event": "ended"}).encode() + b"\n")
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(self._fd, 0)
+        finally:
+            os.close(self._fd)
 
 
 def unfinished(file: str) -> dict[str, Any] | None:

@@ -117,12 +117,15 @@ def trusted(known: Sequence[Copy]) -> dict[str, list[str]]:
     }  # fmt: skip
 
 
-def shrunk(before: Copy | None, files: int, size: int) -> str:
-    """Why a source looks suspiciously small against the last complete copy, "" if it does not: less than half."""
+def shrunk(before: Copy | None, files: int, size: int, share: float) -> str:
+    """Why a source looks suspiciously small against the last complete copy: it has less than this share of it.
+
+    "" if it does not. `size` is in bytes.
+    """
     if before is None:
         return ""
-    if files * 2 < before.files:
+    if files < before.files * share:
         return f"it has {files:,} files, the last complete copy has {before.files:,}"
-    if size * 2 < before.bytes:
-        return f"it has {size:,} bytes, the last complete copy has {before.bytes:,}"
+    if size < before.bytes * share:
+        return f"it has {amount.size(size)}, the last complete copy has {amount.size(before.bytes)}"
     return ""

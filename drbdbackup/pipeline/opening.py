@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,7 +13,7 @@ from drbdbackup.config.values import Retention, TargetConfig
 from drbdbackup.errors import NotMounted, ToolError
 from drbdbackup.pipeline.link import SHARE_WORKERS
 from drbdbackup.pipeline.names import Names
-from drbdbackup.targets import abilities, identity, target
+from drbdbackup.targets import abilities, identity, layout, removal, target
 from drbdbackup.targets.abilities import Abilities
 from drbdbackup.targets.mark import Identity
 from drbdbackup.targets.medium import Medium
@@ -87,8 +88,32 @@ def opened(job: dict[str, Any], *, write: bool, may_enrol: bool = False) -> Iter
             with suppress(ToolError):  # so that a lazy unmount on the host cannot turn our path into its bare folder
                 mount.make_private(medium.root)
         found = identity.check(medium, job["expected"], job["node"], may_enrol)
-        can = abilities.probe(medium.root) if write else abilities.from_document({})
+        can = _probed(medium.root, job["resource"]) if write else abilities.from_document({})
         yield Opened(medium, found, can, os.stat(medium.root).st_dev)
+
+
+def _probed(root: str, resource: str) -> Abilities:
+    """What the medium can hold. One that is full to the last byte cannot be tried.
+
+    Then what crashes left goes first; if that does not do, it counts as what it was for its newest snapshot, so that
+    retention may make room. Raises OSError.
+    """
+    try:
+        return abilities.probe(root)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+    folder = layout.resource_folder(root, resource)
+    for left in layout.partials(root, resource):
+        removal.remove_tree(folder, os.fsencode(os.path.basename(left)))
+    removal.sweep(folder)
+    try:
+        return abilities.probe(root)
+    except OSError as error:
+        last = next(reversed(layout.snapshots(root, resource)), None)
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or last is None:
+            raise
+        return abilities.from_document(last.abilities)
 
 
 def target_config(document: dict[str, Any]) -> TargetConfig:

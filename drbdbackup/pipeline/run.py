@@ -17,7 +17,7 @@ from drbdbackup import gate, roles
 from drbdbackup.catalog import bodies, exchange, store, view
 from drbdbackup.catalog.bodies import Run
 from drbdbackup.config.values import Config, ResourceConfig, TargetConfig
-from drbdbackup.errors import DrbdBackupError, Interrupted, PartialResult, Stopped
+from drbdbackup.errors import CatalogError, DrbdBackupError, Interrupted, PartialResult, Stopped
 from drbdbackup.model.backup import Outcome, from_iso
 from drbdbackup.model.role import Decision, Verdict
 from drbdbackup.pipeline import journal, roads
@@ -72,8 +72,8 @@ def run(
         else:
             outcome = Outcome.STOOD_DOWN if verdict.decision is Decision.STAND_DOWN else Outcome.REFUSED
             result = RunResult(resource.name, outcome, verdict, dry_run=dry_run)
-        if not dry_run:
-            _record(config, result, due_at)
+        if not dry_run and not _is_recorded(config, result, due_at):
+            return result
     if not dry_run:
         proceeded = verdict.decision is Decision.PROCEED and result.outcome is not Outcome.INTERRUPTED
         roads.put_all(config, resource, on_volume=proceeded)
@@ -146,6 +146,23 @@ def _record(config: Config, result: RunResult, due_at: datetime | None) -> None:
             tuple(told.items()), due_at, result.snapshot)
     )  # fmt: skip
     store.record(config.state_dir, config.node, [run_fact])
+
+
+def _is_recorded(config: Config, result: RunResult, due_at: datetime | None) -> bool:
+    """Record the run. One that has made copies has made them, recorded or not: then that is its error.
+
+    Raises CatalogError if there is nothing else to tell.
+    """
+    try:
+        _record(config, result, due_at)
+    except CatalogError as error:
+        if not result.targets:
+            raise
+        result.error = result.error or CatalogError(f"the run could not be recorded: {error.message}", error.hint)
+        if result.outcome is Outcome.COMPLETE:
+            result.outcome = Outcome.PARTIAL
+        return False
+    return True
 
 
 def _ended(target: TargetResult) -> dict[str, str]:

@@ -16,7 +16,7 @@ from typing import Any
 from drbdbackup.catalog import store
 from drbdbackup.catalog.bodies import copy_from
 from drbdbackup.config.values import TargetConfig
-from drbdbackup.errors import DrbdBackupError, Interrupted, Killed, PartialResult, SourceError, Stalled
+from drbdbackup.errors import CatalogError, DrbdBackupError, Interrupted, Killed, PartialResult, SourceError, Stalled
 from drbdbackup.model.backup import iso
 from drbdbackup.model.role import Decision
 from drbdbackup.pipeline.cage import POLL, Cage, Event
@@ -25,6 +25,7 @@ from drbdbackup.pipeline.journal import Journal
 from drbdbackup.pipeline.ledger import Ledger, shrunk
 from drbdbackup.pipeline.order import Order, TargetResult
 from drbdbackup.pipeline.roads import surroundings
+from drbdbackup.pipeline.shortage import Shortage
 from drbdbackup.pipeline.source import identity
 from drbdbackup.pipeline.watching import Progress
 
@@ -46,6 +47,8 @@ class Session:
         self._ledger = Ledger(order.config, order.resource)
         self._events: queue.Queue[Event] = queue.Queue()
         self._cages: dict[str, Cage] = {}
+        self._media: dict[str, str] = {}
+        self._shortage = Shortage(order, self._cages, self._events, self._why_small)
         self._sequence = 0
         self._highest = 0
         self._scratch = os.path.join(order.config.state_dir, "spool", order.snapshot)
@@ -137,7 +140,16 @@ class Session:
     def _handle(self, event: Event) -> None:
         if event.cage == WALK:
             return self._handle_walk(event)
+        if event.cage in self._shortage:
+            return self._shortage.looked(event)
         result = self.results[event.cage]
+        try:
+            self._handle_target(result, event)
+        except CatalogError as error:
+            self._unrecorded(result, event, error)
+        return None
+
+    def _handle_target(self, result: TargetResult, event: Event) -> None:
         match event.name:
             case "progress":
                 self.order.watcher.progress(event.cage, Progress(**event.fields))
@@ -145,6 +157,8 @@ class Session:
                 self._opened(result, event.fields)
             case "ready":
                 self._ready(result, event.fields)
+            case "short" | "stuck" | "giving_up":
+                self._shortage.handle(event, self._target(result.name), self._media[result.name])
             case "published":
                 self._published(result, event.fields)
             case "fetched":
@@ -156,7 +170,20 @@ class Session:
                 self._end(result, event.fields)
             case "error":
                 self._fail(result, event.error)
-        return None
+
+    def _unrecorded(self, result: TargetResult, event: Event, error: CatalogError) -> None:
+        """What one target told could not be written down: the other goes on, and the next run finds what is there."""
+        cage = self._cages[result.name]
+        if event.name in ("opened", "pruned", "fetched"):
+            result.notes.append(f"not recorded: {error.message}")
+        elif event.name == "published":
+            what = "the catalog cannot be passed on" if result.copy else "it could not be recorded"
+            result.copy = copy_from(event.fields["copy"])
+            self._fail(result, CatalogError(f"its copy is there, but {what}: {error.message}", error.hint))
+            cage.tell({"prune": [], "catalog": ""})
+        else:
+            self._fail(result, error)
+            cage.kill()
 
     def _handle_walk(self, event: Event) -> None:
         if event.name == "error":
@@ -173,6 +200,7 @@ class Session:
     def _opened(self, result: TargetResult, fields: dict[str, Any]) -> None:
         """The target is the one that it was (or is new), and this is what lies on it."""
         self._journal.event("opened", target=result.name)
+        self._media[result.name] = fields["medium"]["medium"]
         if fields["lacks"]:
             result.notes.append(f"{result.name} cannot hold {', '.join(fields['lacks'])}")
         result.notes += [fields["note"]] if fields["note"] else []
@@ -199,10 +227,14 @@ class Session:
 
     def _hold(self, files: int, size: int) -> None:
         """A source that is suddenly much smaller is not to push good copies out."""
-        why = "" if self.order.accept_shrink else shrunk(self._ledger.last_complete(), files, size)
-        if why:
+        if why := self._why_small(files, size):
             hint = "Is the volume what it should be? If it is: `drbdbackup run --accept-shrink`"
             self.held = PartialResult(f"{self.order.resource.source} is suspiciously small: {why}", hint)
+
+    def _why_small(self, files: int, size: int) -> str:
+        if self.order.accept_shrink:
+            return ""
+        return shrunk(self._ledger.last_complete(), files, size, self.order.config.limits.shrink)
 
     def _published(self, result: TargetResult, fields: dict[str, Any]) -> None:
         """A snapshot is there, whole. Then the old ones that no rule keeps may go."""
@@ -210,19 +242,20 @@ class Session:
         result.copy = self._ledger.published(fields["copy"])
         result.problems = [(path, why) for path, why in fields["problems"]]
         result.problem_count = result.copy.problems
+        result.notes += self._ledger.why_frozen()
         drop = self._ledger.to_drop(self._target(result.name), result.copy.medium)
         self._cages[result.name].tell({"prune": drop, "catalog": self.order.pass_on()})
 
     def _pruned(self, result: TargetResult, fields: dict[str, Any]) -> None:
         self._journal.event("pruned", target=result.name, snapshot=fields["snapshot"])
         result.pruned.append(fields["snapshot"])
-        if result.copy is not None:
-            self._ledger.pruned(result.copy.medium, fields["snapshot"], fields["reason"])
+        self._ledger.pruned(self._media[result.name], fields["snapshot"], fields["reason"])
 
     def _end(self, result: TargetResult, fields: dict[str, Any]) -> None:
         self._journal.event("done", target=result.name)
         if self.order.dry_run:
             result.counts = fields["counts"]
+            result.notes += self._shortage.forecast(self._target(result.name), fields["medium"], fields["room"])
         self.order.watcher.ended(result.name, "complete", "")
 
     def _fail(self, result: TargetResult, error: DrbdBackupError) -> None:
@@ -242,10 +275,9 @@ class Session:
         self._strike_all()
 
     def _enforce(self, until: float) -> None:
-        result.notes += self._ledger.why_frozen()
         """End what has stalled, or the run when its time is over."""
         now = time.monotonic()
-        for name, cage in self._cages.items():
+        for name, cage in list(self._cages.items()):
             silent = now - cage.heard_at
             if cage.ended or (silent < self.order.config.limits.stall and now < until):
                 continue
@@ -255,6 +287,9 @@ class Session:
             error = Stalled(f"{name}: {told}", f"Is the medium well? Look at dmesg and at its server.{hint}")
             if name == WALK:
                 raise SourceError(error.message, error.hint)
+            if name in self._shortage:
+                self._shortage.looked(Event(name, "error", error.as_document()))
+                continue
             self._fail(self.results[name], error)
 
     def _target(self, name: str) -> TargetConfig:

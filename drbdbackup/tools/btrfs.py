@@ -38,6 +38,11 @@ def delete(path: str) -> None:
     _subvolume("delete", path)
 
 
+def await_deletions(path: str) -> None:
+    """Wait until the space of deleted subvolumes of the file system is free. Raises ToolError."""
+    _subvolume("sync", path)
+
+
 def set_read_only(path: str, read_only: bool) -> None:
     """Set or clear a subvolume's read-only flag. Raises ToolError."""
     argv = ("btrfs", "property", "set", "-t", "subvol", path, "ro", "true" if read_only else "false")

@@ -104,7 +104,7 @@ def test_a_disk_that_is_full_keeps_its_last_snapshot(pair: PlayedPair) -> None:
             file.write(os.urandom(64 << 20))
         ended = pair.run("www4", "run")
         assert ended.returncode == 3, ended.stderr
-        assert "no space is left" in ended.stderr
+        assert "are missing" in ended.stderr
         restores_from(pair, "nas")
         assert pair.copies(target="disk") == kept
         (pair.volume / "large").unlink()
