@@ -31,6 +31,10 @@ SELECT id, node, at, kind, resource, subject, body FROM fact
 WHERE kind = 'run' AND resource = ? AND at BETWEEN ? AND ? AND instr(body, ?)
 ORDER BY at DESC, id DESC LIMIT ? OFFSET ?
 """
+_RUN_OF = """
+SELECT id, node, at, kind, resource, subject, body FROM fact
+WHERE kind = 'run' AND resource = ? AND node = ? AND at <= ? ORDER BY at DESC, id DESC LIMIT 1
+"""
 _TARGETS = """
 SELECT id, node, at, kind, resource, subject, body FROM fact
 WHERE kind = 'target' AND subject = ? AND at BETWEEN ? AND ? ORDER BY at DESC, id DESC
@@ -103,6 +107,17 @@ def last_run(
     wanted = frozenset(targets)
     found = [run for one in outcomes if (run := _last_run(state_dir, resource, one, until, wanted)) is not None]
     return max(found, key=lambda run: (run.started_at, run.name), default=None)
+
+
+def last_run_of(state_dir: str, resource: str, node: str) -> Run | None:
+    """The newest run of one node."""
+    return next(iter(_readable_runs(rows(state_dir, _RUN_OF, (resource, node, iso(_horizon()))))), None)
+
+
+def first_run_at(state_dir: str, resource: str) -> datetime | None:
+    """When the first run of any node that is known was recorded."""
+    answer = rows(state_dir, "SELECT min(at) FROM fact WHERE kind = 'run' AND resource = ?", (resource,))
+    return moment(answer[0][0]) if answer else None
 
 
 def expected_target(state_dir: str, subject: str) -> dict[str, Any] | None:

@@ -33,7 +33,15 @@ RETENTION = Table({
     "minimum": AT_LEAST_ONE,
 })
 
-LIMITS = Table({"probe": DURATION, "ssh": DURATION, "run": DURATION, "stall": DURATION, "shrink": SHARE})
+LIMITS = Table({
+    "probe": DURATION,
+    "ssh": DURATION,
+    "run": DURATION,
+    "stall": DURATION,
+    "shrink": SHARE,
+    "grace": DURATION,
+    "silence": DURATION,
+})
 
 ROLE = Choice("source", {
     "drbd": Table({"timeout": DURATION}),

@@ -65,6 +65,7 @@ class PeerConfig:
 class Limits:
     """Deadlines in seconds: `probe` for a look at a share, `ssh` to reach a peer, `run` and `stall` for a run.
 
+    `grace`: how long after a due time its backup may take to be there; `silence`: after which a node counts as silent.
     `shrink`: a source with less than this share of the files or bytes that it had is held back; 0 means never.
     """
 
@@ -73,6 +74,8 @@ class Limits:
     run: float = 6 * 3600.0
     stall: float = 15 * 60.0
     shrink: float = 0.5
+    grace: float = 6 * 3600.0
+    silence: float = 2 * 86400.0
 
 
 @dataclass(frozen=True, slots=True)

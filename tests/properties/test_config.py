@@ -105,7 +105,7 @@ def configs(draw: st.DrawFn) -> Config:
         role=draw(ROLES),
         peers=(PeerConfig(peer, "root@b", tuple(draw(st.lists(TEXTS, max_size=2)))),),
         retention=draw(RETENTIONS),
-        limits=Limits(*(draw(SECONDS) for _ in range(4)), draw(st.floats(0, 0.999))),
+        limits=Limits(*(draw(SECONDS) for _ in range(4)), draw(st.floats(0, 0.999)), draw(SECONDS), draw(SECONDS)),
     )
 
 
