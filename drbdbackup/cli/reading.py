@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from drbdbackup.cli.options import File, Json, Resource, Resources, configured, exits
 from drbdbackup.cli.quick import Command
+
+Line = Annotated[
+    str | None, typer.Option("--lineage", metavar="NODE|UUID", help="After a split brain: what this node wrote apart.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -19,7 +25,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(config, name="config", epilog=exits())
 
 
-def latest(config: File = None, resource: Resource = None, as_json: Json = False) -> int:
+def latest(config: File = None, resource: Resource = None, lineage: Line = None, as_json: Json = False) -> int:
     """Tell which backup is the newest, where it lies and whether it can be reached."""
     from drbdbackup.commands import chosen
     from drbdbackup.commands.latest import latest as look
@@ -27,10 +33,10 @@ def latest(config: File = None, resource: Resource = None, as_json: Json = False
 
     loaded = configured(config)
     if as_json:
-        answer = look(loaded, (chosen.one_resource(loaded, resource),))
+        answer = look(loaded, (chosen.one_resource(loaded, resource),), lineage or "")
         console.show(documents.latest(answer[0]))
     else:
-        answer = look(loaded, chosen.resources(loaded, [resource] if resource else []))
+        answer = look(loaded, chosen.resources(loaded, [resource] if resource else []), lineage or "")
         console.say(line for one in answer for line in known.latest(one))
     missing = [one.missing for one in answer if one.missing]
     for error in missing:
@@ -47,7 +53,7 @@ def listing(config: File = None, resource: Resources = None, as_json: Json = Fal
     loaded = configured(config)
     copies = look(loaded, chosen.resources(loaded, resource or []))
     if as_json:
-        return console.show({"copies": [documents.copy(one.copy, one.reach) for one in copies]})
+        return console.show({"copies": [documents.found(one) for one in copies]})
     return console.say(known.copies(copies))
 
 

@@ -16,6 +16,9 @@ At = Annotated[
     str, typer.Option("--at", metavar="TIME", help='As it was then: "yesterday", "2 hours ago", 2026-11-20T14:30.')
 ]
 Snapshot = Annotated[str, typer.Option("--snapshot", metavar="ID", help="This snapshot, or the beginning of its name.")]
+Line = Annotated[
+    str, typer.Option("--lineage", metavar="NODE|UUID", help="After a split brain: what this node wrote apart.")
+]
 Below = Annotated[str, typer.Option("--path", metavar="PATH", help="Only this file or tree, from the volume's top.")]
 To = Annotated[str, typer.Option("--to", metavar="DIR", help="Into this folder, which must be empty or absent.")]
 InPlace = Annotated[
@@ -39,8 +42,8 @@ def register(app: typer.Typer) -> None:
 
 def restore(
     config: File = None, resource: Resource = None, origin: Origin = "", at: At = "", snapshot: Snapshot = "",
-    path: Below = "", to: To = "", in_place: InPlace = False, merge: Merge = False, dry_run: DryRun = False,
-    yes: Yes = False, as_json: Json = False,
+    lineage: Line = "", path: Below = "", to: To = "", in_place: InPlace = False, merge: Merge = False,
+    dry_run: DryRun = False, yes: Yes = False, as_json: Json = False,
 ) -> int:  # fmt: skip
     """Tell what would be brought back, ask, and do it: the newest copy that matches, from the nearest medium."""
     from datetime import UTC, datetime
@@ -55,7 +58,7 @@ def restore(
         raise UsageError("--json asks nobody", "Add --yes to go ahead, or --dry-run to see what would be done.")
     loaded = configured(config)
     then = moment.moment(at, datetime.now(UTC)) if at else None
-    request = command.Request(resource, origin, then, snapshot, path, to, in_place, merge, yes)
+    request = command.Request(resource, origin, then, snapshot, lineage, path, to, in_place, merge, yes)
     take_in(loaded, (chosen.one_resource(loaded, resource),))
     plan = command.plan(loaded, request)
     if as_json and dry_run:

@@ -15,6 +15,7 @@ from drbdbackup.catalog import bodies, store, view
 from drbdbackup.commands.run import lock_file
 from drbdbackup.config.values import Config, ResourceConfig, TargetConfig
 from drbdbackup.errors import DrbdBackupError, PartialResult, Stopped
+from drbdbackup.lineage import lineages
 from drbdbackup.pipeline import roads
 from drbdbackup.pipeline.attend import Patience, attend
 from drbdbackup.pipeline.cage import Event
@@ -47,10 +48,11 @@ def plan(
     found = []
     for resource in resources:
         copies = view.copies(config.state_dir, resource.name, ())
+        lines = lineages(copies)
         for target in targets:
             expected = view.expected_target(config.state_dir, subject(target, config.node)) or {}
             here = [copy for copy in copies if copy.medium == expected.get("medium")]
-            found.append(Weeded(resource.name, target.name, retention.plan(here, target.retention, now)))
+            found.append(Weeded(resource.name, target.name, retention.plan(here, target.retention, now, lines=lines)))
     return tuple(found)
 
 

@@ -42,6 +42,7 @@ class Request:
     origin: str = ""
     at: datetime | None = None
     snapshot: str = ""
+    lineage: str = ""
     path: str = ""
     to: str = ""
     in_place: bool = False
@@ -143,7 +144,7 @@ def _still(plan: Plan, look: dict[str, Any]) -> None:
 
 def _chosen(config: Config, request: Request, resource: ResourceConfig) -> Plan:
     targets = [target.name for target in config.targets]
-    wish = Wish(request.origin, request.at, request.snapshot)
+    wish = Wish(request.origin, request.at, request.snapshot, request.lineage)
     copies = view.copies(config.state_dir, resource.name, targets)
     found = candidates(copies, wish, config.node, config.nodes, targets)
     looks: dict[tuple[str, str], dict[str, Any]] = {}

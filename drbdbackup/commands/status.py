@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
-from drbdbackup import gate
+from drbdbackup import gate, oversight, schedule
 from drbdbackup.catalog import view
 from drbdbackup.catalog.bodies import Run
 from drbdbackup.commands.due import due_since, next_due
-from drbdbackup.commands.latest import Found, found, take_in, undamaged
+from drbdbackup.commands.latest import Found, found, last_heard, living, take_in, undamaged
 from drbdbackup.config.values import Config, ResourceConfig
+from drbdbackup.lineage import Lineages, lineages
 from drbdbackup.model.role import Verdict
+from drbdbackup.oversight import NodeSeen, PairVerdict, Watched
 from drbdbackup.pipeline.roads import Travelled
 
 
 @dataclass(frozen=True, slots=True)
 class ResourceStatus:
-    """One resource, seen from this node. `source` names who told the role; `last_run` is this node's own newest."""
+    """One resource, seen from this node. `source` names who told the role; `last_run` is this node's own newest.
+
+    `pair` is about all nodes together; `heads` are the newest copies of the rivals of a split brain.
+    """
 
     resource: str
     source: str
@@ -26,6 +31,8 @@ class ResourceStatus:
     next_due: datetime
     due_since: datetime | None
     last_run: Run | None
+    pair: PairVerdict
+    heads: tuple[tuple[str, Found], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +54,34 @@ def _of(config: Config, resource: ResourceConfig, travelled: Travelled) -> Resou
     now = datetime.now(UTC)
     evidence = gate.gather(config, resource)
     copies = found(config, resource.name, travelled)
-    runs = view.runs(config.state_dir, resource.name, 100)
+    lines = lineages(one.copy for one in copies)
+    backup = undamaged(living(copies))
     return ResourceStatus(
         resource.name,
         ", ".join(dict.fromkeys(seen.source for seen in evidence.observations)),
         gate.judge(resource, config.node, config.nodes, evidence),
-        undamaged(copies),
+        backup,
         next_due(config, now),
         due_since(config, resource.name, now),
-        next((run for run in runs if run.node == config.node), None),
+        view.last_run_of(config.state_dir, resource.name, config.node),
+        _overseen(config, resource.name, backup, lines, now),
+        tuple((line.word, one) for line in lines.rivals if (one := undamaged(_in(copies, line.generation)))),
     )
+
+
+def _overseen(config: Config, resource: str, backup: Found | None, lines: Lineages, now: datetime) -> PairVerdict:
+    """What all nodes together have done."""
+    heard = {one.node: one.seen_at for one in last_heard(config)}
+    nodes = [
+        NodeSeen(node, heard.get(node), view.last_run_of(config.state_dir, resource, node), node == config.node)
+        for node in config.nodes
+    ]
+    return oversight.judge(Watched(
+        now, schedule.last_due(config.schedule, now - timedelta(seconds=config.limits.grace)),
+        timedelta(seconds=config.limits.silence), nodes, backup.copy if backup else None,
+        view.first_run_at(config.state_dir, resource), tuple(line.name for line in lines.rivals),
+    ))  # fmt: skip
+
+
+def _in(copies: tuple[Found, ...], generation: str) -> tuple[Found, ...]:
+    return tuple(one for one in copies if one.line is not None and one.line.generation == generation)

@@ -12,6 +12,7 @@ from datetime import datetime
 from enum import Enum
 
 from drbdbackup.errors import NothingFound, UsageError
+from drbdbackup.lineage import lineages
 from drbdbackup.model.backup import Copy, iso
 
 _SHOWN = 5
@@ -30,11 +31,13 @@ class Wish:
     """What is asked for. `origin` is a node (what it made, wherever it lies) or a target (what lies there), or "".
 
     `at` is aware: nothing that was begun later counts. `snapshot` is a name or the beginning of one, or "".
+    `lineage` is a node or a generation, after a split brain, or "".
     """
 
     origin: str = ""
     at: datetime | None = None
     snapshot: str = ""
+    lineage: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +67,22 @@ def candidates(
 ) -> list[Copy]:
     """The copies that match, the best first; `copies` as `view.copies` has them, `node` is this one.
 
-    A damaged copy matches only a wish for its very snapshot, behind the others. Raises NothingFound with what there
-    is, UsageError for an origin that is neither a node nor a target, or a beginning of several snapshots' names.
+    A damaged copy matches only a wish for its very snapshot, behind the others; one of a discarded lineage only a wish
+    for that or for its snapshot. Raises NothingFound with what there is, or with the choices that a split brain leaves;
+    UsageError for an origin that is neither a node nor a target, or a beginning of several snapshots' names.
     """
     _check(wish.origin, copies, nodes, targets)
-    wanted = [copy for copy in copies if _is_from(copy, wish.origin) and _is_by(copy, wish.at)]
+    lines = lineages(copies)
+    open_to = copies if wish.snapshot and not wish.lineage else lines.chosen(copies, wish.lineage)
+    wanted = [copy for copy in open_to if _is_from(copy, wish.origin) and _is_by(copy, wish.at)]
     if wish.snapshot:
         name = resolved(wish.snapshot, wanted, "--snapshot ")
         wanted = [copy for copy in wanted if copy.snapshot == name]
     sound = [copy for copy in wanted if wish.snapshot or copy.damaged_at is None]
     if not sound:
         raise NothingFound(_nothing(wish, wanted), _what_there_is(copies))
+    if not wish.snapshot and (undecided := lines.undecided(sound)):
+        raise undecided
     places = {name: place for place, name in enumerate(dict.fromkeys(copy.snapshot for copy in sound))}
     return sorted(
         sound, key=lambda copy: (places[copy.snapshot], copy.damaged_at is not None, way(copy, node).value)
@@ -146,6 +154,7 @@ def _nothing(wish: Wish, damaged: Sequence[Copy]) -> str:
         f"from {wish.origin}" if wish.origin else "",
         f"begun at {iso(wish.at)} or before" if wish.at else "",
         f"called {wish.snapshot}" if wish.snapshot else "",
+        f"of the lineage of {wish.lineage}" if wish.lineage else "",
     ]
     asked = ", ".join(filter(None, wishes))
     if damaged:

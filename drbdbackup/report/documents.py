@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # `latest` must not pay for what the others are made of
     from drbdbackup.commands.sync import Synced
     from drbdbackup.commands.target import Accepted, TargetSeen
     from drbdbackup.commands.verify import Verified
+    from drbdbackup.lineage import Lineage
     from drbdbackup.pipeline.order import TargetResult
 
 
@@ -30,6 +31,7 @@ def copy(one: Copy, reach: Reach) -> dict[str, Any]:
         "finished_at": iso(one.finished_at), "files": one.files, "bytes": one.bytes,
         "verified_at": time(one.verified_at), "reachable": reach.as_json, "resource": one.resource,
         "medium": one.medium, "problems": one.problems, "damaged_at": time(one.damaged_at),
+        "generation": one.generation.current if one.generation else None,
     }  # fmt: skip
 
 
@@ -37,11 +39,26 @@ def latest(known: Latest) -> dict[str, Any]:
     """`latest --json`."""
     return {
         "resource": known.resource,
-        "backup": _found(known.backup),
-        "copies": [copy(found.copy, found.reach) for found in known.copies],
+        "backup": found(known.backup),
+        "copies": [found(one) for one in known.copies],
+        "lineages": [_lineage(line, newest) for line, newest in known.heads],
         "catalogs": {one.node: {"seen_at": time(one.seen_at), "road": one.road or None} for one in known.heard},
         "closed_roads": known.closed,
     }
+
+
+def found(one: Found | None) -> dict[str, Any] | None:
+    """A copy with the lineage that it is of, where there are several; null for none."""
+    if one is None:
+        return None
+    lineage = one.line.generation if one.line else None
+    return {**copy(one.copy, one.reach), "lineage": lineage, "discarded": one.is_discarded}
+
+
+def _lineage(line: Lineage, newest: Found | None) -> dict[str, Any]:
+    return {
+        "generation": line.generation, "nodes": list(line.nodes), "discarded": line.discarded, "backup": found(newest),
+    }  # fmt: skip
 
 
 def status(known: Status) -> dict[str, Any]:
@@ -68,17 +85,15 @@ def time(moment: datetime | None) -> str | None:
     return None if moment is None else iso(moment)
 
 
-def _found(found: Found | None) -> dict[str, Any] | None:
-    return None if found is None else copy(found.copy, found.reach)
-
-
 def _of(one: ResourceStatus) -> dict[str, Any]:
     verdict, run = one.verdict, one.last_run
     return {
         "resource": one.resource, "role": verdict.role.value, "disk": verdict.disk, "peer_role": verdict.peer_role,
         "source": one.source, "verdict": verdict.decision.value, "because": list(verdict.because),
-        "last_complete": _found(one.last_complete), "next_due": iso(one.next_due),
+        "last_complete": found(one.last_complete), "next_due": iso(one.next_due),
         "due_since": time(one.due_since), "hint": verdict.hint,
+        "pair": {"state": one.pair.state.value, "because": list(one.pair.because)},
+        "lineages": [{"lineage": word, "backup": found(head)} for word, head in one.heads],
         "last_run": None if run is None else {
             "outcome": run.outcome.value, "started_at": iso(run.started_at), "finished_at": iso(run.finished_at),
             "because": list(run.because), "snapshot": run.snapshot,

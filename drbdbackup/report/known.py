@@ -30,6 +30,12 @@ def latest(known: Latest) -> Iterator[str]:
     if backup is not None:
         yield f"{known.resource}: the newest backup is {backup.copy.snapshot}"
         yield from text.aligned(_about(backup, now), "  ")
+    elif known.undecided is not None:
+        yield f"{known.resource}: SPLIT BRAIN, there is no one newest backup"
+        for line, head in known.heads:
+            if head is not None and not line.discarded:
+                yield f"The newest of {line.name} (--lineage {line.word}) is {head.copy.snapshot}"
+                yield from text.aligned(_about(head, now), "  ")
     also = [found for found in known.copies if found is not backup]
     if also:
         yield "Other copies:"
@@ -78,6 +84,8 @@ def _row(found: Found, now: datetime) -> tuple[str, ...]:
         state.append(f"verified {text.age(copy.verified_at, now)}")
     if copy.problems:
         state.append(f"{copy.problems:,} problems")
+    if found.line is not None:
+        state.append("of a discarded lineage" if found.is_discarded else f"lineage of {found.line.name}")
     made = text.when(copy.started_at, now)
     return copy.snapshot, copy.location, made, f"{copy.files:,}", text.size(copy.bytes), ", ".join(state)
 
@@ -108,6 +116,12 @@ def _standing(one: ResourceStatus, now: datetime) -> Iterator[tuple[str, str]]:
         yield "newest", f"{copy.snapshot} on {copy.target}, {text.when(copy.started_at, now)}"
     else:
         yield "newest", "no backup is known here"
+    for word, head in one.heads:
+        yield f"of {word}", f"{head.copy.snapshot} on {head.copy.target}, {text.when(head.copy.started_at, now)}"
+    if one.heads:
+        yield "", "let DRBD discard what one of them wrote, and all goes on: docs/failures.md"
+    state = one.pair.state.value
+    yield from (("" if at else "pair", why if at else f"{state}: {why}") for at, why in enumerate(one.pair.because))
     if one.due_since is not None:
         yield "OVERDUE", f"since {text.when(one.due_since, now)}"
     yield "next due", text.when(one.next_due, now)

@@ -7,6 +7,7 @@ import pytest
 
 from drbdbackup.errors import NothingFound, UsageError
 from drbdbackup.model.backup import Copy, snapshot_name
+from drbdbackup.model.generation import Generation
 from drbdbackup.pipeline.choose import Way, Wish, candidates, choose
 
 NIGHT = datetime(2026, 11, 1, 4, 30, tzinfo=UTC)
@@ -139,3 +140,38 @@ def test_what_there_is_stays_short():
     with pytest.raises(NothingFound) as told:
         chosen(copies=many, snapshot="1999")
     assert "15 more" in told.value.hint
+
+
+APART = {"www4": Generation("B0".zfill(16), "A0".zfill(16)), "www5": Generation("C0".zfill(16), "A0".zfill(16))}
+# After the nights above, both were Primary apart; www5's is the newer.
+TORN = [
+    a_copy(5, "www5", "nas", generation=APART["www5"]), a_copy(4, "www4", "nas", generation=APART["www4"]),
+    a_copy(4, "www4", "disk@www4", generation=APART["www4"]), *COPIES,
+]  # fmt: skip
+
+
+def test_between_rivals_the_choice_is_the_admins():
+    with pytest.raises(NothingFound, match="split brain") as told:
+        chosen(copies=TORN)
+    assert "--lineage www4 (20261105T043000Z-www4) or --lineage www5 (20261106T043000Z-www5)" in told.value.hint
+
+
+def test_a_wish_that_leaves_one_of_the_rivals_is_a_choice():
+    assert chosen(copies=TORN, lineage="www5").copy is TORN[0]
+    assert chosen(copies=TORN, lineage="www4").copy is TORN[2]
+    assert chosen(copies=TORN, origin="www5").copy is TORN[0]
+    assert chosen(copies=TORN, origin="disk").copy is TORN[2]
+    assert chosen(copies=TORN, snapshot=TORN[0].snapshot).copy is TORN[0]
+    assert chosen(copies=TORN, at=COPIES[0].started_at).copy is COPIES[0]
+
+
+def test_what_the_rivals_have_in_common_belongs_to_each():
+    assert chosen(copies=TORN, lineage="www4", at=COPIES[0].started_at).copy is COPIES[0]
+
+
+def test_a_discarded_lineage_is_had_only_by_name():
+    healed = [a_copy(6, "www4", "nas", generation=Generation("B0".zfill(16), "", ("A0".zfill(16),))), *TORN]
+    assert chosen(copies=healed).copy is healed[0]
+    assert chosen(copies=healed, at=TORN[0].started_at).copy is TORN[2]
+    assert chosen(copies=healed, lineage="www5").copy is TORN[0]
+    assert chosen(copies=healed, snapshot=TORN[0].snapshot).copy is TORN[0]

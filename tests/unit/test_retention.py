@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from drbdbackup.config.values import Retention
+from drbdbackup.lineage import lineages
 from drbdbackup.model.backup import Copy, snapshot_name
-from drbdbackup.retention import plan
+from drbdbackup.model.generation import Generation
+from drbdbackup.retention import FROZEN, plan
 
 BERLIN = ZoneInfo("Europe/Berlin")
 NOW = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)
@@ -167,3 +170,51 @@ def test_the_last_verified_whole_copy_stays_before_a_later_one_where_files_are_m
     copies[0] = copy(1, copies[0].started_at, verified_at=NOW)
     copies[1] = copy(2, copies[1].started_at, verified_at=NOW, problems=1)
     assert kept(copies, ONE) == {6: "newest", 1: "last verified"}
+
+
+def torn(count: int) -> list[Copy]:
+    """A copy a night of both nodes, which wrote apart from the first one on; www5's are the newer of each night."""
+    one, other = Generation("00000000000000B0", "00000000000000A0"), Generation("00000000000000C0", "00000000000000A0")
+    ours = [replace(made, sequence=2 * made.sequence - 1, generation=one) for made in nights(count)]
+    theirs = [replace(made, sequence=2 * made.sequence, generation=other) for made in nights(count, node="www5")]
+    return sorted([*ours, *theirs], key=lambda made: made.sequence)
+
+
+def resolved(count: int, since: int) -> list[Copy]:
+    """The same, and www4 has survived; the last `since` nights are its alone."""
+    shared = Generation("00000000000000B0", "", ("00000000000000A0",))
+    copies = [made for made in torn(count) if made.node == "www4" or made.sequence <= 2 * (count - since)]
+    return [replace(made, generation=shared) if made.sequence > 2 * (count - since) else made for made in copies]
+
+
+def judged(copies: list[Copy], policy: Retention) -> dict[int, str]:
+    return {one.copy.sequence: one.reason for one in plan(copies, policy, NOW, BERLIN, lineages(copies)) if one.keep}
+
+
+def test_nothing_goes_while_a_split_brain_stands():
+    copies = torn(5)
+    assert set(judged(copies, ONE).values()) == {FROZEN}
+    assert len(judged(copies, ONE)) == len(copies)
+
+
+def test_a_discarded_lineage_takes_no_place_from_the_living_one():
+    assert judged(resolved(5, since=1), DAILY3) == {
+        9: "newest", 8: "daily 2026-11-22, of a discarded lineage", 7: "daily 2026-11-22",
+        6: "daily 2026-11-21, of a discarded lineage", 5: "daily 2026-11-21",
+    }
+
+
+def test_a_discarded_lineage_ages_out():
+    assert {one % 2 for one in judged(resolved(9, since=3), DAILY3)} == {1}
+
+
+def test_a_discarded_copy_counts_for_the_minimum_only_where_the_living_are_too_few():
+    assert set(judged(resolved(5, since=1), replace(ONE, minimum=5))) == {1, 3, 5, 7, 9}
+    assert len(judged(resolved(5, since=1), replace(ONE, minimum=6))) == 6
+
+
+def test_what_stays_after_one_pruning_stays_after_the_next():
+    copies = resolved(9, since=2)
+    stays = judged(copies, replace(DAILY3, weekly=2))
+    again = judged([made for made in copies if made.sequence in stays], replace(DAILY3, weekly=2))
+    assert again.keys() == stays.keys()

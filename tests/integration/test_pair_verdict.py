@@ -1,0 +1,85 @@
+"""`status` on one node knows what both have done, and that nobody made the backup though each node did right."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drbdbackup.catalog import bodies, store, view
+from drbdbackup.catalog.bodies import Run
+from drbdbackup.model.backup import Outcome, iso, snapshot_name
+from tests.played_pair import PlayedPair
+
+NOW = datetime.now(UTC)
+HOURS = timedelta(hours=1)
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> PlayedPair:
+    """A backup is due each hour, and half an hour is its grace."""
+    pair = PlayedPair(tmp_path, head='schedule = "0 * * * *"', extra='[limits]\ngrace = "30m"\n')
+    (pair.volume / "page").write_bytes(b"x" * 1000)
+    return pair
+
+
+def only_an_old_backup(pair: PlayedPair, age: timedelta) -> None:
+    """The target is there and known, and the newest copy on it is as old as that."""
+    pair.backs_up("www4")
+    state = str(pair.folder / "state-www4")
+    [new] = view.copies(state, "raid", ["nas"])
+    old = replace(new, snapshot=snapshot_name(NOW - age, "www4"), started_at=NOW - age, finished_at=NOW - age)
+    facts = [bodies.pruned("www4", NOW, new, "played"), bodies.copied("www4", NOW, old)]
+    store.record(state, "www4", facts)
+
+
+def told(pair: PlayedPair, node: str) -> Any:
+    return pair.json(node, "status")["resources"][0]["pair"]
+
+
+def test_after_a_run_of_both_all_is_well_on_both(pair: PlayedPair) -> None:
+    pair.backs_up("www4")
+    pair.backs_up("www5")
+    assert pair.run("www4", "sync").returncode == 0
+    for node in ("www4", "www5"):
+        assert told(pair, node)["state"] == "ok"
+        assert "ok: www4 made " in pair.run(node, "status").stdout
+
+
+def test_a_new_pair_is_a_warning(pair: PlayedPair) -> None:
+    assert told(pair, "www4")["state"] == "warning"
+    assert "warning: no backup has been made yet" in pair.run("www4", "status").stdout
+
+
+def test_both_secondary_is_critical_seen_from_either_node(pair: PlayedPair) -> None:
+    only_an_old_backup(pair, 5 * HOURS)
+    pair.roles(None)
+    for node in ("www4", "www5"):
+        pair.backs_up(node)
+    assert pair.run("www4", "sync").returncode == 0
+    for node in ("www4", "www5"):
+        verdict = told(pair, node)
+        assert verdict["state"] == "critical"
+        assert "www4 and www5 all stood down" in verdict["because"][0]
+        assert pair.run(node, "status").returncode == 0
+
+
+def test_a_node_that_is_silent_is_critical_though_the_other_backs_up(pair: PlayedPair) -> None:
+    pair.backs_up("www4")
+    long_ago = NOW - 60 * HOURS
+    run = Run(snapshot_name(long_ago, "www5"), "raid", "www5", Outcome.STOOD_DOWN, long_ago, long_ago)
+    store.record(str(pair.folder / "state-www5"), "www5", [bodies.ran(run)])
+    assert pair.run("www5", "sync").returncode == 0
+    pair.backs_up("www4")
+    assert told(pair, "www4")["state"] == "ok", "its catalog has only just come"
+    with closing(sqlite3.connect(pair.folder / "state-www4/catalog.db")) as catalog:
+        catalog.execute("UPDATE seen SET seen_at = ? WHERE node = 'www5'", (iso(long_ago),))
+        catalog.commit()
+    assert told(pair, "www4") == {
+        "state": "critical", "because": [f"www5 has not been heard of since {iso(long_ago)}"],
+    }  # fmt: skip
