@@ -24,6 +24,7 @@ from drbdbackup.scan import Spool
 from drbdbackup.targets import layout, removal
 from drbdbackup.tools import btrfs
 
+_INODE = 512  # bytes, and less than that for a manifest's line
 FULL = (errno.ENOSPC, errno.EDQUOT)
 HINT = "Remove something there, let it keep fewer copies ([retention]), or give it more room."
 _REPLACE_HINT = 'Where another target holds a copy, on_full = "replace" lets this one give its last copy up.'
@@ -134,10 +135,10 @@ def _give_up(making: Making) -> None:
 
 
 def _ample(source: str) -> int:
-    """Bytes with which there can be no shortage: all that the source's file system holds, and some for names."""
+    """Bytes with which there is no shortage: all that the source's file system holds, inodes, manifest, and some."""
     seen = os.statvfs(source)
     blocks = (seen.f_blocks - seen.f_bfree) * seen.f_frsize
-    return blocks + (seen.f_files - seen.f_ffree) * 4096 + blocks // 50
+    return blocks + (seen.f_files - seen.f_ffree) * _INODE + blocks // 50
 
 
 def _foreseen(job: dict[str, Any], channel: Channel, at: Opened, *, from_base: bool = True) -> Making:

@@ -25,7 +25,7 @@ from drbdbackup.pipeline.order import Order, TargetResult
 from drbdbackup.pipeline.session import Session
 from drbdbackup.pipeline.watching import Watcher
 
-_STATE_HINT = "Is there space on the disk that holds state_dir, and is it writable?"
+_STATE_HINT = "Free some space on the disk that holds state_dir, or see why it cannot be written to."
 
 
 @dataclass(slots=True)

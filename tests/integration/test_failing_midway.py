@@ -193,6 +193,8 @@ def test_a_share_may_fail_at_any_write(pair: PlayedPair, writes: int, number: in
         failed = pair.run("www4", "run")
         assert failed.returncode == 3, failed.stderr
         assert "nas: " in failed.stderr
+        if number == errno.ENOSPC:
+            assert list((pair.folder / "behind/drbdbackup/raid").glob(".partial-*")) == [], "it would keep it full"
         restores_from(pair, "disk")
     with weak_share(pair.folder / "nas", pair.folder / "behind", "squashed"):
         heals(pair, "nas", kept)
