@@ -8,13 +8,15 @@ WORKERS := $(shell n=$$(nproc); echo $$((n < 4 ? 2 * n : 8)))
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH):/usr/sbin:/sbin
 
 FOR_DEMO := python3 python3-venv rsync mount util-linux e2fsprogs acl
+FOR_CLUSTER := python3 python3-venv cpio e2fsprogs fdisk kmod mmdebstrap openssh-client qemu-system-x86 qemu-utils vde2
 FOR_TEST := attr bindfs btrfs-progs cron exfatprogs fuse3 openssh-client openssh-server procps shellcheck xxhash
 
-.PHONY: help demo test bench check clean packages-for-demo packages-for-test
+.PHONY: help demo test bench check clean packages-for-demo packages-for-test cluster cluster-shell packages-for-cluster
 
 help:
 	@echo "make demo    play the whole story on this machine, without DRBD, in under a minute"
 	@echo "make test    run every test but those that need virtual machines"
+	@echo "make cluster run the scenarios on a real pair, in virtual machines; make cluster-shell leaves you in it"
 	@echo "make bench   measure against the classic scripts"
 	@echo "make check   the quick part: style, types, layers and unit tests"
 	@echo "make clean   remove what these have made here"
@@ -28,6 +30,12 @@ test: $(VENV)/.for-test
 
 bench: $(VENV)/.for-test
 	@$(VENV)/bin/python -m tests.bench
+
+cluster: $(VENV)/.for-test packages-for-cluster
+	@$(PYTEST) -q --durations=0 --durations-min=1 tests/cluster
+
+cluster-shell: $(VENV)/.for-test packages-for-cluster
+	@$(VENV)/bin/python -m tests.cluster
 
 check: $(VENV)/.for-test
 	@$(PYTEST) -q tests/unit
@@ -49,6 +57,9 @@ packages-for-demo:
 
 packages-for-test:
 	$(call with_packages,$(FOR_DEMO) $(FOR_TEST))
+
+packages-for-cluster:
+	$(call with_packages,$(FOR_CLUSTER))
 
 # Installs packages into the virtual environment, with pip's own settings on this machine.
 define with_pip
