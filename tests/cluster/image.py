@@ -1,4 +1,4 @@
-"""The guests' image: one Debian root file system with all packages, a kernel and a small initramfs, kept between sessions.
+"""The guests' image: one Debian root file system with all packages, a kernel and an initramfs, kept between sessions.
 
 Its key is a digest of all that goes into it: the package list, the files in guest/, the project's dependencies, this
 file. A change of the project's own code therefore makes no new image: its wheel is installed into running guests.
@@ -89,7 +89,8 @@ def build(folder: Path) -> None:
     root, wheels = folder / "root", folder / "wheels"
     download_wheels(wheels)
     root.mkdir()
-    must("tar", "--extract", "--numeric-owner", "--xattrs", "--xattrs-include=*", f"--file={debian()}", f"--directory={root}")
+    whole = ("--numeric-owner", "--xattrs", "--xattrs-include=*")
+    must("tar", "--extract", *whole, f"--file={debian()}", f"--directory={root}")
     must(str(GUEST / "customize"), str(root), str(wheels), str(GUEST))
     modules = next((root / "lib/modules").iterdir())
     shutil.copy(root / "boot" / f"vmlinuz-{modules.name}", folder / "vmlinuz")
@@ -111,7 +112,7 @@ def download_wheels(into: Path) -> None:
 
 
 def debian() -> Path:
-    """A tar of the packages, installed, and the kernel. The slow part, so it is kept when only guest/'s own files change."""
+    """A tar of the packages, installed, and the kernel: the slow part, kept when only guest/'s files change."""
     names = packages()
     digest = hashlib.sha256("\n".join([SUITE, *names]).encode() + (GUEST / "kernel").read_bytes()).hexdigest()[:16]
     tar = cache() / f"debian-{digest}.tar"

@@ -7,7 +7,7 @@
         lab.www4.pull_the_plug()
         lab.revert("fresh")          # all three are on again, as they were
 
-Nothing outlives it: QEMU and the switches die with this process however it ends, and the folder of a lab that was killed
+Nothing outlives it: QEMU and the switches die with this process however it ends; the folder of a lab that was killed
 is removed by the next one.
 """
 
@@ -69,7 +69,9 @@ class Lab:
             switch.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for node in self.nodes:
             node.hang_up()
             node.machine.kill()

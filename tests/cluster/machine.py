@@ -30,7 +30,7 @@ class MachineEnded(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """`number` makes the network addresses differ; memory and disks (sda, sdb, ...) in MiB; `links` by name, with address."""
+    """`number` makes the network addresses differ; memory and disks in MiB; `links` by name, with address."""
 
     name: str
     number: int
@@ -102,7 +102,8 @@ class Machine:
             *(f"lab.{name}={address}" for name, address in links.items()), *words,
         ]  # fmt: skip
         return [
-            "qemu-system-x86_64", "-machine", "pc", "-accel", "tcg,tb-size=128", "-m", str(hardware.memory), "-smp", "1",
+            "qemu-system-x86_64", "-machine", "pc", "-accel", "tcg,tb-size=128", "-smp", "1",
+            "-m", str(hardware.memory),
             "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-rtc", f"base={now},clock=vm",
             "-kernel", str(self.image.kernel), "-initrd", str(self.image.initramfs), "-append", " ".join(command_line),
             "-serial", f"file:{self.serial}", "-qmp", f"unix:{self.folder}/monitor,server=on,wait=off",
@@ -110,7 +111,8 @@ class Machine:
         ]  # fmt: skip
 
     def drives(self) -> list[str]:
-        found = ["-drive", self.drive("root"), "-device", "virtio-blk-pci,drive=root", "-device", "virtio-scsi-pci,id=scsi"]
+        found = ["-drive", self.drive("root"), "-device", "virtio-blk-pci,drive=root"]
+        found += ["-device", "virtio-scsi-pci,id=scsi"]
         for number, _ in enumerate(self.hardware.disks):
             name = f"sd{'abcd'[number]}"
             found += ["-drive", self.drive(name), "-device", f"scsi-hd,drive={name},bus=scsi.0,scsi-id={number}"]
@@ -161,7 +163,8 @@ class Machine:
         found = []
         for file in (self.serial, self.folder / "qemu.log"):
             if file.exists():
-                found += [f"-- {self.hardware.name}: {file.name}", *file.read_text(errors="replace").splitlines()[-lines:]]
+                last = file.read_text(errors="replace").splitlines()[-lines:]
+                found += [f"-- {self.hardware.name}: {file.name}", *last]
         return "\n".join(found)
 
 

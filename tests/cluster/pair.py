@@ -1,4 +1,4 @@
-"""The pair of the howto in the lab, set up as docs/pair.md tells it, with the files that `drbdbackup pair render` makes.
+"""The pair of the howto in the lab, set up as docs/pair.md tells it, with the files of `drbdbackup pair render`.
 
 What is here is what an admin types; what the pair must agree on stands in pair.toml only.
 """
@@ -43,7 +43,8 @@ def set_up(lab: Lab) -> None:
 
 
 def serve_backups(nas: Node) -> None:
-    nas.run("mkfs.ext4 -q /dev/sda && mkdir -p /export/backup && echo '/dev/sda /export/backup ext4 defaults 0 0' >>/etc/fstab")
+    nas.run("mkfs.ext4 -q /dev/sda && mkdir -p /export/backup")
+    nas.run("echo '/dev/sda /export/backup ext4 defaults 0 0' >>/etc/fstab")
     nas.put("/etc/exports", EXPORT)
     nas.run("mount /export/backup && /etc/lab/nas start")
 
@@ -166,7 +167,7 @@ def is_settled(lab: Lab) -> bool:
 
 
 def told(lab: Lab) -> str:
-    """What the machines have to say after a scenario failed: DRBD's state and the ends of the logs of those that answer."""
+    """What the machines have to say after a scenario failed: DRBD's state, and the ends of the logs."""
     said = []
     for node in lab.nodes:
         try:
