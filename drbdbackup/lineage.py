@@ -1,7 +1,7 @@
 """Which copies descend from which, and whether two nodes wrote apart from one another: a split brain. Pure.
 
-DRBD gives the data a new generation when a Primary first writes without its peer, and notes from which it departs (in
-the bitmap's UUID). That one was on every node; a node departs from it once. When the peers meet again, the younger one
+DRBD gives the data a new generation when a Primary goes on without its peer, and notes from which it departs (in the
+bitmap's UUID). That one was on every node; a node departs from it once. When the peers meet again, the younger one
 becomes that of all nodes, and the one that it came from goes to the history: a generation that is anybody's ancestor,
 or that was seen with an empty bitmap, *was shared*.
 

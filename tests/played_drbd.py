@@ -1,5 +1,7 @@
 """A pair's generations played after DRBD 8.4's own rules: what the UUIDs become as links break and nodes take over.
 
+A real pair did the same (tests/captures/generations-8.4.11.json).
+
 `data` is what was really written, so it tells what descends from what without looking at a UUID.
 """
 
@@ -71,8 +73,6 @@ class PlayedDrbd:
         node = self.nodes[name]
         if not node.primary:
             return
-        if not self.connected and not node.bitmap:
-            node.bitmap, node.current = node.current, next(self._uuid) & ~1
         written = next(self._written)
         for one in self.nodes.values() if self.connected else (node,):
             one.data += (written,)
@@ -80,10 +80,20 @@ class PlayedDrbd:
 
     def cut(self, _: str = "") -> None:
         self.connected = False
+        for name in NODES:
+            self._depart(name)
 
     def promote(self, name: str) -> None:
         if not (self.connected and self.peer(name).primary):
             self.nodes[name].primary = True
+            self._depart(name)
+
+    def _depart(self, name: str) -> None:
+        """A Primary that is without its peer begins a generation; that alone makes it differ."""
+        node = self.nodes[name]
+        if node.primary and not self.connected and not node.bitmap:
+            node.bitmap, node.current = node.current, next(self._uuid) & ~1
+            self.write(name)
 
     def demote(self, name: str) -> None:
         self.nodes[name].primary = False

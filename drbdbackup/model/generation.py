@@ -1,6 +1,6 @@
 """Which generation of its data DRBD held: the tuple of UUIDs that tells lineages apart. Pure; decides nothing.
 
-DRBD gives the data a new UUID whenever a Primary begins to write apart from its peer. The lowest bit of a UUID only
+DRBD gives the data a new UUID whenever a Primary goes on without its peer. The lowest bit of a UUID only
 says that the node was Primary (8.4), so it is cleared here.
 """
 

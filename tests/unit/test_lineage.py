@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -140,6 +144,7 @@ def test_a_node_that_wrote_apart_without_a_backup_has_no_rival(pair: PlayedDrbd)
     pair.write("www4")
     pair.write("www5")
     pair.back_up("www5")
+    assert pair.diverged
     assert lineages(pair.copies) == ONE_LINE
 
 
@@ -254,3 +259,35 @@ def test_nothing_is_decided_between_rivals(pair: PlayedDrbd) -> None:
     assert "www4" in error.hint
     assert "www5" in error.hint
     assert lineages(copies).undecided([copy for copy in copies if copy.node == "www5"]) is None
+
+
+REAL = json.loads((Path(__file__).parents[1] / "captures/generations-8.4.11.json").read_text())
+SPLIT = {"split brain", "split brain, link back"}
+
+
+def copies_of(step: dict[str, Any], made: list[Copy]) -> list[Copy]:
+    """A backup of every node that is Primary in this step of a real pair's life."""
+    return [
+        a_copy(len(made) + 1, node, BEGAN + timedelta(minutes=len(made)), parse(step[node]["get-gi"]))
+        for node in ("www4", "www5") if step[node]["role"] == "Primary"
+    ]  # fmt: skip
+
+
+def test_a_real_pair_had_one_split_brain_and_www4_survived_it() -> None:
+    made: list[Copy] = []
+    for step in REAL:
+        made += copies_of(step, made)
+        found = lineages(made)
+        assert names(found) == (["www4", "www5"] if step["step"] in SPLIT else []), step["step"]
+    assert [line.name for line in found.discarded] == ["www5"]
+
+
+def test_a_real_volume_that_never_held_anything_and_one_without_a_disk_tell_no_generation() -> None:
+    assert parse(REAL[0]["www4"]["get-gi"]) is None
+    assert (REAL[-1]["www4"]["exit"], parse(REAL[-1]["www4"]["get-gi"])) == (1, None)
+
+
+def test_in_sync_both_real_nodes_tell_the_same_but_for_the_flag() -> None:
+    together = next(step for step in REAL if step["step"] == "together a third time")
+    assert together["www4"]["get-gi"] != together["www5"]["get-gi"]
+    assert parse(together["www4"]["get-gi"]) == parse(together["www5"]["get-gi"])
