@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -56,6 +56,14 @@ def vouching(
     return list(found.values())
 
 
+def would_leave_none(giving: str, vouching: str, granted: Mapping[str, str]) -> bool:
+    """Whether a target must not give up what it has: its voucher gives its own up, or it is somebody's voucher itself.
+
+    `granted` maps those that may give theirs up to those that vouch for them.
+    """
+    return vouching in granted or giving in granted.values()
+
+
 @dataclass(slots=True)
 class _Looking:
     """A search for a copy that vouches for what `target` is to give up: the one looked at, and what was wrong."""
@@ -78,8 +86,7 @@ class Shortage:
         self._cages = cages
         self._events = events
         self._why_small = why_small
-        self._giving: set[str] = set()
-        self._vouching: set[str] = set()
+        self._granted: dict[str, str] = {}
         self._looks: dict[str, _Looking] = {}
 
     def __contains__(self, cage: str) -> bool:
@@ -144,11 +151,10 @@ class Shortage:
             why = event.error.message
         elif count := event.fields["problem_count"]:
             why = f"{copy.snapshot} is damaged ({count:,} problems): `drbdbackup verify {copy.snapshot}`"
-        elif copy.target in self._giving or looking.target.name in self._vouching:
+        elif would_leave_none(looking.target.name, copy.target, self._granted):
             why = "two targets that want to give their last copies up cannot vouch for each other"
         else:
-            self._giving.add(looking.target.name)
-            self._vouching.add(copy.target)
+            self._granted[looking.target.name] = copy.target
             self._answer(looking.target.name, "")
             return
         looking.wrong.append(f"{copy.target}: {why}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -78,6 +79,24 @@ def disk_is_whole(pair: PlayedPair) -> None:
 
 
 def test_only_as_many_make_way_as_are_needed(pair: PlayedPair) -> None:
+    keeps(pair, 9)
+    for _ in range(5):
+        holds(pair, 6 * MIB)
+        pair.backs_up()
+    keeps(pair, 1)
+    holds(pair, 11 * MIB)
+    before = snapshots(pair)
+    pair.backs_up()
+    journal = (pair.folder / "state-www4/journal").read_text().splitlines()
+    events = [event for event in map(json.loads, journal) if event.get("target") == "disk"]
+    ready = [event["event"] for event in events].index("ready")
+    gone = [(at < ready, event["snapshot"]) for at, event in enumerate(events) if event["event"] == "pruned"]
+    assert gone[0] == (True, before[0])
+    assert sorted(gone[1:]) == [(False, name) for name in before[1:]]
+    disk_is_whole(pair)
+
+
+def test_what_makes_way_is_foretold(pair: PlayedPair) -> None:
     keeps(pair, 9)
     for size in (6, 6, 6, 6):
         holds(pair, size * MIB)

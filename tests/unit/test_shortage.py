@@ -9,7 +9,7 @@ import pytest
 
 from drbdbackup.config.values import Retention, TargetConfig
 from drbdbackup.model.backup import Copy
-from drbdbackup.pipeline.shortage import may_go_first, vouching
+from drbdbackup.pipeline.shortage import may_go_first, vouching, would_leave_none
 
 NOW = datetime(2026, 11, 23, 4, 30, tzinfo=UTC)
 DISK = TargetConfig("disk", "disk")
@@ -81,3 +81,14 @@ def test_each_target_vouches_with_its_newest() -> None:
     copies = [copy(6, "nas", ""), copy(5, "second"), copy(4, "nas", ""), *VOUCHED]
     found = vouching(copies, DISK, "medium-disk", "www4", ["disk", "nas", "second"])
     assert [(one.target, one.sequence) for one in found] == [("nas", 6), ("second", 5)]
+
+
+@pytest.mark.parametrize(("giving", "vouches", "granted", "refused"), [
+    ("disk", "nas", {}, False),
+    ("disk", "other", {"other": "disk"}, True),
+    ("disk", "other", {"other": "nas"}, True),
+    ("disk", "nas", {"other": "disk"}, True),
+    ("disk", "nas", {"other": "nas"}, False),
+])  # fmt: skip
+def test_a_voucher_keeps_what_it_has(giving: str, vouches: str, granted: dict[str, str], refused: bool) -> None:
+    assert would_leave_none(giving, vouches, granted) is refused
