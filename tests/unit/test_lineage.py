@@ -161,6 +161,27 @@ def test_when_it_is_resolved_the_next_backup_tells_which_survived(pair: PlayedDr
     assert newest_first(pair)[0].node == winner
 
 
+def test_what_was_thrown_away_is_known_without_a_backup_of_the_survivor_from_before(pair: PlayedDrbd) -> None:
+    pair.cut()
+    pair.promote("www5")
+    lost = pair.back_up("www5")
+    pair.discard("www5")
+    pair.back_up("www4")
+    found = lineages(pair.copies)
+    assert [copy for copy in pair.copies if found.is_discarded(copy)] == [lost]
+
+
+def test_it_is_over_when_a_node_goes_on_though_nobody_saw_how(pair: PlayedDrbd) -> None:
+    torn(pair)
+    pair.discard("www5")
+    for _ in range(3):
+        pair.cut()
+        pair.connect()
+    pair.cut()
+    pair.back_up("www4")
+    assert lineages(pair.copies).rivals == ()
+
+
 def test_the_one_that_took_over_tells_it_too(pair: PlayedDrbd) -> None:
     torn(pair)
     pair.discard("www5")
@@ -211,6 +232,13 @@ def test_two_nodes_with_a_third_long_gone_are_no_rivals() -> None:
     first = Generation("00000000000000B0", gone)
     second = Generation("00000000000000C0", gone, (first.current,))
     assert lineages([a_copy(1, "www4", BEGAN, first), a_copy(2, "www5", BEGAN, second)]) == ONE_LINE
+
+
+def test_what_comes_from_a_shared_one_is_not_discarded_for_a_third_long_gone() -> None:
+    gone = "00000000000000A0"
+    shared = Generation("00000000000000B0", "", (gone,))
+    after = Generation("00000000000000C0", gone, (shared.current,))
+    assert lineages([a_copy(1, "www4", BEGAN, shared), a_copy(2, "www5", BEGAN, after)]) == ONE_LINE
 
 
 def test_a_primary_that_begins_anew_while_alone_does_not_hide_its_rival() -> None:

@@ -204,6 +204,11 @@ def test_a_discarded_lineage_takes_no_place_from_the_living_one():
     }
 
 
+def test_a_whole_discarded_copy_does_not_stand_in_for_one_that_lacks_files():
+    copies = [replace(made, problems=1) if made.node == "www4" else made for made in resolved(5, since=1)]
+    assert {5, 7, 9} <= judged(copies, DAILY3).keys()
+
+
 def test_a_discarded_lineage_ages_out():
     assert {one % 2 for one in judged(resolved(9, since=3), DAILY3)} == {1}
 
