@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from drbdbackup.catalog import view
-from tests.played_media import Share, share, stopped, tool, wait_for
+from tests.played_media import share, tool, wait_for
 from tests.played_pair import PlayedPair, differences
 from tests.played_volume import is_free, on_a_device, under_way
 
@@ -26,11 +26,11 @@ def pair(tmp_path: Path) -> Iterator[PlayedPair]:
 
 
 @pytest.fixture
-def nas(pair: PlayedPair) -> Iterator[Share]:
-    """A share that can be stopped, so that a run on it lasts as long as it is to."""
+def slow_nas(pair: PlayedPair) -> Iterator[None]:
+    """A share on which a run takes a quarter of a minute."""
     pair.targets["nas"] = f'kind = "nas"\npath = "{pair.folder}/nas"'
-    with share(pair.folder / "nas", pair.folder / "behind") as served:
-        yield served
+    with share(pair.folder / "nas", pair.folder / "behind", "--write-rate=4M"):
+        yield
 
 
 def agent(pair: PlayedPair, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -55,8 +55,8 @@ def outcomes(pair: PlayedPair) -> list[str]:
     return [run.outcome.value for run in view.runs(str(pair.folder / "state-www4"), "raid")]
 
 
-def test_the_agent_frees_the_volume_before_it_is_unmounted(pair: PlayedPair, nas: Share) -> None:
-    with under_way(pair) as run, stopped(nas):
+def test_the_agent_frees_the_volume_before_it_is_unmounted(pair: PlayedPair, slow_nas: None) -> None:
+    with under_way(pair) as run:
         began = time.monotonic()
         assert agent(pair, "stop").returncode == 0
         tool("umount", pair.volume)
@@ -71,8 +71,8 @@ def test_the_agent_frees_the_volume_before_it_is_unmounted(pair: PlayedPair, nas
     assert differences(pair.volume, pair.newest("nas")) == []
 
 
-def test_a_run_that_cannot_let_go_is_killed(pair: PlayedPair, nas: Share) -> None:
-    with under_way(pair) as run, stopped(nas):
+def test_a_run_that_cannot_let_go_is_killed(pair: PlayedPair, slow_nas: None) -> None:
+    with under_way(pair) as run:
         run.send_signal(signal.SIGSTOP)
         assert agent(pair, "stop", patience="1").returncode == 0
         wait_for(lambda: is_free(device_of(pair)) or not subprocess.run(["umount", pair.volume]).returncode, "unmount")
@@ -84,9 +84,9 @@ def test_a_run_that_cannot_let_go_is_killed(pair: PlayedPair, nas: Share) -> Non
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
 def test_being_killed_by_the_clusters_clean_up_is_an_interruption(
-    pair: PlayedPair, nas: Share, signum: signal.Signals
+    pair: PlayedPair, slow_nas: None, signum: signal.Signals
 ) -> None:
-    with under_way(pair) as run, stopped(nas):
+    with under_way(pair) as run:
         while subprocess.run(["umount", pair.volume], capture_output=True).returncode:
             for pid in users_of(pair.volume):
                 os.kill(pid, signum)
@@ -110,9 +110,9 @@ def users_of(volume: Path) -> list[int]:
     return found
 
 
-def test_a_demotion_that_drbd_reports_ends_the_run_before_the_unmount(pair: PlayedPair, nas: Share) -> None:
+def test_a_demotion_that_drbd_reports_ends_the_run_before_the_unmount(pair: PlayedPair, slow_nas: None) -> None:
     plays_drbd(pair)
-    with under_way(pair) as run, stopped(nas):
+    with under_way(pair) as run:
         (pair.folder / "role").write_text("Secondary")
         _, said = run.communicate(timeout=60)
     assert run.returncode == 7, said
