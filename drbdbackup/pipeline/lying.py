@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -72,12 +72,24 @@ def lying(job: dict[str, Any], channel: Channel) -> Iterator[Lying]:
     if job.get("peer"):
         yield _pulled(job, channel)
         return
+    with medium(job, channel) as copy_of:
+        yield copy_of(job["snapshot"])
+
+
+@contextmanager
+def medium(job: dict[str, Any], channel: Channel) -> Iterator[Callable[[str], Lying]]:
+    """Open the job's medium (no peer's) for several of its copies: a function that finds a snapshot's.
+
+    That raises NothingFound and Damaged, as `lying` does; opening raises TargetError.
+    """
     channel.tell(OPENING)
     with opened(job, write=False) as at:
         channel.tell(OPENED)
         if at.identity.medium != job["medium"]:
             raise WrongTarget(f"{at.medium.location} is not the medium that holds {job['snapshot']}")
-        yield _found(layout.snapshot_folder(at.root, job["resource"], job["snapshot"]), job)
+        yield lambda name: _found(
+            layout.snapshot_folder(at.root, job["resource"], name), {**job, "snapshot": name}
+        )
 
 
 def _found(folder: str, job: dict[str, Any]) -> Lying:

@@ -14,9 +14,10 @@ import pytest
 PROGRAM = str(Path(sys.executable).parent / "drbdbackup")
 COMMANDS = (
     "run", "latest", "list", "status", "restore", "verify", "prune", "sync", "target list", "target accept",
-    "config show", "config validate", "serve", "demo", "doctor", "pair init", "pair render",
+    "config show", "config validate", "serve", "demo", "doctor", "pair init", "pair render", "find",
 )  # fmt: skip
 WITHOUT_CONFIG = ("demo", "pair init", "pair render")
+WITH_ARGUMENTS = ("find",)
 WITHOUT_JSON = ("serve", "demo")
 OPTIONS = {
     "run": ["--if-due", "--dry-run", "--resource", "--target"],
@@ -27,11 +28,13 @@ OPTIONS = {
     "verify": ["--sample"],
     "prune": ["--dry-run", "--resource", "--target"],
     "sync": ["--rebuild"],
+    "find": ["--resource"],
     "pair render": ["--out", "--dry-run"],
 }  # fmt: skip
 STATUSES = {
     "run": {0, 1, 2, 3, 4, 5, 7, 130, 143}, "latest": {0, 1, 2, 6, 130, 143}, "status": {0, 1, 2, 130, 143},
     "restore": {0, 1, 2, 4, 5, 6, 7, 130, 143}, "prune": {0, 1, 2, 3, 5, 130, 143},
+    "find": {0, 1, 2, 5, 6, 130, 143},
 }  # fmt: skip
 GOOD = """
 node = "www4"
@@ -110,7 +113,8 @@ def test_a_command_line_that_makes_no_sense_exits_with_2(args: list[str]) -> Non
 
 
 @pytest.mark.parametrize("command", [
-    command for command in COMMANDS if command not in (*WITHOUT_CONFIG, "serve", "target accept", "verify")
+    command for command in COMMANDS
+    if command not in (*WITHOUT_CONFIG, *WITH_ARGUMENTS, "serve", "target accept", "verify")
 ])  # fmt: skip
 def test_without_a_configuration_every_command_says_what_to_do(command: str) -> None:
     ended = drbdbackup(*command.split())

@@ -1,0 +1,119 @@
+"""`find`: which snapshots hold which versions of a path, from the manifests of all copies that can be read.
+
+Each snapshot is looked through once, on the nearest medium that gives its manifest. What could not be looked through is
+part of the answer: a version that is not told is not proven to be nowhere.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+from drbdbackup.catalog import view
+from drbdbackup.commands.latest import take_in
+from drbdbackup.commands.reaching import Order, Reaching, alone, attended
+from drbdbackup.config.values import Config, ResourceConfig
+from drbdbackup.errors import NothingFound, UsageError
+from drbdbackup.model.backup import Copy
+from drbdbackup.pipeline.cage import Event
+from drbdbackup.pipeline.choose import PassedOver, Way, told, way
+from drbdbackup.pipeline.versions import History, Version, histories
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The histories of all paths that are meant. `snapshots` are those that were looked through, newest first, each as
+    a copy that was read; `unread` are copies of the others, and why they could not be.
+    """
+
+    resource: str
+    pattern: str
+    histories: tuple[History, ...]
+    snapshots: tuple[Copy, ...]
+    unread: tuple[PassedOver, ...]
+
+
+@dataclass(slots=True)
+class _Search:
+    """What was read so far, by snapshot: the copy, and what is meant in it by path. `failed` is why a copy was not."""
+
+    read: dict[str, Copy] = field(default_factory=dict)
+    seen: dict[str, dict[str, Version]] = field(default_factory=dict)
+    failed: list[PassedOver] = field(default_factory=list)
+
+
+def find(config: Config, resource: ResourceConfig, pattern: str) -> Found:
+    """Look through every snapshot. Raises UsageError for a pattern that means nothing or too much, NothingFound."""
+    wanted = _relative(resource, pattern)
+    take_in(config, (resource,))
+    copies = view.copies(config.state_dir, resource.name, [target.name for target in config.targets])
+    if not copies:
+        raise NothingFound(f"{resource.name}: no backup is known here", "Look with `drbdbackup sync`.")
+    search, reaching = _Search(), Reaching(config)
+    for batch in _batches(copies, config.node):
+        _look_through(config, reaching, [copy for copy in batch if copy.snapshot not in search.read], wanted, search)
+    order = list(dict.fromkeys(copy.snapshot for copy in copies))
+    unread = tuple(passed for passed in search.failed if passed.copy.snapshot not in search.read)
+    found = Found(
+        resource.name, wanted, histories(search.seen, order),
+        tuple(search.read[name] for name in order if name in search.read), unread,
+    )  # fmt: skip
+    if not found.histories:
+        plain = "A name is looked for everywhere, a path from the volume's top."
+        hint = f"Not looked through:\n{told(unread)}" if unread else plain
+        raise NothingFound(f"{pattern} is in none of the {len(found.snapshots)} snapshots that can be read", hint)
+    return found
+
+
+def _relative(resource: ResourceConfig, pattern: str) -> str:
+    """The pattern from the volume's top. Raises UsageError for one that does not lie in the volume."""
+    inside = pattern.removeprefix(resource.source.rstrip("/") + "/") if pattern.startswith("/") else pattern
+    plain = inside.removeprefix("./").rstrip("/")
+    if not plain or plain.startswith("/") or ".." in plain.split("/") or "\0" in plain:
+        raise UsageError(f"{pattern!r} does not lie in the volume", "Give a name, or a path from the volume's top.")
+    return plain
+
+
+def _batches(copies: Sequence[Copy], node: str) -> Iterator[list[Copy]]:
+    """Copies that one job looks through: those of one medium, the nearest first; a peer's each by itself."""
+    media: dict[tuple[bool, int, str, str], list[Copy]] = {}
+    for copy in copies:
+        how = way(copy, node)
+        alone_there = copy.snapshot if how is Way.PEER else ""
+        media.setdefault((copy.damaged_at is not None, how.value, copy.medium, alone_there), []).append(copy)
+    yield from (media[key] for key in sorted(media, key=lambda key: key[:2]))
+
+
+def _look_through(
+    config: Config, reaching: Reaching, batch: list[Copy], pattern: str, search: _Search
+) -> None:
+    """Let a cage look through copies of one medium; a snapshot counts when the cage has come to its end."""
+    if not batch:
+        return
+    by_name = {copy.snapshot: copy for copy in batch}
+    answered: set[str] = set()
+    pending: dict[str, dict[str, Version]] = {}
+
+    def hear(event: Event) -> None:
+        fields = event.fields
+        if event.name == "version":
+            pending.setdefault(fields["snapshot"], {})[fields["path"]] = Version(**fields["version"])
+        elif event.name == "read":
+            name = fields["snapshot"]
+            answered.add(name)
+            search.read[name], search.seen[name] = by_name[name], pending.pop(name, {})
+        elif event.name == "unread":
+            answered.add(fields["snapshot"])
+            search.failed.append(PassedOver(by_name[fields["snapshot"]], fields["why"]))
+
+    def look() -> None:
+        with ExitStack() as stack:
+            if reaching.way(batch[0]) is Way.OWN_DISK:
+                stack.enter_context(alone(config))
+            job = {"job": "find", "pattern": os.fsencode(pattern).hex(), "snapshots": list(by_name)}
+            attended(config, Order(batch[0], job, hear), reaching)
+
+    if why := reaching.why_not(batch[0], look):
+        search.failed += [PassedOver(copy, why) for name, copy in by_name.items() if name not in answered]
