@@ -29,6 +29,7 @@ SIZE = "3G"  # sparse
 FIRST_MODULES = ("virtio_pci", "virtio_blk")  # what the initramfs loads, with all that they need
 LEFT_OUT = ("doc", "info", "locale", "man", "mysql-test")
 KEPT = 2  # images in the cache, the newest
+IN_USE = 4 * 3600  # seconds after its last start that an image may be in use
 
 
 class CannotBuild(Exception):
@@ -189,9 +190,11 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def forget_older() -> None:
-    folders = [path for path in cache().iterdir() if path.is_dir()]
-    for folder in sorted(folders, key=lambda path: path.stat().st_mtime)[:-KEPT]:
-        shutil.rmtree(folder)
+    """All but the newest, and but what another session may be running on."""
+    folders = sorted((path for path in cache().iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
+    for folder in folders[:-KEPT]:
+        if time.time() - folder.stat().st_mtime > IN_USE:
+            shutil.rmtree(folder)
 
 
 if __name__ == "__main__":
