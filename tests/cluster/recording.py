@@ -59,7 +59,6 @@ def main() -> None:
     if len(sys.argv) != 2:
         raise SystemExit(__doc__)
     with Lab() as lab:
-        lab.boot()
         set_up(lab)
         bare(lab)
         lab.save("bare")
