@@ -140,8 +140,7 @@ def lineages(copies: Iterable[Copy]) -> Lineages:
         return ONE_LINE
     belonging = dict(_belonging(ordered))
     return Lineages(
-        tuple(_lineage(uuid, belonging, discarded=False) for uuid in sorted(rivals - discarded)),
-        tuple(_lineage(uuid, belonging, discarded=True) for uuid in sorted(discarded)),
+        _lines(rivals - discarded, belonging, discarded=False), _lines(discarded, belonging, discarded=True)
     )
 
 
@@ -227,6 +226,12 @@ def _belonging(ordered: Sequence[Copy]) -> Iterator[tuple[_Place, tuple[str, str
         yield (copy.medium, copy.snapshot), (last.get(copy.node, ""), copy.node)
 
 
-def _lineage(uuid: str, belonging: Mapping[_Place, tuple[str, str]], *, discarded: bool) -> Lineage:
-    members = {place: node for place, (own, node) in belonging.items() if own == uuid}
-    return Lineage(uuid, tuple(sorted(set(members.values()))), discarded, frozenset(members))
+def _lines(
+    uuids: set[str], belonging: Mapping[_Place, tuple[str, str]], *, discarded: bool
+) -> tuple[Lineage, ...]:
+    """The lineages of these generations, by the names of their nodes."""
+    found = []
+    for uuid in uuids:
+        members = {place: node for place, (own, node) in belonging.items() if own == uuid}
+        found.append(Lineage(uuid, tuple(sorted(set(members.values()))), discarded, frozenset(members)))
+    return tuple(sorted(found, key=lambda line: (line.nodes, line.generation)))

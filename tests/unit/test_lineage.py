@@ -50,7 +50,7 @@ def newest_first(pair: PlayedDrbd) -> list[Copy]:
 
 
 def names(found: Lineages) -> list[str]:
-    return sorted(line.name for line in found.rivals)
+    return [line.name for line in found.rivals]
 
 
 def test_the_flag_of_a_primary_is_no_part_of_a_uuid() -> None:
