@@ -20,3 +20,10 @@ def wait_until_settled(root: Path, deadline: float = 30.0) -> None:
     while time.time_ns() - newest <= SETTLE_NS:
         assert time.monotonic() < end, "the clock does not go on"
         select.select([], [], [], max(0.0, (newest + SETTLE_NS - time.time_ns()) / 1e9))
+
+
+def wait_for_the_next_second() -> None:
+    """Facts have times in whole seconds, and of two within one nobody can tell which came later."""
+    now = int(time.time())
+    while int(time.time()) == now:
+        time.sleep(0.01)

@@ -15,6 +15,7 @@ from drbdbackup.catalog import bodies, store, view
 from drbdbackup.catalog.bodies import Run
 from drbdbackup.model.backup import Outcome, iso, snapshot_name
 from tests.played_pair import PlayedPair
+from tests.settled import wait_for_the_next_second
 
 NOW = datetime.now(UTC)
 HOURS = timedelta(hours=1)
@@ -36,6 +37,7 @@ def only_an_old_backup(pair: PlayedPair, age: timedelta) -> None:
     old = replace(new, snapshot=snapshot_name(NOW - age, "www4"), started_at=NOW - age, finished_at=NOW - age)
     facts = [bodies.pruned("www4", NOW, new, "played"), bodies.copied("www4", NOW, old)]
     store.record(state, "www4", facts)
+    wait_for_the_next_second()
 
 
 def told(pair: PlayedPair, node: str) -> Any:
