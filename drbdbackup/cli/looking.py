@@ -1,4 +1,4 @@
-"""Commands that look into snapshots and change nothing: find."""
+"""Commands that look into snapshots and change nothing: find, diff."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ from drbdbackup.cli.options import File, Json, Resource, configured, exits
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help='A name, a path from the volume\'s top, or a glob: "*.php".')]
 
+Before = Annotated[str, typer.Argument(metavar="A", help="A snapshot, the beginning of its name, or `now`.")]
+After = Annotated[str, typer.Argument(metavar="B", help="The same for what it is compared with.")]
+
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the command line."""
     app.command("find", epilog=exits(5, 6))(find)
+    app.command("diff", epilog=exits(3, 4, 5, 6, 7))(diff)
 
 
 def find(name: Name, config: File = None, resource: Resource = None, as_json: Json = False) -> None:
@@ -27,3 +31,20 @@ def find(name: Name, config: File = None, resource: Resource = None, as_json: Js
     if as_json:
         return console.show(versions.document(found))
     return console.say(versions.lines(found))
+
+
+def diff(before: Before, after: After, config: File = None, resource: Resource = None, as_json: Json = False) -> int:
+    """Tell what was added, removed and changed from A to B: snapshots, or `now` for the volume on its Primary."""
+    from drbdbackup.commands import chosen
+    from drbdbackup.commands.diff import diff as compare
+    from drbdbackup.report import changes, console
+
+    loaded = configured(config)
+    with compare(loaded, chosen.one_resource(loaded, resource), before, after) as found:
+        if as_json:
+            document, differing = changes.document(found)
+            console.show_long(document, "changes", differing)
+        else:
+            console.say(changes.lines(found))
+        changes.complain(found)
+        return found.status

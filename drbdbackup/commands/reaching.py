@@ -125,7 +125,7 @@ def attended(config: Config, order: Order, reaching: Reaching) -> dict[str, Any]
     """Have a caged job done that reads a copy; what it says last. Raises what it raises, or Stalled."""
     copy, limits = order.copy, config.limits
     opening = limits.probe if reaching.way(copy) is Way.SHARE else limits.stall
-    with _scratch(config) as scratch:
+    with scratch_folder(config) as scratch:
         job = {
             **surroundings(config), **order.job, **reaching.fields(copy),
             "resource": copy.resource, "snapshot": copy.snapshot, "medium": copy.medium, "scratch": scratch,
@@ -135,7 +135,7 @@ def attended(config: Config, order: Order, reaching: Reaching) -> dict[str, Any]
 
 
 @contextmanager
-def _scratch(config: Config) -> Iterator[str]:
+def scratch_folder(config: Config) -> Iterator[str]:
     """A folder of this process's own in the state folder; what killed ones left goes."""
     home = os.path.join(config.state_dir, "scratch")
     private_folder(home)

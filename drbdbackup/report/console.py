@@ -35,6 +35,16 @@ def show(document: Mapping[str, Any]) -> None:
     _write(sys.stdout, json.dumps({"schema": SCHEMA, **document}, indent=2))
 
 
+def show_long(document: Mapping[str, Any], name: str, items: Iterable[Mapping[str, Any]]) -> None:
+    """The same for a document with a list `name` that is too long to be held: it is written as it comes."""
+    _write(sys.stdout, json.dumps({"schema": SCHEMA, **document})[:-1] + f', "{name}": [')
+    separator = ""
+    for item in items:
+        _write(sys.stdout, separator + json.dumps(item))
+        separator = ", "
+    _write(sys.stdout, "]}")
+
+
 def on_terminal() -> bool:
     """Whether a person is watching."""
     return sys.stdout is not None and sys.stdout.isatty()
