@@ -90,8 +90,9 @@ def diff(config: Config, resource: ResourceConfig, before: str, after: str) -> I
 
     Raises UsageError, NothingFound, and for `now` RoleError, Locked, or Interrupted if the volume goes.
     """
-    if before == after == NOW:
-        raise UsageError("both sides are now", "Name a snapshot: `drbdbackup list` shows them.")
+    if before == after == NOW or not (before and after):
+        what = "both sides are now" if before == NOW else "a side has no name"  # an unset variable of a script
+        raise UsageError(what, "Name a snapshot: `drbdbackup list` shows them.")
     take_in(config, (resource,))
     with scratch_folder(config) as scratch:
         sides, files = [], []
@@ -106,7 +107,7 @@ def diff(config: Config, resource: ResourceConfig, before: str, after: str) -> I
             with _holding(config, resource) as mounted:
                 said = _with_volume(config, resource, {**job, "spool": files[before != NOW], "mounted": mounted})
         else:
-            said = _attend(config, resource, {**job, "unread": []})
+            said = _attend(config, resource, job)
         problems = tuple((path, why) for path, why in said["problems"])
         yield Compared(
             resource.name, sides[0], sides[1], said["counts"], said["bytes"], said["same"], problems,
@@ -153,14 +154,10 @@ def _holding(config: Config, resource: ResourceConfig) -> Iterator[dict[str, str
 
 
 def _with_volume(config: Config, resource: ResourceConfig, job: dict[str, Any]) -> dict[str, Any]:
-    """Walk the volume, then compare. What the walk could not read is among the problems."""
+    """Walk the volume, then compare."""
     volume = {"source": resource.source, "mounted": job["mounted"]}
-    walk = {"job": "walk", "spool": job["spool"], "exclude": list(resource.exclude), **volume}
-    walked = _attend(config, resource, walk)
-    unread = [path for path, _ in walked["problems"]]
-    said = _attend(config, resource, {**job, **volume, "unread": unread})
-    problems = [*walked["problems"], *said["problems"]]
-    return {**said, "problems": problems[:1000], "problem_count": said["problem_count"] + len(unread)}
+    _attend(config, resource, {"job": "walk", "spool": job["spool"], "exclude": list(resource.exclude), **volume})
+    return _attend(config, resource, {**job, **volume})
 
 
 def _attend(config: Config, resource: ResourceConfig, job: dict[str, Any]) -> dict[str, Any]:

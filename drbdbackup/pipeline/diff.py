@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import IO, Any
 
 from drbdbackup import manifest
-from drbdbackup.manifest import Recorded
+from drbdbackup.manifest import Recorded, unescape
 from drbdbackup.pipeline.caged import Channel
 from drbdbackup.pipeline.changes import Change, Kind, change, is_in_doubt, is_same, merged, parsed, unhashed
 from drbdbackup.pipeline.checking import content_hash
@@ -30,13 +30,15 @@ _BEAT = 0x3FFF  # entries between two signs of life
 class Comparing:
     """A comparison under way. `volume` leads to the files of today, None between two snapshots.
 
-    What lies in the folders `unread` (each with its "/") is unknown. `problems` are the first 1000 of `problem_count`.
+    What today's walk could not read is `unread`: what lies in such a folder is unknown, and an entry that the walk does
+    not have (which a comparison takes for `gone`) may be there. `problems` are the first 1000 of `problem_count`.
     """
 
     channel: Channel
     into: IO[bytes]
     volume: Descent | None
-    unread: tuple[bytes, ...] = ()
+    unread: frozenset[bytes] = frozenset()
+    gone: Kind = Kind.REMOVED
     seen: int = 0
     same: int = 0
     problem_count: int = 0
@@ -56,7 +58,7 @@ class Comparing:
 
     def write(self, one: Change) -> None:
         """One more entry that is not the same."""
-        if one.entry.path.startswith(self.unread):
+        if self.unread and self._is_unknown(one):
             return
         self.counts[one.kind] += 1
         self.sizes[one.kind] += one.entry.size if one.entry.kind == b"f" else 0
@@ -67,12 +69,17 @@ class Comparing:
         }  # fmt: skip
         self.into.write(json.dumps(told).encode() + b"\n")
 
+    def _is_unknown(self, one: Change) -> bool:
+        parts = one.entry.path.split(b"/")
+        above = (b"/".join(parts[:depth]) for depth in range(1, len(parts)))
+        return (one.kind is self.gone and one.entry.path in self.unread) or any(path in self.unread for path in above)
+
 
 def do(job: dict[str, Any], channel: Channel) -> dict[str, Any]:
     """Compare the files `before` and `after` (manifests, or the spool of a walk over `source`, called `spool`).
 
-    What differs goes to the file `into`, a JSON object a line. `unread` are the folders that the walk could not read.
-    The answer: `counts` and `bytes` by `Kind`, `same` entries, and `problems`: files that could not be read.
+    What differs goes to the file `into`, a JSON object a line. The answer: `counts` and `bytes` by `Kind`, `same`
+    entries, and `problems`: what the walk or we could not read.
     """
     raise_open_files()
     with ExitStack() as stack:
@@ -80,8 +87,9 @@ def do(job: dict[str, Any], channel: Channel) -> dict[str, Any]:
         volume = Descent(stack.enter_context(open_folder(job["source"]))) if guard else None
         if volume is not None:
             stack.callback(volume.close)
-        unread = tuple(os.fsencode(path) + b"/" for path in job["unread"])
-        comparing = Comparing(channel, stack.enter_context(open(job["into"], "xb")), volume, unread)
+        comparing = Comparing(channel, stack.enter_context(open(job["into"], "xb")), volume)
+        if volume is not None:
+            _take_in_problems(comparing, job)
         before, after = (stack.enter_context(_lines(job[side], job, comparing)) for side in ("before", "after"))
         for one, other in merged(before, after):
             comparing.seen += 1
@@ -96,6 +104,18 @@ def do(job: dict[str, Any], channel: Channel) -> dict[str, Any]:
         "same": comparing.same, "problem_count": comparing.problem_count,
         "problems": [[os.fsdecode(path), why] for path, why in comparing.problems],
     }  # fmt: skip
+
+
+def _take_in_problems(comparing: Comparing, job: dict[str, Any]) -> None:
+    """What the walk could not read stands at the end of its spool, and is to be known before its first line."""
+    spool = Spool(job["spool"], job["patience"])
+    for number, _ in enumerate(spool):
+        if not number & _BEAT:
+            comparing.tell()
+    for path, why in spool.problems:
+        comparing.object(unescape(path), os.fsdecode(why))
+    comparing.unread = frozenset(unescape(path) for path, _ in spool.problems)
+    comparing.gone = Kind.REMOVED if job["spool"] == job["after"] else Kind.ADDED
 
 
 @contextmanager

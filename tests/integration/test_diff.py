@@ -150,6 +150,7 @@ def test_what_makes_no_sense_is_told(pair: PlayedPair) -> None:
     assert pair.run("www4", "diff", "now", "now").returncode == 2
     assert pair.run("www4", "diff", "1999", "now").returncode == 6
     assert pair.run("www4", "diff", "now").returncode == 2
+    assert pair.run("www4", "diff", "", "now").returncode == 2, "an unset variable is not the newest snapshot"
 
 
 def test_a_share_that_hangs_is_given_up(tmp_path: Path) -> None:
