@@ -24,6 +24,7 @@ PRUNED = "pruned"
 VERIFIED = "verified"
 DAMAGED = "damaged"
 TARGET = "target"
+MEASURED = "measured"
 
 COLUMNS = ("id", "node", "at", "kind", "resource", "subject", "body")
 

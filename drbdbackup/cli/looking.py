@@ -1,4 +1,4 @@
-"""Commands that look into snapshots and change nothing: find, diff."""
+"""Commands that look into snapshots and change nothing: find, diff, exposure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from drbdbackup.cli.options import File, Json, Resource, configured, exits
+from drbdbackup.cli.options import File, Json, Resource, Resources, configured, exits
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help='A name, a path from the volume\'s top, or a glob: "*.php".')]
 
@@ -18,6 +18,7 @@ def register(app: typer.Typer) -> None:
     """Add these commands to the command line."""
     app.command("find", epilog=exits(5, 6))(find)
     app.command("diff", epilog=exits(3, 4, 5, 6, 7))(diff)
+    app.command("exposure", epilog=exits(6))(exposure)
 
 
 def find(name: Name, config: File = None, resource: Resource = None, as_json: Json = False) -> None:
@@ -48,3 +49,22 @@ def diff(before: Before, after: After, config: File = None, resource: Resource =
             console.say(changes.lines(found))
         changes.complain(found)
         return found.status
+
+
+def exposure(config: File = None, resource: Resources = None, as_json: Json = False) -> int:
+    """Tell what is lost if the volume is lost now, also with a node or a target, and how long restoring takes."""
+    from drbdbackup.commands import chosen
+    from drbdbackup.commands.exposure import exposure as look
+    from drbdbackup.report import console
+    from drbdbackup.report import exposure as report
+
+    loaded = configured(config)
+    found = look(loaded, chosen.resources(loaded, resource or []))
+    if as_json:
+        console.show(report.document(loaded.node, found))
+    else:
+        console.say(line for one in found for line in report.lines(one))
+    missing = [one.missing for one in found if one.missing]
+    for error in missing:
+        console.complain(error.message, error.hint)
+    return missing[0].status if missing else 0

@@ -15,6 +15,7 @@ from typing import Any
 
 from drbdbackup import gate, lock, proc
 from drbdbackup.catalog import view
+from drbdbackup.commands import measuring
 from drbdbackup.commands.chosen import one_resource
 from drbdbackup.commands.reaching import Order, Reaching, alone, attended
 from drbdbackup.commands.run import lock_file
@@ -125,11 +126,15 @@ def restore(config: Config, plan: Plan, watcher: Watcher) -> Restored:
         if plan.request.in_place:
             _still(plan, _attended(config, plan.request, resource, Reaching(config), plan.copy, "look"))
         done = _attended(config, plan.request, resource, Reaching(config), plan.copy, "bring", hear)
+    finished_at = datetime.now(UTC)
+    if not done["problem_count"]:
+        took = (finished_at - started_at).total_seconds()
+        measuring.restored(config, plan.choice, done["files"], done["bytes"], took)
     problems = tuple((path, why) for path, why in done["problems"])
     watcher.ended(plan.copy.target, "failed" if problems else "complete", "")
     return Restored(
         plan, done["entries"], done["files"], done["bytes"], done["deleted"], problems, done["problem_count"],
-        started_at, datetime.now(UTC),
+        started_at, finished_at,
     )  # fmt: skip
 
 

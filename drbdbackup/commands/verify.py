@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from time import monotonic
 
-from drbdbackup.catalog import bodies, store, view
+from drbdbackup.catalog import bodies, rates, store, view
+from drbdbackup.catalog.rates import Work
 from drbdbackup.commands.reaching import Order, Reaching, alone, attended
 from drbdbackup.config.values import Config, ResourceConfig, TargetConfig
 from drbdbackup.errors import Damaged, DrbdBackupError, NothingFound, PartialResult, Stopped, UsageError
@@ -27,7 +29,8 @@ _SHARE = re.compile(r"(\d{1,3}(?:\.\d{1,6})?) ?%\Z")
 class Verified:
     """One copy: `files` and `bytes` that were read and found right, or why it could not be read (`error`).
 
-    `problems` are the first 1000 of `problem_count`, as (path, why); `share` of its files was to be read, 1.0 for all.
+    `problems` are the first 1000 of `problem_count`, as (path, why); `share` of its files was to be read, 1.0 for all;
+    it took `seconds`.
     """
 
     copy: Copy
@@ -38,6 +41,7 @@ class Verified:
     problem_count: int = 0
     error: DrbdBackupError | None = None
     finished_at: datetime | None = None
+    seconds: float = 0.0
 
     @property
     def is_well(self) -> bool:
@@ -109,6 +113,7 @@ def _read(config: Config, reaching: Reaching, copy: Copy, share: float, watcher:
         if event.name == "progress":
             watcher.progress(copy.target, Progress(**event.fields))
 
+    begun = monotonic()
     try:
         with ExitStack() as stack:
             if reaching.way(copy) is Way.OWN_DISK:
@@ -127,8 +132,9 @@ def _read(config: Config, reaching: Reaching, copy: Copy, share: float, watcher:
             return Verified(copy, share, error=DrbdBackupError("none of its files was read"))
         problems = tuple((path, why) for path, why in said["problems"])
         found = Verified(
-            copy, share, said["files"], said["bytes"], problems, said["problem_count"], finished_at=datetime.now(UTC)
-        )
+            copy, share, said["files"], said["bytes"], problems, said["problem_count"], finished_at=datetime.now(UTC),
+            seconds=monotonic() - begun,
+        )  # fmt: skip
     _record(config, found)
     return found
 
@@ -143,7 +149,8 @@ def _record(config: Config, found: Verified) -> None:
     node, now = config.node, datetime.now(UTC)
     if found.problem_count:
         told = [f"{path}: {why}".removeprefix(": ") for path, why in found.problems]
-        fact = bodies.damaged(node, now, found.copy, [text.encode(errors="replace").decode() for text in told])
+        facts = [bodies.damaged(node, now, found.copy, [text.encode(errors="replace").decode() for text in told])]
     else:
-        fact = bodies.verified(node, now, found.copy, found.files, found.bytes, found.share)
-    store.record(config.state_dir, node, [fact])
+        took = rates.measured(node, found.copy, Work.VERIFIED, found.files, found.bytes, found.seconds)
+        facts = [bodies.verified(node, now, found.copy, found.files, found.bytes, found.share), *took]
+    store.record(config.state_dir, node, facts)

@@ -5,12 +5,13 @@ Only what happened is written, when it has happened; what lies on a medium is be
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from drbdbackup.catalog import bodies, exchange, store, view
+from drbdbackup.catalog import bodies, exchange, rates, store, view
 from drbdbackup.catalog.facts import Fact
+from drbdbackup.catalog.rates import Work
 from drbdbackup.config.values import Config, ResourceConfig, TargetConfig
 from drbdbackup.errors import TargetError
 from drbdbackup.lineage import lineages
@@ -70,12 +71,17 @@ class Ledger:
                 new.append(bodies.pruned(node, now, copy, "it is not there any more"))
         self._record(new)
 
-    def published(self, body: dict[str, Any]) -> Copy:
-        """A snapshot is there, whole: a fact."""
+    def published(self, body: dict[str, Any], counts: Mapping[str, int]) -> Copy:
+        """A snapshot is there, whole: a fact; so is how long the `copied` files of `copied_bytes` took."""
         copy = bodies.copy_from(body)
         if copy is None:
             raise TargetError("the new snapshot's record makes no sense")
-        self._record([bodies.copied(self._config.node, datetime.now(UTC), copy)])
+        now = datetime.now(UTC)
+        took = (now - copy.started_at).total_seconds()
+        self._record([
+            bodies.copied(self._config.node, now, copy),
+            *rates.measured(self._config.node, copy, Work.COPIED, counts["copied"], counts["copied_bytes"], took),
+        ])
         return copy
 
     def to_drop(self, target: TargetConfig, medium: str) -> list[tuple[str, str]]:

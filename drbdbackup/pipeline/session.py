@@ -239,7 +239,7 @@ class Session:
     def _published(self, result: TargetResult, fields: dict[str, Any]) -> None:
         """A snapshot is there, whole. Then the old ones that no rule keeps may go."""
         self._journal.event("published", target=result.name)
-        result.copy = self._ledger.published(fields["copy"])
+        result.copy = self._ledger.published(fields["copy"], result.counts)
         result.problems = [(path, why) for path, why in fields["problems"]]
         result.problem_count = result.copy.problems
         result.notes += self._ledger.why_frozen()

@@ -14,7 +14,7 @@ import pytest
 PROGRAM = str(Path(sys.executable).parent / "drbdbackup")
 COMMANDS = (
     "run", "latest", "list", "status", "restore", "verify", "prune", "sync", "target list", "target accept",
-    "config show", "config validate", "serve", "demo", "doctor", "pair init", "pair render", "find", "diff",
+    "config show", "config validate", "serve", "demo", "doctor", "pair init", "pair render", "find", "diff", "exposure",
 )  # fmt: skip
 WITHOUT_CONFIG = ("demo", "pair init", "pair render")
 WITH_ARGUMENTS = ("find", "diff")
@@ -30,12 +30,14 @@ OPTIONS = {
     "sync": ["--rebuild"],
     "find": ["--resource"],
     "diff": ["--resource"],
+    "exposure": ["--resource"],
     "pair render": ["--out", "--dry-run"],
 }  # fmt: skip
 STATUSES = {
     "run": {0, 1, 2, 3, 4, 5, 7, 130, 143}, "latest": {0, 1, 2, 6, 130, 143}, "status": {0, 1, 2, 130, 143},
     "restore": {0, 1, 2, 4, 5, 6, 7, 130, 143}, "prune": {0, 1, 2, 3, 5, 130, 143},
     "find": {0, 1, 2, 5, 6, 130, 143}, "diff": {0, 1, 2, 3, 4, 5, 6, 7, 130, 143},
+    "exposure": {0, 1, 2, 6, 130, 143},
 }  # fmt: skip
 GOOD = """
 node = "www4"

@@ -1,0 +1,115 @@
+"""If the volume were lost now: what is lost with it, and what is left to bring back, also without a node or a target.
+
+Pure, over the copies that the catalogs of all nodes tell of. Only a copy that is whole and undamaged counts. It never
+says how long something takes that nobody has measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+
+from drbdbackup.catalog.rates import Measured, Work
+from drbdbackup.model.backup import Copy, Reach
+
+_BEST = (Work.RESTORED, Work.VERIFIED, Work.COPIED)
+Place = tuple[str, str]
+
+
+class Kind(Enum):
+    """What may be gone beside the volume."""
+
+    NOTHING = "nothing"
+    NODE = "node"
+    TARGET = "target"
+
+
+@dataclass(frozen=True, slots=True)
+class Without:
+    """Gone with the volume: `kind` and `name` say what; `holder` is the node whose own disk a target is, else ""."""
+
+    kind: Kind
+    name: str = ""
+    holder: str = ""
+
+    def takes(self, copy: Copy) -> bool:
+        """Whether a copy goes with it."""
+        if self.kind is Kind.NODE:
+            return copy.holder == self.name
+        return self.kind is Kind.TARGET and (copy.target, copy.holder) == (self.name, self.holder)
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Restoring takes about so many `seconds`, at the rate that was `measured`."""
+
+    seconds: float
+    measured: Measured
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What is left then: the nearest copy of the newest snapshot, None for nothing at all.
+
+    `lost` is the time since that one was begun. `lacking` is a newer copy that is not damaged, but lacks files.
+    """
+
+    without: Without
+    copy: Copy | None = None
+    reach: Reach = Reach.UNKNOWN
+    lost: timedelta | None = None
+    lacking: Copy | None = None
+    estimate: Estimate | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the answer is made of: the copies of one line, newest first, and whether each can be read by `node`."""
+
+    node: str
+    now: datetime
+    copies: Sequence[tuple[Copy, Reach]]
+    measured: Sequence[Measured] = ()
+
+
+def left(known: Known, without: Without) -> Left:
+    """What is left of the copies, as seen from this node; if that is what is gone, as the others will see it."""
+    reader = "" if (without.kind, without.name) == (Kind.NODE, known.node) else known.node
+    sound = [one for one in known.copies if not without.takes(one[0]) and one[0].damaged_at is None]
+    whole = [one for one in sound if not one[0].problems]
+    lacking = sound[0][0] if sound and sound[0][0].problems else None
+    if not whole:
+        return Left(without, lacking=lacking)
+    same = [(copy, _seen(copy, reach, reader)) for copy, reach in whole if copy.snapshot == whole[0][0].snapshot]
+    copy, reach = min(same, key=lambda one: (one[1] is not Reach.YES, _distance(one[0], reader)))
+    lost = max(known.now - _begun(copy, known.copies), timedelta())
+    return Left(without, copy, reach, lost, lacking, _estimate(copy, reader, known.measured))
+
+
+def _begun(copy: Copy, copies: Sequence[tuple[Copy, Reach]]) -> datetime:
+    """When it was begun at the latest: not after any that comes behind it, whatever its node's clock said."""
+    return min(one.started_at for one, _ in copies if one.sequence >= copy.sequence)
+
+
+def _seen(copy: Copy, reach: Reach, reader: str) -> Reach:
+    """Whether it can be read. What another node sees of a share is not known from here."""
+    return Reach.UNKNOWN if not reader and not copy.holder else reach
+
+
+def _distance(copy: Copy, reader: str) -> int:
+    """An own disk, a share, a disk of another node; without this node each disk is its holder's own."""
+    return 0 if copy.holder == (reader or copy.holder) and copy.holder else 1 if not copy.holder else 2
+
+
+def _estimate(copy: Copy, reader: str, measured: Sequence[Measured]) -> Estimate | None:
+    """By the newest restore from that medium over that way; else by a verify, or by how it was made (on its node)."""
+    over_ssh = copy.holder not in ("", reader or copy.holder)
+    fitting = [one for one in measured if one.medium == copy.medium and one.over_ssh == over_ssh]
+    for work in _BEST:
+        for one in fitting:
+            seconds = one.estimate(copy) if one.work is work else None
+            if seconds is not None:
+                return Estimate(seconds, one)
+    return None
