@@ -120,6 +120,10 @@ class Damaged(DrbdBackupError):
     """A snapshot is not what its manifest says."""
 
 
+class HookFailed(DrbdBackupError):
+    """A program that the configuration puts before a run, or before its part for a target, has failed."""
+
+
 class SourceError(DrbdBackupError):
     """The source cannot be read."""
 

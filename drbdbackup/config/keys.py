@@ -49,17 +49,25 @@ ROLE = Choice("source", {
     "file": Table({"path": PATH, "timeout": DURATION}, required=("path",)),
 }, default="drbd")
 
+HOOK = Table({"before": ARGV, "after": ARGV, "on_error": ARGV, "timeout": DURATION})
+
 RESOURCE = Table({
     "device": PATH,
     "source": PATH,
     "exclude": TEXTS,
     "dual_primary": one_of("refuse", "first-node"),
+    "hook": Named(HOOK, "[resource.raid.hook.freeze]"),
 }, required=("source",))
 
+_TARGET_HOOK = Named(HOOK, "[target.nas.hook.wake]")
+
 TARGET = Choice("kind", {
-    "nas": Table({"path": PATH, "require_mount": FLAG, "retention": RETENTION}, required=("path",)),
+    "nas": Table({
+        "path": PATH, "require_mount": FLAG, "retention": RETENTION, "hook": _TARGET_HOOK,
+    }, required=("path",)),
     "disk": Table({
         "device": PATH, "mountpoint": PATH, "on_full": one_of("keep", "replace"), "retention": RETENTION,
+        "hook": _TARGET_HOOK,
     }, required=("device", "mountpoint")),
 })
 

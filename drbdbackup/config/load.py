@@ -15,6 +15,7 @@ from drbdbackup.config.keys import FILE
 from drbdbackup.config.rules import RULES
 from drbdbackup.config.values import (
     Config,
+    HookConfig,
     Limits,
     PeerConfig,
     ResourceConfig,
@@ -97,7 +98,7 @@ def _built(path: str, tables: dict[str, Any]) -> Config:
         file=path,
         node=tables.get("node") or os.uname().nodename.split(".")[0],
         nodes=tables["nodes"],
-        resources=tuple(ResourceConfig(name, **keys) for name, keys in tables["resource"].items()),
+        resources=tuple(_resource(name, keys) for name, keys in tables["resource"].items()),
         targets=tuple(_target(name, keys, retention) for name, keys in tables["target"].items()),
         role=RoleConfig(**tables.get("role", {})),
         peers=tuple(PeerConfig(node, **keys) for node, keys in tables.get("peer", {}).items()),
@@ -107,10 +108,24 @@ def _built(path: str, tables: dict[str, Any]) -> Config:
     )
 
 
+def _resource(name: str, keys: dict[str, Any]) -> ResourceConfig:
+    return ResourceConfig(name, **{**_plain(keys), "hooks": _hooks(keys)})
+
+
 def _target(name: str, keys: dict[str, Any], common: Retention) -> TargetConfig:
     """A target, with the keys of its own retention over the common ones."""
     retention = Retention(**{**asdict(common), **keys.get("retention", {})})
-    return TargetConfig(name, **{**keys, "retention": retention})
+    return TargetConfig(name, **{**_plain(keys), "retention": retention, "hooks": _hooks(keys)})
+
+
+def _hooks(keys: dict[str, Any]) -> tuple[HookConfig, ...]:
+    """In the order of the file, which is that in which they run."""
+    return tuple(HookConfig(name, **hook) for name, hook in keys.get("hook", {}).items())
+
+
+def _plain(keys: dict[str, Any]) -> dict[str, Any]:
+    """Without the tables below it."""
+    return {key: value for key, value in keys.items() if key != "hook"}
 
 
 def _without_itself(config: Config) -> Config:

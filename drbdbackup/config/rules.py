@@ -98,6 +98,15 @@ def _within(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
+def _hooks_do_something(config: Config) -> Iterator[str]:
+    holders = [(under("resource", resource.name), resource.hooks) for resource in config.resources]
+    holders += [(under("target", target.name), target.hooks) for target in config.targets]
+    for at, hooks in holders:
+        for hook in hooks:
+            if not (hook.before or hook.after or hook.on_error):
+                yield f"{under(under(at, 'hook'), hook.name)}: must have before, after or on_error"
+
+
 RULES: tuple[Rule, ...] = (
     _node_is_known,
     _names_differ,
@@ -108,4 +117,5 @@ RULES: tuple[Rule, ...] = (
     _replacing_has_another,
     _sources_differ,
     _places_are_apart,
+    _hooks_do_something,
 )

@@ -7,7 +7,9 @@ from typing import Any
 
 from drbdbackup.config import keys
 from drbdbackup.config.kinds import quoted, under
-from drbdbackup.config.values import Config
+from drbdbackup.config.values import Config, HookConfig
+
+_BELOW = ("hook",)
 
 
 def as_document(config: Config) -> dict[str, Any]:
@@ -15,13 +17,16 @@ def as_document(config: Config) -> dict[str, Any]:
     role = keys.ROLE.table(config.role.source).keys
     targets = {
         target.name: _picked(target, keys.TARGET.table(target.kind).keys)
-        | {"retention": _picked(target.retention, keys.RETENTION.keys)}
+        | {"retention": _picked(target.retention, keys.RETENTION.keys)} | _hooks(target.hooks)
         for target in config.targets
     }
     return {
         **_picked(config, ("node", "nodes", "schedule", "state_dir")),
         "role": _picked(config.role, role),
-        "resource": {resource.name: _picked(resource, keys.RESOURCE.keys) for resource in config.resources},
+        "resource": {
+            resource.name: _picked(resource, keys.RESOURCE.keys) | _hooks(resource.hooks)
+            for resource in config.resources
+        },
         "target": targets,
         "peer": {peer.node: _picked(peer, keys.PEER.keys) for peer in config.peers},
         "retention": _picked(config.retention, keys.RETENTION.keys),
@@ -34,9 +39,17 @@ def as_toml(config: Config) -> str:
     return "\n".join(_lines("", as_document(config))).strip() + "\n"
 
 
+def _hooks(hooks: Iterable[HookConfig]) -> dict[str, Any]:
+    """The tables of hooks, if there are any, each without the programs that it does not have."""
+    tables = {
+        hook.name: {key: value for key, value in _picked(hook, keys.HOOK.keys).items() if value != []} for hook in hooks
+    }
+    return {"hook": tables} if tables else {}
+
+
 def _picked(value: object, names: Iterable[str]) -> dict[str, Any]:
-    """The named fields, without paths that were left out."""
-    found = {name: getattr(value, name) for name in names}
+    """The named fields, without paths that were left out; tables below are shown by themselves."""
+    found = {name: getattr(value, name) for name in names if name not in _BELOW}
     return {name: list(field) if isinstance(field, tuple) else field for name, field in found.items() if field != ""}
 
 

@@ -28,6 +28,17 @@ class RoleConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class HookConfig:
+    """Programs around a run, or around its part for one target: an argv each, or (); `timeout` is in seconds, each."""
+
+    name: str
+    before: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    on_error: tuple[str, ...] = ()
+    timeout: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
 class ResourceConfig:
     """One replicated volume. `device` may be empty only where the role does not come from DRBD."""
 
@@ -36,6 +47,7 @@ class ResourceConfig:
     device: str = ""
     exclude: tuple[str, ...] = ()
     dual_primary: str = "refuse"  # or "first-node"
+    hooks: tuple[HookConfig, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +62,7 @@ class TargetConfig:
     mountpoint: str = ""
     retention: Retention = Retention()
     on_full: str = "keep"  # or "replace"
+    hooks: tuple[HookConfig, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

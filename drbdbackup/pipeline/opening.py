@@ -117,5 +117,5 @@ def _probed(root: str, resource: str) -> Abilities:
 
 
 def target_config(document: dict[str, Any]) -> TargetConfig:
-    """The inverse of `dataclasses.asdict`."""
-    return TargetConfig(**{**document, "retention": Retention(**document["retention"])})
+    """The inverse of `dataclasses.asdict`; hooks are the supervisor's."""
+    return TargetConfig(**{**document, "retention": Retention(**document["retention"]), "hooks": ()})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -11,6 +11,7 @@ from drbdbackup.errors import DrbdBackupError
 from drbdbackup.model.backup import Copy
 from drbdbackup.model.generation import Generation
 from drbdbackup.model.role import Verdict
+from drbdbackup.pipeline.hooks import Hooks
 from drbdbackup.pipeline.watching import Watcher
 
 
@@ -32,7 +33,7 @@ class TargetResult:
 class Order:
     """What a session is to do. `judge` asks the gate again; `pass_on` publishes our catalog and names the file.
 
-    `generation` asks DRBD which generation of its data this is.
+    `generation` asks DRBD which generation of its data this is. `hooks` are those of targets, by name.
     """
 
     config: Config
@@ -46,3 +47,4 @@ class Order:
     dry_run: bool = False
     accept_shrink: bool = False
     generation: Callable[[], Generation | None] = lambda: None
+    hooks: Mapping[str, Hooks] = field(default_factory=dict)

@@ -21,6 +21,7 @@ from drbdbackup.errors import CatalogError, DrbdBackupError, Interrupted, Partia
 from drbdbackup.model.backup import Outcome, from_iso
 from drbdbackup.model.role import Decision, Verdict
 from drbdbackup.pipeline import journal, roads
+from drbdbackup.pipeline.around import Around
 from drbdbackup.pipeline.order import Order, TargetResult
 from drbdbackup.pipeline.session import Session
 from drbdbackup.pipeline.watching import Watcher
@@ -103,8 +104,9 @@ def _back_up(order: Order, verdict: Verdict, events: journal.Journal) -> RunResu
     result = RunResult(
         order.resource.name, Outcome.FAILED, verdict, order.snapshot, order.started_at, dry_run=order.dry_run
     )
-    session = Session(order, events)
+    session, around = Session(order, events), Around(order, events)
     try:
+        around.before()
         session.work()
     except (Stopped, Interrupted) as error:
         result.outcome, result.error = Outcome.INTERRUPTED, error
@@ -116,8 +118,23 @@ def _back_up(order: Order, verdict: Verdict, events: journal.Journal) -> RunResu
         result.error = session.interrupted or session.held
         result.outcome = outcome_of(tuple(session.results.values()), session.interrupted, session.held)
     result.targets, result.counts = tuple(session.results.values()), session.counts
+    _take_in(result, around.after(result.outcome, result.error, result.targets))
     result.finished_at = datetime.now(UTC)
     return result
+
+
+def _take_in(result: RunResult, wrong: Sequence[DrbdBackupError]) -> None:
+    """What went wrong around the copying is told with what went wrong before, and no run with it is complete."""
+    if any(isinstance(error, (Stopped, Interrupted)) for error in wrong):
+        result.outcome = Outcome.INTERRUPTED
+    elif wrong and result.outcome is Outcome.COMPLETE:
+        result.outcome = Outcome.PARTIAL
+    for error in wrong:
+        first, message = result.error or error, error.message
+        if first is not error:
+            message = f"{first.message}; {message}"
+        kind = type(error) if isinstance(error, Stopped) else type(first)
+        result.error = kind(message, "\n".join(dict.fromkeys(filter(None, (first.hint, error.hint)))))
 
 
 def outcome_of(

@@ -21,6 +21,7 @@ from drbdbackup.model.backup import iso
 from drbdbackup.model.role import Decision
 from drbdbackup.pipeline.cage import POLL, Cage, Event
 from drbdbackup.pipeline.fence import Fence
+from drbdbackup.pipeline.hooked import Hooked
 from drbdbackup.pipeline.journal import Journal
 from drbdbackup.pipeline.ledger import Ledger, shrunk
 from drbdbackup.pipeline.order import Order, TargetResult
@@ -114,8 +115,9 @@ class Session:
         }  # fmt: skip
         self._journal.event("begun", resource=order.resource.name, started_at=iso(order.started_at))
         kind = "foresee" if order.dry_run else "copy"
+        # All cages at once: to be there takes each a while.
         for name, job in ((WALK, WALK), *((target.name, kind) for target in order.targets)):
-            self._cages[name] = Cage(name, job, self._events)  # all at once: to be there takes each a while
+            self._cages[name] = Hooked(name, job, self._events, order.hooks.get(name))
         self._cages[WALK].tell({"exclude": list(order.resource.exclude), **common})
         order.watcher.begun(order.resource.name, tuple(self.results))
         for target in order.targets:

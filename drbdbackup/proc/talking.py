@@ -31,8 +31,10 @@ class Talking(Group):
         super().__init__(pid, stderr)
         self._exit: int | None = None
         self._input: queue.Queue[str | None] = queue.Queue()
+        self._hearing: list[threading.Thread] = []
         for work in ((_write, to, self._input.get), (_read, out, on_line), (_read, err, stderr.append)):
-            threading.Thread(target=work[0], args=work[1:], daemon=True).start()
+            self._hearing.append(threading.Thread(target=work[0], args=work[1:], daemon=True))
+            self._hearing[-1].start()
 
     def write(self, line: str) -> None:
         """Send one line to its stdin."""
@@ -41,6 +43,11 @@ class Talking(Group):
     def close_input(self) -> None:
         """Let it see the end of its stdin, after what has been written."""
         self._input.put(None)
+
+    def hear_out(self, patience: float) -> None:
+        """After its end: wait for what it said last. What it has started may go on talking: no longer than that."""
+        for thread in self._hearing[1:]:
+            thread.join(patience)
 
     def has_ended(self, timeout: float = 0.0) -> bool:
         """Whether it ends within so many seconds; what it said last may still be on its way."""

@@ -12,6 +12,7 @@ from drbdbackup.config.load import load
 from drbdbackup.config.show import as_toml
 from drbdbackup.config.values import (
     Config,
+    HookConfig,
     Limits,
     PeerConfig,
     ResourceConfig,
@@ -35,7 +36,7 @@ def loaded(content: bytes) -> Config | ConfigError:
 KEYS = st.sampled_from([
     "node", "nodes", "schedule", "state_dir", "role", "resource", "target", "peer", "retention", "limits", "raid",
     "nas", "kind", "source", "path", "device", "mountpoint", "daily", "minimum", "run", "ssh", "options", "command",
-    "exclude",
+    "exclude", "hook", "before",
 ])
 SCALARS = st.one_of(
     st.sampled_from(['"www4"', '"nas"', '"disk"', '"file"', '"/srv/raid"', '"30 4 * * *"', "true", "inf"]),
@@ -83,6 +84,13 @@ ROLES = st.one_of(
 )
 
 
+ARGVS = st.lists(TEXTS, min_size=1, max_size=3).map(tuple)
+HOOKS = st.lists(
+    st.builds(HookConfig, NAMES, ARGVS, ARGVS | st.just(()), ARGVS | st.just(()), SECONDS),
+    max_size=2, unique_by=lambda hook: hook.name,
+).map(tuple)
+
+
 @st.composite
 def configs(draw: st.DrawFn) -> Config:
     names = draw(st.lists(NAMES, min_size=5, max_size=8, unique_by=str.casefold))
@@ -94,11 +102,12 @@ def configs(draw: st.DrawFn) -> Config:
         nodes=(node, peer),
         resources=tuple(
             ResourceConfig(name, f"/srv/{number}{folder}", f"/dev/drbd{number}", draw(EXCLUDES),
-                           draw(st.sampled_from(["refuse", "first-node"])))
+                           draw(st.sampled_from(["refuse", "first-node"])), draw(HOOKS))
             for number, name in enumerate(resources)
         ),
         targets=(
-            TargetConfig(nas, "nas", f"/backup/{folder}", draw(st.booleans()), retention=draw(RETENTIONS)),
+            TargetConfig(nas, "nas", f"/backup/{folder}", draw(st.booleans()), retention=draw(RETENTIONS),
+                         hooks=draw(HOOKS)),
             TargetConfig(disk, "disk", "", True, "/dev/sdb1", f"/saving/{folder}", draw(RETENTIONS),
                          draw(st.sampled_from(["keep", "replace"]))),
         ),

@@ -14,21 +14,21 @@ from drbdbackup.config.load import load
 
 PAGE = (Path(__file__).parents[2] / "docs" / "config.md").read_text(encoding="utf-8")
 ROWS = dict(re.findall(r"^\| `([a-zA-Z_.]+)` \| (.*?) \| .+ \|$", PAGE, re.MULTILINE))
-PLACEHOLDER = {"resource": "NAME", "target": "NAME", "peer": "NODE"}
+PLACEHOLDER = {"resource": "NAME", "target": "NAME", "peer": "NODE", "hook": "HOOK"}
 CLASSES = {
     "": values.Config, "role": values.RoleConfig, "resource.NAME": values.ResourceConfig,
     "target.NAME": values.TargetConfig, "peer.NODE": values.PeerConfig, "retention": values.Retention,
-    "limits": values.Limits,
+    "limits": values.Limits, "resource.NAME.hook.HOOK": values.HookConfig, "target.NAME.hook.HOOK": values.HookConfig,
 }
 
 
 def known(kind: Kind, at: str = "") -> set[str]:
     """The dotted keys of a table that are values; a target's retention is documented once, at the top."""
     if isinstance(kind, Named):
-        return known(kind.kind, f"{at}.{PLACEHOLDER[at]}")
+        return known(kind.kind, f"{at}.{PLACEHOLDER[at.rpartition('.')[2]]}")
     if isinstance(kind, Choice):
         return set().union(*(known(kind.table(word), at) for word in kind.tables))
-    if isinstance(kind, Table) and not at.startswith("target.NAME."):
+    if isinstance(kind, Table) and at != "target.NAME.retention":
         return set().union(*(known(below, f"{at}.{key}".lstrip(".")) for key, below in kind.keys.items()))
     return {at}
 
