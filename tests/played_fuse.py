@@ -1,9 +1,10 @@
 """FUSE file systems that keep less than a disk does, spoken over /dev/fuse in plain Python.
 
-`played_fuse.py simple|squashed BEHIND AT [WRITES ERRNO]`: shows the folder BEHIND at AT. `simple` is like CIFS or
-exFAT: no links, owners, modes, attributes or devices; names fold case and must suit Windows; times have 100 ns.
+`played_fuse.py simple|squashed BEHIND AT [WRITES ERRNO [NAME]]`: shows the folder BEHIND at AT. `simple` is like CIFS
+or exFAT: no links, owners, modes, attributes or devices; names fold case and must suit Windows; times have 100 ns.
 `squashed` is like NFS with all_squash: whoever asks, `nobody` does it. After WRITES writes each further one fails
-with ERRNO. Ends when it is unmounted. Source: linux/fuse.h, protocol 7.31.
+with ERRNO. When a file is to be made whose name holds NAME it stops itself, once. Ends when it is unmounted.
+Source: linux/fuse.h, protocol 7.31.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import signal
 import stat
 import struct
 import sys
@@ -33,8 +35,9 @@ class SimpleShare:
     ahead = 0  # of its clock, in seconds
     makes = (stat.S_IFREG,)
 
-    def __init__(self, behind: str, writes: int | None, refusal: int) -> None:
+    def __init__(self, behind: str, writes: int | None, refusal: int, stops_at: str) -> None:
         os.chdir(behind)
+        self.stops_at = stops_at.encode()
         self.writes, self.refusal = writes, refusal
         self.paths: dict[int, bytes] = {ROOT: b""}
         self.next = ROOT
@@ -140,6 +143,9 @@ class SimpleShare:
     def create(self, node: int, body: bytes) -> bytes:
         flags, mode, *_ = struct.unpack_from("<IIII", body)
         path = self.child(node, body[16:])
+        if self.stops_at and self.stops_at in path:
+            self.stops_at = b""
+            os.kill(os.getpid(), signal.SIGSTOP)
         fd = os.open(self.real(path), flags & (os.O_ACCMODE | os.O_TRUNC | os.O_EXCL) | os.O_CREAT, mode & 0o7777)
         return struct.pack("<128sQII", self.entry(path), fd, 0, 0)
 
@@ -256,14 +262,14 @@ class AheadShare(SquashedShare):
     ahead = 3600
 
 
-def main(kind: str, behind: str, at: str, writes: str = "", refusal: str = "28") -> None:
+def main(kind: str, behind: str, at: str, writes: str = "", refusal: str = "28", stops_at: str = "") -> None:
     device = os.open("/dev/fuse", os.O_RDWR)
     libc = ctypes.CDLL(None, use_errno=True)
     options = f"fd={device},rootmode=40000,user_id=0,group_id=0,allow_other"
     if libc.mount(b"simple", os.fsencode(at), b"fuse.simple", 6, options.encode()):
         sys.exit(os.strerror(ctypes.get_errno()))
     kinds = {"simple": SimpleShare, "squashed": SquashedShare, "ahead": AheadShare}
-    share = kinds[kind](behind, int(writes) if writes else None, int(refusal))
+    share = kinds[kind](behind, int(writes) if writes else None, int(refusal), stops_at)
     os.umask(0)
     if kind == "squashed":
         os.chown(behind, NOBODY, NOBODY)

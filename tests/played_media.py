@@ -82,16 +82,17 @@ def share(at: Path, behind: Path, *weaknesses: str) -> Iterator[Share]:
 
 @contextmanager
 def weak_share(
-    at: Path, behind: Path, kind: str = "simple", *, writes: int | None = None, errno: int = 28
+    at: Path, behind: Path, kind: str = "simple", *, writes: int | None = None, errno: int = 28, stops_at: str = ""
 ) -> Iterator[Share]:
     """A share that refuses what it does not keep.
 
     "simple" is as CIFS or exFAT are: no links of any kind, no owners, modes, xattrs or devices, names fold case.
     "squashed" is as NFS with all_squash: `nobody` does it, whoever asks (and `behind` becomes nobody's). "ahead" has a
-    clock that is an hour ahead. After `writes` writes each further one is answered with `errno` (ENOSPC).
+    clock that is an hour ahead. After `writes` writes each further one is answered with `errno` (ENOSPC). The server
+    stops itself, once, when a file is to be made whose name holds `stops_at`.
     """
     script = str(Path(__file__).with_name("played_fuse.py"))
-    told = [] if writes is None else [str(writes), str(errno)]
+    told = ["" if writes is None else str(writes), str(errno), stops_at]
     with _served([sys.executable, script, kind, str(behind), str(at), *told], at, behind) as played:
         yield played
 

@@ -100,6 +100,12 @@ def runs(state_dir: str, resource: str, limit: int = 20) -> list[Run]:
     return wanted
 
 
+def ended_runs(state_dir: str, since: datetime) -> list[str]:
+    """The names of all runs, of any resource, whose nodes said since then that they have ended."""
+    sql = "SELECT subject FROM fact WHERE kind = 'run' AND at >= ?"
+    return [str(row[0]) for row in rows(state_dir, sql, (iso(since),))]
+
+
 def last_run(
     state_dir: str, resource: str, outcomes: Collection[Outcome], until: datetime, targets: Collection[str] = ()
 ) -> Run | None:

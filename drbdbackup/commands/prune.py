@@ -16,7 +16,7 @@ from drbdbackup.commands.run import lock_file
 from drbdbackup.config.values import Config, ResourceConfig, TargetConfig
 from drbdbackup.errors import DrbdBackupError, PartialResult, Stopped
 from drbdbackup.lineage import lineages
-from drbdbackup.pipeline import roads
+from drbdbackup.pipeline import leftovers, roads
 from drbdbackup.pipeline.attend import Patience, attend
 from drbdbackup.pipeline.cage import Event
 from drbdbackup.pipeline.roads import subject, surroundings
@@ -82,6 +82,7 @@ def _weeded(config: Config, target: TargetConfig, planned: Weeded) -> Weeded:
         **surroundings(config), "job": "prune", "target": asdict(target),
         "expected": view.expected_target(config.state_dir, subject(target, config.node)),
         "resource": planned.resource, "drop": [[name, one.reason] for name, one in by_name.items()],
+        "over": leftovers.known_to_be_over(config),
     }  # fmt: skip
 
     def hear(event: Event) -> None:

@@ -1,15 +1,19 @@
-"""The older copies on a target that a snapshot may be linked from: the newest whole one, and what crashes left."""
+"""The older copies on a target that a snapshot may be linked from: the newest whole one, and what crashes left.
+
+What another node left may still be written to. So of what is unfinished only that counts which its writer had on the
+medium, done with, before it wrote it down: nobody touches those files again.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping
-from contextlib import ExitStack
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, suppress
+from typing import Any, BinaryIO
 
 from drbdbackup import manifest
 from drbdbackup.errors import Damaged
-from drbdbackup.pipeline.making import COPIED
+from drbdbackup.pipeline.making import COPIED, MANIFEST, WHOLE
 from drbdbackup.pipeline.plan import Base
 from drbdbackup.targets import document, layout
 
@@ -42,19 +46,67 @@ def note_abilities(fresh: str, abilities: Mapping[str, bool]) -> None:
     document.write(os.path.join(fresh, ABILITIES), dict(abilities))
 
 
+def settle(root: str, fresh: str) -> None:
+    """Bring a copy that is made to the medium, and note that for the next run: this one may not be let to publish.
+
+    Raises TargetFull, TargetError, OSError.
+    """
+    layout.sync(root)
+    os.close(os.open(os.path.join(fresh, WHOLE), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
+def clear_notes(fresh: str) -> None:
+    """What was noted for the next run is no part of a snapshot."""
+    for name in (ABILITIES, COPIED, WHOLE):
+        with suppress(FileNotFoundError):
+            os.unlink(os.path.join(fresh, name))
+
+
 def left_behind(
-    root: str, resource: str, fresh: str, abilities: Mapping[str, bool], stack: ExitStack
+    root: str, job: dict[str, Any], fresh: str, abilities: Mapping[str, bool], stack: ExitStack
 ) -> list[Base]:
-    """What crashed runs left, but for `fresh`: more places to link from, each as far as it had been written down."""
+    """What runs left unfinished, of any node, but for `fresh`: more places to link from, as far as they came."""
     found = []
-    for folder in layout.partials(root, resource):
-        file = os.path.join(folder, COPIED)
-        if folder == fresh or _abilities_in(folder) != abilities:
+    for folder in layout.partials(root, job["resource"]):
+        if folder == fresh or _abilities_in(folder) != abilities or not os.path.isdir(layout.data(folder)):
             continue
-        if os.path.isfile(file) and os.path.isdir(layout.data(folder)):
-            lines = stack.enter_context(open(file, "rb"))  # noqa: SIM115  the stack closes it
-            found.append(Base(layout.data(folder), (line for line in lines if line.endswith(b"\n"))))
+        with suppress(OSError):  # its node may be clearing it away
+            found.append(Base(layout.data(folder), _written_down(folder, stack, may_be_linked=not job["damaged"])))
     return found
+
+
+def _written_down(folder: str, stack: ExitStack, *, may_be_linked: bool) -> Iterator[bytes]:
+    """The lines of what it holds; without `may_be_linked` only of what was copied into it, from no older copy."""
+    if may_be_linked and os.path.lexists(os.path.join(folder, WHOLE)):
+        return until_damaged(stack.enter_context(manifest.reading(os.path.join(folder, MANIFEST))))
+    return until_torn(stack.enter_context(open(os.path.join(folder, COPIED), "rb")))
+
+
+def until_torn(file: BinaryIO) -> Iterator[bytes]:
+    """The lines that were there when the file was opened, up to the first that is torn.
+
+    Somebody may be adding to it, and a power cut or a share may show zeros for what has not come yet.
+    """
+    left = os.fstat(file.fileno()).st_size
+    for line in file:
+        left -= len(line)
+        if left < 0 or not line.endswith(b"\n") or b"\0" in line or not _is_recorded(line):
+            return
+        yield line
+
+
+def until_damaged(lines: Iterator[bytes]) -> Iterator[bytes]:
+    """The lines up to where they cannot be read: it is only one more place to link from."""
+    with suppress(Damaged):
+        yield from lines
+
+
+def _is_recorded(line: bytes) -> bool:
+    try:
+        manifest.recorded(line)
+    except Damaged:
+        return False
+    return True
 
 
 def _abilities_in(folder: str) -> dict[str, Any] | None:

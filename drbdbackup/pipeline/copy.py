@@ -6,6 +6,7 @@ It publishes only when the supervisor says so, and it never decides which snapsh
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from drbdbackup.errors import DrbdBackupError
 from drbdbackup.model import generation
 from drbdbackup.model.backup import from_iso, is_snapshot_name
 from drbdbackup.pipeline import held, prune, room
-from drbdbackup.pipeline.bases import ABILITIES, left_behind, newest_base, note_abilities, trust
+from drbdbackup.pipeline.bases import clear_notes, left_behind, newest_base, note_abilities, settle, trust
 from drbdbackup.pipeline.caged import Channel
 from drbdbackup.pipeline.fill import Place
 from drbdbackup.pipeline.making import MANIFEST, Making
@@ -43,7 +44,7 @@ def do(job: dict[str, Any], channel: Channel) -> dict[str, Any]:
         )  # fmt: skip
         if not at.abilities.hard_links or at.abilities.subvolumes:
             with channel.beating():
-                prune.sweep(at, job["resource"])  # nothing can be linked from what crashes left: it only takes room
+                prune.sweep(at, job)  # nothing can be linked from what crashes left: it only takes room
         room.make(job, channel, at)
         name = layout.begin(at.root, job["resource"], job["snapshot"])
         fresh = layout.partial(at.root, job["resource"], name)
@@ -52,19 +53,20 @@ def do(job: dict[str, Any], channel: Channel) -> dict[str, Any]:
             making.place.check_source = guard.check
             spool = Spool(job["spool"], job["patience"])
             made = make(making, spool)
+            settle(at.root, fresh)
         guard.check()
         totals = spool.totals or Totals()
         channel.tell("ready", counts=_counts(making), files=totals.files, bytes=totals.bytes)
         command = channel.hear()
         if command["hold"]:
-            return {"notes": [held.keep(at, job["resource"], fresh)]}
+            return {"notes": [held.keep(at, job, fresh)]}
         told = replace(
             _sidecar(job, at, making, spool, made, command["sequence"]), snapshot=name, exclude=tuple(job["exclude"]),
             left_out=tuple(sorted(os.fsdecode(point) for point in guard.mountpoints)),
             generation=generation.from_document(command["generation"]),
         )  # fmt: skip
         with room.cleared_when_full(fresh):
-            body = _publish(at, fresh, told)
+            body = _publish(at, fresh, told, guard.check)
         channel.tell("published", copy=body, problems=told.problems)
         _afterwards(job, channel, at)
     return {}
@@ -88,7 +90,7 @@ def _making(job: dict[str, Any], channel: Channel, at: Opened, fresh: str, stack
             bases = []
     else:
         os.mkdir(data, 0o700)
-        bases += left_behind(at.root, job["resource"], fresh, can, stack)
+        bases += left_behind(at.root, job, fresh, can, stack)
     if not at.abilities.hard_links and not updating:
         bases = []
     place = Place(job["source"], data, job["scratch"], at.holds, nanoseconds=at.abilities.nanoseconds, clone=updating)
@@ -125,14 +127,15 @@ def _base_name(making: Making) -> str:
     return next((name for name in names if is_snapshot_name(name)), "")
 
 
-def _publish(at: Opened, fresh: str, told: Sidecar) -> dict[str, Any]:
+def _publish(at: Opened, fresh: str, told: Sidecar, check_source: Callable[[], None]) -> dict[str, Any]:
     """Make it whole on the medium first, then give it its name; the body of its "copy" fact."""
     at.check_still_there()
     sidecar.write(fresh, told)
-    os.unlink(os.path.join(fresh, ABILITIES))
+    clear_notes(fresh)
     if at.abilities.subvolumes:
         btrfs.set_read_only(layout.data(fresh), read_only=True)
     layout.sync(at.root)
+    check_source()  # since the supervisor said so the node may have had to let go of it
     return _copy_of(at, told.named(layout.publish(at.root, told.resource, told.snapshot)))
 
 
@@ -147,7 +150,7 @@ def _afterwards(job: dict[str, Any], channel: Channel, at: Opened) -> None:
     command = channel.hear()
     at.check_still_there()
     with channel.beating():
-        prune.sweep(at, job["resource"])
+        prune.sweep(at, job)
         prune.drop(at, job["resource"], command["prune"], channel)
     with suppress(DrbdBackupError):
         catalogs = layout.catalogs(at.root)

@@ -16,14 +16,13 @@ from stat import S_IMODE
 from drbdbackup import proc
 from drbdbackup.manifest import CHANGED, NOTHING, RACY, SETTLE_NS, SETTLED, Entry, encode_attributes, parse
 from drbdbackup.pipeline.attributes import attributes
+from drbdbackup.pipeline.pace import Pace
 from drbdbackup.pipeline.plain import Plain
 from drbdbackup.pipeline.plan import is_plain, size_of
 from drbdbackup.scan import kind_of
 from drbdbackup.targets import removal
 from drbdbackup.tools import rsync
 
-CHUNK_ENTRIES = 20_000
-CHUNK_BYTES = 1 << 30
 POLL = 0.2
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)  # the last two: a folder above has become something else
 
@@ -91,6 +90,7 @@ class Filler:
         self._plain: Plain | None = None
         if place.holds_all:
             self._plain = Plain(place.source, place.data, place.clone, self._came, self._copied)
+        self._pace = Pace(is_steady=self._plain is not None)
         self._lines: dict[bytes, bytes] = {}
         self._fronts: dict[bytes, bytes] = {}
         self._hashes: dict[bytes, bytes] = {}
@@ -103,8 +103,8 @@ class Filler:
         self._bytes += size_of(line)
         if self._plain is not None and is_plain(line):
             self._plain.add(path)
-        if self._kept and (len(self._lines) >= CHUNK_ENTRIES or self._bytes >= CHUNK_BYTES):
-            self._keep(self._run(), self._kept)
+        if self._kept and self._pace.is_due(len(self._lines), self._bytes):
+            self._keep(self._kept)
 
     def close(self) -> None:
         """Copy the rest; raises, as `add` does, for what ends the copy (no space, a dead target)."""
@@ -131,11 +131,14 @@ class Filler:
         self._bytes = 0
         return lines
 
-    def _keep(self, lines: bytes, file: str) -> None:
-        """Content first: what these lines say must be true even after a power cut."""
+    def _keep(self, file: str) -> None:
+        """Content first: what the lines say must be true even after a power cut."""
+        entries, size = len(self._lines), self._bytes
+        lines = self._run()
         proc.run(proc.Command(("sync", "--file-system", self._place.data), timeout=proc.FOREVER))
         with open(file, "ab") as kept:
             kept.write(lines)
+        self._pace.kept(entries, size)
 
     def _came(self, length: int) -> None:
         self._filled.bytes += length

@@ -7,24 +7,14 @@ than one of them on a target.
 from __future__ import annotations
 
 import os
+from typing import Any
 
-from drbdbackup import manifest
-from drbdbackup.pipeline.making import COPIED, MANIFEST
+from drbdbackup.pipeline import prune
 from drbdbackup.pipeline.opening import Opened
-from drbdbackup.targets import layout, removal
 
 
-def keep(at: Opened, resource: str, fresh: str) -> str:
-    """Leave the copy in `fresh` as the only one under way; where it lies, for people. Raises TargetError, OSError."""
+def keep(at: Opened, job: dict[str, Any], fresh: str) -> str:
+    """Leave the copy in `fresh` as the only one held back; where it lies, for people. Raises TargetError, OSError."""
     at.check_still_there()
-    folder = os.path.dirname(fresh)
-    for left in layout.partials(at.root, resource):
-        if left != fresh:
-            removal.remove_tree(folder, os.fsencode(os.path.basename(left)))
-    layout.sync(at.root)
-    with manifest.reading(os.path.join(fresh, MANIFEST)) as lines:
-        draft = os.path.join(fresh, f"{COPIED}.tmp")
-        with open(draft, "wb") as copied:
-            copied.writelines(lines)
-    os.rename(draft, os.path.join(fresh, COPIED))
+    prune.sweep(at, job, but=fresh)
     return f"held back on {at.medium.location} as {os.path.relpath(fresh, at.root)}"

@@ -17,6 +17,7 @@ from drbdbackup.errors import TargetError
 from drbdbackup.lineage import lineages
 from drbdbackup.model import amount
 from drbdbackup.model.backup import Copy
+from drbdbackup.pipeline import leftovers
 from drbdbackup.pipeline.roads import subject
 from drbdbackup.retention import FROZEN
 from drbdbackup.retention import plan as judge
@@ -48,7 +49,7 @@ class Ledger:
         return {
             "expected": view.expected_target(state, subject(target, self._config.node)), **trusted(known),
             "incoming": exchange.incoming_folder(state, target.name),
-            "known_files": view.known_files(state, target.name),
+            "known_files": view.known_files(state, target.name), "over": leftovers.known_to_be_over(self._config),
         }  # fmt: skip
 
     def opened(

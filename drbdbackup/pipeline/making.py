@@ -14,6 +14,7 @@ from drbdbackup.pipeline.plan import Base, Planned, Planner
 
 MANIFEST = "manifest.gz"
 COPIED = "manifest.partial"
+WHOLE = "whole"  # is there once all that the manifest tells of is on the medium
 GROUPS = "groups"
 UNLINKED = "unlinked"
 PLAN = "plan"

@@ -11,6 +11,7 @@ from typing import Any
 
 from drbdbackup.config.values import Retention, TargetConfig
 from drbdbackup.errors import NotMounted, ToolError
+from drbdbackup.pipeline import leftovers
 from drbdbackup.pipeline.link import SHARE_WORKERS
 from drbdbackup.pipeline.names import Names
 from drbdbackup.targets import abilities, identity, layout, removal, target
@@ -88,11 +89,11 @@ def opened(job: dict[str, Any], *, write: bool, may_enrol: bool = False) -> Iter
             with suppress(ToolError):  # so that a lazy unmount on the host cannot turn our path into its bare folder
                 mount.make_private(medium.root)
         found = identity.check(medium, job["expected"], job["node"], may_enrol)
-        can = _probed(medium.root, job["resource"]) if write else abilities.from_document({})
+        can = _probed(medium.root, job) if write else abilities.from_document({})
         yield Opened(medium, found, can, os.stat(medium.root).st_dev)
 
 
-def _probed(root: str, resource: str) -> Abilities:
+def _probed(root: str, job: dict[str, Any]) -> Abilities:
     """What the medium can hold. One that is full to the last byte cannot be tried.
 
     Then what crashes left goes first; if that does not do, it counts as what it was for its newest snapshot, so that
@@ -103,14 +104,14 @@ def _probed(root: str, resource: str) -> Abilities:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-    folder = layout.resource_folder(root, resource)
-    for left in layout.partials(root, resource):
+    folder = layout.resource_folder(root, job["resource"])
+    for left in leftovers.removable(root, job):
         removal.remove_tree(folder, os.fsencode(os.path.basename(left)))
     removal.sweep(folder)
     try:
         return abilities.probe(root)
     except OSError as error:
-        last = next(reversed(layout.snapshots(root, resource)), None)
+        last = next(reversed(layout.snapshots(root, job["resource"])), None)
         if error.errno not in (errno.ENOSPC, errno.EDQUOT) or last is None:
             raise
         return abilities.from_document(last.abilities)

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
+from drbdbackup.pipeline import leftovers
 from drbdbackup.pipeline.caged import Channel
 from drbdbackup.pipeline.opening import Opened, opened
 from drbdbackup.targets import layout, removal
@@ -17,7 +18,7 @@ from drbdbackup.targets import layout, removal
 def do(job: dict[str, Any], channel: Channel) -> dict[str, Any]:
     """Remove the job's `drop`, pairs of snapshot and reason; an event "pruned" for each."""
     with opened(job, write=True) as at, channel.beating():
-        sweep(at, job["resource"])
+        sweep(at, job)
         drop(at, job["resource"], job["drop"], channel)
     return {}
 
@@ -35,10 +36,11 @@ def drop(at: Opened, resource: str, snapshots: Iterable[tuple[str, str]], channe
         layout.point_latest(at.root, resource)
 
 
-def sweep(at: Opened, resource: str) -> None:
-    """Remove what crashes left: snapshots under way, and removals that were not finished."""
-    folder = layout.resource_folder(at.root, resource)
-    for left in layout.partials(at.root, resource):
-        at.check_still_there()
-        removal.remove_tree(folder, os.fsencode(os.path.basename(left)))
+def sweep(at: Opened, job: dict[str, Any], but: str = "") -> None:
+    """Remove what crashes left: snapshots that nobody works on any more (`but` stays), and unfinished removals."""
+    folder = layout.resource_folder(at.root, job["resource"])
+    for left in leftovers.removable(at.root, job):
+        if left != but:
+            at.check_still_there()
+            removal.remove_tree(folder, os.fsencode(os.path.basename(left)))
     removal.sweep(folder)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -25,7 +24,7 @@ class Made:
 
 
 def write_manifest(making: Making, planner: Planner, unlinked: set[bytes]) -> Made:
-    """Write `manifest.gz` and clear away what it was made from; `unlinked` are the paths copied after all."""
+    """Write `manifest.gz`; `unlinked` are the paths copied after all."""
     writer = manifest.Writer(making.at(MANIFEST))
     entries = 0
     with ExitStack() as stack:
@@ -43,8 +42,6 @@ def write_manifest(making: Making, planner: Planner, unlinked: set[bytes]) -> Ma
                 writer.add_line(recorded)
                 entries += 1
     writer.close()
-    with suppress(FileNotFoundError):  # it is made by the first whole chunk
-        os.unlink(making.at(COPIED))
     return Made(writer.sha256, entries)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from drbdbackup.errors import DrbdBackupError, TargetFull, ToolError
 from drbdbackup.model.amount import size
-from drbdbackup.pipeline import prune
+from drbdbackup.pipeline import leftovers, prune
 from drbdbackup.pipeline.bases import left_behind, newest_base, trust
 from drbdbackup.pipeline.caged import Channel
 from drbdbackup.pipeline.foresee import Foreseen, Space, foresee, shortage, space
@@ -66,9 +66,9 @@ def make(job: dict[str, Any], channel: Channel, at: Opened) -> None:
     if space(at.medium).free > _ample(job["source"]):
         return
     making = _foreseen(job, channel, at)
-    if not making.fits and layout.partials(at.root, job["resource"]):
+    if not making.fits and leftovers.removable(at.root, job):
         with channel.beating():
-            prune.sweep(at, job["resource"])  # they save work, but no room
+            prune.sweep(at, job)  # they save work, but no room
         making = _foreseen(job, channel, at)
     if making.fits:
         return
@@ -151,7 +151,7 @@ def _foreseen(job: dict[str, Any], channel: Channel, at: Opened, *, from_base: b
             newest = newest_base(at.root, job["resource"], trusted, can.as_document(), stack)
             bases += [newest] if newest else []
         if from_base and can.hard_links and not can.subvolumes:
-            bases += left_behind(at.root, job["resource"], "", can.as_document(), stack)
+            bases += left_behind(at.root, job, "", can.as_document(), stack)
         spool, there = Spool(job["spool"], job["patience"]), space(at.medium)
         found = foresee(
             spool, Planner(bases, at.holdable, at.names), bases, source=job["source"], block=there.block,

@@ -285,7 +285,7 @@ def test_our_own_folder_and_lost_and_found_are_never_part_of_a_snapshot(pair: Pl
 def test_a_crashed_runs_copy_is_linked_from_and_swept(pair: PlayedPair) -> None:
     pair.backs_up()
     published = pair.newest("nas").parent
-    left = published.parent / f".partial-{published.name.replace('www4', 'www5')}"
+    left = published.parent / f".partial-{published.name}"
     published.rename(left)
     sidecar = json.loads((left / "snapshot.json").read_text())
     (left / "abilities.json").write_text(json.dumps(sidecar["abilities"]))
