@@ -12,11 +12,11 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from drbdbackup.errors import CatalogError
-from drbdbackup.model.backup import from_iso, iso
+from drbdbackup.model.backup import from_iso
 
 RUN = "run"
 COPY = "copy"
@@ -42,7 +42,10 @@ _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=Fal
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One fact: `node` recorded it at `at` (`iso` text); `kind` says what `subject` and the JSON object `body` mean."""
+    """One fact: `node` recorded it at `at`; `kind` says what `subject` and the JSON object `body` mean.
+
+    `at` is an `instant` text, in the facts of older versions an `iso` one.
+    """
 
     id: str
     node: str
@@ -61,11 +64,19 @@ def fact(node: str, at: datetime, kind: str, resource: str, subject: str, body: 
     text = canonical(body)
     if len(text) > _OWN_BODY:
         text = canonical(_cut(json.loads(text)))
-    row = (node, iso(at), kind, resource, subject, text)
+    row = (node, instant(at), kind, resource, subject, text)
     reason = "the body is too large" if len(text) > _OWN_BODY else why_not((identity(*row), *row))
     if reason:
         raise CatalogError(f"a fact of kind {kind!r} about {subject!r} cannot be recorded: {reason}")
     return from_row((identity(*row), *row))
+
+
+def instant(at: datetime) -> str:
+    """ISO 8601 in UTC to the microsecond: what one node says within a second has an order, and texts sort by it.
+
+    Always with the fraction: without one, as older versions write it, a text sorts behind all of its second.
+    """
+    return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
 
 
 def canonical(value: Any) -> str:
@@ -125,7 +136,7 @@ def is_node_name(name: str) -> bool:
 
 
 def moment(text: Any) -> datetime | None:
-    """The UTC time of an `iso` text, or None for anything else: what others wrote never raises."""
+    """The UTC time of an `iso` or `instant` text, or None for anything else: what others wrote never raises."""
     if not isinstance(text, str):
         return None
     try:

@@ -17,7 +17,7 @@ from itertools import count, groupby
 from typing import Any
 
 from drbdbackup.catalog.bodies import Run, copy_from, run_from, subject_of
-from drbdbackup.catalog.facts import COPY, DAMAGED, VERIFIED, Fact, canonical, from_row, moment
+from drbdbackup.catalog.facts import COPY, DAMAGED, VERIFIED, Fact, canonical, from_row, instant, moment
 from drbdbackup.catalog.local import rows
 from drbdbackup.model.backup import Copy, Outcome, iso, snapshot_name
 
@@ -134,6 +134,20 @@ def expected_target(state_dir: str, subject: str) -> dict[str, Any] | None:
             if isinstance(said.body.get("medium"), str):
                 return dict(said.body)
     return None
+
+
+def moment_to_correct(state_dir: str, subject: str) -> datetime:
+    """Now, or when that is not later than what was said last of a target (clocks differ): a moment that is.
+
+    What claims to be from the future does not count: it does not rule over what is said now.
+    """
+    now = datetime.now(UTC)
+    said = next(iter(_facts(rows(state_dir, _TARGETS, (subject, "", iso(_horizon()))))), None)
+    last = moment(said.at) if said is not None else None
+    if said is None or last is None or instant(now) > said.at:
+        return now
+    just_after = last + timedelta(microseconds=1)
+    return just_after if instant(just_after) > said.at else last + timedelta(seconds=1)
 
 
 def seen(state_dir: str) -> dict[str, Seen]:

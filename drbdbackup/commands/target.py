@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from drbdbackup import lock
@@ -59,7 +58,8 @@ def accept(config: Config, name: str) -> Accepted:
         before = view.expected_target(config.state_dir, subject(target, config.node))
         found = cage.ask(target.name, inspection(config, target, accept=True), LOOK)
         body = {key: found[key] for key in ("medium", "filesystem_uuid", "location")} | {"kind": target.kind}
-        fact = bodies.expected(config.node, datetime.now(UTC), subject(target, config.node), body)
+        named = subject(target, config.node)
+        fact = bodies.expected(config.node, view.moment_to_correct(config.state_dir, named), named, body)
         store.record(config.state_dir, config.node, [fact])
     return Accepted(name, found["medium"], found["location"], before["medium"] if before else None)
 

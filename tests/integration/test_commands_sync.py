@@ -9,7 +9,6 @@ import pytest
 
 from tests.played_media import disk_image
 from tests.played_pair import PlayedPair
-from tests.settled import wait_for_the_next_second
 
 
 @pytest.fixture
@@ -44,7 +43,6 @@ def test_another_medium_is_refused_until_it_is_accepted(pair: PlayedPair) -> Non
     status, _, err = ends(pair, "www4", "run")
     assert status == 1
     assert "drbdbackup target accept nas" in err
-    wait_for_the_next_second()
     status, out, err = ends(pair, "www4", "target", "accept", "nas")
     assert (status, err) == (0, "")
     assert "from now on" in out

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drbdbackup.catalog import exchange, view
-from drbdbackup.catalog.bodies import copied, run_from
-from drbdbackup.catalog.facts import fact
+from drbdbackup.catalog.bodies import copied, expected, run_from
+from drbdbackup.catalog.facts import as_row, fact, from_row, identity
 from drbdbackup.catalog.local import rows
+from drbdbackup.model.backup import iso
 from tests.properties.played_nodes import NIGHT, PlayedNode, a_copy, a_fact
 
 NAMES = ("www4", "www5", "mail1", "mail2")
@@ -133,6 +134,41 @@ def test_what_a_newer_version_says_survives_the_trip_through_an_old_node(tmp_pat
     for node in (old, third):
         kept = rows(node.state, "SELECT kind, signature FROM fact WHERE node = 'www4' ORDER BY kind")
         assert kept == [("copy", "signed copy"), ("copy", "signed copy"), ("omen", "signed omen")]
+
+
+an_instant = st.builds(
+    lambda ahead, fraction, is_old: (ahead, 0 if is_old else fraction, is_old),
+    st.integers(-3, 3), st.sampled_from([0, 1, 499_999, 999_999]), st.booleans(),
+)  # fmt: skip
+
+
+def told_of_the_nas(node, now, medium, ahead, fraction, is_old):
+    """A fact as this version or (whole seconds) an older one writes it, by a clock that may be off."""
+    at = now.replace(microsecond=fraction) + timedelta(seconds=ahead)
+    said = expected(node, at, "nas", {"medium": medium})
+    if not is_old:
+        return said
+    row = (node, iso(at), *as_row(said)[3:])
+    return from_row((identity(*row), *row))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(who, an_instant), max_size=6))
+def test_what_an_admin_accepts_counts_on_all_nodes_whatever_was_said_within_the_same_second(what):
+    with tempfile.TemporaryDirectory() as folder:
+        nodes = [PlayedNode(folder, name) for name in NAMES[:2]]
+        now = datetime.now(UTC)
+        for number, (one, when) in enumerate(what):
+            node = nodes[one % 2]
+            node.record(told_of_the_nas(node.name, now, f"medium-{number}", *when))
+        meet(nodes)
+        for node in (*nodes, nodes[0]):
+            at = view.moment_to_correct(node.state, "nas")
+            node.record(expected(node.name, at, "nas", {"medium": f"accepted by {node.name}"}))
+            meet(nodes)
+            assert [view.expected_target(one.state, "nas") for one in nodes] == [
+                {"medium": f"accepted by {node.name}"}
+            ] * 2
 
 
 def test_facts_that_a_node_lost_come_back_from_the_others(tmp_path):

@@ -130,6 +130,26 @@ def test_the_newest_target_is_the_one_expected_and_one_from_the_future_is_not(st
     assert view.expected_target(state, "nas@www4") is None
 
 
+def test_of_two_facts_within_a_second_the_later_counts(state):
+    for moment in range(20):
+        record(state, expected("www4", NIGHT + timedelta(microseconds=moment), "nas", {"medium": f"{moment}"}))
+        found = view.expected_target(state, "nas")
+        assert found is not None
+        assert found["medium"] == f"{moment}"
+
+
+def test_what_is_verified_within_the_second_of_its_damage_is_well_again(state):
+    copy, soon = a_copy(), NIGHT + timedelta(milliseconds=200)
+    record(state, copied("www4", NIGHT, copy), damaged("www4", NIGHT, copy, []))
+    record(state, verified("www4", soon, copy, 1, 1, 1.0))
+    assert view.copies(state, "raid", ())[0].damaged_at is None
+
+
+def test_what_a_clock_far_ahead_said_is_corrected_now(state):
+    record(state, expected("www5", datetime.now(UTC) + 30 * DAY, "nas", {"medium": "b"}))
+    assert view.moment_to_correct(state, "nas") < datetime.now(UTC) + timedelta(minutes=1)
+
+
 def test_the_last_run_is_of_any_node_and_of_an_outcome_that_counts(state):
     record(state, a_run(1), a_run(2, node="www5"), a_run(3, Outcome.STOOD_DOWN))
     found = view.last_run(state, "raid", {Outcome.COMPLETE, Outcome.PARTIAL}, NIGHT + 9 * DAY)
