@@ -46,17 +46,34 @@ class Reached:
 @contextmanager
 def sshd(folder: Path, *forced: str) -> Iterator[Reached]:
     """An sshd whose one key may only run the command `forced` (words without blanks)."""
+    with _serving(folder, str(folder / "authorized"), "PermitRootLogin forced-commands-only\n") as reached:
+        (folder / "authorized").write_text(f'restrict,command="{" ".join(forced)}" {(folder / "key.pub").read_text()}')
+        (folder / "known").write_text(f"[127.0.0.1]:{reached.port} {(folder / 'host.pub').read_text()}")
+        yield reached
+
+
+@contextmanager
+def sshd_of(folder: Path, home: Path, path: str) -> Iterator[Reached]:
+    """A node's sshd: the admin's key gets in, and whoever is in `home`/.ssh/authorized_keys. No host key is known yet.
+
+    What it starts has this home and PATH.
+    """
+    more = f'PermitRootLogin prohibit-password\nSetEnv HOME={home} PATH="{path}"\n'
+    with _serving(folder, f"{folder}/authorized {home}/.ssh/authorized_keys", more) as reached:
+        (folder / "authorized").write_text((folder / "key.pub").read_text())
+        yield reached
+
+
+@contextmanager
+def _serving(folder: Path, authorized: str, more: str) -> Iterator[Reached]:
     folder.mkdir(mode=0o700)
     for name in ("host", "key"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True, timeout=30)
-    command = " ".join(forced)
-    (folder / "authorized").write_text(f'restrict,command="{command}" {(folder / "key.pub").read_text()}')
     port = _free_port()
-    (folder / "known").write_text(f"[127.0.0.1]:{port} {(folder / 'host.pub').read_text()}")
     (folder / "config").write_text(
-        f"ListenAddress 127.0.0.1:{port}\nHostKey {folder}/host\nAuthorizedKeysFile {folder}/authorized\n"
+        f"ListenAddress 127.0.0.1:{port}\nHostKey {folder}/host\nAuthorizedKeysFile {authorized}\n"
         "PasswordAuthentication no\nKbdInteractiveAuthentication no\nUsePAM no\nStrictModes no\n"
-        f"PermitRootLogin forced-commands-only\nPidFile {folder}/pid\nUseDNS no\n"
+        f"PidFile {folder}/pid\nUseDNS no\n{more}"
     )
     with open(folder / "log", "wb") as log:
         server = subprocess.Popen(_started(folder), stderr=log)

@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from drbdbackup import __version__
-from drbdbackup.cli import checking, looking, options, pairing, reading, restoring, running
+from drbdbackup.cli import checking, looking, options, pairing, peering, reading, restoring, running
 from drbdbackup.cli.quick import Group
 from drbdbackup.errors import DrbdBackupError, Interrupted, Stopped, Terminated, UsageError
 from drbdbackup.report import console
@@ -38,7 +38,7 @@ app = typer.Typer(
     name="drbdbackup", cls=Group, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )  # fmt: skip
-for commands in (running, reading, looking, restoring, pairing, checking):
+for commands in (running, reading, looking, restoring, pairing, peering, checking):
     commands.register(app)
 
 

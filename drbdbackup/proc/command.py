@@ -17,7 +17,8 @@ class Command:
     """A program to run: `ok` are the exit statuses that mean success, `timeout` is in seconds.
 
     `secret` arguments are not repeated in errors. `env` is added to ours (always with LC_ALL=C). `most` bytes are heard
-    by `run`: a program that says more, because a peer makes it, must not eat up our memory.
+    by `run`: a program that says more, because a peer makes it, must not eat up our memory. One that `may_ask` stays on
+    our terminal, where a person answers it (a passphrase).
     """
 
     argv: tuple[str, ...]
@@ -27,6 +28,7 @@ class Command:
     secret: bool = False
     env: tuple[tuple[str, str], ...] = ()
     most: int = 64 << 20
+    may_ask: bool = False
 
     @property
     def name(self) -> str:

@@ -27,8 +27,8 @@ def run(command: Command) -> Result:
     moves = [(os.POSIX_SPAWN_DUP2, end, number) for number, end in enumerate((in_read, out_write, err_write))]
     try:
         pid = os.posix_spawn(
-            program, command.argv, environment(command.env), file_actions=moves, setsid=True,
-            setsigdef=[signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGPIPE],
+            program, command.argv, environment(command.env), file_actions=moves,
+            setsid=not command.may_ask, setsigdef=[signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGPIPE],
         )
     except OSError as error:
         raise ToolError(f"{command.name} could not be started: {error.strerror}") from None

@@ -26,6 +26,7 @@ _LARGEST_LIST = 64 << 20
 _LARGEST_DIGESTS = 1 << 20
 _NO_PROGRAM = (126, 127)
 _REFUSED = 2
+_PROGRAM, _PERSON = 120.0, 600.0  # seconds for what an admin's access does, and for one who has to type
 _ALIVE = 5  # seconds between signs of life, of which three may be missed
 
 
@@ -79,6 +80,21 @@ def rsync_shell(peer: PeerConfig, deadline: float) -> str:
     rsync splits it at blanks and understands quotes, in which the same quote is written twice (rsync(1), "--rsh").
     """
     return " ".join(_quoted(word) for word in argv(peer, deadline))
+
+
+def as_admin(
+    peer: PeerConfig, options: tuple[str, ...], words: tuple[str, ...], deadline: float, *, stdin: bytes = b"",
+    may_ask: bool = False,
+) -> bytes:  # fmt: skip
+    """Run a program at the peer with whatever access the admin has, not with the key of the forced command.
+
+    `options` replace the peer's; `may_ask` lets ssh ask the person at the terminal. Raises ToolError.
+    """
+    ours = ("-T", "-x", "-a", *_options((f"ConnectTimeout={max(1, math.ceil(deadline))}", "LogLevel=ERROR")))
+    mute = () if may_ask else _options(("BatchMode=yes",))
+    argv = ("ssh", *ours, *mute, *options, "--", peer.ssh, shlex.join(words))
+    timeout = _PERSON if may_ask else _PROGRAM
+    return proc.run(Command(argv, timeout=timeout, stdin=stdin, most=_LARGEST_DIGESTS, may_ask=may_ask)).out
 
 
 def _asked(peer: PeerConfig, words: str, deadline: float, patience: float, most: int) -> bytes:

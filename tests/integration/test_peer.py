@@ -103,6 +103,9 @@ REFUSED = [
     "snapshots rsync --server --sender -re.iLsfxCIvu . /etc/passwd",
     "snapshots rsync --server -re.iLsfxCIvu . disk/raid/20261123T043000Z-www4/data/",
     "snapshots rsync --server --sender -re.iLsfxCIvu --log-file=/tmp/x . disk/raid/20261123T043000Z-www4/data/",
+    "snapshots rsync --server --sender -re.iLsfxCIvu --rsh=id . disk/raid/20261123T043000Z-www4/data/",
+    "catalog\nid", "list\tx", "$(id)", "`id`", "drbdbackup peer accept www5", "catalog" + " " * 100_000,
+    "\x1b[31m\udcff",
 ]  # fmt: skip
 
 

@@ -6,10 +6,10 @@ import os
 import re
 from contextlib import suppress
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from drbdbackup.commands.serve import Send, understood
+from drbdbackup.commands.serve import Send, serve, understood
 from drbdbackup.errors import UsageError
 from drbdbackup.manifest import is_safe
 from drbdbackup.pipeline.send import sender
@@ -60,3 +60,55 @@ def test_what_is_run_is_a_sender_of_a_path_below_the_resource(line, inside):
                 assert argv[:3] == ("rsync", "--server", "--sender")
                 assert argv[-2] == "."
                 assert os.path.normpath(argv[-1]).startswith(f"{root}/2")
+
+
+GOOD = (
+    "catalog", "list", "digests",
+    "snapshots rsync --server --sender -lHogDtpAXrISe.iLsfxCIvu --numeric-ids . disk/raid/20261123T043000Z-www4/data/",
+    "snapshots rsync --server --sender -tre.LsfxCIvu . disk/raid/20261123T043000Z-www4/manifest.gz",
+    "snapshots rsync --server --sender -re.iLsfxCIvu . disk/raid/20261123T043000Z-www4/data/6162",
+)  # fmt: skip
+PATH = re.compile(
+    r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*/\d{8}T\d{6}Z-[\w.-]+/(data/([0-9a-f]{2})*|aside/|manifest\.gz)", re.ASCII
+)
+PUT_IN = ["", " ", "/", "../", "..", "-", "\t", "\n", ";", "--rsh=id ", "e", "\u0663", "\u212a", "\uff12"]
+
+
+@st.composite
+def nearly(draw: st.DrawFn) -> str:
+    """A good command with a few letters taken out, put in, or swapped for others: bytes as ssh hands them over."""
+    words = draw(st.sampled_from(GOOD))
+    for _ in range(draw(st.integers(0, 3))):
+        at, much = draw(st.integers(0, len(words))), draw(st.integers(0, 2))
+        letters = draw(st.sampled_from(PUT_IN)) or draw(st.text(max_size=2))
+        words = words[:at] + letters + words[at + much :]
+    return words + draw(st.sampled_from(["", "\n", " ", "\udcff", "\x1b"]))
+
+
+@example(GOOD[-1] + "\n")
+@example(GOOD[0] + "\n")
+@given(nearly())
+def test_what_is_nearly_good_is_good_in_every_letter_or_refused(words: str) -> None:
+    try:
+        wish = understood(words)
+    except UsageError:
+        return
+    assert words.isascii()
+    assert words.isprintable()
+    if isinstance(wish, Send):
+        *front, path = words.split(" ")
+        assert front[:4] == ["snapshots", "rsync", "--server", "--sender"]
+        assert front[-1] == "."
+        assert all(OPTION.fullmatch(option) for option in front[4:-1])
+        assert PATH.fullmatch(path)
+
+
+@given(st.one_of(lines, nearly()))
+def test_what_is_refused_is_refused_before_anything_is_looked_at(words: str) -> None:
+    """There is not even a configuration here to look at."""
+    try:
+        understood(words)
+    except UsageError as refused:
+        with suppress(UsageError):
+            serve(None, words)  # type: ignore[arg-type]
+            raise AssertionError("it was answered") from refused

@@ -15,9 +15,10 @@ PROGRAM = str(Path(sys.executable).parent / "drbdbackup")
 COMMANDS = (
     "run", "latest", "list", "status", "restore", "verify", "prune", "sync", "target list", "target accept",
     "config show", "config validate", "serve", "demo", "doctor", "pair init", "pair render", "find", "diff", "exposure",
+    "peer add", "peer accept", "peer test", "peer remove",
 )  # fmt: skip
 WITHOUT_CONFIG = ("demo", "pair init", "pair render")
-WITH_ARGUMENTS = ("find", "diff")
+WITH_ARGUMENTS = ("find", "diff", "peer add", "peer accept", "peer test", "peer remove")
 WITHOUT_JSON = ("serve", "demo")
 OPTIONS = {
     "run": ["--if-due", "--dry-run", "--resource", "--target"],
@@ -31,6 +32,7 @@ OPTIONS = {
     "find": ["--resource"],
     "diff": ["--resource"],
     "exposure": ["--resource"],
+    "peer add": ["--identity", "--yes"],
     "pair render": ["--out", "--dry-run"],
 }  # fmt: skip
 STATUSES = {

@@ -86,7 +86,7 @@ def test_the_lines_for_cron_are_those_of_the_file() -> None:
 
 def test_the_forced_command_is_the_one_that_errors_name() -> None:
     hint = ssh.failure(PeerConfig("www5", "root@www5"), 127, []).hint
-    [told] = re.findall(r"^restrict,command=.*$", README, re.MULTILINE)
+    [told] = re.findall(r"^restrict,command=.*$", PAGES["peer.md"], re.MULTILINE)
     forced = told.split(" ssh-")[0]
     assert forced in hint
     understand(forced.partition('"/usr/local/bin/')[2].rstrip('"'))

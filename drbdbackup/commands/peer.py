@@ -1,0 +1,210 @@
+"""`peer`: the keys by which the nodes read each other's disks. What is installed can do that and nothing else.
+
+`add` works with the access that the admin has and leaves none of its own. What it changes on a node is changed by that
+node's own drbdbackup (`accept`), which shows it. Nobody's line in authorized_keys is ever touched but ours.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from drbdbackup import proc
+from drbdbackup.config.load import DEFAULT_FILE
+from drbdbackup.config.values import Config, PeerConfig
+from drbdbackup.errors import DrbdBackupError, NothingFound, ToolError, ToolMissing, UsageError
+from drbdbackup.tools import authorized_keys, ssh, ssh_keys
+from drbdbackup.tools.authorized_keys import Key
+
+AUTHORIZED = "~/.ssh/authorized_keys"
+_ADMIN = "Can you say"
+_ANSWER = 60.0  # seconds for a peer that was reached: it starts a program, wakes a disk and mounts it
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What `add` will do. `learns` are the host's keys that ssh does not know yet, `shown` their fingerprints."""
+
+    peer: PeerConfig
+    key_file: str
+    makes_key: bool
+    host: ssh_keys.Host
+    learns: tuple[str, ...] = ()
+    shown: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A node lets another one in by a `line` in `file`, which is new or was there. `key` is its own public key."""
+
+    node: str
+    accepts: str
+    file: str
+    line: str
+    is_new: bool
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What came of it: who lets whom in (`there`, `here`), where the host key went, and why a road is closed yet."""
+
+    plan: Plan
+    there: Accepted
+    here: Accepted | None
+    known_hosts: str
+    closed_there: str
+    closed_here: str
+
+    @property
+    def status(self) -> int:
+        """The exit status: the road from here is what was asked for."""
+        return DrbdBackupError.status if self.closed_there else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """Lines that were taken out of `file`."""
+
+    node: str
+    file: str
+    lines: tuple[str, ...]
+
+
+def plan(config: Config, node: str) -> Plan:
+    """Look what is there already; changes nothing. Raises UsageError, ToolError if nothing answers there."""
+    peer = _peer(config, node)
+    key = ssh_keys.key_file(peer)
+    host = ssh_keys.host_of(peer)
+    learns = () if ssh_keys.is_known(host) else ssh_keys.scanned(host, config.limits.ssh)
+    shown = ssh_keys.fingerprints(learns) if learns else ()
+    return Plan(peer, key, not os.path.exists(key), host, learns, shown)
+
+
+def add(config: Config, plan: Plan, identity: str, *, may_ask: bool) -> Added:
+    """Do it. `identity` is a key of the admin's own, "" for what ssh finds by itself. Raises what ssh says."""
+    known = ssh_keys.remember(plan.host, plan.learns) if plan.learns else ""
+    if plan.makes_key:
+        ssh_keys.make(plan.key_file, authorized_keys.OWNER + config.node)
+    options = ssh_keys.others(plan.peer.options) + (("-i", identity) if identity else ())
+
+    def there(*words: str, stdin: bytes = b"") -> dict[str, Any]:
+        return _at_peer(config, plan.peer, options, ("drbdbackup", "peer", *words, "--json"), stdin, may_ask)
+
+    key = ssh_keys.public_half(plan.key_file)
+    told = there("accept", config.node, stdin=f"{key}\n".encode())
+    accepted = _accepted(plan.peer, told)
+    here = accept(config, plan.peer.node, accepted.key) if accepted.key else None
+    closed_there = _closed(lambda: try_out(config, plan.peer.node))
+    closed_here = _closed(lambda: there("test", config.node)) if here else f"it has no [peer.{config.node}]"
+    closed_here = closed_here.partition(f"\n{_ADMIN}")[0].removeprefix(f"{plan.peer.node}: ")
+    return Added(plan, accepted, here, known, closed_there, closed_here)
+
+
+def accept(config: Config, node: str, public: str) -> Accepted:
+    """Let `node` read this node's disk by its public key; our own key for it is made if the configuration names one."""
+    if node == config.node or node not in config.nodes:
+        others = ", ".join(one for one in config.nodes if one != config.node)
+        raise UsageError(f"{node} is not another node of this pair", f"{config.file} knows: {others}.")
+    key = authorized_keys.public_key(public)
+    line, file = authorized_keys.forced_line(key, node, _command(config)), os.path.expanduser(AUTHORIZED)
+    own = _own_key(config, node)
+    is_new = authorized_keys.change(file, lambda text: authorized_keys.with_line(text, line))
+    return Accepted(config.node, node, file, line if is_new else _there(file, key), is_new, own)
+
+
+def try_out(config: Config, node: str) -> int:
+    """Ask a node what lies on its disk, as `restore` would; the number of copies. Raises what speaks against it."""
+    listed = ssh.listing(_peer(config, node), config.limits.ssh, _ANSWER)
+    if listed.get("node") != node:
+        raise ToolError(f"who answers there is {listed.get('node')}, not {node}", f"Look at [peer.{node}].")
+    return len(listed["copies"])
+
+
+def remove(config: Config, node: str) -> Removed:
+    """Let `node` in no longer. Raises NothingFound if no line of ours lets it in."""
+    file, gone = os.path.expanduser(AUTHORIZED), list[str]()
+
+    def edit(text: str) -> str:
+        kept, lines = authorized_keys.without(text, node)
+        gone.extend(lines)
+        return kept
+
+    authorized_keys.change(file, edit)
+    if not gone:
+        hint = f"A line that was put there by hand is taken out by hand; ours end in {authorized_keys.OWNER}{node}."
+        raise NothingFound(f"no line of drbdbackup's in {file} lets {node} in", hint)
+    return Removed(node, file, tuple(gone))
+
+
+def _peer(config: Config, node: str) -> PeerConfig:
+    found = next((peer for peer in config.peers if peer.node == node), None)
+    if found is None:
+        hint = f'Put it into {config.file}: ssh = "root@ADDRESS", options = ["-i", "{ssh_keys.KEY}"].'
+        raise UsageError(f"there is no [peer.{node}]", hint)
+    return found
+
+
+def _own_key(config: Config, node: str) -> str:
+    """The public half of the key by which this node goes there, made if need be; "" if it is not to go there."""
+    peer = next((peer for peer in config.peers if peer.node == node), None)
+    if peer is None:
+        return ""
+    file = ssh_keys.key_file(peer)
+    if not os.path.exists(file):
+        ssh_keys.make(file, authorized_keys.OWNER + config.node)
+    return ssh_keys.public_half(file)
+
+
+def _command(config: Config) -> str:
+    """The forced command on this node."""
+    program = proc.find("drbdbackup")
+    if program is None:
+        raise ToolMissing("drbdbackup is not on the PATH", "ln -s /opt/drbdbackup/bin/drbdbackup /usr/local/bin/")
+    return f"{program} serve" if config.file == DEFAULT_FILE else f"{program} --config {config.file} serve"
+
+
+def _there(file: str, key: Key) -> str:
+    """The line that has the key already."""
+    lines = authorized_keys.read(file).splitlines()
+    return next(line for line in lines if (found := authorized_keys.granted(line)) is not None and found.key == key)
+
+
+def _at_peer(
+    config: Config, peer: PeerConfig, options: tuple[str, ...], words: tuple[str, ...], stdin: bytes, may_ask: bool
+) -> dict[str, Any]:  # fmt: skip
+    """What the peer's own drbdbackup answers to the admin."""
+    try:
+        said = ssh.as_admin(peer, options, words, config.limits.ssh, stdin=stdin, may_ask=may_ask)
+        document = json.loads(said)
+    except ToolError as error:
+        first, *said_there = error.message.splitlines()
+        told = "\n".join(said_there).removeprefix("drbdbackup: ") or first
+        hint = f"{_ADMIN} `ssh {peer.ssh} drbdbackup --version`? If not, by hand: docs/peer.md."
+        raise ToolError(f"{peer.node}: {told}", hint) from None
+    except ValueError:
+        document = None
+    if not isinstance(document, dict):
+        raise ToolError(f"{peer.node} answers what makes no sense", "Do both nodes have the same drbdbackup?")
+    return document
+
+
+def _accepted(peer: PeerConfig, told: dict[str, Any]) -> Accepted:
+    """What `accept` said there; who answers must be who was meant."""
+    texts = [told.get(name) for name in ("node", "accepts", "file", "line", "key")]
+    if not all(isinstance(text, str) for text in texts) or told.get("node") != peer.node:
+        raise ToolError(f"who answers at {peer.ssh} is {told.get('node')}, not {peer.node}", "Look at its address.")
+    node, accepts, file, line, key = map(str, texts)
+    return Accepted(node, accepts, file, line, told.get("is_new") is True, key)
+
+
+def _closed(look: Callable[[], object]) -> str:
+    """Why a road is closed, "" if it is open."""
+    try:
+        look()
+    except DrbdBackupError as error:
+        return f"{error.message}\n{error.hint}".rstrip()
+    return ""
