@@ -68,7 +68,7 @@ def _take(handle: int, path: str) -> None:
 
 def _work() -> str:
     """Which command this process was started for, as "`drbdbackup run`, "; nothing if it is no drbdbackup."""
-    if os.path.basename(sys.argv[0]) not in ("drbdbackup", "__main__.py"):
+    if os.path.basename(sys.argv[0].removesuffix("/__main__.py")) != "drbdbackup":
         return ""
     words = zip(sys.argv, sys.argv[1:], strict=False)
     verb = next((word for before, word in words if not word.startswith("-") and before != "--config"), "")
