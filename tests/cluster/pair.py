@@ -1,6 +1,6 @@
-"""The pair of the howto in the lab, set up as docs/pair.md tells it, with the files of `drbdbackup pair render`.
+"""The pair of the howto in the lab, set up by the commands of docs/pair.md, with the files of `drbdbackup pair render`.
 
-What is here is what an admin types; what the pair must agree on stands in pair.toml only.
+What is here is what the page takes for granted; what the pair must agree on stands in pair.toml only.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tests.cluster.image import PROJECT
 from tests.cluster.lab import Lab
+from tests.cluster.manual import Manual
 from tests.cluster.node import BARE, Node
 from tests.cluster.waiting import eventually, only_one_of, together
 
@@ -24,6 +25,7 @@ WORDS = "Welcome to the shop"
 VIRTUAL_IP = "133.10.10.10"
 CALM = {"hour": 12, "minute": 1, "second": 0, "microsecond": 0}  # the time in every scenario's beginning; cron is idle
 
+TAKEOVER = 300  # seconds; it takes about 60
 EXPORT = "/export/backup 133.10.10.0/24(rw,sync,no_root_squash,no_subtree_check)\n"
 PATIENCE = '\n[limits]\nssh = "60s"\nprobe = "30s"\n'  # Python alone takes 3 s to start in a guest
 SHOP = f"""create database shop; use shop; create table page (words varchar(80)); insert into page values ('{WORDS}');
@@ -31,14 +33,32 @@ create user shop@localhost identified by 'shop'; grant select on shop.* to shop@
 
 
 def set_up(lab: Lab) -> None:
-    """From three machines that are off to a pair that serves its page, at one minute past noon."""
+    """From three machines that are off to a pair that serves its page, at one minute past noon.
+
+    What lies between two bare Debians with drbdbackup and that pair is what docs/pair.md says, and its own commands.
+    """
+    first, other = both = lab.pair
     lab.boot(words=(BARE,))
-    with built_wheel() as wheel, rendered() as files:
-        together((serve_backups, lab.nas), *((prepare, node, wheel, files / node.name) for node in lab.pair))
+    with built_wheel() as wheel:
+        together((serve_backups, lab.nas), *((bare_debian, node, wheel) for node in both))
+    manual = Manual()
+    manual.type("drbdbackup pair init", first)
+    first.put("/root/pair.toml", PAIR.read_text())
+    manual.type("drbdbackup pair render", first)
+    with admin_on(first, both):
+        manual.type("tar ", first)
+    together(*((node.run, "cat >>/etc/drbdbackup/config.toml", True, 60, PATIENCE) for node in both))
+    manual.type("pair-prepare", *both)
+    manual.type("modprobe drbd", *both)
+    manual.type("drbdadm primary", first)
+    manual.type("pair-move-services", first, timeout=240)
+    manual.type("pair-link-services", other)
+    manual.type("umount", first)
+    manual.type("service heartbeat start", *both)
+    assert manual.is_done(), f"docs/pair.md goes on with\n{manual.ahead[0]}"
     trust_each_other(lab)
-    replicate(lab)
-    together(*((node.run, "/etc/init.d/heartbeat start") for node in lab.pair))
-    eventually(lambda: is_settled(lab), within=180, what="one node is Primary and serves the page")
+    eventually(lambda: is_settled(lab), within=300, what="one node is Primary and serves the page, and DRBD is in sync")
+    together(*((node.run, "pkill -f '[r]un --if-due' || true") for node in both))  # the resource agent's
     lab.set_clocks(datetime.now(UTC).replace(**CALM))
 
 
@@ -49,30 +69,28 @@ def serve_backups(nas: Node) -> None:
     nas.run("mount /export/backup && /etc/lab/nas start")
 
 
-def prepare(node: Node, wheel: Path, files: Path) -> None:
-    """A node on its own: the program, the rendered files, the disks; on www4 also what is there to be moved."""
+def bare_debian(node: Node, wheel: Path) -> None:
+    """A node on its own: the program and partitions; on www4 also what is there to be moved."""
     install(node, wheel)
-    node.put_tree(files)
-    node.run("cat >>/etc/drbdbackup/config.toml", given=PATIENCE)
     node.run("sed -i 's/usage-count yes/usage-count no/' /etc/drbd.d/global_common.conf")
-    node.run("for disk in sda sdb; do echo ,,L | sfdisk --quiet /dev/$disk; done && mkfs.ext4 -q /dev/sdb1")
-    node.run("pair-prepare")
-    node.run("mount /backup", timeout=90)
-    node.run("modprobe drbd && drbdadm create-md --force raid && drbdadm up raid")
+    node.run("for disk in sda sdb; do echo ,,L | sfdisk --quiet /dev/$disk; done")
     if node.name == "www4":
         node.put("/var/www/html/index.php", PAGE.read_text())
-        node.run("rm -f /var/www/html/index.html && service mariadb start", timeout=120)
+        node.run("rm -f /var/www/html/index.html && service mariadb start", timeout=180)
         node.run("mysql", given=SHOP)
 
 
-def replicate(lab: Lab) -> None:
-    """The volume, without the first sync (both disks are blank), and the services on it."""
-    first, other = lab.pair
-    together(*((node.run, "drbdadm wait-connect raid") for node in lab.pair))
-    first.run("drbdadm new-current-uuid --clear-bitmap raid/0 && drbdadm primary raid && mkfs.ext4 -q /dev/drbd0")
-    first.run("mount /dev/drbd0 /srv/raid")
-    together((first.run, "pair-move-services", True, 180), (other.run, "pair-link-services", True, 180))
-    first.run("umount /srv/raid && drbdadm secondary raid")
+@contextmanager
+def admin_on(node: Node, pair: tuple[Node, ...]) -> Iterator[None]:
+    """Within it root on this node can log in as root on all: the admin who copies the files has such a key."""
+    public = node.says("ssh-keygen -q -t ed25519 -N '' -f /root/admin && cat /root/admin.pub")
+    hosts = "".join(f"Host {each}\nHostName {address(each, 'eth0')}\n" for each in pair)
+    node.put("/root/.ssh/config", f"{hosts}Host *\nIdentityFile /root/admin\nStrictHostKeyChecking accept-new\n", 0o600)
+    for each in pair:
+        each.put("/root/.ssh/authorized_keys", f"{public}\n", 0o600)
+    yield
+    for each in pair:
+        each.run("rm -f /root/admin* /root/.ssh/*")
 
 
 def trust_each_other(lab: Lab) -> None:
@@ -82,12 +100,12 @@ def trust_each_other(lab: Lab) -> None:
         public, peer = node.get("/root/.ssh/drbdbackup.pub"), lab.peer_of(node)
         forced = f'restrict,command="/usr/local/bin/drbdbackup serve" {public}'
         peer.run("cat >>/root/.ssh/authorized_keys", given=forced)
-        node.run(f"ssh-keyscan -t ed25519 {private(peer)} >>/root/.ssh/known_hosts 2>/dev/null")
+        node.run(f"ssh-keyscan -t ed25519 {address(peer, 'eth1')} >>/root/.ssh/known_hosts 2>/dev/null")
 
 
-def private(node: Node) -> str:
-    """Its address on the pair's own link."""
-    return node.machine.hardware.links["eth1"].partition("/")[0]
+def address(node: Node, link: str) -> str:
+    """Its own one on eth0, where the users come from, or on eth1, the pair's own link."""
+    return node.machine.hardware.links[link].partition("/")[0]
 
 
 # what is made on the host
@@ -99,14 +117,6 @@ def built_wheel(project: Path = PROJECT) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         on_host("-m", "pip", "wheel", "--quiet", "--no-deps", f"--wheel-dir={folder}", str(project))
         yield next(Path(folder).glob("*.whl"))
-
-
-@contextmanager
-def rendered(pair: Path = PAIR) -> Iterator[Path]:
-    """A folder with a folder for each node."""
-    with tempfile.TemporaryDirectory() as folder:
-        on_host("-m", "drbdbackup", "pair", "render", str(pair), "--out", f"{folder}/pair")
-        yield Path(folder) / "pair"
 
 
 def on_host(*argv: str) -> None:
@@ -161,9 +171,21 @@ def page(seen_from: Node) -> str:
     return seen_from.run(f"curl --silent --fail --max-time 10 http://{VIRTUAL_IP}/", check=False).stdout.strip()
 
 
+def serves(node: Node, seen_from: Node) -> bool:
+    """Whether the page comes from this node."""
+    return has_the_volume(node) and page(seen_from) == WORDS
+
+
+def hands_over(lab: Lab, giving: Node) -> None:
+    """Heartbeat is stopped on the node that has the volume, and the other one serves the page."""
+    giving.run("/etc/init.d/heartbeat stop", timeout=TAKEOVER)
+    taking = lab.peer_of(giving)
+    eventually(lambda: serves(taking, seen_from=lab.nas), within=TAKEOVER, what=f"{taking} serves the page", every=1)
+
+
 def is_settled(lab: Lab) -> bool:
-    """Exactly one node has the volume, and the page, which needs all services, is served."""
-    return page(lab.nas) == WORDS and bool(primary(lab))
+    """Exactly one node has the volume, both disks are good, and the page, which needs all services, is served."""
+    return page(lab.nas) == WORDS and "ds:UpToDate/UpToDate" in primary(lab).says("cat /proc/drbd")
 
 
 def told(lab: Lab) -> str:
