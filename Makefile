@@ -4,6 +4,7 @@
 PYTHON := $(firstword $(wildcard /usr/bin/python3) python3)
 VENV := .venv
 PYTEST := $(VENV)/bin/python -m pytest
+LABS := $(shell awk '/MemAvailable/ { print ($$2 > 6000000 && '$$(nproc)' > 1) ? 2 : 1 }' /proc/meminfo)
 WORKERS := $(shell n=$$(nproc); echo $$((n < 4 ? 2 * n : 8)))
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH):/usr/sbin:/sbin
 
@@ -32,7 +33,7 @@ bench: $(VENV)/.for-test
 	@$(VENV)/bin/python -m tests.bench
 
 cluster: $(VENV)/.for-test packages-for-cluster
-	@$(PYTEST) -q --durations=0 --durations-min=1 tests/cluster
+	@$(PYTEST) -q -n $(LABS) --dist loadfile --durations=0 --durations-min=1 tests/cluster
 
 cluster-shell: $(VENV)/.for-test packages-for-cluster
 	@$(VENV)/bin/python -m tests.cluster

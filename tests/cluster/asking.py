@@ -1,11 +1,13 @@
-"""What a scenario asks drbdbackup on a node. Answers are values; nothing here waits."""
+"""What a scenario asks drbdbackup on a node. Answers are values."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
+from tests.cluster.lab import Lab
 from tests.cluster.node import Ended, Node
+from tests.cluster.waiting import eventually, together
 
 RUN = 300  # seconds; a run takes about 20 under emulation
 RUNS = """/opt/drbdbackup/bin/python - <<'END'
@@ -28,9 +30,15 @@ def backs_up(node: Node, words: str = "", status: int = 0) -> Ended:
     return ended
 
 
+def is_idle(node: Node) -> None:
+    """Waits until no run is at work."""
+    idle = "flock --nonblock /var/lib/drbdbackup/lock true"
+    eventually(lambda: node.holds(idle), within=RUN, what=f"no run is at work on {node}", every=1)
+
+
 def latest(node: Node) -> dict[str, Any]:
     """The document of `latest --json`."""
-    found: dict[str, Any] = node.json("drbdbackup latest --json", check=False)
+    found: dict[str, Any] = node.json("drbdbackup latest --json", check=False, timeout=180)
     return found
 
 
@@ -39,6 +47,14 @@ def newest(node: Node) -> tuple[str, str]:
     backup = latest(node)["backup"]
     assert backup, f"{node} knows of no backup"
     return backup["snapshot"], backup["node"]
+
+
+def agreed(lab: Lab) -> tuple[str, str]:
+    """Snapshot and maker of the newest backup; both nodes must know the same, once they have talked."""
+    together(*((node.run, "drbdbackup sync", True, RUN) for node in lab.pair))
+    here, there = together(*((newest, node) for node in lab.pair))
+    assert here == there, f"{lab.www4} knows {here}, {lab.www5} knows {there}"
+    return here
 
 
 def reachable(node: Node) -> dict[str, Any]:
@@ -53,7 +69,7 @@ def reachable(node: Node) -> dict[str, Any]:
 
 def status(node: Node) -> dict[str, Any]:
     """What `status --json` says of the resource."""
-    [found] = node.json("drbdbackup status --json")["resources"]
+    [found] = node.json("drbdbackup status --json", timeout=240)["resources"]  # roads that hang cost their deadlines
     return dict(found)
 
 

@@ -1,4 +1,4 @@
-"""One lab for the session; every scenario begins with the same configured pair, a second after the last one ended."""
+"""One lab for the session, or for each of its workers; every scenario begins with the pair in the state it names."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.cluster import host, pair
+from tests.cluster import beginnings, host, image, pair
 from tests.cluster.lab import Lab
-from tests.cluster.node import Node
 
-CONFIGURED = "configured"
-DEADLINE = 600  # seconds for a scenario; setting up the lab comes before the first one's
+DEADLINE = 900  # seconds for a scenario; setting up the lab comes before the first one's
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -23,42 +21,59 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(DEADLINE, func_only=True))
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Where there can be no lab, no test is run, and the reason is told once. The image is built before any worker."""
+    config = session.config
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # it ends as with Ctrl-C: everything is taken down
+    if hasattr(config, "workerinput") or config.option.collectonly:
+        return
+    try:
+        host.must_do(labs=max(1, config.getoption("numprocesses", None) or 1))
+        image.image()
+    except (host.HostLacks, image.CannotBuild) as error:
+        pytest.exit(str(error), returncode=1)
+
+
 @pytest.fixture(scope="session")
 def booted() -> Iterator[Lab]:
     """The lab with the pair of pair.toml, saved as it was when it first served its page."""
-    host.must_do()
-    with ended_by_sigterm(), Lab() as lab:
+    with Lab() as lab:
         try:
             pair.set_up(lab)
         except BaseException:
             print(lab.tails(), file=sys.stderr)
             raise
-        lab.save(CONFIGURED)
+        lab.save(beginnings.CONFIGURED)
         yield lab
 
 
-@pytest.fixture
-def lab(booted: Lab, request: pytest.FixtureRequest) -> Iterator[Lab]:
-    """The configured pair: www4 is Primary, no backup was ever made, it is one minute past noon on all three."""
-    booted.revert(CONFIGURED)
-    yield booted
-    if request.node.stash.get(FAILED, False):
-        print(pair.told(booted))
+def begun(name: str) -> Any:
+    """A fixture: the lab with the pair in that state."""
+
+    @pytest.fixture
+    def lab(booted: Lab, request: pytest.FixtureRequest) -> Iterator[Lab]:
+        beginnings.begin(booted, name)
+        booted.stands_at = ""
+        yield booted
+        if request.node.stash.get(FAILED, False):
+            print(pair.told(booted))
+
+    return lab
+
+
+lab = begun(beginnings.CONFIGURED)
+backed_up = begun(beginnings.BACKED_UP)
+taken_over = begun(beginnings.TAKEN_OVER)
+filled = begun(beginnings.FILLED)
+bare = begun(beginnings.BARE)
 
 
 @pytest.fixture
-def www4(lab: Lab) -> Node:
-    return lab.www4
-
-
-@pytest.fixture
-def www5(lab: Lab) -> Node:
-    return lab.www5
-
-
-@pytest.fixture
-def nas(lab: Lab) -> Node:
-    return lab.nas
+def looked_at(booted: Lab) -> Lab:
+    """The pair as it was set up, for scenarios that only look: it is not reverted in between."""
+    if booted.stands_at != beginnings.CONFIGURED:
+        beginnings.begin(booted, beginnings.CONFIGURED)
+    return booted
 
 
 FAILED = pytest.StashKey[bool]()
@@ -70,17 +85,3 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     if report.failed:
         item.stash[FAILED] = True
     return report
-
-
-class ended_by_sigterm:  # noqa: N801
-    """Within it SIGTERM ends the session as Ctrl-C does: with everything taken down."""
-
-    def __enter__(self) -> None:
-        self.before = signal.signal(signal.SIGTERM, self.end)
-
-    def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGTERM, self.before)
-
-    @staticmethod
-    def end(*_: object) -> None:
-        raise KeyboardInterrupt

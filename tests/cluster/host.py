@@ -14,8 +14,9 @@ PROGRAMS = {
     "qemu-system-x86_64": "qemu-system-x86", "qemu-img": "qemu-utils", "vde_switch": "vde2", "ssh": "openssh-client",
     "mmdebstrap": "mmdebstrap", "mke2fs": "e2fsprogs", "cpio": "cpio", "depmod": "kmod", "setpriv": "util-linux",
 }  # fmt: skip
-MEMORY = 2.0  # GiB that must be free: the three guests, and QEMU's own
-DISK = 6.0  # GiB, below the cache and below /var/tmp; a session with its saved states takes 2
+MEMORY = 2.0  # GiB that must be free for a lab: the three guests, and QEMU's own
+DISK = 4.0  # GiB for each below /var/tmp; with its saved states it takes 2 to 3
+CACHE = 4.0  # GiB for the image while it is built
 DEVICES = ("/dev/null", "/dev/urandom", "/dev/ptmx")
 
 
@@ -23,13 +24,13 @@ class HostLacks(Exception):
     """The lab cannot run here; the text is a list of what is missing."""
 
 
-def must_do() -> None:
-    """Raises HostLacks unless this machine has all that the lab needs."""
-    if lacks := list(missing()):
+def must_do(labs: int = 1) -> None:
+    """Raises HostLacks unless this machine has all that so many labs need."""
+    if lacks := list(missing(labs)):
         raise HostLacks("The lab cannot run here:\n" + "\n".join(f"  {line}" for line in lacks))
 
 
-def missing() -> Iterator[str]:
+def missing(labs: int) -> Iterator[str]:
     if platform.machine() != "x86_64":
         yield f"the guests are amd64, and this is {platform.machine()}"
     if os.geteuid() != 0:
@@ -40,11 +41,11 @@ def missing() -> Iterator[str]:
     for device in DEVICES:
         if not Path(device).is_char_device():
             yield f"{device} is no device"
-    if (free := memory()) < MEMORY:
-        yield f"{free:.1f} GiB of memory are free, {MEMORY:g} are needed"
-    for folder in (cache(), Path("/var/tmp")):
-        if (free := room(folder)) < DISK:
-            yield f"{free:.1f} GiB are free below {folder}, {DISK:g} are needed"
+    if (free := memory()) < labs * MEMORY:
+        yield f"{free:.1f} GiB of memory are free, {labs * MEMORY:g} are needed"
+    for folder, needed in ((cache(), CACHE), (Path("/var/tmp"), labs * DISK)):
+        if (free := room(folder)) < needed:
+            yield f"{free:.1f} GiB are free below {folder}, {needed:g} are needed"
 
 
 def memory() -> float:

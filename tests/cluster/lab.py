@@ -55,6 +55,7 @@ class Lab:
             for hardware in (WWW4, WWW5, NAS)
         )
         self.clocks_when_saved: dict[str, float] = {}
+        self.stands_at = ""  # the saved state that nothing was done to since
 
     @property
     def pair(self) -> tuple[Node, Node]:
@@ -102,7 +103,11 @@ class Lab:
             node.machine.monitor.do("stop")
         together(*((node.machine.monitor.says, f"savevm {name}") for node in self.nodes))
         self.clocks_when_saved[name] = now + self.www4.machine.clock_ahead
+        self.stands_at = name
         self.let_run()
+
+    def is_saved(self, name: str) -> bool:
+        return name in self.clocks_when_saved
 
     def revert(self, name: str) -> None:
         """All machines as they were when saved, whatever has become of them; their clocks, too.
@@ -116,6 +121,7 @@ class Lab:
         together(*((node.machine.monitor.says, f"loadvm {name}") for node in self.nodes))
         for node in self.nodes:
             node.machine.clock_ahead = self.clocks_when_saved[name] - time.time()
+        self.stands_at = name
         self.let_run()
 
     def let_run(self) -> None:

@@ -20,6 +20,7 @@ from tests.cluster.waiting import CommandFailed, eventually
 
 Ended = subprocess.CompletedProcess[str]
 BOOT = 120  # seconds; it takes about 10
+ANSWER = 150  # seconds for a command; Python alone takes 3 to start there, on a machine that does nothing else
 BARE = "lab.services=bare"  # words for the kernel: nothing but cron starts at boot
 PRIVATE_ROOT = "lab.root=private"
 SYSTEMD = "init=/lib/systemd/systemd"
@@ -88,7 +89,7 @@ class Node:
 
     # commands
 
-    def run(self, command: str, check: bool = True, timeout: float = 60, given: str = "") -> Ended:
+    def run(self, command: str, check: bool = True, timeout: float = ANSWER, given: str = "") -> Ended:
         """Runs a shell command as root. With `check`, an exit status other than 0 is CommandFailed with its output."""
         argv = [*self.ssh(), command]
         try:
@@ -103,18 +104,18 @@ class Node:
             raise CommandFailed(f"{self}# {command}\nended with {ended.returncode}:\n{said[-4000:]}")
         return ended
 
-    def says(self, command: str, timeout: float = 60) -> str:
+    def says(self, command: str, timeout: float = ANSWER) -> str:
         """What a command prints, without the last newline."""
         return self.run(command, timeout=timeout).stdout.rstrip("\n")
 
-    def holds(self, command: str, timeout: float = 60) -> bool:
+    def holds(self, command: str, timeout: float = ANSWER) -> bool:
         """Whether a command ends with 0. A node that does not answer is a failure, not a no."""
         ended = self.run(command, check=False, timeout=timeout)
         if ended.returncode == 255:
             raise CommandFailed(f"{self} does not answer: {ended.stderr}")
         return ended.returncode == 0
 
-    def json(self, command: str, check: bool = True, timeout: float = 60) -> Any:
+    def json(self, command: str, check: bool = True, timeout: float = ANSWER) -> Any:
         """What a command prints as JSON."""
         return json.loads(self.run(command, check=check, timeout=timeout).stdout)
 

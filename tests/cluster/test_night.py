@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.cluster.asking import RUN, backs_up, latest, newest, next_time, runs
+from tests.cluster.asking import RUN, agreed, backs_up, is_idle, latest, newest, next_time, runs
 from tests.cluster.lab import Lab
 from tests.cluster.pair import primary
 from tests.cluster.waiting import eventually, together
@@ -22,14 +22,15 @@ def night_comes(lab: Lab) -> None:
 
 def test_one_node_backs_up_and_the_other_stands_down_without_a_word(lab: Lab) -> None:
     night_comes(lab)
-    made = eventually(lambda: newest(lab.www4), within=RUN, what="the backup of the night")
-    assert made[1] == "www4"
-    assert "T0430" in made[0]
-    eventually(lambda: runs(lab.www4)[:1] == ["www4 complete"], within=RUN, what="its end")
-    eventually(lambda: "www5 stood-down" in runs(lab.www5), within=60, what="the other node's word")
-    lab.www5.run("drbdbackup sync")
-    assert newest(lab.www5) == made
-    assert sorted(runs(lab.www5)) == ["www4 complete", "www5 stood-down"]
+    made = "test -L /backup/drbdbackup/raid/latest"
+    eventually(lambda: lab.www4.holds(made), within=RUN, what="the backup of the night is on the NAS", every=1)
+    for node in lab.pair:
+        is_idle(node)
+    snapshot, maker = agreed(lab)
+    assert maker == "www4"
+    assert "T0430" in snapshot
+    for told in together(*((runs, node) for node in lab.pair)):
+        assert sorted(told) == ["www4 complete", "www5 stood-down"]
     assert [node.mail for node in lab.pair] == ["", ""]
     assert primary(lab) is lab.www4
 
@@ -37,17 +38,18 @@ def test_one_node_backs_up_and_the_other_stands_down_without_a_word(lab: Lab) ->
 def test_without_the_nas_the_disk_has_it_and_both_nodes_know(lab: Lab) -> None:
     lab.nas.eth0.cut()
     night_comes(lab)
-    eventually(lambda: runs(lab.www4)[:1] == ["www4 partial"], within=RUN, what="the end of the night's run")
-    copies = latest(lab.www4)["copies"]
-    assert [copy["location"] for copy in copies] == ["www4:/dev/sdb1"]
-    eventually(lambda: "nas" in lab.www4.mail, within=60, what="a mail about the NAS")
+    eventually(lambda: "nas" in lab.www4.mail, within=RUN, what="a mail about the NAS", every=1)
+    for node in lab.pair:
+        is_idle(node)
     lab.www5.run("drbdbackup sync", check=False, timeout=RUN)
-    assert newest(lab.www5) == newest(lab.www4)
+    assert runs(lab.www4)[0] == "www4 partial"
+    assert [copy["location"] for copy in latest(lab.www4)["copies"]] == ["www4:/dev/sdb1"]
+    assert newest(lab.www5)[1] == "www4"
 
     lab.nas.eth0.mend()
-    eventually(lambda: lab.www4.holds("timeout 20 ls /backup/drbdbackup"), within=120, what="the NAS is back")
+    eventually(lambda: lab.www4.holds("timeout 20 ls /backup/drbdbackup"), within=240, what="the NAS is back", every=1)
     backs_up(lab.www4)
-    eventually(lambda: "www4 partial" in catalog_on_the_nas(lab), within=60, what="the NAS knows of that night")
+    assert "www4 partial" in catalog_on_the_nas(lab)
     assert len({copy["target"] for copy in latest(lab.www5)["copies"]}) == 2
 
 

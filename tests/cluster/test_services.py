@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from tests.cluster.asking import backs_up
 from tests.cluster.lab import Lab
 from tests.cluster.pair import WORDS, has_the_volume, page
 from tests.cluster.waiting import eventually
@@ -10,7 +9,8 @@ from tests.cluster.waiting import eventually
 MOVED = ("/var/www", "/var/lib/mysql", "/etc/apache2", "/etc/php")
 
 
-def test_the_services_folders_are_links_into_the_volume_on_both_nodes(lab: Lab) -> None:
+def test_the_services_folders_are_links_into_the_volume_on_both_nodes(looked_at: Lab) -> None:
+    lab = looked_at
     assert has_the_volume(lab.www4)
     for folder in MOVED:
         places = {node.says(f"readlink {folder}") for node in lab.pair}
@@ -20,18 +20,17 @@ def test_the_services_folders_are_links_into_the_volume_on_both_nodes(lab: Lab) 
         assert not lab.www5.holds(f"test -e {folder}")
 
 
-def test_the_scripts_that_moved_them_can_be_run_again(lab: Lab) -> None:
-    assert "nothing to do" in lab.www4.says("pair-move-services")
-    assert "nothing to do" in lab.www5.says("pair-link-services")
-    assert "for the Primary" in lab.www5.run("pair-move-services", check=False).stderr
+def test_the_scripts_that_moved_them_can_be_run_again(looked_at: Lab) -> None:
+    assert "nothing to do" in looked_at.www4.says("pair-move-services")
+    assert "nothing to do" in looked_at.www5.says("pair-link-services")
+    assert "for the Primary" in looked_at.www5.run("pair-move-services", check=False).stderr
 
 
-def test_a_lost_volume_is_restored_and_serves_the_page(lab: Lab) -> None:
-    backs_up(lab.www4)
-    www4 = lab.www4
+def test_a_lost_volume_is_restored_and_serves_the_page(backed_up: Lab) -> None:
+    www4 = backed_up.www4
     www4.run("/etc/init.d/apache2 stop; /etc/init.d/mariadb stop", timeout=120)
     www4.run("find /srv/raid -mindepth 1 -maxdepth 1 ! -name lost+found ! -name .drbdbackup -exec rm -rf {} +")
     said = www4.run("drbdbackup restore --from nas --in-place --yes", timeout=300).stdout
     assert "restored" in said
     www4.run("/etc/init.d/mariadb start && /etc/init.d/apache2 start", timeout=180)
-    eventually(lambda: page(www4) == WORDS, within=120, what="the page from the restored volume")
+    eventually(lambda: page(backed_up.nas) == WORDS, within=180, what="the page from the restored volume", every=1)

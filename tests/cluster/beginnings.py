@@ -1,0 +1,53 @@
+"""How a scenario can begin: each state of the pair is made once a session, saved, and reverted to from then on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tests.cluster.asking import backs_up
+from tests.cluster.lab import Lab
+from tests.cluster.pair import hands_over
+from tests.cluster.states import bare
+
+CONFIGURED = "configured"  # www4 is Primary, no backup was ever made, it is one minute past noon on all three
+BACKED_UP = "backed-up"  # and www4 has made a backup
+TAKEN_OVER = "taken-over"  # and then www5 took over, in good order, and made one
+FILLED = "filled"  # as configured, with so many files on the volume that a copy takes minutes
+BARE = "bare"  # no Heartbeat, no cron, both nodes Secondary: nobody moves DRBD but the scenario
+
+FILES = "mkdir /srv/raid/much && cd /srv/raid/much && seq 3000 | while read n; do echo $n >file-$n; done && sync"
+
+
+def back_up(lab: Lab) -> None:
+    assert backs_up(lab.www4).stdout == ""
+    lab.www5.run("drbdbackup sync")
+
+
+def take_over(lab: Lab) -> None:
+    hands_over(lab, lab.www4)
+    backs_up(lab.www5)
+    lab.www4.run("drbdbackup sync")
+
+
+def fill(lab: Lab) -> None:
+    lab.www4.run(FILES, timeout=180)
+
+
+MADE: dict[str, tuple[str, Callable[[Lab], None]]] = {
+    BACKED_UP: (CONFIGURED, back_up),
+    TAKEN_OVER: (BACKED_UP, take_over),
+    FILLED: (CONFIGURED, fill),
+    BARE: (CONFIGURED, bare),
+}
+
+
+def begin(lab: Lab, name: str) -> None:
+    """Brings the pair into that state, whatever has become of it."""
+    if lab.is_saved(name):
+        lab.revert(name)
+    else:
+        before, make = MADE[name]
+        begin(lab, before)
+        lab.stands_at = ""
+        make(lab)
+        lab.save(name)
