@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from drbdbackup.catalog.facts import COPY, DAMAGED, PRUNED, RUN, TARGET, VERIFIED, Fact, fact, moment
+from drbdbackup.catalog.facts import COPY, DAMAGED, DRILLED, PRUNED, RUN, TARGET, VERIFIED, Fact, fact, moment
 from drbdbackup.model.backup import Copy, Outcome, is_snapshot_name, iso
 from drbdbackup.model.generation import from_document
 
@@ -68,10 +68,18 @@ def verified(node: str, at: datetime, copy: Copy, files: int, size: int, share: 
     return fact(node, at, VERIFIED, copy.resource, subject_of(copy), body)
 
 
-def damaged(node: str, at: datetime, copy: Copy, problems: Iterable[str]) -> Fact:
-    """The fact that a copy is not what its manifest says; the first 100 problems are kept."""
+def drilled(node: str, at: datetime, copy: Copy, files: int, size: int, tables: int | None) -> Fact:
+    """The fact that a copy was restored and was what its manifest says; `tables` of its database were checked."""
+    return fact(node, at, DRILLED, copy.resource, subject_of(copy), {"files": files, "bytes": size, "tables": tables})
+
+
+def damaged(node: str, at: datetime, copy: Copy, problems: Iterable[str], *, by_drill: bool = False) -> Fact:
+    """The fact that a copy is not what its manifest says, or (`by_drill`) that its database is not well.
+
+    The first 100 problems are kept.
+    """
     told = list(problems)
-    body = {"problems": told[:_SHOWN_PROBLEMS], "count": len(told)}
+    body = {"problems": told[:_SHOWN_PROBLEMS], "count": len(told), **({"by": DRILLED} if by_drill else {})}
     return fact(node, at, DAMAGED, copy.resource, subject_of(copy), body)
 
 

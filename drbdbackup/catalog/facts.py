@@ -23,6 +23,8 @@ COPY = "copy"
 PRUNED = "pruned"
 VERIFIED = "verified"
 DAMAGED = "damaged"
+SCRUBBED = "scrubbed"
+DRILLED = "drilled"
 TARGET = "target"
 MEASURED = "measured"
 

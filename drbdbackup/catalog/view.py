@@ -10,21 +10,23 @@ Who may write a catalog is trusted: any node may say that any copy was pruned.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count, groupby
 from typing import Any
 
 from drbdbackup.catalog.bodies import Run, copy_from, run_from, subject_of
-from drbdbackup.catalog.facts import COPY, DAMAGED, VERIFIED, Fact, canonical, from_row, instant, moment
+from drbdbackup.catalog.facts import COPY, DAMAGED, DRILLED, VERIFIED, Fact, canonical, from_row, instant, moment
 from drbdbackup.catalog.local import rows
+from drbdbackup.catalog.scrubs import Scrub, read_since
+from drbdbackup.catalog.scrubs import scrubs as known_scrubs
 from drbdbackup.model.backup import Copy, Outcome, iso, snapshot_name
 
 _LIVE = """
 SELECT fact.id, node, at, kind, fact.resource, fact.subject, body
 FROM standing CROSS JOIN fact ON fact.subject = standing.subject
-WHERE standing.resource = ? AND pruned = 0 AND kind IN ('copy', 'verified', 'damaged') ORDER BY fact.subject
+WHERE standing.resource = ? AND pruned = 0 AND kind IN ('copy', 'verified', 'damaged', 'drilled') ORDER BY fact.subject
 """
 _RUNS = """
 SELECT id, node, at, kind, resource, subject, body FROM fact
@@ -61,14 +63,20 @@ def copies(state_dir: str, resource: str, target_order: Sequence[str]) -> list[C
     Newest is by sequence (then start, then name: clocks differ); copies of one snapshot come in `target_order`.
     """
     horizon = _horizon()
+    since = read_since(scrubs(state_dir, resource))
     found = []
     for _, about in groupby(_facts(rows(state_dir, _LIVE, (resource,))), lambda f: f.subject):
-        copy = _folded(list(about), horizon)
+        copy = _folded(list(about), horizon, since)
         if copy is not None and copy.resource == resource:
             found.append(copy)
     rank = {name: place for place, name in enumerate(target_order)}
     found.sort(key=lambda copy: (rank.get(copy.target, len(rank)), copy.target, copy.holder, copy.medium))
     return sorted(found, key=lambda copy: (copy.sequence, copy.started_at, copy.snapshot), reverse=True)
+
+
+def scrubs(state_dir: str, resource: str) -> list[Scrub]:
+    """What nodes that stand by have read again, the newest of each medium first."""
+    return known_scrubs(state_dir, resource, _horizon())
 
 
 def highest_sequence(state_dir: str, resource: str) -> int:
@@ -212,27 +220,35 @@ def _readable_runs(answer: Iterable[tuple[Any, ...]]) -> list[Run]:
     return [run for run in map(run_from, _facts(answer)) if run is not None]
 
 
-def _folded(about: list[Fact], horizon: datetime) -> Copy | None:
+def _folded(about: list[Fact], horizon: datetime, since: Mapping[tuple[str, str], datetime]) -> Copy | None:
     """The copy that the newest sensible copy fact describes, with what was found when it was read again."""
     newest_first = sorted(about, key=lambda said: (said.at, said.id), reverse=True)
     for said in newest_first:
         copy = copy_from(said.body) if said.kind == COPY else None
         if copy is not None and subject_of(copy) == said.subject:
-            return _read_again(copy, newest_first, horizon)
+            return _read_again(copy, newest_first, horizon, since.get((copy.medium, copy.snapshot)))
     return None
 
 
-def _read_again(copy: Copy, about: Sequence[Fact], horizon: datetime) -> Copy:
+def _read_again(copy: Copy, about: Sequence[Fact], horizon: datetime, by_parts: datetime | None) -> Copy:
     """Only a verify of everything counts: it makes a copy verified, and takes back damage that was found before it.
 
-    A time beyond the horizon is no later time.
+    So does one of all its parts, as of the first of them. What a drill found, only a drill takes back. A time beyond
+    the horizon is no later time.
     """
-    damage = [_believed(said, horizon) or copy.finished_at for said in about if said.kind == DAMAGED]
     full = [_believed(said, horizon) for said in about if said.kind == VERIFIED and said.body.get("share") == 1]
-    verified_at = max((at for at in full if at is not None), default=None)
-    if damage and (verified_at is None or verified_at <= max(damage)):
+    drills = [_believed(said, horizon) for said in about if said.kind == DRILLED]
+    verified_at = max((at for at in (*full, by_parts) if at is not None), default=None)
+    drilled_at = max((at for at in drills if at is not None), default=None)
+    damage = []
+    for said in about:
+        if said.kind == DAMAGED:
+            found_at = _believed(said, horizon) or copy.finished_at
+            well_at = drilled_at if said.body.get("by") == DRILLED else verified_at
+            damage += [found_at] if well_at is None or well_at <= found_at else []
+    if damage:
         return replace(copy, damaged_at=max(damage))
-    return replace(copy, verified_at=verified_at)
+    return replace(copy, verified_at=verified_at, drilled_at=drilled_at)
 
 
 def _believed(said: Fact, horizon: datetime) -> datetime | None:

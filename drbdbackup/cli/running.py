@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from drbdbackup.cli.options import DryRun, File, Json, Resources, Targets, configured, exits
 from drbdbackup.cli.quick import Command
+
+if TYPE_CHECKING:
+    from drbdbackup.commands.run import Attempt
+    from drbdbackup.commands.scrub import Scrubbed
+    from drbdbackup.config.values import Config, ResourceConfig, TargetConfig
 
 AcceptShrink = Annotated[
     bool, typer.Option("--accept-shrink", help="The volume may have become much smaller: do not hold the copy back.")
@@ -37,19 +43,33 @@ def run(
     """Back up, if this node is the Primary; a Secondary stands down. Silent if all is well and no terminal watches."""
     from drbdbackup.commands import chosen
     from drbdbackup.commands import run as command
-    from drbdbackup.report import console, documents, runs
+    from drbdbackup.report import console, documents, restores, runs
 
     loaded = configured(config)
     resources, targets = chosen.resources(loaded, resource or []), chosen.targets(loaded, target or [])
     attempt = command.run_if_due if if_due else command.run
     with runs.watched(console.on_terminal() and not as_json) as watcher:
         attempts = attempt(loaded, resources, targets, watcher, how=command.How(dry_run, accept_shrink))
+    done = () if dry_run or console.on_terminal() else _scrubbed(loaded, resources, targets, attempts)
     if as_json:
-        console.show(documents.attempts(loaded.node, attempts))
+        console.show({**documents.attempts(loaded.node, attempts), "scrubbed": documents.scrubbed(done)})
     elif console.on_terminal() or dry_run:
         runs.closing(attempts)
     runs.complain(attempts)
-    return command.exit_status(attempts)
+    if done:
+        restores.complain_of_damage([found for one in done for found in one.found])
+    return max(command.exit_status(attempts), int(any(not found.is_well for one in done for found in one.found)))
+
+
+def _scrubbed(
+    config: Config, resources: Sequence[ResourceConfig], targets: Sequence[TargetConfig], attempts: Sequence[Attempt]
+) -> tuple[Scrubbed, ...]:
+    """A node that stands by reads what there is, where nobody sits and waits for an answer."""
+    if not (attempts and all(one.stood_down_now for one in attempts)):
+        return ()
+    from drbdbackup.commands.scrub import scrub
+
+    return scrub(config, resources, targets)
 
 
 def prune(

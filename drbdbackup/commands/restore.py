@@ -36,7 +36,7 @@ class Request:
     """What the command line asks for: exactly one of `to` and `in_place`; `path` is relative to the volume's top.
 
     `origin` is a node or a target ("--from"); `merge` lets `to` hold something already, of which nothing is deleted;
-    `yes` means that nobody is there to be asked.
+    `yes` means that nobody is there to be asked; `is_ours` that `to` is a folder of drbdbackup's own.
     """
 
     resource: str | None = None
@@ -49,6 +49,7 @@ class Request:
     in_place: bool = False
     merge: bool = False
     yes: bool = False
+    is_ours: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +185,8 @@ def _checked(config: Config, request: Request) -> Request:
     except FileNotFoundError:
         raise UsageError("the folder that this was started in is gone", "cd elsewhere, or give --to in full.") from None
     real = str(proc.probe(lambda: os.path.realpath(to), config.limits.probe, to))
-    _refuse_ours(config, real)
+    if not request.is_ours:
+        refuse_ours(config, real, "--to")
     return replace(request, path=path, to=real)
 
 
@@ -201,15 +203,15 @@ def _relative(config: Config, path: str) -> str:
     return "/".join(parts)
 
 
-def _refuse_ours(config: Config, to: str) -> None:
-    """A restore into the volume, onto a target or into the state folder would do harm there."""
+def refuse_ours(config: Config, to: str, option: str) -> None:
+    """A restore into the volume, onto a target or into the state folder would do harm there. Raises UsageError."""
     places = [(f"the volume of {one.name}; --in-place goes there", one.source) for one in config.resources]
     places += [(f"the target {one.name}", one.mountpoint or one.path) for one in config.targets]
     places.append(("drbdbackup's own state", config.state_dir))
     for what, place in places:
         for path in {place, _real(config, place)}:
             if to == path or to.startswith(path.rstrip("/") + "/") or path.startswith(to.rstrip("/") + "/"):
-                raise UsageError(f"--to {to} is, or holds, {what} ({path})", "Name a folder somewhere else.")
+                raise UsageError(f"{option} {to} is, or holds, {what} ({path})", "Name a folder somewhere else.")
 
 
 def _real(config: Config, place: str) -> str:

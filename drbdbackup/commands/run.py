@@ -67,6 +67,11 @@ class Attempt:
         return Outcome.REFUSED if self.verdict is not None else Outcome.FAILED
 
     @property
+    def stood_down_now(self) -> bool:
+        """Whether this very run found that it has to stand down: one that only said so again did not."""
+        return self.result is not None and self.outcome is Outcome.STOOD_DOWN
+
+    @property
     def status(self) -> int:
         """Its exit status."""
         error = self.result.error if self.result is not None else self.error

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from time import monotonic
 
 from drbdbackup.catalog import bodies, rates, store, view
+from drbdbackup.catalog.facts import Fact
 from drbdbackup.catalog.rates import Work
 from drbdbackup.commands.reaching import Order, Reaching, alone, attended
 from drbdbackup.config.values import Config, ResourceConfig, TargetConfig
@@ -71,7 +72,7 @@ def verify(
         what = f"no copy of {snapshot} lies" if snapshot else "no copy lies"
         raise NothingFound(f"{what} on a target of {config.node}", "`drbdbackup list` shows what there is, and where.")
     reaching = Reaching(config)
-    return tuple(_verified(config, reaching, copy, share, watcher) for copy in wanted)
+    return tuple(verified_copy(config, reaching, copy, share, watcher) for copy in wanted)
 
 
 def exit_status(verified: Sequence[Verified]) -> int:
@@ -84,12 +85,30 @@ def exit_status(verified: Sequence[Verified]) -> int:
     return PartialResult.status if errors else 0
 
 
+def copies_here(config: Config, resource: ResourceConfig, targets: Sequence[TargetConfig]) -> list[Copy]:
+    """The copies that lie on these targets of this node, newest first."""
+    names = [target.name for target in targets]
+    known = view.copies(config.state_dir, resource.name, names)
+    return [copy for copy in known if copy.target in names and copy.holder in ("", config.node)]
+
+
+def is_kept(config: Config, copy: Copy) -> bool:
+    """Whether the catalog still has it: a run that prunes waits for no reader."""
+    kept = view.copies(config.state_dir, copy.resource, [copy.target])
+    return any((one.medium, one.snapshot) == (copy.medium, copy.snapshot) for one in kept)
+
+
+def damage(config: Config, found: Verified) -> Fact:
+    """The fact of what was found wrong."""
+    told = [f"{path}: {why}".removeprefix(": ") for path, why in found.problems]
+    plain = [text.encode(errors="replace").decode() for text in told]
+    return bodies.damaged(config.node, datetime.now(UTC), found.copy, plain)
+
+
 def _wanted(
     config: Config, resource: ResourceConfig, targets: Sequence[TargetConfig], snapshot: str
 ) -> list[Copy]:
-    names = [target.name for target in targets]
-    known = view.copies(config.state_dir, resource.name, names)
-    here = [copy for copy in known if copy.target in names and copy.holder in ("", config.node)]
+    here = copies_here(config, resource, targets)
     if snapshot:
         name = resolved(snapshot, here, "")
         return [copy for copy in here if copy.snapshot == name]
@@ -99,7 +118,8 @@ def _wanted(
     return list(newest.values())
 
 
-def _verified(config: Config, reaching: Reaching, copy: Copy, share: float, watcher: Watcher) -> Verified:
+def verified_copy(config: Config, reaching: Reaching, copy: Copy, share: float, watcher: Watcher) -> Verified:
+    """Read `share` of one copy, and record what was found."""
     watcher.begun(copy.resource, (copy.target,))
     watcher.walked(copy.files, int(copy.bytes * share))
     found = _read(config, reaching, copy, share, watcher)
@@ -122,7 +142,7 @@ def _read(config: Config, reaching: Reaching, copy: Copy, share: float, watcher:
     except Stopped:
         raise
     except (Damaged, NothingFound) as error:  # the medium is the right one, and the copy is not there (any more)
-        if not _is_kept(config, copy):
+        if not is_kept(config, copy):
             return Verified(copy, share, error=NothingFound(f"{copy.snapshot} was pruned while it was read"))
         found = Verified(copy, share, problems=(("", error.message),), problem_count=1, finished_at=datetime.now(UTC))
     except DrbdBackupError as error:
@@ -139,17 +159,10 @@ def _read(config: Config, reaching: Reaching, copy: Copy, share: float, watcher:
     return found
 
 
-def _is_kept(config: Config, copy: Copy) -> bool:
-    """Whether the catalog still has it: a run that prunes waits for no reader."""
-    kept = view.copies(config.state_dir, copy.resource, [copy.target])
-    return any((one.medium, one.snapshot) == (copy.medium, copy.snapshot) for one in kept)
-
-
 def _record(config: Config, found: Verified) -> None:
     node, now = config.node, datetime.now(UTC)
     if found.problem_count:
-        told = [f"{path}: {why}".removeprefix(": ") for path, why in found.problems]
-        facts = [bodies.damaged(node, now, found.copy, [text.encode(errors="replace").decode() for text in told])]
+        facts = [damage(config, found)]
     else:
         took = rates.measured(node, found.copy, Work.VERIFIED, found.files, found.bytes, found.seconds)
         facts = [bodies.verified(node, now, found.copy, found.files, found.bytes, found.share), *took]

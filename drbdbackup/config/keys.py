@@ -13,9 +13,11 @@ from drbdbackup.config.kinds import (
     CRON,
     DURATION,
     FLAG,
+    INSIDE,
     NAME,
     NAMES,
     PATH,
+    PORTION,
     SHARE,
     TEXTS,
     Choice,
@@ -41,7 +43,12 @@ LIMITS = Table({
     "shrink": SHARE,
     "grace": DURATION,
     "silence": DURATION,
+    "verify": DURATION,
 })
+
+DRILL = Table({"folder": PATH, "mariadb": INSIDE, "options": TEXTS})
+
+VERIFY = Table({"share": PORTION})
 
 ROLE = Choice("source", {
     "drbd": Table({"timeout": DURATION}),
@@ -84,4 +91,6 @@ FILE = Table({
     "peer": Named(PEER, "[peer.www5]"),
     "retention": RETENTION,
     "limits": LIMITS,
+    "verify": VERIFY,
+    "drill": DRILL,
 }, required=("nodes", "resource", "target"))

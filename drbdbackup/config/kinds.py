@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd])\Z")
+_PERCENT = re.compile(r"(\d{1,3}(?:\.\d+)?) ?%\Z")
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _CRON = re.compile(r"(?:[\d*/,-]+\s+){2}[\dLl*/,-]+(?:\s+[\dA-Za-z*/,#-]+){2}\Z")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -173,6 +174,14 @@ def _path(raw: Any) -> str | None:
     return os.path.normpath("/" + raw.lstrip("/"))
 
 
+def _inside(raw: Any) -> str | None:
+    """A path from a volume's top that does not lead out of it."""
+    if not isinstance(raw, str) or raw.startswith("/") or ".." in raw.split("/") or _CONTROL.search(raw):
+        return None
+    path = os.path.normpath(raw) if raw else "."
+    return path if path != "." else None
+
+
 def _text(raw: Any) -> str | None:
     return raw if isinstance(raw, str) and raw and "\0" not in raw else None
 
@@ -205,6 +214,15 @@ def _share(raw: Any) -> float | None:
     return float(raw)
 
 
+def _portion(raw: Any) -> float | None:
+    """Of 1, from "5%" or 0.05."""
+    match = _PERCENT.match(raw) if isinstance(raw, str) else None
+    portion = float(match[1]) / 100 if match else raw
+    if isinstance(portion, bool) or not isinstance(portion, (int, float)):
+        return None
+    return float(portion) if portion == 0 or 0.01 <= portion <= 1 else None
+
+
 def _whole(raw: Any, least: int) -> int | None:
     return raw if isinstance(raw, int) and not isinstance(raw, bool) and raw >= least else None
 
@@ -218,6 +236,7 @@ def one_of(*words: str) -> Value:
 NAME = Value("letters, digits, '.', '_' and '-', a letter or digit first", _name)
 NAMES = Value("a list of at least one name, each of " + NAME.allowed, lambda raw: _several(raw, _name, 1))
 PATH = Value('an absolute path without ".."', _path)
+INSIDE = Value('a path from the volume\'s top, like "mysql", without ".."', _inside)
 TEXTS = Value("a list of strings", lambda raw: _several(raw, _text, 0))
 ARGV = Value("a list of a program and its arguments", lambda raw: _several(raw, _text, 1))
 ADDRESS = Value('like "root@host" or an alias of ssh, no spaces, no "-" first', _address)
@@ -226,6 +245,7 @@ COUNT = Value("a whole number, 0 or more", lambda raw: _whole(raw, 0))
 AT_LEAST_ONE = Value("a whole number, 1 or more", lambda raw: _whole(raw, 1))
 DURATION = Value('seconds above 0, or like "90s", "15m", "6h", "1d"', _duration)
 SHARE = Value("a share from 0 to below 1, like 0.5", _share)
+PORTION = Value('from "1%" to "100%", or 0 for never', _portion)
 CRON = Value(
     'five fields as in a crontab (minute hour day month weekday), like "30 4 * * *"',
     lambda raw: raw.strip() if isinstance(raw, str) and _CRON.match(raw.strip()) else None,

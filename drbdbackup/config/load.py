@@ -15,6 +15,7 @@ from drbdbackup.config.keys import FILE
 from drbdbackup.config.rules import RULES
 from drbdbackup.config.values import (
     Config,
+    DrillConfig,
     HookConfig,
     Limits,
     PeerConfig,
@@ -22,6 +23,7 @@ from drbdbackup.config.values import (
     Retention,
     RoleConfig,
     TargetConfig,
+    VerifyConfig,
 )
 from drbdbackup.errors import ConfigError
 
@@ -104,6 +106,8 @@ def _built(path: str, tables: dict[str, Any]) -> Config:
         peers=tuple(PeerConfig(node, **keys) for node, keys in tables.get("peer", {}).items()),
         retention=retention,
         limits=Limits(**tables.get("limits", {})),
+        verify=VerifyConfig(**tables.get("verify", {})),
+        drill=DrillConfig(**tables.get("drill", {})),
         **plain,
     )
 

@@ -31,6 +31,8 @@ def as_document(config: Config) -> dict[str, Any]:
         "peer": {peer.node: _picked(peer, keys.PEER.keys) for peer in config.peers},
         "retention": _picked(config.retention, keys.RETENTION.keys),
         "limits": _picked(config.limits, keys.LIMITS.keys),
+        "verify": _picked(config.verify, keys.VERIFY.keys),
+        "drill": _picked(config.drill, keys.DRILL.keys),
     }
 
 

@@ -79,6 +79,7 @@ class Limits:
     """Deadlines in seconds: `probe` for a look at a share, `ssh` to reach a peer, `run` and `stall` for a run.
 
     `grace`: how long after a due time its backup may take to be there; `silence`: after which a node counts as silent.
+    `verify`: for a night's share of what is read again on a node that stands by.
     `shrink`: a source with less than this share of the files or bytes that it had is held back; 0 means never.
     """
 
@@ -89,6 +90,26 @@ class Limits:
     shrink: float = 0.5
     grace: float = 6 * 3600.0
     silence: float = 2 * 86400.0
+    verify: float = 2 * 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyConfig:
+    """What a node that stands by reads again each night: `share` of what lies within its reach, 0.0 for nothing."""
+
+    share: float = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class DrillConfig:
+    """Where a drill restores to ("": below `state_dir`), and where in the volume a database lies ("": nowhere).
+
+    `options` go to the server that is started on what was restored.
+    """
+
+    folder: str = ""
+    mariadb: str = ""
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,3 +127,5 @@ class Config:
     state_dir: str = "/var/lib/drbdbackup"
     retention: Retention = Retention()
     limits: Limits = Limits()
+    verify: VerifyConfig = VerifyConfig()
+    drill: DrillConfig = DrillConfig()

@@ -51,6 +51,7 @@ class Copy:
     verified_at: datetime | None = None
     damaged_at: datetime | None = None
     generation: Generation | None = None
+    drilled_at: datetime | None = None
 
 
 class Reach(Enum):

@@ -21,7 +21,10 @@ from typing import Any, NoReturn
 from drbdbackup.errors import DrbdBackupError, Interrupted, Stalled, TargetFull
 from drbdbackup.pipeline.source import let_go
 
-JOBS = frozenset({"walk", "copy", "foresee", "verify", "restore", "prune", "inspect", "send", "find", "fetch", "diff"})
+JOBS = frozenset({
+    "walk", "copy", "foresee", "verify", "restore", "prune", "inspect", "send", "find", "scrub", "fetch", "diff",
+    "drill",
+})
 PROGRESS_EVERY = 0.25
 BEAT = 10.0  # seconds
 _NEARLY_NOTHING = 1 << 16  # bytes

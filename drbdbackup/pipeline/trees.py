@@ -99,6 +99,12 @@ def entries(
         descent.close()
 
 
+def entry_at(folder: int, name: bytes, path: bytes) -> Entry:
+    """One entry of an open folder, as the `path` that it has in the tree. Raises OSError."""
+    seen = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    return _entry(seen, path, os.readlink(name, dir_fd=folder) if stat.S_ISLNK(seen.st_mode) else b"")
+
+
 def allocated(folder: int, top: bytes, on_entry: Callable[[], None]) -> int:
     """Bytes that the files at and below `top` take up where they are, a file with several names counted for each."""
     size, descent = 0, Descent(folder)

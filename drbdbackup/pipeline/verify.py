@@ -108,7 +108,7 @@ def _compare(verifying: Verifying) -> None:
             if one is None and there is not None:
                 verifying.object(there.path, f"was not backed up: a {KINDS[there.kind]} too many")
             elif one is not None and is_aside(one):
-                _judge_aside(verifying, one)
+                judge_aside(verifying, one)
             elif one is not None and there is not None:
                 _judge(verifying, descent, one, there)
             elif one is not None and one.entry.kind in held and not _is_below(one.entry.path, unread):
@@ -116,7 +116,7 @@ def _compare(verifying: Verifying) -> None:
         verifying.draw_spare()
 
 
-def _judge_aside(verifying: Verifying, one: Recorded) -> None:
+def judge_aside(verifying: Verifying, one: Recorded) -> None:
     """Of what the medium has no name for, only files have something on it."""
     if one.entry.kind != b"f":
         return
@@ -125,8 +125,8 @@ def _judge_aside(verifying: Verifying, one: Recorded) -> None:
         with open_folder(os.path.dirname(path)) as folder:
             there = os.stat(os.path.basename(path), dir_fd=folder, follow_symlinks=False)
             name = os.fsencode(os.path.basename(path))
-            if verifying.draws(lambda: _judge_aside(verifying, one)):
-                why = _content(verifying, folder, name, one, there.st_size)
+            if verifying.draws(lambda: judge_aside(verifying, one)):
+                why = content(verifying, folder, name, one, there.st_size)
     except FileNotFoundError:
         why = "is not there, where what has no name on the medium lies aside"
     except OSError as error:
@@ -139,14 +139,14 @@ def _judge(verifying: Verifying, descent: Descent, one: Recorded, there: Entry) 
     why = shape(one, there) or metadata(one, there, verifying.copy.can)
     if not why and one.entry.kind == b"f" and verifying.draws(lambda: _judge(verifying, descent, one, there)):
         try:
-            why = _content(verifying, *descent.parent(one.entry.path), one, there.size)
+            why = content(verifying, *descent.parent(one.entry.path), one, there.size)
         except OSError as error:
             why = f"cannot be read: {error.strerror}"
     if why:
         verifying.object(one.entry.path, why)
 
 
-def _content(verifying: Verifying, folder: int, name: bytes, one: Recorded, size: int) -> str:
+def content(verifying: Verifying, folder: int, name: bytes, one: Recorded, size: int) -> str:
     """Read a file; what is wrong with it. Raises OSError."""
     if content_hash(folder, name, verifying.tell, from_medium=True) != one.hash:
         return "has another content than was backed up"

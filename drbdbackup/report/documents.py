@@ -11,10 +11,12 @@ from drbdbackup.model.backup import Copy, Outcome, Reach, iso
 
 if TYPE_CHECKING:  # `latest` must not pay for what the others are made of
     from drbdbackup.commands.config import Validated
+    from drbdbackup.commands.drill import Drilled
     from drbdbackup.commands.latest import Found, Latest
     from drbdbackup.commands.prune import Weeded
     from drbdbackup.commands.restore import Plan, Restored
     from drbdbackup.commands.run import Attempt
+    from drbdbackup.commands.scrub import Scrubbed
     from drbdbackup.commands.status import ResourceStatus, Status
     from drbdbackup.commands.sync import Synced
     from drbdbackup.commands.target import Accepted, TargetSeen
@@ -31,7 +33,7 @@ def copy(one: Copy, reach: Reach) -> dict[str, Any]:
         "finished_at": iso(one.finished_at), "files": one.files, "bytes": one.bytes,
         "verified_at": time(one.verified_at), "reachable": reach.as_json, "resource": one.resource,
         "medium": one.medium, "problems": one.problems, "damaged_at": time(one.damaged_at),
-        "generation": one.generation.current if one.generation else None,
+        "generation": one.generation.current if one.generation else None, "drilled_at": time(one.drilled_at),
     }  # fmt: skip
 
 
@@ -210,6 +212,30 @@ def restored(done: Restored) -> dict[str, Any]:
 def verified(found: Sequence[Verified]) -> dict[str, Any]:
     """`verify --json`."""
     return {"copies": [_verified(one) for one in found]}
+
+
+def drilled(done: Drilled) -> dict[str, Any]:
+    """`drill --json`."""
+    return {
+        "copy": copy(done.copy, Reach.YES), "well": not done.status, "files": done.files, "bytes": done.bytes,
+        "tables": done.tables, "started_at": iso(done.started_at), "finished_at": iso(done.finished_at),
+        "problem_count": done.problem_count,
+        "problems": [{"path": path, "problem": why} for path, why in done.problems],
+        "damaged": [_verified(one) for one in done.damaged],
+    }  # fmt: skip
+
+
+def scrubbed(done: Sequence[Scrubbed]) -> list[dict[str, Any]]:
+    """What a node that stands by has read again, in `run --json`; of the copies only those that are not well."""
+    return [
+        {
+            "resource": one.resource, "target": one.target, "location": one.location, "part": one.scrub.part + 1,
+            "parts": one.scrub.of, "files": one.scrub.files, "bytes": one.scrub.bytes,
+            "is_done": one.scrub.left is None, "ended": one.ended,
+            "copies": [_verified(found) for found in one.found if not found.is_well],
+        }
+        for one in done
+    ]  # fmt: skip
 
 
 def _verified(one: Verified) -> dict[str, Any]:

@@ -73,6 +73,7 @@ def _about(found: Found, now: datetime) -> Iterator[tuple[str, str]]:
         yield "without", text.count(copy.problems, "file that could not be read", "files that could not be read")
     yield "now", _REACH[found.reach]
     yield "verified", text.when(copy.verified_at, now) if copy.verified_at else "never"
+    yield "drilled", text.when(copy.drilled_at, now) if copy.drilled_at else "never"
 
 
 def _row(found: Found, now: datetime) -> tuple[str, ...]:
@@ -82,6 +83,8 @@ def _row(found: Found, now: datetime) -> tuple[str, ...]:
         state.append("DAMAGED")
     elif copy.verified_at:
         state.append(f"verified {text.age(copy.verified_at, now)}")
+    if copy.drilled_at:
+        state.append(f"drilled {text.age(copy.drilled_at, now)}")
     if copy.problems:
         state.append(f"{copy.problems:,} problems")
     if found.line is not None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from drbdbackup.report import console, text
 
 if TYPE_CHECKING:
+    from drbdbackup.commands.drill import Drilled
     from drbdbackup.commands.restore import Plan, Restored
     from drbdbackup.commands.verify import Verified
 
@@ -73,6 +74,25 @@ def complain_of_damage(found: Sequence[Verified]) -> None:
             console.complain(told, _first(one.problems, one.problem_count))
         if one.error is not None:
             console.complain(f"{where} could not be read: {one.error.message}", one.error.hint)
+
+
+def drilled(done: Drilled) -> Iterator[str]:
+    """What was restored and checked, and how long that took."""
+    took = text.span((done.finished_at - done.started_at).total_seconds())
+    if done.files or not done.damaged:
+        tables = f", {text.count(done.tables, 'table')} checked" if done.tables is not None else ""
+        line = f"{done.copy.resource}: restored {done.copy.snapshot} from {done.copy.location}"
+        restored = f"{line}: {text.count(done.files, 'file')}, {text.size(done.bytes)}{tables}, in {took}"
+        yield f"{restored}; {'NOT WELL' if done.problem_count else 'well'}"
+
+
+def complain_of_drill(done: Drilled) -> None:
+    """What was not as it should be, on stderr."""
+    complain_of_damage(done.damaged)
+    if done.problem_count:
+        where = f"{done.copy.resource}: {done.copy.snapshot} at {done.copy.location}"
+        told = f"{where} came back with {text.count(done.problem_count, 'problem')}"
+        console.complain(told, _first(done.problems, done.problem_count))
 
 
 def _state(one: Verified) -> str:

@@ -116,6 +116,7 @@ def commands(folder: Path, scale: Scale) -> Iterator[Row]:
         trees.grow(played.volume, 100, per_folder=10, bytes_each=100)
         for _ in range(3):
             backs_up(played)
+        played.extra += "\n[verify]\nshare = 0\n"  # what a node that stands by reads again takes as long as it is large
         latest, stands_down = played.command("www4", "latest"), played.command("www5", "run")
         silent(*stands_down)
         figures: dict[str, list[float]] = {"typer": [], "latest": [], "stand-down": []}

@@ -19,6 +19,7 @@ CLASSES = {
     "": values.Config, "role": values.RoleConfig, "resource.NAME": values.ResourceConfig,
     "target.NAME": values.TargetConfig, "peer.NODE": values.PeerConfig, "retention": values.Retention,
     "limits": values.Limits, "resource.NAME.hook.HOOK": values.HookConfig, "target.NAME.hook.HOOK": values.HookConfig,
+    "verify": values.VerifyConfig, "drill": values.DrillConfig,
 }
 
 

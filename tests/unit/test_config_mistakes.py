@@ -76,6 +76,10 @@ ABSOLUTE = 'an absolute path without ".."'
     ({"limits.run": "nan"}, 'limits.run = nan: must be seconds above 0, or like "90s", "15m", "6h", "1d"'),
     ({"limits.run": "true"}, 'limits.run = true: must be seconds above 0, or like "90s", "15m", "6h", "1d"'),
     ({"limits.shrink": "1"}, "limits.shrink = 1: must be a share from 0 to below 1, like 0.5"),
+    ({"verify.share": '"0.5%"'}, 'verify.share = "0.5%": must be from "1%" to "100%", or 0 for never'),
+    ({"drill.mariadb": '"/srv/raid/mysql"'},
+     'drill.mariadb = "/srv/raid/mysql": must be a path from the volume\'s top, like "mysql", without ".."'),
+    ({"verify.share": "5"}, 'verify.share = 5: must be from "1%" to "100%", or 0 for never'),
     ({"limits.shrink": "true"}, "limits.shrink = true: must be a share from 0 to below 1, like 0.5"),
     ({"target.disk.on_full": '"delete"'}, 'target.disk.on_full = "delete": must be "keep" or "replace"'),
     ({"target.nas.on_full": '"replace"'}, 'target.nas.on_full: belongs to kind = "disk" only'),
@@ -113,7 +117,7 @@ ABSOLUTE = 'an absolute path without ".."'
      'node = "www6" (the short host name where it is left out): must be one of nodes, "www4", "www5"'),
     ({"node": '""'}, f'node = "": must be {NAME}'),
     ({"schedul": '"x"'}, ("schedul: unknown key; did you mean schedule? allowed here: "
-     "node, nodes, schedule, state_dir, role, resource, target, peer, retention, limits")),
+     "node, nodes, schedule, state_dir, role, resource, target, peer, retention, limits, verify, drill")),
     ({"schedule": '"daily"'}, ('schedule = "daily": must be five fields as in a crontab '
      '(minute hour day month weekday), like "30 4 * * *"')),
     ({"schedule": '"30 4 * * * *"'}, ('schedule = "30 4 * * * *": must be five fields as in a crontab '

@@ -1,0 +1,127 @@
+"""Scrubs: which part of what lies on a medium was read again and found well, of which of its copies, and what is next.
+
+A part holds the same paths in every copy, so that a file that copies share is read once; all parts of a round make
+everything. How far a round is, is in the facts: whichever node stands by goes on where the last one stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from drbdbackup.catalog.bodies import is_count
+from drbdbackup.catalog.facts import SCRUBBED, Fact, fact, from_row, moment
+from drbdbackup.catalog.local import rows
+from drbdbackup.model.backup import iso
+
+_SCRUBS = """
+SELECT id, node, at, kind, resource, subject, body FROM fact
+WHERE kind = 'scrubbed' AND resource = ? AND at <= ? ORDER BY at DESC, id DESC LIMIT 500
+"""
+_MOST_PARTS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Scrub:
+    """Of `snapshots` on `medium`, `part` of `of` was read: `files` files of `bytes` bytes, well.
+
+    `turn` counts up on each medium, for clocks differ. `left` is where to go on, None if the part is done: a snapshot,
+    and how many entries of its manifest were looked at.
+    """
+
+    medium: str
+    resource: str
+    turn: int
+    part: int
+    of: int
+    at: datetime
+    snapshots: tuple[str, ...] = ()
+    files: int = 0
+    bytes: int = 0
+    left: tuple[str, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What is to be read next on a medium: `part`, without the snapshots that are `done`; see `Scrub`."""
+
+    number: int
+    part: int
+    done: frozenset[str] = frozenset()
+    left: tuple[str, int] | None = None
+
+
+def scrubbed(node: str, scrub: Scrub) -> Fact:
+    """The fact of a scrub by `node`."""
+    body = {
+        "turn": scrub.turn, "part": scrub.part, "of": scrub.of, "snapshots": list(scrub.snapshots),
+        "files": scrub.files, "bytes": scrub.bytes, "left": list(scrub.left) if scrub.left else None,
+    }  # fmt: skip
+    return fact(node, scrub.at, SCRUBBED, scrub.resource, f"{scrub.medium}/{scrub.resource}", body)
+
+
+def scrub_from(said: Fact) -> Scrub | None:
+    """The scrub that a fact tells of, or None if it makes no sense."""
+    body, at, medium = said.body, moment(said.at), said.subject.partition("/")[0]
+    turn, part, of, files, size = counts = [body.get(key, -1) for key in ("turn", "part", "of", "files", "bytes")]
+    names = body.get("snapshots")
+    if at is None or not all(map(is_count, counts)) or not isinstance(names, list):
+        return None
+    if not part < of <= _MOST_PARTS:
+        return None
+    known = tuple(name for name in names if isinstance(name, str))
+    return Scrub(medium, said.resource, turn, part, of, at, known, files, size, _left(body.get("left")))
+
+
+def scrubs(state_dir: str, resource: str, until: datetime) -> list[Scrub]:
+    """The newest scrubs of all media, the newest of each first; times after `until` are not believed."""
+    found = []
+    for row in rows(state_dir, _SCRUBS, (resource, iso(until))):
+        try:
+            scrub = scrub_from(from_row(row))
+        except (TypeError, ValueError, AttributeError, RecursionError):
+            continue  # a row that rotted on our own disk
+        if scrub is not None:
+            found.append(scrub)
+    return sorted(found, key=lambda one: (one.turn, one.at), reverse=True)
+
+
+def read_since(scrubs: Sequence[Scrub]) -> dict[tuple[str, str], datetime]:
+    """By (medium, snapshot): since when all of a copy was read, part by part. Those with parts unread are left out."""
+    parts: dict[tuple[str, str, int], dict[int, datetime]] = {}
+    for one in scrubs:
+        for snapshot in one.snapshots:
+            at = parts.setdefault((one.medium, snapshot, one.of), {})
+            at[one.part] = max(one.at, at.get(one.part, one.at))
+    since: dict[tuple[str, str], datetime] = {}
+    for (medium, snapshot, of), at in parts.items():
+        if len(at) == of:
+            first = min(at.values())
+            since[medium, snapshot] = max(first, since.get((medium, snapshot), first))
+    return since
+
+
+def next_turn(scrubs: Sequence[Scrub], medium: str, of: int) -> Turn:
+    """What comes after these, where all is read in `of` parts: what was left, or the next part."""
+    own = [one for one in scrubs if one.medium == medium]
+    if not own:
+        return Turn(1, 0)
+    last = own[0]
+    if last.of != of:
+        return Turn(last.turn + 1, 0)
+    if last.left is None:
+        return Turn(last.turn + 1, (last.part + 1) % of)
+    done: set[str] = set()
+    for one in own:
+        if (one.part, one.of) != (last.part, of) or (one is not last and one.left is None):
+            break
+        done.update(one.snapshots)
+    return Turn(last.turn + 1, last.part, frozenset(done), last.left)
+
+
+def _left(value: Any) -> tuple[str, int] | None:
+    if isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and is_count(value[1]):
+        return value[0], value[1]
+    return None

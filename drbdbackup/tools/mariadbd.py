@@ -1,0 +1,91 @@
+"""mariadbd(8) as a server of our own, on data that nobody else uses, and mariadb-check(1), which asks it to check.
+
+It shares nothing with the system's server: no option file, no network, its own socket. Nothing here judges a backup.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from drbdbackup.proc import FOREVER, Command
+
+SOCKET, LOG, PIDS = "socket", "log.err", "pid"
+LONGEST_SOCKET = 107  # bytes of a path, unix(7)
+
+_READY = "ready for connections"
+_CORRUPT = re.compile(r"corrupt|checksum|wrong space ID|crashed|log sequence number .* is in the future", re.IGNORECASE)
+_SAID = re.compile(r"(note|info|status|warning|error)\s*:\s?(.*)\Z", re.IGNORECASE)
+_WELL = re.compile(r"(\S.*?)\s+OK\Z")
+_OF_ANOTHER_VERSION = re.compile(r"(upgrade|rebuild) required", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Whom a server runs as."""
+
+    uid: int
+    gid: int
+
+
+def server(folder: str, data: str, account: Account | None, options: Sequence[str]) -> Command:
+    """A server on the data folder `data`, with its own files in `folder`; as `account`, or as we are.
+
+    It loads no grants: nobody but us reaches its socket. It starts no replica and no event, and writes no binary log.
+    """
+    other = ("setpriv", f"--reuid={account.uid}", f"--regid={account.gid}", "--clear-groups") if account else ()
+    argv = (
+        *other, "mariadbd", "--no-defaults", f"--datadir={data}", f"--socket={os.path.join(folder, SOCKET)}",
+        f"--pid-file={os.path.join(folder, PIDS)}", f"--log-error={os.path.join(folder, LOG)}", f"--tmpdir={folder}",
+        "--skip-networking", "--skip-grant-tables", "--skip-slave-start", "--skip-log-bin", "--event-scheduler=OFF",
+        "--innodb-use-native-aio=OFF", *options,
+    )  # fmt: skip
+    return Command(argv, timeout=FOREVER)
+
+
+def check(folder: str) -> Command:
+    """CHECK TABLE for every table of the server in `folder`; what is wrong is in its words, not in its status."""
+    argv = ("mariadb-check", "--no-defaults", f"--socket={os.path.join(folder, SOCKET)}", "--all-databases", "--check")
+    return Command(argv, timeout=FOREVER)
+
+
+def is_ready(log: str) -> bool:
+    """Whether the server takes questions."""
+    return _READY in log
+
+
+def corruption(log: str) -> list[str]:
+    """The errors in a server's log that are about its data, not about the machine that it runs on."""
+    told = (line.partition("[ERROR]")[2].strip() for line in log.splitlines() if "[ERROR]" in line)
+    return list(dict.fromkeys(line for line in told if _CORRUPT.search(line)))
+
+
+def last_errors(log: str, most: int = 5) -> str:
+    """What a server said last before it gave up."""
+    lines = [line.partition("[ERROR]")[2].strip() for line in log.splitlines() if "[ERROR]" in line]
+    return "\n".join(lines[-most:] or log.splitlines()[-most:])
+
+
+def checked(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Each table that was checked, and what is wrong with it ("" for nothing)."""
+    table, said = "", list[tuple[str, str]]()
+    for line in lines:
+        text = line.rstrip()
+        if (well := _WELL.match(text)) and not _SAID.match(text):
+            yield from _of(table, said)
+            table, said = "", []
+            yield well[1], ""
+        elif word := _SAID.match(text):
+            said.append((word[1].lower(), word[2]))
+        elif text:
+            yield from _of(table, said)
+            table, said = text, []
+    yield from _of(table, said)
+
+
+def _of(table: str, said: list[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    if table:
+        is_wrong = any(kind == "error" and not _OF_ANOTHER_VERSION.search(text) for kind, text in said)
+        yield table, "; ".join(text for kind, text in said if kind in ("warning", "error")) if is_wrong else ""
