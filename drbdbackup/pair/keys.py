@@ -1,7 +1,7 @@
 """Every key of `pair.toml`, what it may be, and which ones must be there. This table is the whole format.
 
-The values go into seven kinds of file (DRBD's, Heartbeat's, fstab, hosts, TOML, cron, shell), each with its own quoting
-and its own comments: so only letters are let in that mean nothing in any of them.
+The values go into nine kinds of file (DRBD's, Heartbeat's, Corosync's, crm's, fstab, hosts, TOML, cron, shell), each
+with its own quoting and its own comments: so only letters are let in that mean nothing in any of them.
 """
 
 from __future__ import annotations
@@ -110,6 +110,7 @@ VOLUME = Table({
 HEARTBEAT = Table({
     "keepalive": SECONDS, "warntime": SECONDS, "deadtime": SECONDS, "initdead": SECONDS, "port": PORT,
 })  # fmt: skip
+PACEMAKER = Table({"token": SECONDS, "port": _whole(1, 65534)})  # it takes the next one, too
 SERVICE = Table({"folders": _each(PLACE), "init": WORD, "units": _each(UNIT)})
 BACKUP = Table({
     "schedule": SCHEDULE,
@@ -124,6 +125,7 @@ FILE = Table({
     "private": PRIVATE,
     "volume": VOLUME,
     "heartbeat": HEARTBEAT,
+    "pacemaker": PACEMAKER,
     "service": Named(SERVICE, "[service.apache]"),
     "backup": BACKUP,
 }, required=("node", "public", "private", "volume", "backup"))

@@ -10,7 +10,7 @@ from drbdbackup.errors import ConfigError
 from drbdbackup.pair.keys import FILE
 from drbdbackup.pair.rules import RULES
 from drbdbackup.pair.services import service
-from drbdbackup.pair.values import Disk, Heartbeat, Nas, Node, Pair, Private, Public, Volume
+from drbdbackup.pair.values import Disk, Heartbeat, Nas, Node, Pacemaker, Pair, Private, Public, Volume
 
 _EXPLAINED = "docs/pair.md tells what each key means, and so does the file that `drbdbackup pair init` writes."
 _START = "`drbdbackup pair init` writes one to begin with, and explains it."
@@ -24,10 +24,16 @@ def load(file: str) -> Pair:
     tables = FILE.read("", raw, mistakes)
     if not mistakes:
         pair = _built(path, tables)
-        mistakes = [*(mistake for rule in RULES for mistake in rule(pair)), *_open_secret(pair)]
+        mistakes = [*(mistake for rule in RULES for mistake in rule(pair)), *_two_managers(tables), *_open_secret(pair)]
     if mistakes:
         raise ConfigError("\n".join(f"{path}: {mistake}" for mistake in mistakes), _EXPLAINED)
     return pair
+
+
+def _two_managers(tables: dict[str, Any]) -> list[str]:
+    """Both would want the pair."""
+    both = "heartbeat" in tables and "pacemaker" in tables
+    return ["pacemaker: must not stand beside [heartbeat]: one of the two swaps the nodes"] if both else []
 
 
 def _open_secret(pair: Pair) -> list[str]:
@@ -49,6 +55,7 @@ def _built(path: str, tables: dict[str, Any]) -> Pair:
         volume=volume,
         services=tuple(service(name, keys) for name, keys in tables.get("service", {}).items()),
         heartbeat=Heartbeat(**tables.get("heartbeat", {})),
+        pacemaker=Pacemaker(**tables["pacemaker"]) if "pacemaker" in tables else None,
         nas=Nas(**backup["nas"]) if "nas" in backup else None,
         disk=Disk(**backup["disk"]) if "disk" in backup else None,
         **{key: backup[key] for key in ("schedule",) if key in backup},

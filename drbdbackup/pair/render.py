@@ -19,15 +19,12 @@ from drbdbackup.pair.rules import AGENTS
 from drbdbackup.pair.services import place
 from drbdbackup.pair.values import Pair
 
-AUTHKEYS = "etc/ha.d/authkeys"
+AUTHKEYS, KEPT = "etc/ha.d/authkeys", "etc/drbdbackup/pair.secret"
 _SECRET, _PLAIN, _PROGRAM = 0o600, 0o644, 0o755
 
 # Where each template goes on a node, and who may read it. `{resource}` is the name of the resource.
 _FILES = (
     ("etc/drbd.d/{resource}.res", "raid.res", _SECRET),
-    ("etc/ha.d/ha.cf", "ha.cf", _PLAIN),
-    ("etc/ha.d/haresources", "haresources", _PLAIN),
-    (AUTHKEYS, "authkeys", _SECRET),
     ("etc/hosts.pair", "hosts", _PLAIN),
     ("etc/fstab.pair", "fstab", _PLAIN),
     ("etc/drbdbackup/config.toml", "config.toml", _PLAIN),
@@ -36,6 +33,16 @@ _FILES = (
     ("usr/local/sbin/pair-prepare", "pair-prepare", _PROGRAM),
     ("usr/local/sbin/pair-move-services", "pair-move-services", _PROGRAM),
     ("usr/local/sbin/pair-link-services", "pair-link-services", _PROGRAM),
+)
+_HEARTBEAT = (
+    ("etc/ha.d/ha.cf", "ha.cf", _PLAIN),
+    ("etc/ha.d/haresources", "haresources", _PLAIN),
+    (AUTHKEYS, "authkeys", _SECRET),
+)
+_PACEMAKER = (
+    ("etc/corosync/corosync.conf", "corosync.conf", _SECRET),
+    (KEPT, "pair.secret", _SECRET),
+    ("etc/drbdbackup/pair.crm", "pair.crm", _PLAIN),
 )
 
 
@@ -54,9 +61,10 @@ def render(pair: Pair, secret: str) -> tuple[Rendered, ...]:
     known = _known(pair, secret)
     files = [
         Rendered(path.format(resource=pair.volume.resource), mode, environment.get_template(name).render(known))
-        for path, name, mode in _FILES
+        for path, name, mode in (*_FILES, *(_PACEMAKER if pair.pacemaker else _HEARTBEAT))
     ]
-    agent = Rendered("etc/ha.d/resource.d/drbdbackup", _PROGRAM, _shared("resource-agent"))
+    place = "usr/lib/ocf/resource.d/drbdbackup" if pair.pacemaker else "etc/ha.d/resource.d"
+    agent = Rendered(f"{place}/drbdbackup", _PROGRAM, _shared("resource-agent"))
     return (*files, agent, Rendered("etc/cron.d/drbdbackup", _PLAIN, cron(pair.schedule)))
 
 
@@ -80,9 +88,12 @@ def _known(pair: Pair, secret: str) -> dict[str, Any]:
     mount_points += [pair.disk.mountpoint] if pair.disk else []
     devices = [pair.volume.device, *dict.fromkeys(node.disk for node in pair.nodes)]
     return {
-        "pair": pair, "secret": secret, "drbd_secret": _drbd_secret(secret), "mount_points": mount_points,
+        "pair": pair, "secret": secret, "drbd_secret": _derived(secret, b"DRBD")[:40],
+        "corosync_key": _derived(secret, b"Corosync", 4), "mount_points": mount_points,
+        "manager": "Pacemaker" if pair.pacemaker else "Heartbeat",
         "inits": [service.init for service in pair.services if service.init],
-        "agents": list(AGENTS),
+        "scripts": [] if pair.pacemaker else [*AGENTS, *(one.init for one in pair.services if one.init)],
+        "started": _started(pair),
         "units": list(dict.fromkeys(unit for service in pair.services for unit in service.units)),
         "moved": [
             {"folder": folder, "place": place(folder)} for service in pair.services for folder in service.folders
@@ -91,9 +102,25 @@ def _known(pair: Pair, secret: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _drbd_secret(secret: str) -> str:
-    """DRBD's own, made from the pair's: whoever reads one of the two files does not know the other. DRBD takes 64."""
-    return hmac.new(secret.encode(), b"DRBD", "sha256").hexdigest()[:40]
+def _started(pair: Pair) -> list[dict[str, str]]:
+    """The services as Pacemaker starts them: by their unit, or by their start script where they have none."""
+    agents = [
+        (one.name, [f"systemd:{unit}" for unit in one.units] or [f"lsb:{one.init}"])
+        for one in pair.services if one.init
+    ]  # fmt: skip
+    return [
+        {"name": name if len(several) == 1 else f"{name}_{number}", "agent": agent}
+        for name, several in agents for number, agent in enumerate(several, 1)
+    ]  # fmt: skip
+
+
+def _derived(secret: str, use: bytes, times: int = 1) -> str:
+    """One of its own for each use, 64 hex digits a time: whoever reads one of the files does not know the others.
+
+    DRBD takes at most 64 characters (drbd.conf(5)), Corosync at least 128 (corosync.conf(5)).
+    """
+    uses = (use if number == 0 else b"%s %d" % (use, number) for number in range(times))
+    return "".join(hmac.new(secret.encode(), one, "sha256").hexdigest() for one in uses)
 
 
 @cache

@@ -9,8 +9,10 @@ from enum import Enum
 
 from drbdbackup.errors import ConfigError
 from drbdbackup.pair.keys import SECRET
-from drbdbackup.pair.render import AUTHKEYS
+from drbdbackup.pair.render import AUTHKEYS, KEPT
 from drbdbackup.pair.values import Pair
+
+_LOOKS = {AUTHKEYS: r"auth 1\n1 sha1 (\S+)\n", KEPT: r"(\S+)\n"}  # of which a rendering has one
 
 
 class Origin(Enum):
@@ -26,8 +28,8 @@ def secret(pair: Pair, out: str) -> tuple[str, Origin]:
     if pair.secret:
         return pair.secret, Origin.GIVEN
     earlier = {
-        path: found for node in pair.nodes
-        if (found := _earlier(path := os.path.join(out, node.name, AUTHKEYS))) is not None
+        path: found for node in pair.nodes for name, looks in _LOOKS.items()
+        if (found := _earlier(path := os.path.join(out, node.name, name), looks)) is not None
     }  # fmt: skip
     if len(set(earlier.values())) > 1:
         raise ConfigError(f"{' and '.join(earlier)} hold different secrets", "Remove the wrong one, or both.")
@@ -36,13 +38,13 @@ def secret(pair: Pair, out: str) -> tuple[str, Origin]:
     return secrets.token_hex(20), Origin.GENERATED
 
 
-def _earlier(path: str) -> str | None:
+def _earlier(path: str, looks: str) -> str | None:
     try:
         with open(path, encoding="ascii", errors="replace") as file:
             text = file.read(4096)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    match = re.fullmatch(r"auth 1\n1 sha1 (\S+)\n", text)
+    match = re.fullmatch(looks, text)
     if match is None or SECRET.parse(match[1]) is None:
         raise ConfigError(f"{path}: is not as it was rendered", "Put its secret into pair.toml, or remove the file.")
     return match[1]

@@ -58,6 +58,14 @@ class Heartbeat:
 
 
 @dataclass(frozen=True, slots=True)
+class Pacemaker:
+    """Corosync's `token` in seconds, after which a silent node counts as dead (corosync.conf(5)), and its UDP port."""
+
+    token: int = 5
+    port: int = 5405
+
+
+@dataclass(frozen=True, slots=True)
 class Service:
     """One that runs on the Primary only. `init` is its start script ("": none), `units` must not start at boot."""
 
@@ -92,7 +100,10 @@ class Disk:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """The whole file, checked. `nodes` are two; Heartbeat prefers the first. `secret` is "" where the file has none."""
+    """The whole file, checked. `nodes` are two; Heartbeat prefers the first. `secret` is "" where the file has none.
+
+    `pacemaker` is None where Heartbeat swaps the nodes, and else has its place.
+    """
 
     file: str
     nodes: tuple[Node, ...]
@@ -101,6 +112,7 @@ class Pair:
     volume: Volume
     services: tuple[Service, ...] = ()
     heartbeat: Heartbeat = Heartbeat()
+    pacemaker: Pacemaker | None = None
     nas: Nas | None = None
     disk: Disk | None = None
     schedule: str = "30 4 * * *"

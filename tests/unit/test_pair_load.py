@@ -13,7 +13,7 @@ import pytest
 from drbdbackup.config.kinds import quoted
 from drbdbackup.errors import ConfigError
 from drbdbackup.pair.load import load
-from drbdbackup.pair.values import NFS_OPTIONS, Disk, Heartbeat, Node, Pair
+from drbdbackup.pair.values import NFS_OPTIONS, Disk, Heartbeat, Node, Pacemaker, Pair
 
 SAMPLE = resources.files("drbdbackup").joinpath("pair", "sample.toml").read_text()
 HOSTILE = (
@@ -84,7 +84,8 @@ def test_the_sample_is_the_pair_of_the_howto(tmp_path: Path) -> None:
 
 
 def test_what_the_sample_shows_behind_a_hash_can_be_said_and_is_the_default(tmp_path: Path) -> None:
-    shown = re.sub(r'^# (?=\[|[a-z]+ = (?!"\.\.\."))', "", SAMPLE, flags=re.MULTILINE)
+    with_heartbeat = re.sub(r"^# \[pacemaker\]\n(?:# .+\n)+", "", SAMPLE, flags=re.MULTILINE)
+    shown = re.sub(r'^# (?=\[|[a-z]+ = (?!"\.\.\."))', "", with_heartbeat, flags=re.MULTILINE)
     (tmp_path / "pair.toml").write_text(shown)
     pair = load(str(tmp_path / "pair.toml"))
     plain = load(str(with_change(tmp_path, "")))
@@ -99,7 +100,7 @@ def test_every_default_that_the_sample_shows_is_the_real_one() -> None:
     real = {
         **{name: field.default for name, field in Heartbeat.__dataclass_fields__.items() if name != "port"},
         "resource": "raid", "device": "/dev/drbd0", "mount_point": "/srv/raid", "filesystem": "ext4", "path": "/backup",
-        "mountpoint": "/saving", "type": "nfs",
+        "mountpoint": "/saving", "type": "nfs", "token": Pacemaker().token,
     }  # fmt: skip
     assert {key: shown[key] for key in real} == {key: written(value) for key, value in real.items()}
     assert Pair.__dataclass_fields__["schedule"].default in SAMPLE
