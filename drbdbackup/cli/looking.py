@@ -1,12 +1,17 @@
-"""Commands that look into snapshots and change nothing: find, diff, exposure."""
+"""Commands that look into snapshots and change nothing: find, diff, exposure, browse."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from drbdbackup.cli.options import File, Json, Resource, Resources, configured, exits
+from drbdbackup.config.values import Config
+from drbdbackup.errors import DrbdBackupError, UsageError
+
+if TYPE_CHECKING:
+    from drbdbackup.commands.browse import Picked
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help='A name, a path from the volume\'s top, or a glob: "*.php".')]
 
@@ -19,6 +24,7 @@ def register(app: typer.Typer) -> None:
     app.command("find", epilog=exits(5, 6))(find)
     app.command("diff", epilog=exits(3, 4, 5, 6, 7))(diff)
     app.command("exposure", epilog=exits(6))(exposure)
+    app.command("browse", epilog=exits(5, 6))(browse)
 
 
 def find(name: Name, config: File = None, resource: Resource = None, as_json: Json = False) -> None:
@@ -68,3 +74,42 @@ def exposure(config: File = None, resource: Resources = None, as_json: Json = Fa
     for error in missing:
         console.complain(error.message, error.hint)
     return missing[0].status if missing else 0
+
+
+def browse(config: File = None, resource: Resource = None) -> int:
+    """Look around in all snapshots on the terminal, pick, and restore what was picked beside; it asks first."""
+    import sys
+
+    from drbdbackup.commands import chosen
+    from drbdbackup.commands.browse import shelf
+    from drbdbackup.report import console
+
+    loaded = configured(config)
+    one = chosen.one_resource(loaded, resource)
+    if not (console.on_terminal() and sys.stdin and sys.stdin.isatty()):
+        raise UsageError("browse needs a terminal", "`find` looks without one, and `restore --path` brings back.")
+    with shelf(loaded, one) as snapshots:
+        from drbdbackup.report.browsing import pick
+
+        picked = pick(snapshots)
+    return _brought(loaded, one.name, picked) if picked else 0
+
+
+def _brought(loaded: Config, resource: str, picked: Picked) -> int:
+    """As `restore` does it: what is planned is told, then it asks, and then it tells what came of it."""
+    from drbdbackup.commands import restore as command
+    from drbdbackup.report import console, restores, runs
+
+    plans = [command.plan(loaded, request) for request in picked.requests(resource)]
+    for plan in plans:
+        console.say(restores.planned(plan))
+    if not console.confirmed("Go ahead?"):
+        raise DrbdBackupError("nothing was restored")
+    status = 0
+    for plan in plans:
+        with runs.watched(True) as watcher:
+            done = command.restore(loaded, plan, watcher)
+        console.say(restores.restored(done))
+        restores.complain(done)
+        status = status or done.status
+    return status

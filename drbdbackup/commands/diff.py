@@ -9,15 +9,15 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from drbdbackup import gate, lock
-from drbdbackup.catalog import view
+from drbdbackup.commands.fetching import fetched
 from drbdbackup.commands.latest import take_in
-from drbdbackup.commands.reaching import Order, Reaching, alone, attended, scratch_folder
+from drbdbackup.commands.reaching import scratch_folder
 from drbdbackup.commands.run import lock_file
 from drbdbackup.config.values import Config, ResourceConfig
 from drbdbackup.errors import Interrupted, PartialResult, RoleError, UsageError
@@ -25,7 +25,6 @@ from drbdbackup.model.backup import Copy
 from drbdbackup.model.role import Decision
 from drbdbackup.pipeline import fence
 from drbdbackup.pipeline.attend import Patience, attend
-from drbdbackup.pipeline.choose import Way, Wish, candidates, choose
 from drbdbackup.pipeline.roads import surroundings
 from drbdbackup.pipeline.source import identity
 from drbdbackup.tools import mounts
@@ -99,7 +98,7 @@ def diff(config: Config, resource: ResourceConfig, before: str, after: str) -> I
         for name, word in (("before", before), ("after", after)):
             files.append(os.path.join(scratch, name))
             at = datetime.now(UTC)
-            copy = None if word == NOW else _fetched(config, resource, word, files[-1])
+            copy = None if word == NOW else fetched(config, resource, word, files[-1])
             sides.append(Side(copy, copy.started_at if copy else at))
         into = os.path.join(scratch, "changes")
         job = {"job": "diff", "before": files[0], "after": files[1], "into": into, "scratch": scratch}
@@ -113,25 +112,6 @@ def diff(config: Config, resource: ResourceConfig, before: str, after: str) -> I
             resource.name, sides[0], sides[1], said["counts"], said["bytes"], said["same"], problems,
             said["problem_count"], into,
         )  # fmt: skip
-
-
-def _fetched(config: Config, resource: ResourceConfig, snapshot: str, into: str) -> Copy:
-    """Bring the manifest of a snapshot from the nearest copy that gives it; that copy."""
-    targets = [target.name for target in config.targets]
-    copies = view.copies(config.state_dir, resource.name, targets)
-    found = candidates(copies, Wish(snapshot=snapshot), config.node, config.nodes, targets)
-    reaching = Reaching(config)
-
-    def why_not(copy: Copy) -> str:
-        def look() -> None:
-            with ExitStack() as stack:
-                if reaching.way(copy) is Way.OWN_DISK:
-                    stack.enter_context(alone(config))
-                attended(config, Order(copy, {"job": "fetch", "into": into}), reaching)
-
-        return reaching.why_not(copy, look)
-
-    return choose(found, config.node, why_not).copy
 
 
 @contextmanager

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from typing import Any
 
 from drbdbackup.errors import Damaged
-from drbdbackup.manifest import digest_of
+from drbdbackup.manifest import digest_of, reading
 from drbdbackup.pipeline.caged import Channel
 from drbdbackup.pipeline.lying import lying
 
 
 def do(job: dict[str, Any], channel: Channel) -> dict[str, Any]:
-    """Copy the manifest to the file `into`. Raises what opening the copy raises, and Damaged."""
+    """Copy the manifest to the file `into`; with `plain`, as the lines that it holds.
+
+    Raises what opening the copy raises, and Damaged.
+    """
+    packed = job["into"] + (".gz" if job["plain"] else "")
     with lying(job, channel) as copy, channel.beating():
-        shutil.copyfile(copy.manifest, job["into"])
-        if digest_of(job["into"]) != copy.told.manifest_sha256:
+        shutil.copyfile(copy.manifest, packed)
+        if digest_of(packed) != copy.told.manifest_sha256:
             raise Damaged(f"the manifest of {copy.told.snapshot} is damaged")
+    if job["plain"]:
+        with channel.beating(), reading(packed) as lines, open(job["into"], "wb") as plain:
+            plain.writelines(lines)
+        os.unlink(packed)
     return {}

@@ -15,11 +15,11 @@ PROGRAM = str(Path(sys.executable).parent / "drbdbackup")
 COMMANDS = (
     "run", "latest", "list", "status", "restore", "verify", "prune", "sync", "target list", "target accept",
     "config show", "config validate", "serve", "demo", "doctor", "pair init", "pair render", "find", "diff", "exposure",
-    "peer add", "peer accept", "peer test", "peer remove",
+    "browse", "peer add", "peer accept", "peer test", "peer remove",
 )  # fmt: skip
 WITHOUT_CONFIG = ("demo", "pair init", "pair render")
 WITH_ARGUMENTS = ("find", "diff", "peer add", "peer accept", "peer test", "peer remove")
-WITHOUT_JSON = ("serve", "demo")
+WITHOUT_JSON = ("serve", "demo", "browse")
 OPTIONS = {
     "run": ["--if-due", "--dry-run", "--resource", "--target"],
     "list": ["--resource"],
@@ -32,6 +32,7 @@ OPTIONS = {
     "find": ["--resource"],
     "diff": ["--resource"],
     "exposure": ["--resource"],
+    "browse": ["--resource"],
     "peer add": ["--identity", "--yes"],
     "pair render": ["--out", "--dry-run"],
 }  # fmt: skip
@@ -39,7 +40,7 @@ STATUSES = {
     "run": {0, 1, 2, 3, 4, 5, 7, 130, 143}, "latest": {0, 1, 2, 6, 130, 143}, "status": {0, 1, 2, 130, 143},
     "restore": {0, 1, 2, 4, 5, 6, 7, 130, 143}, "prune": {0, 1, 2, 3, 5, 130, 143},
     "find": {0, 1, 2, 5, 6, 130, 143}, "diff": {0, 1, 2, 3, 4, 5, 6, 7, 130, 143},
-    "exposure": {0, 1, 2, 6, 130, 143},
+    "exposure": {0, 1, 2, 6, 130, 143}, "browse": {0, 1, 2, 5, 6, 130, 143},
 }  # fmt: skip
 GOOD = """
 node = "www4"

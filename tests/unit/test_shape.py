@@ -19,8 +19,9 @@ NAMES = [str(file.relative_to(ROOT)) for file in FILES]
 TREES = {name: ast.parse(file.read_bytes(), name) for name, file in zip(NAMES, FILES, strict=True)}
 
 LINES_OF_A_FILE, LINES_OF_A_FUNCTION, MEDIAN_OF_FUNCTIONS = 300, 40, 12
-HEAVY = {"rich", "sh", "croniter", "sqlite_utils", "pathspec", "xxhash", "jinja2"}
-DRAWING = {"drbdbackup.report.progress", "drbdbackup.report.tables"}  # all that they do is done with rich
+HEAVY = {"rich", "sh", "croniter", "sqlite_utils", "pathspec", "xxhash", "jinja2", "textual"}
+# All that they do is done with rich or textual.
+DRAWING = {"drbdbackup.report.progress", "drbdbackup.report.tables", "drbdbackup.report.browsing"}
 STARTS = {
     "fork", "forkpty", "popen", "posix_spawn", "posix_spawnp", "startfile", "system",
     *(f"exec{kind}" for kind in ("l", "le", "lp", "lpe", "v", "ve", "vp", "vpe")),

@@ -1,0 +1,75 @@
+"""`browse`: the snapshots of a resource as trees, each opened when somebody looks into it. It changes nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from threading import Lock
+
+from drbdbackup.commands.fetching import fetched
+from drbdbackup.commands.latest import Found, found, take_in
+from drbdbackup.commands.reaching import scratch_folder
+from drbdbackup.commands.restore import Request
+from drbdbackup.config.values import Config, ResourceConfig
+from drbdbackup.errors import NothingFound
+from drbdbackup.pipeline.leaves import Leaves
+
+
+@dataclass(frozen=True, slots=True)
+class Picked:
+    """What somebody wants back: `paths` of one snapshot ("" for all of it) into the folder `to`."""
+
+    snapshot: str
+    paths: tuple[str, ...]
+    to: str
+
+    def requests(self, resource: str) -> list[Request]:
+        """A restore for each, into the same folder."""
+        return [
+            Request(resource, snapshot=self.snapshot, path=path, to=self.to, merge=at > 0)
+            for at, path in enumerate(self.paths)
+        ]
+
+
+@dataclass(slots=True)
+class Shelf:
+    """The snapshots, newest first, each as all of its copies. A manifest lies in the scratch folder once it is opened.
+
+    `is_closed` ends at once what is under way in another thread.
+    """
+
+    config: Config
+    resource: ResourceConfig
+    snapshots: dict[str, tuple[Found, ...]]
+    scratch: str
+    stack: ExitStack
+    is_closed: bool = False
+    _open: dict[str, Leaves] = field(default_factory=dict)
+    _turn: Lock = field(default_factory=Lock)
+
+    def leaves(self, snapshot: str) -> Leaves:
+        """The entries of a snapshot; the first time, its manifest is brought here. Raises NothingFound, Interrupted."""
+        with self._turn:
+            if snapshot not in self._open:
+                file = os.path.join(self.scratch, snapshot)
+                fetched(self.config, self.resource, snapshot, file, plain=True, lost=self._why_lost)
+                lines = self.stack.enter_context(open(file, "rb", buffering=1 << 13))  # noqa: SIM115  the stack closes it
+                self._open[snapshot] = Leaves(lines)
+            return self._open[snapshot]
+
+    def _why_lost(self) -> str:
+        return "nobody looks any more" if self.is_closed else ""
+
+
+@contextmanager
+def shelf(config: Config, resource: ResourceConfig) -> Iterator[Shelf]:
+    """All snapshots that are known. Raises NothingFound if there is none."""
+    copies = found(config, resource.name, take_in(config, (resource,)))
+    if not copies:
+        raise NothingFound(f"{resource.name}: no backup is known here", "Look with `drbdbackup sync`.")
+    names = dict.fromkeys(one.copy.snapshot for one in copies)
+    snapshots = {name: tuple(one for one in copies if one.copy.snapshot == name) for name in names}
+    with scratch_folder(config) as scratch, ExitStack() as stack:
+        yield Shelf(config, resource, snapshots, scratch, stack)
