@@ -17,8 +17,10 @@ import pytest
 
 from tests.played_media import Share, nothing_is_left, wait_for, weak_share
 from tests.played_pair import PlayedPair, differences
+from tests.played_site import family
 from tests.settled import wait_until_settled
 
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts want root")
 LARGE, SMALL = 8 << 20, 3 << 20
 WHOLE = 8 * LARGE + 2 * SMALL
 
@@ -39,12 +41,6 @@ def pair(tmp_path: Path) -> Iterator[PlayedPair]:
 
 def nas(pair: PlayedPair, node: str, stops_at: str = "") -> AbstractContextManager[Share]:
     return weak_share(pair.folder / f"nas-{node}", pair.folder / "behind", "squashed", stops_at=stops_at)
-
-
-def family(pid: int) -> list[int]:
-    """A process and all that descend from it."""
-    below = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [pid, *(one for child in below for one in family(int(child)))]
 
 
 @contextmanager
