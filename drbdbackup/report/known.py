@@ -122,7 +122,7 @@ def _standing(one: ResourceStatus, now: datetime) -> Iterator[tuple[str, str]]:
     for word, head in one.heads:
         yield f"of {word}", f"{head.copy.snapshot} on {head.copy.target}, {text.when(head.copy.started_at, now)}"
     if one.heads:
-        yield "", "let DRBD discard what one of them wrote, and all goes on: docs/failures.md"
+        yield "", "let DRBD discard what one of them wrote, and all goes on: docs/failure-modes.md"
     state = one.pair.state.value
     yield from (("" if at else "pair", why if at else f"{state}: {why}") for at, why in enumerate(one.pair.because))
     if one.due_since is not None:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.played_media import weak_share
 from tests.played_pair import PlayedPair, differences, times
 from tests.settled import wait_until_settled
 
@@ -343,6 +344,23 @@ def test_unreadable_and_vanishing_entries_do_not_stop_the_rest(pair: PlayedPair)
         churning.kill()
         churning.wait()
     assert (pair.newest("nas") / "www/site/index.php").read_text().startswith("<?php")
+
+
+def test_a_file_that_cannot_be_read_is_named_and_the_rest_is_copied(tmp_path: Path) -> None:
+    """The volume is served by somebody who may not read it."""
+    pair = PlayedPair(tmp_path)
+    behind = tmp_path / "behind"
+    behind.mkdir()
+    for name, mode in (("closed", 0o600), ("legible", 0o644)):
+        (behind / name).write_text(name)
+        (behind / name).chmod(mode)
+    with weak_share(pair.volume, behind, "squashed"):
+        ended = pair.run("www4", "run")
+        assert ended.returncode == 3
+        assert "closed" in ended.stderr
+        assert "legible" not in ended.stderr
+        assert (pair.newest("nas") / "legible").read_text() == "legible"
+        assert not (pair.newest("nas") / "closed").exists()
 
 
 def test_a_growing_file_is_copied_again_next_time(pair: PlayedPair) -> None:
