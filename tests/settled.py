@@ -23,7 +23,7 @@ def wait_until_settled(root: Path, deadline: float = 30.0) -> None:
 
 
 def wait_for_the_next_second() -> None:
-    """Facts have times in whole seconds, and of two within one nobody can tell which came later."""
+    """Runs and copies tell when they began in whole seconds, and of two within one nobody can tell which came later."""
     now = int(time.time())
     while int(time.time()) == now:
         time.sleep(0.01)
