@@ -10,7 +10,8 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH):/usr/sbin:/sbin
 
 FOR_DEMO := python3 python3-venv rsync mount util-linux e2fsprogs acl
 FOR_CLUSTER := python3 python3-venv cpio e2fsprogs fdisk kmod mmdebstrap openssh-client qemu-system-x86 qemu-utils vde2
-FOR_TEST := attr bindfs btrfs-progs cron exfatprogs fuse3 libxml2-utils mariadb-client-core mariadb-server-core openssh-client openssh-server procps resource-agents shellcheck xxhash
+FOR_TEST := attr bindfs btrfs-progs cron exfatprogs fuse3 libxml2-utils mariadb-backup mariadb-client \
+	mariadb-client-core mariadb-server-core openssh-client openssh-server procps resource-agents shellcheck xxhash
 
 .PHONY: help demo test bench check clean packages-for-demo packages-for-test cluster cluster-shell packages-for-cluster
 

@@ -124,6 +124,10 @@ class HookFailed(DrbdBackupError):
     """A program that the configuration puts before a run, or before its part for a target, has failed."""
 
 
+class DatabaseFailed(DrbdBackupError):
+    """A database could not be dumped, or a dump could not be brought back."""
+
+
 class SourceError(DrbdBackupError):
     """The source cannot be read."""
 

@@ -19,6 +19,7 @@ from typing import BinaryIO
 from drbdbackup.errors import Interrupted, SourceError
 from drbdbackup.manifest import DEEPEST_PATH, ROOT, escape, spool_line
 
+DATABASES = b"drbdbackup-databases"  # where databases leave their consistent copies before a walk
 NOT_OURS = frozenset({b".drbdbackup", b"lost+found"})
 _KINDS = {stat.S_IFREG: b"f", stat.S_IFDIR: b"d", stat.S_IFLNK: b"l", stat.S_IFIFO: b"p", stat.S_IFSOCK: b"s",
           stat.S_IFCHR: b"c", stat.S_IFBLK: b"b"}  # fmt: skip
@@ -173,6 +174,8 @@ def exclusion(patterns: tuple[str, ...]) -> Callable[[bytes, bool], bool] | None
     spec = GitIgnoreSpec.from_lines(patterns)
 
     def excluded(path: bytes, is_folder: bool) -> bool:
+        if path.partition(b"/")[0] == DATABASES:  # a pattern that is about something else must not cost a database
+            return False
         return spec.match_file(os.fsdecode(path) + ("/" if is_folder else ""))
 
     return excluded

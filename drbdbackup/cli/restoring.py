@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from drbdbackup.cli import databases
 from drbdbackup.cli.options import DryRun, File, Json, Resource, Resources, Targets, Yes, configured, exits
 from drbdbackup.errors import DrbdBackupError, UsageError
 
@@ -23,6 +24,9 @@ Below = Annotated[str, typer.Option("--path", metavar="PATH", help="Only this fi
 To = Annotated[str, typer.Option("--to", metavar="DIR", help="Into this folder, which must be empty or absent.")]
 InPlace = Annotated[
     bool, typer.Option("--in-place", help="Over the volume, which becomes what it was: what is newer is deleted.")
+]
+Database = Annotated[
+    str, typer.Option("--database", metavar="NAME", help="This database, into the running server or to DIR.")
 ]
 Merge = Annotated[bool, typer.Option("--merge", help="Let DIR hold something already; nothing in it is deleted.")]
 Which = Annotated[
@@ -42,8 +46,8 @@ def register(app: typer.Typer) -> None:
 
 def restore(
     config: File = None, resource: Resource = None, origin: Origin = "", at: At = "", snapshot: Snapshot = "",
-    lineage: Line = "", path: Below = "", to: To = "", in_place: InPlace = False, merge: Merge = False,
-    dry_run: DryRun = False, yes: Yes = False, as_json: Json = False,
+    lineage: Line = "", path: Below = "", database: Database = "", to: To = "", in_place: InPlace = False,
+    merge: Merge = False, dry_run: DryRun = False, yes: Yes = False, as_json: Json = False,
 ) -> int:  # fmt: skip
     """Tell what would be brought back, ask, and do it: the newest copy that matches, from the nearest medium."""
     from datetime import UTC, datetime
@@ -60,6 +64,8 @@ def restore(
     then = moment.moment(at, datetime.now(UTC)) if at else None
     request = command.Request(resource, origin, then, snapshot, lineage, path, to, in_place, merge, yes)
     take_in(loaded, (chosen.one_resource(loaded, resource),))
+    if database:
+        return databases.restore(loaded, request, database, dry_run=dry_run, as_json=as_json)
     plan = command.plan(loaded, request)
     if as_json and dry_run:
         console.show({"dry_run": True, "plan": documents.plan(plan)})

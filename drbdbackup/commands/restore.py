@@ -57,7 +57,8 @@ class Plan:
     """What a restore will do: counts and bytes of what is brought, `deleted` entries (in place only), free bytes.
 
     `choice` holds the copy, the way to it, and what was passed over; `shown` are the first of the deleted paths.
-    `missing` are the bytes that it needs and are not free there; `warnings` say so too.
+    `missing` are the bytes that it needs and are not free there; `warnings` say so too. `modified_ns` is the time of
+    what is at `path` in the snapshot.
     """
 
     request: Request
@@ -73,6 +74,7 @@ class Plan:
     shown: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     missing: int = 0
+    modified_ns: int = 0
 
     @property
     def copy(self) -> Copy:
@@ -110,6 +112,11 @@ def plan(config: Config, request: Request) -> Plan:
     resource = one_resource(config, request.resource)
     with _allowed(config, request, resource):
         return _chosen(config, request, resource)
+
+
+def plan_aside(config: Config, request: Request) -> Plan:
+    """Like `plan`, for a request of our own: `path` is a plain one, and `to` a folder of ours."""
+    return _chosen(config, request, one_resource(config, request.resource))
 
 
 def restore(config: Config, plan: Plan, watcher: Watcher) -> Restored:
@@ -275,6 +282,7 @@ def _planned(request: Request, resource: ResourceConfig, choice: Choice, look: d
         request, resource.name, choice, resource.source if request.in_place else request.to,
         look["entries"], look["files"], look["bytes"], look["free"], look["deleted"], look["deleted_bytes"],
         tuple(look["shown"]), tuple(filter(None, warnings)), look["needs"] - look["free"] if short else 0,
+        look["modified_ns"],
     )  # fmt: skip
 
 

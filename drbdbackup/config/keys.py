@@ -16,6 +16,7 @@ from drbdbackup.config.kinds import (
     INSIDE,
     NAME,
     NAMES,
+    OPERANDS,
     PATH,
     PORTION,
     SHARE,
@@ -58,12 +59,19 @@ ROLE = Choice("source", {
 
 HOOK = Table({"before": ARGV, "after": ARGV, "on_error": ARGV, "timeout": DURATION})
 
+DATABASE = Choice("kind", {
+    "mariadb": Table({
+        "method": one_of("dump", "backup"), "databases": OPERANDS, "defaults_file": PATH, "timeout": DURATION,
+    }),
+})
+
 RESOURCE = Table({
     "device": PATH,
     "source": PATH,
     "exclude": TEXTS,
     "dual_primary": one_of("refuse", "first-node"),
     "hook": Named(HOOK, "[resource.raid.hook.freeze]"),
+    "database": Named(DATABASE, "[resource.raid.database.shop]"),
 }, required=("source",))
 
 _TARGET_HOOK = Named(HOOK, "[target.nas.hook.wake]")

@@ -198,6 +198,11 @@ def _address(raw: Any) -> str | None:
     return raw if _text(raw) and not raw.startswith("-") and not re.search(r"\s", raw) else None
 
 
+def _operand(raw: Any) -> str | None:
+    """One that no program can take for an option."""
+    return raw if _text(raw) and not raw.startswith("-") else None
+
+
 def _duration(raw: Any) -> float | None:
     """Seconds, from a number or a number with a unit."""
     match = _DURATION.match(raw) if isinstance(raw, str) else None
@@ -229,7 +234,7 @@ def _whole(raw: Any, least: int) -> int | None:
 
 def one_of(*words: str) -> Value:
     """One of these words."""
-    allowed = " or ".join([", ".join(map(quoted, words[:-1])), quoted(words[-1])])
+    allowed = " or ".join(filter(None, [", ".join(map(quoted, words[:-1])), quoted(words[-1])]))
     return Value(allowed, lambda raw: raw if isinstance(raw, str) and raw in words else None)
 
 
@@ -237,6 +242,7 @@ NAME = Value("letters, digits, '.', '_' and '-', a letter or digit first", _name
 NAMES = Value("a list of at least one name, each of " + NAME.allowed, lambda raw: _several(raw, _name, 1))
 PATH = Value('an absolute path without ".."', _path)
 INSIDE = Value('a path from the volume\'s top, like "mysql", without ".."', _inside)
+OPERANDS = Value('a list of strings, none with "-" first', lambda raw: _several(raw, _operand, 0))
 TEXTS = Value("a list of strings", lambda raw: _several(raw, _text, 0))
 ARGV = Value("a list of a program and its arguments", lambda raw: _several(raw, _text, 1))
 ADDRESS = Value('like "root@host" or an alias of ssh, no spaces, no "-" first', _address)

@@ -15,6 +15,7 @@ from drbdbackup.config.keys import FILE
 from drbdbackup.config.rules import RULES
 from drbdbackup.config.values import (
     Config,
+    DatabaseConfig,
     DrillConfig,
     HookConfig,
     Limits,
@@ -113,7 +114,8 @@ def _built(path: str, tables: dict[str, Any]) -> Config:
 
 
 def _resource(name: str, keys: dict[str, Any]) -> ResourceConfig:
-    return ResourceConfig(name, **{**_plain(keys), "hooks": _hooks(keys)})
+    databases = tuple(DatabaseConfig(named, **table) for named, table in keys.get("database", {}).items())
+    return ResourceConfig(name, **{**_plain(keys), "hooks": _hooks(keys), "databases": databases})
 
 
 def _target(name: str, keys: dict[str, Any], common: Retention) -> TargetConfig:
@@ -129,7 +131,7 @@ def _hooks(keys: dict[str, Any]) -> tuple[HookConfig, ...]:
 
 def _plain(keys: dict[str, Any]) -> dict[str, Any]:
     """Without the tables below it."""
-    return {key: value for key, value in keys.items() if key != "hook"}
+    return {key: value for key, value in keys.items() if key not in ("hook", "database")}
 
 
 def _without_itself(config: Config) -> Config:

@@ -107,6 +107,14 @@ def _hooks_do_something(config: Config) -> Iterator[str]:
                 yield f"{under(under(at, 'hook'), hook.name)}: must have before, after or on_error"
 
 
+def _all_of_a_server_is_backed_up(config: Config) -> Iterator[str]:
+    for resource in config.resources:
+        for database in resource.databases:
+            if database.method == "backup" and database.databases:
+                at = under(under(under("resource", resource.name), "database"), database.name)
+                yield f'{at}.databases: belongs to method = "dump" only; a backup is always of all'
+
+
 RULES: tuple[Rule, ...] = (
     _node_is_known,
     _names_differ,
@@ -118,4 +126,5 @@ RULES: tuple[Rule, ...] = (
     _sources_differ,
     _places_are_apart,
     _hooks_do_something,
+    _all_of_a_server_is_backed_up,
 )

@@ -7,9 +7,9 @@ from typing import Any
 
 from drbdbackup.config import keys
 from drbdbackup.config.kinds import quoted, under
-from drbdbackup.config.values import Config, HookConfig
+from drbdbackup.config.values import Config, DatabaseConfig, HookConfig
 
-_BELOW = ("hook",)
+_BELOW = ("hook", "database")
 
 
 def as_document(config: Config) -> dict[str, Any]:
@@ -24,8 +24,8 @@ def as_document(config: Config) -> dict[str, Any]:
         **_picked(config, ("node", "nodes", "schedule", "state_dir")),
         "role": _picked(config.role, role),
         "resource": {
-            resource.name: _picked(resource, keys.RESOURCE.keys) | _hooks(resource.hooks)
-            for resource in config.resources
+            one.name: _picked(one, keys.RESOURCE.keys) | _hooks(one.hooks) | _databases(one.databases)
+            for one in config.resources
         },
         "target": targets,
         "peer": {peer.node: _picked(peer, keys.PEER.keys) for peer in config.peers},
@@ -47,6 +47,11 @@ def _hooks(hooks: Iterable[HookConfig]) -> dict[str, Any]:
         hook.name: {key: value for key, value in _picked(hook, keys.HOOK.keys).items() if value != []} for hook in hooks
     }
     return {"hook": tables} if tables else {}
+
+
+def _databases(databases: Iterable[DatabaseConfig]) -> dict[str, Any]:
+    tables = {one.name: _picked(one, keys.DATABASE.table(one.kind).keys) for one in databases}
+    return {"database": tables} if tables else {}
 
 
 def _picked(value: object, names: Iterable[str]) -> dict[str, Any]:

@@ -39,6 +39,21 @@ class HookConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class DatabaseConfig:
+    """A database server whose consistent copy is part of every snapshot; `timeout` is in seconds.
+
+    `method` is "dump" (SQL) or "backup" (its files). `databases` () means all; `defaults_file` has the credentials.
+    """
+
+    name: str
+    kind: str
+    method: str = "dump"
+    databases: tuple[str, ...] = ()
+    defaults_file: str = ""
+    timeout: float = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
 class ResourceConfig:
     """One replicated volume. `device` may be empty only where the role does not come from DRBD."""
 
@@ -48,6 +63,7 @@ class ResourceConfig:
     exclude: tuple[str, ...] = ()
     dual_primary: str = "refuse"  # or "first-node"
     hooks: tuple[HookConfig, ...] = ()
+    databases: tuple[DatabaseConfig, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What comes before and after the copying of a run, inside the same fence: the hooks of the run and of its targets.
+"""What comes before and after the copying of a run, inside the same fence: hooks, and the dumps of databases.
 
 Nothing of it runs for a dry run, and nothing before a verdict to proceed: who makes a run has asked for that.
 """
@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from drbdbackup.config.load import VARIABLE
 from drbdbackup.errors import DrbdBackupError, HookFailed, Interrupted, PartialResult, Stopped
 from drbdbackup.model.backup import Outcome, iso
+from drbdbackup.pipeline.databases import Databases
 from drbdbackup.pipeline.fence import Fence, let_go
 from drbdbackup.pipeline.hooks import Hooks
 from drbdbackup.pipeline.journal import BEGUN, Journal
@@ -35,16 +36,21 @@ class Around:
             for target in order.targets if target.hooks and not order.dry_run
         }  # fmt: skip
         order.hooks = self._of_targets
+        self._databases = Databases(order)
 
     def before(self) -> None:
-        """Run the before-hooks of the run. Raises HookFailed, Interrupted if the volume has to be let go of."""
-        if not self._hooks:
+        """Run the before-hooks of the run, then have its databases dumped.
+
+        Raises HookFailed, Interrupted if the volume has to be let go of.
+        """
+        if not (self._hooks or self._databases):
             return
         order = self._order
         self._journal.event(BEGUN, resource=order.resource.name, started_at=iso(order.started_at))
-        with self._fenced(self._hooks.strike) as lost:
+        with self._fenced(self._strike) as lost:
             try:
                 self._hooks.before(lost)
+                self._databases.dump(lost)
             except HookFailed:
                 if why := lost():
                     raise Interrupted(f"the run was interrupted: {why}", "The new Primary makes up for it.") from None
@@ -55,10 +61,12 @@ class Around:
     ) -> list[DrbdBackupError]:
         """Run the other hooks, those of targets first; what went wrong with them, and the signal that came meanwhile.
 
+        What went wrong with databases comes before that.
+
         A run that was ended from outside has let go of the volume by now, and its hooks have a moment each.
         """
         if not (self._hooks or self._of_targets):
-            return []
+            return self._databases.wrong
         if outcome is Outcome.INTERRUPTED:
             return self._all_after(outcome, error, results, lambda: True)
         with ExitStack() as stack:
@@ -71,7 +79,7 @@ class Around:
         self, outcome: Outcome, error: DrbdBackupError | None, results: Sequence[TargetResult],
         hurry: Callable[[], bool],
     ) -> list[DrbdBackupError]:  # fmt: skip
-        wrong: list[DrbdBackupError] = []
+        wrong = list(self._databases.wrong)
 
         def hurried() -> bool:
             signalled = any(isinstance(one, (Stopped, Interrupted)) for one in wrong)
@@ -86,6 +94,13 @@ class Around:
             outcome, error = Outcome.PARTIAL, error or wrong[0]
         self._hooks.after(outcome.value, _message(error, results), hurried, wrong)
         return [PartialResult(one.message, one.hint) if isinstance(one, HookFailed) else one for one in wrong]
+
+    def _strike(self) -> None:
+        self._hooks.strike()
+        self._databases.strike()
+
+    def _lingers(self) -> bool:
+        return self._hooks.lingers() or self._databases.lingers()
 
     def _hurries(self, why: str) -> bool:
         if why:
@@ -111,7 +126,7 @@ class Around:
         try:
             yield lost
         finally:
-            fence.stop(self._hooks.lingers)
+            fence.stop(self._lingers)
 
 
 def _ended(result: TargetResult, outcome: Outcome) -> tuple[str, str]:

@@ -20,29 +20,35 @@ _AT_ONCE = 0.5  # seconds of grace where a failover waits
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """Seconds without a word after which a job is given up: while it opens its medium, and at any other time."""
+    """Seconds without a word after which a job is given up: while it opens its medium, and at any other time.
+
+    `grace` is what it gets to undo things when it is ended.
+    """
 
     opening: float
     working: float
+    grace: float = 2.0
 
 
 def attend(
     name: str, job: dict[str, Any], patience: Patience, hear: Callable[[Event], None],
-    lost: Callable[[], str] = lambda: "",
+    lost: Callable[[], str] = lambda: "", begun: Callable[[Cage], None] = lambda _: None,
 ) -> dict[str, Any]:  # fmt: skip
     """Do a job to its end and return what it says last; `hear` is told its other events.
 
-    `lost` says why it must end at once, "" for as long as it may go on. Raises the job's error, Stalled, or Interrupted
+    `lost` says why it must end at once, "" for as long as it may go on; `begun` gets the cage, for who has to strike it
+    without being asked. Raises the job's error, Stalled, or Interrupted
     for what `lost` says.
     """
     events: queue.Queue[Event] = queue.Queue()
     cage = Cage(name, job["job"], events)
+    begun(cage)
     cage.tell(job)
-    wait, grace = patience.working, 2.0  # the start of a process on a busy machine says nothing about a share
+    wait, grace = patience.working, patience.grace
     try:
         while True:
             if why := lost():
-                grace = _AT_ONCE
+                grace = min(grace, _AT_ONCE)
                 raise Interrupted(why, "The volume is as the restore left it: run it again where it is Primary.")
             if monotonic() - cage.heard_at > wait:
                 raise Stalled(f"{name}: nothing moved for {wait:g} s", "Is the medium well? Look at dmesg.")

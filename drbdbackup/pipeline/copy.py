@@ -110,7 +110,8 @@ def _counts(making: Making) -> dict[str, int]:
 
 def _sidecar(job: dict[str, Any], at: Opened, making: Making, spool: Spool, made: Made, sequence: int) -> Sidecar:
     """What snapshot.json says."""
-    problems = [(os.fsdecode(path), os.fsdecode(why)) for path, why in spool.problems]
+    problems = [(path, why) for path, why in job["problems"]]
+    problems += [(os.fsdecode(path), os.fsdecode(why)) for path, why in spool.problems]
     problems += [(os.fsdecode(path), why) for path, why in making.filled.problems]
     totals = spool.totals or Totals()
     return Sidecar(

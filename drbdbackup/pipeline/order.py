@@ -33,7 +33,8 @@ class TargetResult:
 class Order:
     """What a session is to do. `judge` asks the gate again; `pass_on` publishes our catalog and names the file.
 
-    `generation` asks DRBD which generation of its data this is. `hooks` are those of targets, by name.
+    `generation` asks DRBD which generation of its data this is. `hooks` are those of targets, by name. `problems`
+    (path, why) came before the walk, and are the snapshot's.
     """
 
     config: Config
@@ -48,3 +49,4 @@ class Order:
     accept_shrink: bool = False
     generation: Callable[[], Generation | None] = lambda: None
     hooks: Mapping[str, Hooks] = field(default_factory=dict)
+    problems: list[tuple[str, str]] = field(default_factory=list)

@@ -44,6 +44,7 @@ class Bringing:
     size: int = 0
     done: int = 0
     copied: int = 0
+    modified_ns: int = 0
     mountpoints: frozenset[bytes] = frozenset()
     above: list[Recorded] = field(default_factory=list)
     problems: list[tuple[bytes, str]] = field(default_factory=list)
@@ -103,6 +104,8 @@ def _survey(bringing: Bringing) -> None:
                 bringing.above.append(one)
             if bringing.top and entry.path != bringing.top and not entry.path.startswith(bringing.top + b"/"):
                 continue
+            if entry.path == bringing.top:
+                bringing.modified_ns = entry.mtime
             bringing.entries += 1
             bringing.step()
             if entry.kind == b"f":
@@ -132,7 +135,7 @@ def _look(bringing: Bringing) -> dict[str, Any]:
         "entries": bringing.entries, "files": bringing.files, "bytes": bringing.size,
         "free": free, "needs": _needs(bringing, free), "deleted": counted.entries, "deleted_bytes": counted.size,
         "shown": [os.fsdecode(path) for path in counted.shown], "unread": told.problem_count,
-        "may_delete": deleting.may_delete(told),
+        "may_delete": deleting.may_delete(told), "modified_ns": bringing.modified_ns,
     }  # fmt: skip
 
 

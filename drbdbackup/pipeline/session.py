@@ -137,6 +137,7 @@ class Session:
             "resource": order.resource.name, "snapshot": order.snapshot, "started_at": iso(order.started_at),
             "target": asdict(target), "exclude": list(order.resource.exclude),
             "scratch": os.path.join(self._scratch, target.name), **self._ledger.about(target),
+            "problems": order.problems,
         }  # fmt: skip
 
     def _handle(self, event: Event) -> None:

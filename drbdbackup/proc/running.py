@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 
 from drbdbackup.proc.command import STDERR_LINES, Command, environment, found
@@ -11,17 +12,19 @@ from drbdbackup.proc.group import Group
 class Running(Group):
     """A program to which nothing is said."""
 
-    def __init__(self, command: Command, stdout: str) -> None:
-        """Start it; its stdout goes to the file `stdout`. Raises ToolMissing."""
+    def __init__(self, command: Command, stdout: str, stdin: str) -> None:
+        """Start it; its stdout goes to the file `stdout`, `stdin` is a file or "". Raises ToolMissing."""
         import sh
 
         stderr: deque[str] = deque(maxlen=STDERR_LINES)
         program = sh.Command(found(command.argv[0]))
-        self._process = program(
-            *command.argv[1:], _bg=True, _bg_exc=False, _new_session=True, _tty_in=False, _tty_out=False, _in="",
-            _out=stdout, _err=stderr.append, _ok_code=list(range(-64, 256)), _env=environment(command.env),
-            _truncate_exc=False, _no_err=True, _encoding="utf-8", _decode_errors="surrogateescape",
-        )  # fmt: skip
+        with open(stdin or os.devnull, "rb") as given:
+            self._process = program(
+                *command.argv[1:], _bg=True, _bg_exc=False, _new_session=True, _tty_in=False, _tty_out=False,
+                _in=given, _out=stdout, _err=stderr.append, _ok_code=list(range(-64, 256)),
+                _env=environment(command.env), _truncate_exc=False, _no_err=True, _encoding="utf-8",
+                _decode_errors="surrogateescape",
+            )  # fmt: skip
         super().__init__(self._process.pid, stderr)
 
     def wait(self, timeout: float) -> int | None:
@@ -36,7 +39,11 @@ class Running(Group):
             pass
         return int(self._process.exit_code)
 
+    def hear_out(self) -> None:
+        """After its end: wait for what it said last, two seconds at most."""
+        self._process.process.wait()
 
-def start(command: Command, stdout: str) -> Running:
+
+def start(command: Command, stdout: str, stdin: str = "") -> Running:
     """Start a program that works for long; see `Running`. Raises ToolMissing."""
-    return Running(command, stdout)
+    return Running(command, stdout, stdin)

@@ -12,6 +12,7 @@ from drbdbackup.config.load import load
 from drbdbackup.config.show import as_toml
 from drbdbackup.config.values import (
     Config,
+    DatabaseConfig,
     HookConfig,
     Limits,
     PeerConfig,
@@ -91,6 +92,15 @@ HOOKS = st.lists(
 ).map(tuple)
 
 
+OPERANDS = st.lists(TEXTS.filter(lambda text: not text.startswith("-")), max_size=3).map(tuple)
+DATABASES = st.lists(
+    st.builds(
+        DatabaseConfig, NAMES, st.just("mariadb"), st.just("dump"), OPERANDS, SEGMENT.map("/root/{}".format), SECONDS,
+    ) | st.builds(DatabaseConfig, NAMES, st.just("mariadb"), st.just("backup"), timeout=SECONDS),
+    max_size=2, unique_by=lambda one: one.name,
+).map(tuple)
+
+
 @st.composite
 def configs(draw: st.DrawFn) -> Config:
     names = draw(st.lists(NAMES, min_size=5, max_size=8, unique_by=str.casefold))
@@ -102,7 +112,7 @@ def configs(draw: st.DrawFn) -> Config:
         nodes=(node, peer),
         resources=tuple(
             ResourceConfig(name, f"/srv/{number}{folder}", f"/dev/drbd{number}", draw(EXCLUDES),
-                           draw(st.sampled_from(["refuse", "first-node"])), draw(HOOKS))
+                           draw(st.sampled_from(["refuse", "first-node"])), draw(HOOKS), draw(DATABASES))
             for number, name in enumerate(resources)
         ),
         targets=(

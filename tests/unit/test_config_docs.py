@@ -14,11 +14,12 @@ from drbdbackup.config.load import load
 
 PAGE = (Path(__file__).parents[2] / "docs" / "config.md").read_text(encoding="utf-8")
 ROWS = dict(re.findall(r"^\| `([a-zA-Z_.]+)` \| (.*?) \| .+ \|$", PAGE, re.MULTILINE))
-PLACEHOLDER = {"resource": "NAME", "target": "NAME", "peer": "NODE", "hook": "HOOK"}
+PLACEHOLDER = {"resource": "NAME", "target": "NAME", "peer": "NODE", "hook": "HOOK", "database": "DB"}
 CLASSES = {
     "": values.Config, "role": values.RoleConfig, "resource.NAME": values.ResourceConfig,
     "target.NAME": values.TargetConfig, "peer.NODE": values.PeerConfig, "retention": values.Retention,
-    "limits": values.Limits, "resource.NAME.hook.HOOK": values.HookConfig, "target.NAME.hook.HOOK": values.HookConfig,
+    "limits": values.Limits, "resource.NAME.database.DB": values.DatabaseConfig,
+    "resource.NAME.hook.HOOK": values.HookConfig, "target.NAME.hook.HOOK": values.HookConfig,
     "verify": values.VerifyConfig, "drill": values.DrillConfig,
 }
 
@@ -49,7 +50,7 @@ def test_the_documented_default_is_the_real_one(dotted):
     table, _, key = dotted.rpartition(".")
     [field] = [field for field in fields(CLASSES[table]) if field.name == key]
     written = ROWS[dotted].strip("`").strip('"')
-    if written.startswith(("must be given", "that of", "the short host name")):
+    if written.startswith(("must be given", "that of", "the short host name", "root's own")):
         assert field.default in (MISSING, "", ()) or dotted == "target.NAME.retention"
     else:
         default = str(field.default).lower() if isinstance(field.default, bool) else field.default

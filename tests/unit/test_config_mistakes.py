@@ -94,6 +94,13 @@ ABSOLUTE = 'an absolute path without ".."'
     ({"resource.raid.hook.freeze": '{ befor = ["sync"] }'},
      ("resource.raid.hook.freeze.befor: unknown key; did you mean before? "
       "allowed here: before, after, on_error, timeout")),
+    ({"resource.raid.database.shop": '{ kind = "oracle" }'},
+     'resource.raid.database.shop.kind = "oracle": must be "mariadb"'),
+    ({"resource.raid.database.shop": "{}"}, 'resource.raid.database.shop.kind is missing: must be "mariadb"'),
+    ({"resource.raid.database.shop": '{ kind = "mariadb", databases = ["--all"] }'},
+     'resource.raid.database.shop.databases = ["--all"]: must be a list of strings, none with "-" first'),
+    ({"resource.raid.database.shop": '{ kind = "mariadb", method = "backup", databases = ["a"] }'},
+     'resource.raid.database.shop.databases: belongs to method = "dump" only; a backup is always of all'),
     ({"resource.raid.source": None}, f"resource.raid.source is missing: must be {ABSOLUTE}"),
     ({"resource.raid.device": None},
      'resource.raid.device is missing: must be an absolute path where role.source = "drbd"'),

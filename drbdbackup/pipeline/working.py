@@ -1,0 +1,35 @@
+"""Waits inside a cage for a program that works for long and says nothing: the supervisor hears as long as it moves."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+
+from drbdbackup import proc
+from drbdbackup.errors import DatabaseFailed
+from drbdbackup.pipeline.caged import Channel
+
+_LOOK = 0.5
+
+
+def work(
+    command: proc.Command, channel: Channel, hint: str, *, stdin: str = "", check: Callable[[], None] = lambda: None
+) -> None:
+    """Run it to its end; `stdin` is a file, `check` is called now and then and may raise. It ends with its cage.
+
+    Raises DatabaseFailed, with `hint`, unless it ends well.
+    """
+    running = proc.start(replace(command, argv=proc.bound(command.argv)), os.devnull, stdin)
+    stirred = -1
+    try:
+        while (status := running.wait(_LOOK)) is None:
+            before, stirred = stirred, running.stirred()
+            if stirred != before:
+                channel.tell("alive")
+            check()
+    finally:
+        running.end(0.5)
+    if status != 0:
+        running.hear_out()
+        raise DatabaseFailed(proc.failure(command, status, list(running.stderr)).message, hint)
