@@ -124,7 +124,7 @@ def failure(peer: PeerConfig, exit_status: int, said: list[str]) -> ToolError:
 
 def _hint(peer: PeerConfig) -> str:
     return (
-        f"The key needs the forced command in authorized_keys on {peer.node}: "
+        f"`drbdbackup peer add {peer.node}` sets it up. The key needs the forced command in authorized_keys there: "
         'restrict,command="/usr/local/bin/drbdbackup serve" ssh-ed25519 ...'
     )
 

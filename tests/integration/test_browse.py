@@ -18,6 +18,7 @@ from drbdbackup.commands.browse import Picked, Shelf, shelf
 from drbdbackup.config.load import load
 from drbdbackup.report import browsing
 from drbdbackup.report.browsing import Branches, Browser, Shown
+from tests.played_media import share, stopped
 from tests.played_pair import PlayedPair, differences
 from tests.played_restore import rot
 from tests.played_terminal import at_a_terminal
@@ -183,6 +184,18 @@ def test_a_signal_leaves_the_terminal_as_it_was(pair: PlayedPair) -> None:
     assert ended[1].rindex("\x1b[?1049l") > ended[1].rindex("\x1b[?1049h"), "the screen from before is back"
     assert "stopped by SIGTERM" in ended[1]
     assert "Traceback" not in ended[1]
+
+
+def test_who_leaves_waits_for_no_share_that_hangs(tmp_path: Path) -> None:
+    pair = PlayedPair(tmp_path, extra='[limits]\nprobe = "1h"\n')
+    (pair.volume / "page").write_text("x")
+    with share(tmp_path / "nas", tmp_path / "behind") as played_share:
+        pair.backs_up()
+        words = "TERM=xterm-256color " + shlex.join(pair.command("www4", "browse"))
+        with stopped(played_share):
+            status, seen = at_a_terminal(words, [("on nas", b"\x1b[B\r"), ("...", b"q")])
+    assert status == 0, seen
+    assert "Traceback" not in seen
 
 
 def test_without_a_terminal_it_says_what_else_there_is(pair: PlayedPair) -> None:

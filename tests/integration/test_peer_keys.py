@@ -18,7 +18,7 @@ from tests.captured import play
 from tests.played_media import disk_image
 from tests.played_pair import PlayedPair
 from tests.played_sshd import Reached, sshd_of
-from tests.played_terminal import on_a_terminal
+from tests.played_terminal import at_a_terminal, on_a_terminal
 
 NODES = ("www4", "www5")
 ADMINS = "# the admins\nssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiI jo@desk"
@@ -157,6 +157,20 @@ def test_the_host_key_is_shown_and_nothing_is_done_without_a_yes(keyed: Keyed) -
     assert not keyed.authorized("www5").exists()
     assert keyed.run("www4", "peer", "add", "www5").returncode == 2, "nobody is there to say yes"
     status, seen = on_a_terminal(f"{words} peer add www5 --identity {identity}", "Go ahead?", b"y\n")
+    assert status == 0, seen
+    assert "from here to www5: open" in seen
+
+
+def test_the_admin_may_have_to_type_a_passphrase(keyed: Keyed) -> None:
+    """Once for each of the two programs that run there."""
+    identity = keyed.reached["www5"].folder / "key"
+    subprocess.run(["ssh-keygen", "-q", "-p", "-N", "geheim", "-f", identity], check=True, timeout=30)
+    environment = keyed.environment("www4")
+    words = shlex.join(["env", "-u", "SSH_ASKPASS", f"HOME={environment['HOME']}", f"PATH={environment['PATH']}"])
+    status, seen = at_a_terminal(
+        f"{words} drbdbackup peer add www5 --identity {shlex.quote(str(identity))}",
+        [("Go ahead?", b"y\n"), ("passphrase for key", b"geheim\n"), ("passphrase for key", b"geheim\n")],
+    )
     assert status == 0, seen
     assert "from here to www5: open" in seen
 
