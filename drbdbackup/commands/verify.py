@@ -19,6 +19,7 @@ from drbdbackup.commands.reaching import Order, Reaching, alone, attended
 from drbdbackup.config.values import Config, ResourceConfig, TargetConfig
 from drbdbackup.errors import Damaged, DrbdBackupError, NothingFound, PartialResult, Stopped, UsageError
 from drbdbackup.model.backup import Copy
+from drbdbackup.pipeline import roads
 from drbdbackup.pipeline.cage import Event
 from drbdbackup.pipeline.choose import Way, resolved
 from drbdbackup.pipeline.watching import Progress, Watcher
@@ -65,6 +66,8 @@ def verify(
 ) -> tuple[Verified, ...]:  # fmt: skip
     """Read the newest copy of each resource on each target of this node, or those of `snapshot` (or what begins so).
 
+    What was found is passed on: the other node must not take what is damaged either.
+
     Raises NothingFound if there is none, UsageError for a beginning of several snapshots' names.
     """
     wanted = [copy for one in resources for copy in _wanted(config, one, targets, snapshot)]
@@ -72,7 +75,9 @@ def verify(
         what = f"no copy of {snapshot} lies" if snapshot else "no copy lies"
         raise NothingFound(f"{what} on a target of {config.node}", "`drbdbackup list` shows what there is, and where.")
     reaching = Reaching(config)
-    return tuple(verified_copy(config, reaching, copy, share, watcher) for copy in wanted)
+    found = tuple(verified_copy(config, reaching, copy, share, watcher) for copy in wanted)
+    roads.put_all(config, None, on_volume=False)
+    return found
 
 
 def exit_status(verified: Sequence[Verified]) -> int:

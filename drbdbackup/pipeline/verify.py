@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from drbdbackup import manifest
-from drbdbackup.manifest import Entry, Recorded
+from drbdbackup.manifest import CHANGED, Entry, Recorded
 from drbdbackup.pipeline.aside import stored_at
 from drbdbackup.pipeline.caged import Channel
 from drbdbackup.pipeline.checking import content_hash
@@ -24,6 +24,7 @@ from drbdbackup.pipeline.trees import Descent, entries, open_folder
 from drbdbackup.scan import Problem, raise_open_files
 
 KEPT_PROBLEMS = 1000
+_MANY_NAMES = 50_000  # a further name of one that a file system can hardly give more to may have been copied
 
 
 @dataclass(slots=True)
@@ -31,6 +32,7 @@ class Verifying:
     """A verify under way: `files` and `size` (bytes) that were read and found right, `count` of all problems.
 
     `wanted` files are in the manifest, `read` were drawn; `spare` judges one that was not, each as likely as the next.
+    `names` has the first name of each file that had several, by the inode that it had in the source.
     """
 
     copy: Lying
@@ -44,6 +46,7 @@ class Verifying:
     count: int = 0
     problems: list[tuple[bytes, str]] = field(default_factory=list)
     spare: Callable[[], None] | None = None
+    names: dict[int, Entry] = field(default_factory=dict)
 
     def tell(self) -> None:
         """Say how far it is, and that it moves."""
@@ -136,7 +139,7 @@ def judge_aside(verifying: Verifying, one: Recorded) -> None:
 
 
 def _judge(verifying: Verifying, descent: Descent, one: Recorded, there: Entry) -> None:
-    why = shape(one, there) or metadata(one, there, verifying.copy.can)
+    why = shape(one, there) or metadata(one, there, verifying.copy.can) or _lost_name(verifying, one, there)
     if not why and one.entry.kind == b"f" and verifying.draws(lambda: _judge(verifying, descent, one, there)):
         try:
             why = content(verifying, *descent.parent(one.entry.path), one, there.size)
@@ -144,6 +147,17 @@ def _judge(verifying: Verifying, descent: Descent, one: Recorded, there: Entry) 
             why = f"cannot be read: {error.strerror}"
     if why:
         verifying.object(one.entry.path, why)
+
+
+def _lost_name(verifying: Verifying, one: Recorded, there: Entry) -> str:
+    """Whether two names of one file have become two files."""
+    was = one.entry
+    if was.kind != b"f" or was.nlink < 2 or one.flag.lower() == CHANGED or not verifying.copy.can.hard_links:
+        return ""
+    first = verifying.names.setdefault(was.inode, there)
+    if first.inode == there.inode or max(first.nlink, there.nlink) > _MANY_NAMES:
+        return ""
+    return f"is not the same file as {os.fsdecode(first.path)} any more"
 
 
 def content(verifying: Verifying, folder: int, name: bytes, one: Recorded, size: int) -> str:
