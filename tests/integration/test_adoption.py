@@ -146,6 +146,18 @@ def test_a_writer_that_wakes_up_leaves_a_running_copy_alone(pair: PlayedPair) ->
         assert pair.run("www5", "verify").returncode == 0
 
 
+def test_of_two_primaries_that_are_apart_none_sweeps_what_the_other_is_at(pair: PlayedPair) -> None:
+    """A split brain: both are right, and one is done while the other is in mid-copy."""
+    with nas(pair, "www4", "z-halt") as theirs, nas(pair, "www5"), halted(pair, "www4", theirs) as running:
+        (pair.folder / "role-www5").write_text("Primary\n")
+        pair.backs_up("www5")
+        status, said = goes_on(running, theirs)
+        assert status == 0, said
+        assert {copy["node"] for copy in pair.copies("www5")} == {"www4", "www5"}
+        assert equals_the_source(pair)
+        assert pair.run("www5", "verify").returncode == 0
+
+
 def test_a_copy_that_may_not_be_published_is_not_made_twice(pair: PlayedPair) -> None:
     """All was copied when the role went: nothing of it is copied again."""
     with nas(pair, "www4") as ours, nas(pair, "www5"):
