@@ -99,6 +99,11 @@ def judge(resource: ResourceConfig, node: str, nodes: tuple[str, ...], evidence:
     return _verdict(case, Decision.PROCEED, role, [*because, *_notes(case)])
 
 
+def ask(config: Config, resource: ResourceConfig) -> Verdict:
+    """The verdict on this node, now."""
+    return judge(resource, config.node, config.nodes, gather(config, resource))
+
+
 def gather(config: Config, resource: ResourceConfig) -> Evidence:
     """Read the roles, then the mount table. Looks at neither the source nor a share, so it cannot hang on one."""
     observations = roles.observe(config.role, resource)

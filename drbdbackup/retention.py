@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, tzinfo
+from datetime import datetime, timedelta, tzinfo
 from itertools import islice
 
 from drbdbackup.config.values import Retention
@@ -40,6 +40,8 @@ _PERIODS = (
     ("yearly", "%Y"),
 )
 
+SAFETY_KEPT = timedelta(days=7)
+
 _Reasons = Iterator[tuple[Copy, str]]
 
 
@@ -61,6 +63,23 @@ def plan(
     return tuple(
         Judged(copy, copy.snapshot in reasons, reasons.get(copy.snapshot) or _dropped(copy)) for copy in ordered
     )
+
+
+def safety(
+    kept: Sequence[Copy], copies: Sequence[Copy], now: datetime, lines: Lineages = ONE_LINE
+) -> tuple[Judged, ...]:
+    """Judge what restores in place have kept on one medium, where `copies` are the backups: no rule counts these.
+
+    Each goes once `SAFETY_KEPT` is over and a whole backup was made there since. Nothing goes in a split brain.
+    """
+    whole = [copy.started_at for copy in copies if copy.damaged_at is None and not _lacks_files(copy)]
+    judged = []
+    for copy in kept:
+        is_over = now - copy.started_at >= SAFETY_KEPT and any(at > copy.started_at for at in whole)
+        stays = f"safety copy, for {SAFETY_KEPT.days} days and until a whole backup was made after it"
+        reason = FROZEN if lines.rivals else f"safety copy, past its {SAFETY_KEPT.days} days" if is_over else stays
+        judged.append(Judged(copy, bool(lines.rivals) or not is_over, reason))
+    return tuple(judged)
 
 
 def _reasons(ordered: list[Copy], policy: Retention, now: datetime, zone: tzinfo, lines: Lineages) -> _Reasons:

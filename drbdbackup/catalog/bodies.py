@@ -12,9 +12,24 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from drbdbackup.catalog.facts import COPY, DAMAGED, DRILLED, PRUNED, RUN, TARGET, VERIFIED, Fact, fact, moment
+from drbdbackup.catalog.facts import (
+    COPY,
+    DAMAGED,
+    DRILLED,
+    PRUNED,
+    RESTORE,
+    RUN,
+    SAFETY,
+    TARGET,
+    VERIFIED,
+    Fact,
+    fact,
+    moment,
+)
+from drbdbackup.model import backup
 from drbdbackup.model.backup import Copy, Outcome, is_snapshot_name, iso
 from drbdbackup.model.generation import from_document
+from drbdbackup.model.restoring import Restoring
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,127}\Z")
 _LARGEST = 1 << 60
@@ -54,7 +69,8 @@ def ran(run: Run) -> Fact:
 
 def copied(node: str, at: datetime, copy: Copy) -> Fact:
     """The fact that a copy is complete."""
-    return fact(node, at, COPY, copy.resource, subject_of(copy), copy_body(copy))
+    kind = SAFETY if copy.purpose == backup.SAFETY else COPY
+    return fact(node, at, kind, copy.resource, subject_of(copy), copy_body(copy))
 
 
 def pruned(node: str, at: datetime, copy: Copy, reason: str) -> Fact:
@@ -88,6 +104,11 @@ def expected(node: str, at: datetime, subject: str, body: Mapping[str, str]) -> 
     return fact(node, at, TARGET, "", subject, body)
 
 
+def restoring(node: str, at: datetime, one: Restoring) -> Fact:
+    """The fact that a restore in place has come to a stage."""
+    return fact(node, at, RESTORE, one.resource, one.name, one.as_document())
+
+
 def copy_body(copy: Copy) -> dict[str, Any]:
     """A copy as the body of its fact: all fields but those that later facts give."""
     return {
@@ -96,6 +117,7 @@ def copy_body(copy: Copy) -> dict[str, Any]:
         "holder": copy.holder, "path": copy.path, "started_at": iso(copy.started_at),
         "finished_at": iso(copy.finished_at), "files": copy.files, "bytes": copy.bytes, "problems": copy.problems,
         **({"generation": copy.generation.as_document()} if copy.generation else {}),
+        **({"purpose": copy.purpose} if copy.purpose else {}),
     }
 
 
@@ -117,6 +139,7 @@ def copy_from(body: Mapping[str, Any]) -> Copy | None:
         holder=body["holder"], path=body["path"], started_at=started_at, finished_at=finished_at,
         files=body["files"], bytes=body["bytes"], problems=body.get("problems", 0),
         generation=from_document(body.get("generation")),
+        purpose=backup.SAFETY if body.get("purpose") == backup.SAFETY else "",
     )
 
 

@@ -20,7 +20,9 @@ from drbdbackup.model.backup import from_iso
 
 RUN = "run"
 COPY = "copy"
+SAFETY = "safety"  # a copy that is no backup: a kind of its own, so that nobody takes it for one, older versions least
 PRUNED = "pruned"
+RESTORE = "restore"
 VERIFIED = "verified"
 DAMAGED = "damaged"
 SCRUBBED = "scrubbed"

@@ -13,6 +13,7 @@ from typing import Any
 
 from drbdbackup.catalog.bodies import copied, copy_from, subject_of
 from drbdbackup.catalog.facts import Fact
+from drbdbackup.model.backup import SAFETY
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +45,10 @@ def facts_from_sidecars(
             continue
         if (document.get("resource"), document.get("snapshot")) != (resource, snapshot):
             continue
+        within = f"{resource}/safety" if document.get("purpose") == SAFETY else resource
         copy = copy_from({
             **document, "medium": place.medium, "target": place.target, "kind": place.kind, "holder": place.holder,
-            "location": place.location, "path": f"{place.root}/{resource}/{snapshot}/data",
+            "location": place.location, "path": f"{place.root}/{within}/{snapshot}/data",
             "problems": document.get("problem_count", 0),
         })
         if copy is not None and subject_of(copy) not in known:

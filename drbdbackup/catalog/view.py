@@ -17,7 +17,18 @@ from itertools import count, groupby
 from typing import Any
 
 from drbdbackup.catalog.bodies import Run, copy_from, run_from, subject_of
-from drbdbackup.catalog.facts import COPY, DAMAGED, DRILLED, VERIFIED, Fact, canonical, from_row, instant, moment
+from drbdbackup.catalog.facts import (
+    COPY,
+    DAMAGED,
+    DRILLED,
+    SAFETY,
+    VERIFIED,
+    Fact,
+    canonical,
+    from_row,
+    instant,
+    moment,
+)
 from drbdbackup.catalog.local import rows
 from drbdbackup.catalog.scrubs import Scrub, read_since
 from drbdbackup.catalog.scrubs import scrubs as known_scrubs
@@ -27,6 +38,12 @@ _LIVE = """
 SELECT fact.id, node, at, kind, fact.resource, fact.subject, body
 FROM standing CROSS JOIN fact ON fact.subject = standing.subject
 WHERE standing.resource = ? AND pruned = 0 AND kind IN ('copy', 'verified', 'damaged', 'drilled') ORDER BY fact.subject
+"""
+_SAFETY = """
+SELECT id, node, at, kind, resource, subject, body FROM fact
+WHERE kind IN ('safety', 'verified', 'damaged')
+AND subject IN (SELECT subject FROM fact WHERE kind = 'safety' AND resource = ?)
+AND NOT EXISTS (SELECT 1 FROM standing WHERE standing.subject = fact.subject AND pruned = 1) ORDER BY subject
 """
 _RUNS = """
 SELECT id, node, at, kind, resource, subject, body FROM fact
@@ -43,7 +60,7 @@ WHERE kind = 'target' AND subject = ? AND at BETWEEN ? AND ? ORDER BY at DESC, i
 """
 _NAMED = """
 SELECT 1 FROM fact WHERE kind = 'run' AND subject = ? UNION ALL SELECT 1 FROM standing WHERE subject GLOB '*/' || ?
-LIMIT 1
+UNION ALL SELECT 1 FROM fact WHERE kind = 'safety' AND subject GLOB '*/' || ? LIMIT 1
 """
 _PAGE = 100
 _AFTER_ALL = "~"  # sorts behind every time
@@ -62,16 +79,30 @@ def copies(state_dir: str, resource: str, target_order: Sequence[str]) -> list[C
 
     Newest is by sequence (then start, then name: clocks differ); copies of one snapshot come in `target_order`.
     """
+    return _copies(state_dir, _LIVE, resource, target_order)
+
+
+def safety(state_dir: str, resource: str, target_order: Sequence[str] = ()) -> list[Copy]:
+    """The same of what restores in place kept of the volume before they went over it: no backups, so apart."""
+    return _copies(state_dir, _SAFETY, resource, target_order)
+
+
+def newest_first(copies: Iterable[Copy]) -> list[Copy]:
+    """By sequence, then start, then name; of one snapshot in the order given."""
+    return sorted(copies, key=lambda copy: (copy.sequence, copy.started_at, copy.snapshot), reverse=True)
+
+
+def _copies(state_dir: str, sql: str, resource: str, target_order: Sequence[str]) -> list[Copy]:
     horizon = _horizon()
     since = read_since(scrubs(state_dir, resource))
     found = []
-    for _, about in groupby(_facts(rows(state_dir, _LIVE, (resource,))), lambda f: f.subject):
+    for _, about in groupby(_facts(rows(state_dir, sql, (resource,))), lambda f: f.subject):
         copy = _folded(list(about), horizon, since)
         if copy is not None and copy.resource == resource:
             found.append(copy)
     rank = {name: place for place, name in enumerate(target_order)}
     found.sort(key=lambda copy: (rank.get(copy.target, len(rank)), copy.target, copy.holder, copy.medium))
-    return sorted(found, key=lambda copy: (copy.sequence, copy.started_at, copy.snapshot), reverse=True)
+    return newest_first(found)
 
 
 def scrubs(state_dir: str, resource: str) -> list[Scrub]:
@@ -87,7 +118,8 @@ def highest_sequence(state_dir: str, resource: str) -> int:
 
 def known_subjects(state_dir: str) -> frozenset[str]:
     """All copies that any fact tells of, pruned ones too, as `<medium>/<resource>/<snapshot>`."""
-    return frozenset(str(row[0]) for row in rows(state_dir, "SELECT subject FROM standing"))
+    every = "SELECT subject FROM standing UNION SELECT subject FROM fact WHERE kind = 'safety'"
+    return frozenset(str(row[0]) for row in rows(state_dir, every))
 
 
 def free_name(state_dir: str, started_at: datetime, node: str) -> str:
@@ -96,7 +128,7 @@ def free_name(state_dir: str, started_at: datetime, node: str) -> str:
     What was removed must not be taken for what is made within the same second.
     """
     names = (snapshot_name(started_at, node, again) for again in count(1))
-    return next(name for name in names if not rows(state_dir, _NAMED, (name, name)))
+    return next(name for name in names if not rows(state_dir, _NAMED, (name, name, name)))
 
 
 def runs(state_dir: str, resource: str, limit: int = 20) -> list[Run]:
@@ -224,7 +256,7 @@ def _folded(about: list[Fact], horizon: datetime, since: Mapping[tuple[str, str]
     """The copy that the newest sensible copy fact describes, with what was found when it was read again."""
     newest_first = sorted(about, key=lambda said: (said.at, said.id), reverse=True)
     for said in newest_first:
-        copy = copy_from(said.body) if said.kind == COPY else None
+        copy = copy_from(said.body) if said.kind in (COPY, SAFETY) else None
         if copy is not None and subject_of(copy) == said.subject:
             return _read_again(copy, newest_first, horizon, since.get((copy.medium, copy.snapshot)))
     return None

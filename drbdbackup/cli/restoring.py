@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from drbdbackup.cli import databases
 from drbdbackup.cli.options import DryRun, File, Json, Resource, Resources, Targets, Yes, configured, exits
 from drbdbackup.errors import DrbdBackupError, UsageError
+
+if TYPE_CHECKING:
+    from drbdbackup.commands.restore import Request
+    from drbdbackup.config.values import Config
 
 Origin = Annotated[
     str, typer.Option("--from", metavar="NODE|TARGET", help="What this node made, or what lies on this target.")
@@ -27,6 +31,15 @@ InPlace = Annotated[
 ]
 Database = Annotated[
     str, typer.Option("--database", metavar="NAME", help="This database, into the running server or to DIR.")
+]
+NoSafety = Annotated[
+    bool, typer.Option("--no-safety", help="In place: keep no copy of what is there now, before it is gone over.")
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Complete a restore in place that was interrupted, where it is Primary.")
+]
+Accept = Annotated[
+    bool, typer.Option("--accept", help="Take the volume as an interrupted restore left it: start its services.")
 ]
 Merge = Annotated[bool, typer.Option("--merge", help="Let DIR hold something already; nothing in it is deleted.")]
 Which = Annotated[
@@ -47,33 +60,52 @@ def register(app: typer.Typer) -> None:
 def restore(
     config: File = None, resource: Resource = None, origin: Origin = "", at: At = "", snapshot: Snapshot = "",
     lineage: Line = "", path: Below = "", database: Database = "", to: To = "", in_place: InPlace = False,
-    merge: Merge = False, dry_run: DryRun = False, yes: Yes = False, as_json: Json = False,
+    no_safety: NoSafety = False, merge: Merge = False, resume: Resume = False, accept: Accept = False,
+    dry_run: DryRun = False, yes: Yes = False, as_json: Json = False,
 ) -> int:  # fmt: skip
     """Tell what would be brought back, ask, and do it: the newest copy that matches, from the nearest medium."""
     from datetime import UTC, datetime
 
     from drbdbackup import moment
     from drbdbackup.commands import chosen
-    from drbdbackup.commands import restore as command
     from drbdbackup.commands.latest import take_in
-    from drbdbackup.report import console, documents, restores, runs
+    from drbdbackup.commands.restore import Request
+    from drbdbackup.commands.resume import request as to_go_on
 
     if as_json and not (yes or dry_run):
         raise UsageError("--json asks nobody", "Add --yes to go ahead, or --dry-run to see what would be done.")
     loaded = configured(config)
+    if resume or accept:
+        said = {"--at": at, "--snapshot": snapshot, "--lineage": lineage, "--path": path, "--to": to}
+        said["--database"] = database
+        named = [name for name, value in said.items() if value] + ["--merge"] * merge + ["--in-place"] * in_place
+        if named or (resume and accept) or (accept and origin):
+            raise UsageError("--resume and --accept go on with what was begun", "Only --resume takes --from besides.")
     then = moment.moment(at, datetime.now(UTC)) if at else None
-    request = command.Request(resource, origin, then, snapshot, lineage, path, to, in_place, merge, yes)
+    safety = not no_safety
+    asked = Request(resource, origin, then, snapshot, lineage, path, to, in_place, merge, yes, safety=safety)
     take_in(loaded, (chosen.one_resource(loaded, resource),))
     if database:
-        return databases.restore(loaded, request, database, dry_run=dry_run, as_json=as_json)
-    plan = command.plan(loaded, request)
+        return databases.restore(loaded, asked, database, dry_run=dry_run, as_json=as_json)
+    wish = to_go_on(loaded, resource, origin, yes=yes, safety=safety) if resume else asked
+    if accept or wish is None:
+        return _finished(loaded, resource, sure=yes or resume, dry_run=dry_run, as_json=as_json)
+    return _carried_out(loaded, wish, dry_run=dry_run, as_json=as_json)
+
+
+def _carried_out(loaded: Config, wish: Request, *, dry_run: bool, as_json: bool) -> int:
+    """Plan, tell, ask, do, tell."""
+    from drbdbackup.commands import restore as command
+    from drbdbackup.report import console, documents, restores, runs
+
+    plan = command.plan(loaded, wish)
     if as_json and dry_run:
         console.show({"dry_run": True, "plan": documents.plan(plan)})
     if not as_json:
         console.say(restores.planned(plan))
     if dry_run:
         return 0
-    if not yes and not console.confirmed("Go ahead?"):
+    if not wish.yes and not console.confirmed("Go ahead?"):
         raise DrbdBackupError("nothing was restored")
     with runs.watched(console.on_terminal() and not as_json) as watcher:
         done = command.restore(loaded, plan, watcher)
@@ -82,6 +114,24 @@ def restore(
     else:
         console.say(restores.restored(done))
     restores.complain(done)
+    return done.status
+
+
+def _finished(loaded: Config, resource: str | None, *, sure: bool, dry_run: bool, as_json: bool) -> int:
+    """Take the volume as it is; a dry run has nothing to plan."""
+    from drbdbackup.commands.resume import finish
+    from drbdbackup.report import console, documents, restores
+
+    if dry_run:
+        raise UsageError("there is nothing left to bring", "`drbdbackup status` tells how far it came.")
+    if not sure and not console.confirmed("Take the volume as it is?"):
+        raise DrbdBackupError("nothing was changed")
+    done = finish(loaded, resource)
+    if as_json:
+        console.show({"dry_run": False, **documents.finished(done)})
+    else:
+        console.say(restores.finished(done))
+    restores.complain_of_services(done.before.resource, done.problems)
     return done.status
 
 

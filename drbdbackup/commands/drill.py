@@ -15,7 +15,7 @@ from typing import Any
 
 from drbdbackup import lock
 from drbdbackup.catalog import bodies, store, view
-from drbdbackup.commands import restore
+from drbdbackup.commands import places, restore
 from drbdbackup.commands.latest import take_in
 from drbdbackup.commands.reaching import Reaching
 from drbdbackup.commands.restore import Plan, Request
@@ -64,7 +64,7 @@ def drill(config: Config, resource: ResourceConfig, watcher: Watcher, *, snapsho
     """
     folder = os.path.abspath(to or config.drill.folder or os.path.join(config.state_dir, "drill"))
     if to or config.drill.folder:
-        restore.refuse_ours(config, os.path.realpath(folder), "--to" if to else "drill.folder")
+        places.refuse_ours(config, os.path.realpath(folder), "--to" if to else "drill.folder")
     take_in(config, (resource,))
     with lock.held(os.path.join(config.state_dir, "drill.lock")), _scratch(config, folder) as volume:
         return _drilled(config, resource, watcher, snapshot, folder, volume)

@@ -98,11 +98,16 @@ def take_in(config: Config, resources: tuple[ResourceConfig, ...]) -> Travelled:
     return roads.fetch_all(config, one, _patience(config))
 
 
-def found(config: Config, resource: str, travelled: Travelled) -> tuple[Found, ...]:
-    """Every copy that is known, newest first, with whether it can be read from here."""
-    copies = view.copies(config.state_dir, resource, [target.name for target in config.targets])
-    reach = roads.reach(config, copies, travelled, _patience(config))
+def found(config: Config, resource: str, travelled: Travelled, *, safety: bool = False) -> tuple[Found, ...]:
+    """Every backup that is known, newest first, with whether it can be read from here; with `safety` also what restores
+    in place have kept.
+    """
+    targets = [target.name for target in config.targets]
+    copies = view.copies(config.state_dir, resource, targets)
     lines = lineages(copies)
+    if safety:
+        copies = view.newest_first([*copies, *view.safety(config.state_dir, resource, targets)])
+    reach = roads.reach(config, copies, travelled, _patience(config))
     return tuple(
         Found(copy, reach.get((copy.medium, copy.snapshot), Reach.UNKNOWN), lines.of(copy)) for copy in copies
     )

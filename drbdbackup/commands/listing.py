@@ -8,9 +8,9 @@ from drbdbackup.errors import NothingFound
 
 
 def listing(config: Config, resources: tuple[ResourceConfig, ...]) -> tuple[Found, ...]:
-    """Copies by resource, newest first. Raises NothingFound if there is none."""
+    """Copies by resource, newest first, and what restores in place have kept. Raises NothingFound if there is none."""
     travelled = take_in(config, resources)
-    copies = tuple(one for resource in resources for one in found(config, resource.name, travelled))
+    copies = tuple(one for resource in resources for one in found(config, resource.name, travelled, safety=True))
     if not copies:
         hint = "Make one with `drbdbackup run`, or look with `drbdbackup sync`."
         raise NothingFound("no backup is known here", hint)

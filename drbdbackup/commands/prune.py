@@ -48,11 +48,14 @@ def plan(
     found = []
     for resource in resources:
         copies = view.copies(config.state_dir, resource.name, ())
-        lines = lineages(copies)
+        lines, safety = lineages(copies), view.safety(config.state_dir, resource.name)
         for target in targets:
             expected = view.expected_target(config.state_dir, subject(target, config.node)) or {}
             here = [copy for copy in copies if copy.medium == expected.get("medium")]
-            found.append(Weeded(resource.name, target.name, retention.plan(here, target.retention, now, lines=lines)))
+            kept = [copy for copy in safety if copy.medium == expected.get("medium")]
+            judged = retention.plan(here, target.retention, now, lines=lines)
+            judged += retention.safety(kept, here, now, lines)
+            found.append(Weeded(resource.name, target.name, judged))
     return tuple(found)
 
 

@@ -6,21 +6,21 @@ it is gone within a second when the volume has to be let go of.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from drbdbackup import gate, lock, proc
+from drbdbackup import gate, lock
 from drbdbackup.catalog import view
-from drbdbackup.commands import measuring
+from drbdbackup.commands import inplace, measuring, places
 from drbdbackup.commands.chosen import one_resource
+from drbdbackup.commands.inplace import NOTHING, Around, Over
 from drbdbackup.commands.reaching import Order, Reaching, alone, attended
 from drbdbackup.commands.run import lock_file
 from drbdbackup.config.values import Config, ResourceConfig
-from drbdbackup.errors import DrbdBackupError, NothingFound, RoleError, TargetError, TargetFull, UsageError
+from drbdbackup.errors import DrbdBackupError, NothingFound, RoleError, TargetFull, UsageError
 from drbdbackup.model.amount import size
 from drbdbackup.model.backup import Copy
 from drbdbackup.model.role import Decision
@@ -29,14 +29,18 @@ from drbdbackup.pipeline.choose import Choice, Way, Wish, candidates, choose, to
 from drbdbackup.pipeline.source import identity
 from drbdbackup.pipeline.watching import Progress, Watcher
 from drbdbackup.tools import mounts
+from drbdbackup.tools.openers import Opener
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
     """What the command line asks for: exactly one of `to` and `in_place`; `path` is relative to the volume's top.
 
+    `resume` goes on with a restore in place that was interrupted.
+
     `origin` is a node or a target ("--from"); `merge` lets `to` hold something already, of which nothing is deleted;
-    `yes` means that nobody is there to be asked; `is_ours` that `to` is a folder of drbdbackup's own.
+    `yes` means that nobody is there to be asked; `is_ours` that `to` is a folder of drbdbackup's own; `safety` that
+    what is there now is kept before it is gone over.
     """
 
     resource: str | None = None
@@ -50,6 +54,8 @@ class Request:
     merge: bool = False
     yes: bool = False
     is_ours: bool = False
+    safety: bool = True
+    resume: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +64,8 @@ class Plan:
 
     `choice` holds the copy, the way to it, and what was passed over; `shown` are the first of the deleted paths.
     `missing` are the bytes that it needs and are not free there; `warnings` say so too. `modified_ns` is the time of
-    what is at `path` in the snapshot.
+    what is at `path` in the snapshot; `busy` has what uses the volume now, `services` are stopped around a restore in
+    place.
     """
 
     request: Request
@@ -75,6 +82,8 @@ class Plan:
     warnings: tuple[str, ...] = ()
     missing: int = 0
     modified_ns: int = 0
+    busy: tuple[Opener, ...] = ()
+    services: tuple[str, ...] = ()
 
     @property
     def copy(self) -> Copy:
@@ -84,7 +93,10 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What came of it. `problems` are the first 1000 of `problem_count`, as (path, why); exit status 1 if any."""
+    """What came of it. `problems` are the first 1000 of `problem_count`, as (path, why); exit status 1 if any.
+
+    `around` is what was done around a restore in place.
+    """
 
     plan: Plan
     entries: int
@@ -95,11 +107,12 @@ class Restored:
     problem_count: int
     started_at: datetime
     finished_at: datetime
+    around: Around = NOTHING
 
     @property
     def status(self) -> int:
         """The exit status."""
-        return 1 if self.problem_count else 0
+        return 1 if self.problem_count or self.around.problems else 0
 
 
 def plan(config: Config, request: Request) -> Plan:
@@ -122,27 +135,36 @@ def plan_aside(config: Config, request: Request) -> Plan:
 def restore(config: Config, plan: Plan, watcher: Watcher) -> Restored:
     """Do what the plan says. Raises RoleError, Locked, Interrupted if the volume goes, and what the medium says."""
     resource = one_resource(config, plan.resource)
-    started_at = datetime.now(UTC)
-    watcher.begun(resource.name, (plan.copy.target,))
-    watcher.walked(plan.entries, plan.bytes)
+    request, reaching, started_at = plan.request, Reaching(config), datetime.now(UTC)
 
     def hear(event: Event) -> None:
         if event.name == "progress":
             watcher.progress(plan.copy.target, Progress(**event.fields))
 
-    with _allowed(config, plan.request, resource):
-        if plan.request.in_place:
-            _still(plan, _attended(config, plan.request, resource, Reaching(config), plan.copy, "look"))
-        done = _attended(config, plan.request, resource, Reaching(config), plan.copy, "bring", hear)
-    finished_at = datetime.now(UTC)
-    if not done["problem_count"]:
-        took = (finished_at - started_at).total_seconds()
-        measuring.restored(config, plan.choice, done["files"], done["bytes"], took)
+    def bring() -> dict[str, Any]:
+        watcher.begun(resource.name, (plan.copy.target,))
+        watcher.walked(plan.entries, plan.bytes)
+        begun_at = datetime.now(UTC)
+        brought = _attended(config, request, resource, reaching, plan.copy, "bring", hear)
+        if not brought["problem_count"]:
+            took = (datetime.now(UTC) - begun_at).total_seconds()
+            measuring.restored(config, plan.choice, brought["files"], brought["bytes"], took)
+        return brought
+
+    around = NOTHING
+    with _allowed(config, request, resource):
+        if request.in_place:
+            before = inplace.unfinished_before(config, resource, request.path, resume=request.resume)
+            _still(plan, _attended(config, request, resource, reaching, plan.copy, "look"))
+            over = Over(config, resource, plan.copy, request.path, request.safety, before, request.resume)
+            done, around = inplace.over(over, watcher, bring)
+        else:
+            done = bring()
     problems = tuple((path, why) for path, why in done["problems"])
     watcher.ended(plan.copy.target, "failed" if problems else "complete", "")
     return Restored(
         plan, done["entries"], done["files"], done["bytes"], done["deleted"], problems, done["problem_count"],
-        started_at, finished_at,
+        started_at, datetime.now(UTC), around,
     )  # fmt: skip
 
 
@@ -159,6 +181,8 @@ def _chosen(config: Config, request: Request, resource: ResourceConfig) -> Plan:
     targets = [target.name for target in config.targets]
     wish = Wish(request.origin, request.at, request.snapshot, request.lineage)
     copies = view.copies(config.state_dir, resource.name, targets)
+    if request.snapshot:  # a safety copy is only brought back by its name
+        copies += view.safety(config.state_dir, resource.name, targets)
     found = candidates(copies, wish, config.node, config.nodes, targets)
     looks: dict[tuple[str, str], dict[str, Any]] = {}
     reaching = Reaching(config)
@@ -175,7 +199,11 @@ def _chosen(config: Config, request: Request, resource: ResourceConfig) -> Plan:
             f"the newest that matches cannot be read:\n{told(choice.out_of_reach)}",
             f"The next is {choice.copy.snapshot} at {choice.copy.location}: name it with --snapshot to take it.",
         )
-    return _planned(request, resource, choice, looks[choice.copy.medium, choice.copy.snapshot])
+    planned = _planned(request, resource, choice, looks[choice.copy.medium, choice.copy.snapshot])
+    if not request.in_place:
+        return planned
+    inplace.unfinished_before(config, resource, request.path, resume=request.resume)
+    return replace(planned, busy=inplace.busy(config, resource, request.path), services=resource.services)
 
 
 def _checked(config: Config, request: Request) -> Request:
@@ -184,49 +212,9 @@ def _checked(config: Config, request: Request) -> Request:
         raise UsageError("say where to restore to", "Either --to DIR, or --in-place over the volume itself.")
     if request.merge and request.in_place:
         raise UsageError("--merge belongs to --to", "--in-place makes the volume what the snapshot was.")
-    path = _relative(config, request.path)
-    if not request.to:
-        return replace(request, path=path)
-    try:
-        to = os.path.abspath(request.to)
-    except FileNotFoundError:
-        raise UsageError("the folder that this was started in is gone", "cd elsewhere, or give --to in full.") from None
-    real = str(proc.probe(lambda: os.path.realpath(to), config.limits.probe, to))
-    if not request.is_ours:
-        refuse_ours(config, real, "--to")
-    return replace(request, path=path, to=real)
-
-
-def _relative(config: Config, path: str) -> str:
-    if not path:
-        return ""
-    for resource in config.resources:
-        below = path.removeprefix(resource.source.rstrip("/") + "/")
-        if path.startswith("/") and below != path:
-            raise UsageError(f"--path {path} is absolute", f"Paths begin at the volume's top: --path {below}")
-    parts = [part for part in path.split("/") if part not in ("", ".")]
-    if path.startswith("/") or ".." in parts or "\0" in path or not parts:
-        raise UsageError(f"--path {path} does not lie in the volume", "Give it from the volume's top, without '..'.")
-    return "/".join(parts)
-
-
-def refuse_ours(config: Config, to: str, option: str) -> None:
-    """A restore into the volume, onto a target or into the state folder would do harm there. Raises UsageError."""
-    places = [(f"the volume of {one.name}; --in-place goes there", one.source) for one in config.resources]
-    places += [(f"the target {one.name}", one.mountpoint or one.path) for one in config.targets]
-    places.append(("drbdbackup's own state", config.state_dir))
-    for what, place in places:
-        for path in {place, _real(config, place)}:
-            if to == path or to.startswith(path.rstrip("/") + "/") or path.startswith(to.rstrip("/") + "/"):
-                raise UsageError(f"{option} {to} is, or holds, {what} ({path})", "Name a folder somewhere else.")
-
-
-def _real(config: Config, place: str) -> str:
-    """Where a place really is; a share that does not answer is no reason to refuse another folder."""
-    try:
-        return str(proc.probe(lambda: os.path.realpath(place), config.limits.probe, place))
-    except TargetError:
-        return place
+    path = places.within(config, request.path)
+    to = places.outside(config, request.to, is_ours=request.is_ours) if request.to else ""
+    return replace(request, path=path, to=to)
 
 
 @contextmanager
@@ -235,12 +223,13 @@ def _allowed(config: Config, request: Request, resource: ResourceConfig) -> Iter
     with ExitStack() as stack:
         if request.in_place:
             stack.enter_context(lock.held(lock_file(config)))
-            _judge(config, resource)
+            judge(config, resource)
         yield
 
 
-def _judge(config: Config, resource: ResourceConfig) -> None:
-    verdict = gate.judge(resource, config.node, config.nodes, gate.gather(config, resource))
+def judge(config: Config, resource: ResourceConfig) -> None:
+    """Raises RoleError unless this node may write to the volume."""
+    verdict = gate.ask(config, resource)
     if verdict.decision is not Decision.PROCEED:
         because = "; ".join(verdict.because)
         hint = verdict.hint or "Restore on the node that is Primary, or to another folder with --to."

@@ -21,7 +21,7 @@ from drbdbackup.doctor import sameness
 from drbdbackup.errors import CatalogError, DrbdBackupError, Locked, Stopped
 from drbdbackup.model.backup import Outcome
 from drbdbackup.model.role import Decision, Verdict
-from drbdbackup.pipeline import roads
+from drbdbackup.pipeline import roads, unfinished
 from drbdbackup.pipeline import run as pipeline
 from drbdbackup.pipeline.run import RunResult
 from drbdbackup.pipeline.watching import Watcher
@@ -156,7 +156,7 @@ def _once(
     """An attempt for a due time, unless the gate says what it has said for it before; what is no news is marked."""
     if due is None or how.dry_run:
         return _attempt(config, resource, targets, watcher, due, how)
-    verdict = gate.judge(resource, config.node, config.nodes, gate.gather(config, resource))
+    verdict = unfinished.judged(config, resource, gate.ask(config, resource))
     if verdict.decision is not Decision.PROCEED and _is_recorded(config, resource, verdict, due):
         return Attempt(resource.name, verdict=verdict, told=True)
     attempt = _attempt(config, resource, targets, watcher, due, how)

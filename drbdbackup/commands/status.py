@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from drbdbackup import gate, oversight, schedule
+from drbdbackup import gate, lock, oversight, schedule
 from drbdbackup.catalog import view
 from drbdbackup.catalog.bodies import Run
 from drbdbackup.commands.due import due_since, next_due
 from drbdbackup.commands.latest import Found, found, last_heard, living, take_in, undamaged
+from drbdbackup.commands.run import lock_file
 from drbdbackup.config.values import Config, ResourceConfig
 from drbdbackup.lineage import Lineages, lineages
+from drbdbackup.model.restoring import Restoring
 from drbdbackup.model.role import Verdict
 from drbdbackup.oversight import NodeSeen, PairVerdict, Watched
+from drbdbackup.pipeline import unfinished
 from drbdbackup.pipeline.roads import Travelled
 
 
@@ -21,7 +24,8 @@ from drbdbackup.pipeline.roads import Travelled
 class ResourceStatus:
     """One resource, seen from this node. `source` names who told the role; `last_run` is this node's own newest.
 
-    `pair` is about all nodes together; `heads` are the newest copies of the rivals of a split brain.
+    `pair` is about all nodes together; `heads` are the newest copies of the rivals of a split brain. `restoring` is a
+    restore in place that has not ended, `at_work` that it goes on here and now.
     """
 
     resource: str
@@ -33,6 +37,8 @@ class ResourceStatus:
     last_run: Run | None
     pair: PairVerdict
     heads: tuple[tuple[str, Found], ...] = ()
+    restoring: Restoring | None = None
+    at_work: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +62,20 @@ def _of(config: Config, resource: ResourceConfig, travelled: Travelled) -> Resou
     copies = found(config, resource.name, travelled)
     lines = lineages(one.copy for one in copies)
     backup = undamaged(living(copies))
+    verdict = gate.judge(resource, config.node, config.nodes, evidence)
+    restoring = unfinished.known(config, resource, verdict)
     return ResourceStatus(
         resource.name,
         ", ".join(dict.fromkeys(seen.source for seen in evidence.observations)),
-        gate.judge(resource, config.node, config.nodes, evidence),
+        unfinished.judged(config, resource, verdict),
         backup,
         next_due(config, now),
         due_since(config, resource.name, now),
         view.last_run_of(config.state_dir, resource.name, config.node),
         _overseen(config, resource.name, backup, lines, now),
         tuple((line.word, one) for line in lines.rivals if (one := undamaged(_in(copies, line.generation)))),
+        restoring,
+        restoring is not None and restoring.node == config.node and lock.is_held(lock_file(config)),
     )
 
 

@@ -19,6 +19,7 @@ from drbdbackup.config.kinds import (
     OPERANDS,
     PATH,
     PORTION,
+    SERVICES,
     SHARE,
     TEXTS,
     Choice,
@@ -45,6 +46,7 @@ LIMITS = Table({
     "grace": DURATION,
     "silence": DURATION,
     "verify": DURATION,
+    "services": DURATION,
 })
 
 DRILL = Table({"folder": PATH, "mariadb": INSIDE, "options": TEXTS})
@@ -58,6 +60,7 @@ ROLE = Choice("source", {
 }, default="drbd")
 
 HOOK = Table({"before": ARGV, "after": ARGV, "on_error": ARGV, "timeout": DURATION})
+SERVICE = Table({"start": ARGV, "stop": ARGV, "check": ARGV}, required=("start", "stop"))
 
 DATABASE = Choice("kind", {
     "mariadb": Table({
@@ -72,6 +75,8 @@ RESOURCE = Table({
     "dual_primary": one_of("refuse", "first-node"),
     "hook": Named(HOOK, "[resource.raid.hook.freeze]"),
     "database": Named(DATABASE, "[resource.raid.database.shop]"),
+    "services": SERVICES,
+    "service": Named(SERVICE, "[resource.raid.service.mysql]"),
 }, required=("source",))
 
 _TARGET_HOOK = Named(HOOK, "[target.nas.hook.wake]")

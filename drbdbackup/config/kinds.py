@@ -240,6 +240,7 @@ def one_of(*words: str) -> Value:
 
 NAME = Value("letters, digits, '.', '_' and '-', a letter or digit first", _name)
 NAMES = Value("a list of at least one name, each of " + NAME.allowed, lambda raw: _several(raw, _name, 1))
+SERVICES = Value("a list of names, each of " + NAME.allowed, lambda raw: _several(raw, _name, 0))
 PATH = Value('an absolute path without ".."', _path)
 INSIDE = Value('a path from the volume\'s top, like "mysql", without ".."', _inside)
 OPERANDS = Value('a list of strings, none with "-" first', lambda raw: _several(raw, _operand, 0))

@@ -23,6 +23,7 @@ from drbdbackup.config.values import (
     ResourceConfig,
     Retention,
     RoleConfig,
+    ServiceConfig,
     TargetConfig,
     VerifyConfig,
 )
@@ -115,7 +116,9 @@ def _built(path: str, tables: dict[str, Any]) -> Config:
 
 def _resource(name: str, keys: dict[str, Any]) -> ResourceConfig:
     databases = tuple(DatabaseConfig(named, **table) for named, table in keys.get("database", {}).items())
-    return ResourceConfig(name, **{**_plain(keys), "hooks": _hooks(keys), "databases": databases})
+    service = tuple(ServiceConfig(one, **told) for one, told in keys.get("service", {}).items())
+    below = {"hooks": _hooks(keys), "databases": databases, "service": service}
+    return ResourceConfig(name, **{**_plain(keys), **below})
 
 
 def _target(name: str, keys: dict[str, Any], common: Retention) -> TargetConfig:

@@ -73,6 +73,17 @@ def _replacing_has_another(config: Config) -> Iterator[str]:
             yield f'{at} = "replace": must be "keep" where there is no other target to hold a copy meanwhile'
 
 
+def _services_are_named(config: Config) -> Iterator[str]:
+    """`services` gives the order; a table for one that is not in it would be passed over silently."""
+    for resource in config.resources:
+        at = under("resource", resource.name)
+        for one in resource.service:
+            if one.name not in resource.services:
+                yield f"{under(under(at, 'service'), one.name)}: must be named in {at}.services"
+        for name in {name for name in resource.services if resource.services.count(name) > 1}:
+            yield f"{at}.services: {shown(name)} is named twice"
+
+
 def _sources_differ(config: Config) -> Iterator[str]:
     for one, other in combinations(config.resources, 2):
         if one.source == other.source:
@@ -123,6 +134,7 @@ RULES: tuple[Rule, ...] = (
     _peers_are_nodes,
     _devices_differ,
     _replacing_has_another,
+    _services_are_named,
     _sources_differ,
     _places_are_apart,
     _hooks_do_something,

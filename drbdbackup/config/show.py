@@ -7,9 +7,9 @@ from typing import Any
 
 from drbdbackup.config import keys
 from drbdbackup.config.kinds import quoted, under
-from drbdbackup.config.values import Config, DatabaseConfig, HookConfig
+from drbdbackup.config.values import Config, DatabaseConfig
 
-_BELOW = ("hook", "database")
+_BELOW = ("hook", "database", "service")
 
 
 def as_document(config: Config) -> dict[str, Any]:
@@ -17,14 +17,15 @@ def as_document(config: Config) -> dict[str, Any]:
     role = keys.ROLE.table(config.role.source).keys
     targets = {
         target.name: _picked(target, keys.TARGET.table(target.kind).keys)
-        | {"retention": _picked(target.retention, keys.RETENTION.keys)} | _hooks(target.hooks)
+        | {"retention": _picked(target.retention, keys.RETENTION.keys)} | _below("hook", target.hooks, keys.HOOK.keys)
         for target in config.targets
     }
     return {
         **_picked(config, ("node", "nodes", "schedule", "state_dir")),
         "role": _picked(config.role, role),
         "resource": {
-            one.name: _picked(one, keys.RESOURCE.keys) | _hooks(one.hooks) | _databases(one.databases)
+            one.name: _picked(one, keys.RESOURCE.keys) | _below("hook", one.hooks, keys.HOOK.keys)
+            | _below("service", one.service, keys.SERVICE.keys) | _databases(one.databases)
             for one in config.resources
         },
         "target": targets,
@@ -41,12 +42,12 @@ def as_toml(config: Config) -> str:
     return "\n".join(_lines("", as_document(config))).strip() + "\n"
 
 
-def _hooks(hooks: Iterable[HookConfig]) -> dict[str, Any]:
-    """The tables of hooks, if there are any, each without the programs that it does not have."""
-    tables = {
-        hook.name: {key: value for key, value in _picked(hook, keys.HOOK.keys).items() if value != []} for hook in hooks
-    }
-    return {"hook": tables} if tables else {}
+def _below(name: str, tables: Iterable[Any], known: Iterable[str]) -> dict[str, Any]:
+    """The tables of this name, if there are any, each without the programs that it does not have."""
+    found = {
+        one.name: {key: value for key, value in _picked(one, known).items() if value != []} for one in tables
+    }  # fmt: skip
+    return {name: found} if found else {}
 
 
 def _databases(databases: Iterable[DatabaseConfig]) -> dict[str, Any]:

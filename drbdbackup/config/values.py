@@ -54,8 +54,21 @@ class DatabaseConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class ServiceConfig:
+    """How a service is started, stopped and asked (() where it cannot be) that has no script of its name."""
+
+    name: str
+    start: tuple[str, ...]
+    stop: tuple[str, ...]
+    check: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ResourceConfig:
-    """One replicated volume. `device` may be empty only where the role does not come from DRBD."""
+    """One replicated volume. `device` may be empty only where the role does not come from DRBD.
+
+    `services` live on it, in the order in which they are started; `service` says how, for those that need it.
+    """
 
     name: str
     source: str
@@ -64,6 +77,8 @@ class ResourceConfig:
     dual_primary: str = "refuse"  # or "first-node"
     hooks: tuple[HookConfig, ...] = ()
     databases: tuple[DatabaseConfig, ...] = ()
+    services: tuple[str, ...] = ()
+    service: tuple[ServiceConfig, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +110,8 @@ class Limits:
     """Deadlines in seconds: `probe` for a look at a share, `ssh` to reach a peer, `run` and `stall` for a run.
 
     `grace`: how long after a due time its backup may take to be there; `silence`: after which a node counts as silent.
-    `verify`: for a night's share of what is read again on a node that stands by.
-    `shrink`: a source with less than this share of the files or bytes that it had is held back; 0 means never.
+    `verify`: for a night's share of what is read again on a node that stands by; `services`: for a service to start or
+    to stop. `shrink`: a source with less than this share of the files or bytes that it had is held back; 0 means never.
     """
 
     probe: float = 5.0
@@ -107,6 +122,7 @@ class Limits:
     grace: float = 6 * 3600.0
     silence: float = 2 * 86400.0
     verify: float = 2 * 3600.0
+    services: float = 5 * 60.0
 
 
 @dataclass(frozen=True, slots=True)

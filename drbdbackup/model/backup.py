@@ -9,6 +9,7 @@ from enum import Enum
 
 from drbdbackup.model.generation import Generation
 
+SAFETY = "safety"  # the purpose of a copy that is no backup
 _SNAPSHOT = re.compile(r"\d{8}T\d{6}Z-[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 
 
@@ -30,7 +31,8 @@ class Copy:
 
     `sequence` orders snapshots of a resource over all nodes (clocks differ). `medium` is the identity (`target.json`)
     of the target that holds it; `location` names it for people (`www5:/dev/sdb1`, `nas:/backup`); `holder` is the node
-    whose own disk holds it, "" for a shared target. `generation` is DRBD's, None where nobody told it.
+    whose own disk holds it, "" for a shared target. `generation` is DRBD's, None where nobody told it. `purpose` is
+    "safety" for what a restore in place keeps of the volume that it goes over, "" for a backup.
     """
 
     snapshot: str
@@ -52,6 +54,7 @@ class Copy:
     damaged_at: datetime | None = None
     generation: Generation | None = None
     drilled_at: datetime | None = None
+    purpose: str = ""
 
 
 class Reach(Enum):

@@ -49,7 +49,7 @@ def attend(
         while True:
             if why := lost():
                 grace = min(grace, _AT_ONCE)
-                raise Interrupted(why, "The volume is as the restore left it: run it again where it is Primary.")
+                raise Interrupted(why, "What was restored until then stays: complete it where it is Primary.")
             if monotonic() - cage.heard_at > wait:
                 raise Stalled(f"{name}: nothing moved for {wait:g} s", "Is the medium well? Look at dmesg.")
             try:

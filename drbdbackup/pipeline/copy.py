@@ -37,7 +37,7 @@ def do(job: dict[str, Any], channel: Channel) -> dict[str, Any]:
     """Make the snapshot that the job names; see `Session` for the conversation."""
     guard = guarded(job)
     with opened(job, write=True, may_enrol=True) as at:
-        snapshots = layout.snapshots(at.root, job["resource"])
+        snapshots = [*layout.snapshots(at.root, job["resource"]), *layout.safety(at.root, job["resource"])]
         channel.tell(
             "opened", medium=at.document, lacks=list(at.abilities.lacks()), note=guard.note,
             snapshots=[_copy_of(at, one) for one in snapshots], names=layout.names(at.root, job["resource"]),
@@ -63,7 +63,7 @@ def do(job: dict[str, Any], channel: Channel) -> dict[str, Any]:
         told = replace(
             _sidecar(job, at, making, spool, made, command["sequence"]), snapshot=name, exclude=tuple(job["exclude"]),
             left_out=tuple(sorted(os.fsdecode(point) for point in guard.mountpoints)),
-            generation=generation.from_document(command["generation"]),
+            generation=generation.from_document(command["generation"]), purpose=job["purpose"],
         )  # fmt: skip
         with room.cleared_when_full(fresh):
             body = _publish(at, fresh, told, guard.check)
@@ -142,7 +142,7 @@ def _publish(at: Opened, fresh: str, told: Sidecar, check_source: Callable[[], N
 
 def _copy_of(at: Opened, told: Sidecar) -> dict[str, Any]:
     """The body of a copy's fact."""
-    path = layout.data(layout.snapshot_folder(at.root, told.resource, told.snapshot))
+    path = layout.data(layout.published(at.root, told.resource, told.snapshot))
     return copy_body(told.copy(at.medium.location, path))
 
 

@@ -29,7 +29,8 @@ def do(job: dict[str, Any], channel: Channel) -> dict[str, Any]:
         mark = identity.accept(medium, job["node"]) if job["accept"] else medium.identity
         sidecars = [told for resource in _resources(medium.root) for told in layout.snapshots(medium.root, resource)]
         if job["sidecars"]:
-            for told in sidecars:
+            kept = [told for resource in _resources(medium.root) for told in layout.safety(medium.root, resource)]
+            for told in (*sidecars, *kept):
                 channel.tell("snapshot", sidecar=told.as_document())
         return {**_marked(mark), **_medium(medium, job), "lacks": _lacks(sidecars)}
 

@@ -19,7 +19,7 @@ from drbdbackup.model import amount
 from drbdbackup.model.backup import Copy
 from drbdbackup.pipeline import leftovers
 from drbdbackup.pipeline.roads import subject
-from drbdbackup.retention import FROZEN
+from drbdbackup.retention import FROZEN, safety
 from drbdbackup.retention import plan as judge
 
 
@@ -67,7 +67,7 @@ class Ledger:
             new.append(bodies.expected(node, now, named, medium))
         known = view.known_subjects(self._config.state_dir)
         new += [bodies.copied(node, now, copy) for copy in there if bodies.subject_of(copy) not in known]
-        for copy in self._copies():
+        for copy in (*self._copies(), *self._safety()):
             if copy.medium == medium["medium"] and copy.snapshot not in names:
                 new.append(bodies.pruned(node, now, copy, "it is not there any more"))
         self._record(new)
@@ -89,7 +89,9 @@ class Ledger:
         """The snapshots on a medium that no rule keeps, with the reason."""
         copies = self._copies()
         known = [copy for copy in copies if copy.medium == medium]
-        judged = judge(known, target.retention, datetime.now(UTC), lines=lineages(copies))
+        now, lines = datetime.now(UTC), lineages(copies)
+        kept = [copy for copy in self._safety() if copy.medium == medium]
+        judged = (*judge(known, target.retention, now, lines=lines), *safety(kept, known, now, lines))
         return [(one.copy.snapshot, one.reason) for one in judged if not one.keep]
 
     def why_frozen(self) -> list[str]:
@@ -99,7 +101,8 @@ class Ledger:
     def pruned(self, medium: str, snapshot: str, reason: str) -> None:
         """A snapshot is gone."""
         now = datetime.now(UTC)
-        gone = [copy for copy in self._copies() if (copy.medium, copy.snapshot) == (medium, snapshot)]
+        every = (*self._copies(), *self._safety())
+        gone = [copy for copy in every if (copy.medium, copy.snapshot) == (medium, snapshot)]
         self._record([bodies.pruned(self._config.node, now, copy, reason) for copy in gone])
 
     def take_in(self, road: str, stamps: dict[str, list[int]]) -> None:
@@ -109,6 +112,9 @@ class Ledger:
 
     def _copies(self) -> list[Copy]:
         return view.copies(self._config.state_dir, self._resource, ())
+
+    def _safety(self) -> list[Copy]:
+        return view.safety(self._config.state_dir, self._resource)
 
     def _record(self, facts: list[Fact]) -> None:
         if facts:

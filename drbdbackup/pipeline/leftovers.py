@@ -14,7 +14,7 @@ from typing import Any
 
 from drbdbackup.catalog import view
 from drbdbackup.config.values import Config
-from drbdbackup.model.backup import snapshot_name
+from drbdbackup.model.backup import SAFETY, snapshot_name
 from drbdbackup.targets import layout
 
 _ASTRAY = timedelta(days=1)  # how far clocks may be apart
@@ -44,6 +44,7 @@ def is_over(name: str, job: dict[str, Any]) -> bool:
 
 
 def _is_of(maker: str, node: str, nodes: Collection[str]) -> bool:
-    """Whether that is what this node puts behind the time: its name, or that and a number."""
+    """Whether that is what this node puts behind the time: its name, or that and a number, or a safety copy's."""
     again = maker.removeprefix(f"{node}-")
-    return maker == node or (again != maker and again.isdigit() and maker not in nodes)
+    is_numbered = again == SAFETY or again.removeprefix(f"{SAFETY}-").isdigit()
+    return maker == node or (again != maker and is_numbered and maker not in nodes)

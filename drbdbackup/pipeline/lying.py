@@ -88,7 +88,7 @@ def medium(job: dict[str, Any], channel: Channel) -> Iterator[Callable[[str], Ly
         if at.identity.medium != job["medium"]:
             raise WrongTarget(f"{at.medium.location} is not the medium that holds {job['snapshot']}")
         yield lambda name: _found(
-            layout.snapshot_folder(at.root, job["resource"], name), {**job, "snapshot": name}
+            layout.published(at.root, job["resource"], name), {**job, "snapshot": name}
         )
 
 

@@ -34,7 +34,8 @@ class Order:
     """What a session is to do. `judge` asks the gate again; `pass_on` publishes our catalog and names the file.
 
     `generation` asks DRBD which generation of its data this is. `hooks` are those of targets, by name. `problems`
-    (path, why) came before the walk, and are the snapshot's.
+    (path, why) came before the walk, and are the snapshot's. `purpose` "safety" makes no backup but what a restore in
+    place keeps: it takes nobody's room, and no source is too small or too damaged for it.
     """
 
     config: Config
@@ -50,3 +51,4 @@ class Order:
     generation: Callable[[], Generation | None] = lambda: None
     hooks: Mapping[str, Hooks] = field(default_factory=dict)
     problems: list[tuple[str, str]] = field(default_factory=list)
+    purpose: str = ""

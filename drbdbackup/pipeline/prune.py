@@ -28,7 +28,7 @@ def drop(at: Opened, resource: str, snapshots: Iterable[tuple[str, str]], channe
     removed = False
     for snapshot, reason in snapshots:
         at.check_still_there()
-        folder = layout.snapshot_folder(at.root, resource, snapshot)
+        folder = layout.published(at.root, resource, snapshot)
         removal.retire(os.path.dirname(folder), os.path.basename(folder))
         channel.tell("pruned", snapshot=snapshot, reason=reason)
         removed = True
@@ -44,3 +44,4 @@ def sweep(at: Opened, job: dict[str, Any], but: str = "") -> None:
             at.check_still_there()
             removal.remove_tree(folder, os.fsencode(os.path.basename(left)))
     removal.sweep(folder)
+    removal.sweep(layout.safety_folder(at.root, job["resource"]))

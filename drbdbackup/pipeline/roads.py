@@ -88,7 +88,7 @@ def put_all(config: Config, resource: ResourceConfig | None = None, *, on_volume
 def open_volume(config: Config, resource: ResourceConfig) -> None:
     """Make our folder on the replicated volume before the walk sees its parent; a Primary only."""
     with Travelled().along(VOLUME + resource.name):
-        proc.probe(_volume_folder(resource, may_write=True), config.limits.probe, resource.source)
+        proc.probe(volume_folder(resource, may_write=True), config.limits.probe, resource.source)
 
 
 def reach(
@@ -132,7 +132,7 @@ def _folders(
             yield share.name, _share_folder(config, share, may_write)
     for volume in config.resources:
         if resource in (None, volume):
-            yield VOLUME + volume.name, _volume_folder(volume, may_write)
+            yield VOLUME + volume.name, volume_folder(volume, may_write)
 
 
 def _share_folder(config: Config, share: TargetConfig, may_write: bool) -> Callable[[], str]:
@@ -147,7 +147,9 @@ def _share_folder(config: Config, share: TargetConfig, may_write: bool) -> Calla
     return find
 
 
-def _volume_folder(volume: ResourceConfig, may_write: bool) -> Callable[[], str]:
+def volume_folder(volume: ResourceConfig, may_write: bool) -> Callable[[], str]:
+    """What finds the folder for catalogs on a replicated volume; it is for a probe. It raises NotMounted."""
+
     def find() -> str:
         mounted = mounts.mounted_at(mounts.table(), volume.source)
         if volume.device and (mounted is None or os.path.realpath(mounted.source) != os.path.realpath(volume.device)):
@@ -192,7 +194,7 @@ def _looking(config: Config, place: TargetConfig, copies: list[Copy]) -> Callabl
                 [copy.medium, copy.snapshot]
                 for copy in copies
                 if copy.medium == found.medium
-                and os.path.isdir(layout.data(layout.snapshot_folder(medium.root, copy.resource, copy.snapshot)))
+                and os.path.isdir(layout.data(layout.published(medium.root, copy.resource, copy.snapshot)))
             ]
 
     return look_at_disk if place.kind == "disk" else look_at_share

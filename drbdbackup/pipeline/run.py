@@ -20,7 +20,7 @@ from drbdbackup.config.values import Config, ResourceConfig, TargetConfig
 from drbdbackup.errors import CatalogError, DrbdBackupError, Interrupted, PartialResult, Stopped
 from drbdbackup.model.backup import Outcome, from_iso
 from drbdbackup.model.role import Decision, Verdict
-from drbdbackup.pipeline import journal, roads
+from drbdbackup.pipeline import journal, roads, unfinished
 from drbdbackup.pipeline.around import Around
 from drbdbackup.pipeline.order import Order, TargetResult
 from drbdbackup.pipeline.session import Session
@@ -57,7 +57,7 @@ def run(
         os.makedirs(config.state_dir, mode=0o700, exist_ok=True)
         heal(config)
         roads.fetch_all(config, resource)
-    verdict = _judge(config, resource)
+    verdict = unfinished.judged(config, resource, _judge(config, resource))
     with ExitStack() as stack:  # the journal ends after the run's fact: a kill between the two is told as one
         if verdict.decision is Decision.PROCEED:
             started_at = datetime.now(UTC)

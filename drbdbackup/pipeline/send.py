@@ -34,7 +34,7 @@ def do(job: dict[str, Any], channel: Channel) -> dict[str, Any]:
     with opened(job, write=False) as at:
         channel.tell(OPENED)
         for resource in job["resources"]:
-            for told in layout.snapshots(at.root, resource):
+            for told in (*layout.snapshots(at.root, resource), *layout.safety(at.root, resource)):
                 document = {**told.as_document(), "medium": at.identity.medium}
                 document["problems"] = document["problems"] if told.problem_count == len(told.problems) else []
                 found.append(document)
@@ -51,7 +51,7 @@ def path_of(at: Opened, resource: str, snapshot: str, part: str, inside: bytes) 
 
     Raises NothingFound for what is not there, or would lead elsewhere.
     """
-    folder = layout.snapshot_folder(os.path.realpath(at.root), resource, snapshot)
+    folder = layout.published(os.path.realpath(at.root), resource, snapshot)
     path = os.path.join(folder, part) if part == MANIFEST else os.path.join(folder, part, os.fsdecode(inside))
     above = os.path.dirname(path)
     if os.path.realpath(above) != above or not os.path.lexists(path) or (inside and not is_safe(inside)):

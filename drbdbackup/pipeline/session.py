@@ -137,7 +137,7 @@ class Session:
             "resource": order.resource.name, "snapshot": order.snapshot, "started_at": iso(order.started_at),
             "target": asdict(target), "exclude": list(order.resource.exclude),
             "scratch": os.path.join(self._scratch, target.name), **self._ledger.about(target),
-            "problems": order.problems,
+            "problems": order.problems, "purpose": order.purpose,
         }  # fmt: skip
 
     def _handle(self, event: Event) -> None:
@@ -235,7 +235,7 @@ class Session:
             self.held = PartialResult(f"{self.order.resource.source} is suspiciously small: {why}", hint)
 
     def _why_small(self, files: int, size: int) -> str:
-        if self.order.accept_shrink:
+        if self.order.accept_shrink or self.order.purpose:
             return ""
         return shrunk(self._ledger.last_complete(), files, size, self.order.config.limits.shrink)
 
@@ -246,7 +246,7 @@ class Session:
         result.problems = [(path, why) for path, why in fields["problems"]]
         result.problem_count = result.copy.problems
         result.notes += self._ledger.why_frozen()
-        drop = self._ledger.to_drop(self._target(result.name), result.copy.medium)
+        drop = [] if self.order.purpose else self._ledger.to_drop(self._target(result.name), result.copy.medium)
         self._cages[result.name].tell({"prune": drop, "catalog": self.order.pass_on()})
 
     def _pruned(self, result: TargetResult, fields: dict[str, Any]) -> None:

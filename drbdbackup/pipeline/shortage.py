@@ -99,6 +99,8 @@ class Shortage:
         if event.name == "giving_up":
             self._doubt(medium, fields["snapshot"])
             return cage.tell({})
+        if self._order.purpose:  # what a restore keeps pushes nobody out
+            return cage.tell({"drop": [], "why": "a safety copy does not take their place"})
         is_small = bool(self._why_small(fields["files"], fields["bytes"]))
         if event.name == "short":
             return cage.tell({"drop": [] if is_small else self._droppable(target, medium, fields["base"])})
@@ -115,6 +117,11 @@ class Shortage:
         )  # fmt: skip
         lines = lineages(copies)
         found = may_go_first(known, coming, target.retention, datetime.now(UTC), lines)
+        kept = view.safety(order.config.state_dir, order.resource.name)
+        found += [
+            (copy.snapshot, "safety copy, and a backup needs its room")
+            for copy in reversed(kept) if copy.medium == medium and not lines.rivals
+        ]  # fmt: skip
         return [(snapshot, reason) for snapshot, reason in found if snapshot != base]
 
     def forecast(self, target: TargetConfig, medium: str, room: dict[str, Any]) -> list[str]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # `latest` must not pay for what the others are made of
     from drbdbackup.commands.latest import Found, Latest
     from drbdbackup.commands.prune import Weeded
     from drbdbackup.commands.restore import Plan, Restored
+    from drbdbackup.commands.resume import Finished
     from drbdbackup.commands.run import Attempt
     from drbdbackup.commands.scrub import Scrubbed
     from drbdbackup.commands.status import ResourceStatus, Status
@@ -34,6 +35,7 @@ def copy(one: Copy, reach: Reach) -> dict[str, Any]:
         "verified_at": time(one.verified_at), "reachable": reach.as_json, "resource": one.resource,
         "medium": one.medium, "problems": one.problems, "damaged_at": time(one.damaged_at),
         "generation": one.generation.current if one.generation else None, "drilled_at": time(one.drilled_at),
+        "purpose": one.purpose or "backup",
     }  # fmt: skip
 
 
@@ -96,12 +98,21 @@ def _of(one: ResourceStatus) -> dict[str, Any]:
         "due_since": time(one.due_since), "hint": verdict.hint,
         "pair": {"state": one.pair.state.value, "because": list(one.pair.because)},
         "lineages": [{"lineage": word, "backup": found(head)} for word, head in one.heads],
+        "restore": _restoring(one),
         "last_run": None if run is None else {
             "outcome": run.outcome.value, "started_at": iso(run.started_at), "finished_at": iso(run.finished_at),
             "because": list(run.because), "snapshot": run.snapshot,
             "targets": {name: dict(ended) for name, ended in run.targets},
         },
     }  # fmt: skip
+
+
+def _restoring(one: ResourceStatus) -> dict[str, Any] | None:
+    """A restore in place that has not ended, as it is written down, and whether it goes on here or was interrupted."""
+    if one.restoring is None:
+        return None
+    state = "under-way" if one.at_work else "interrupted"
+    return {"state": state, "half": one.restoring.is_half, **one.restoring.as_document()}
 
 
 def attempts(node: str, made: Sequence[Attempt]) -> dict[str, Any]:
@@ -193,7 +204,11 @@ def plan(planned: Plan) -> dict[str, Any]:
         "entries": planned.entries, "files": planned.files, "bytes": planned.bytes, "free_bytes": planned.free,
         "missing_bytes": planned.missing,
         "deleted": planned.deleted, "deleted_bytes": planned.deleted_bytes, "deleted_shown": list(planned.shown),
-        "warnings": list(planned.warnings),
+        "warnings": list(planned.warnings), "safety": planned.request.in_place and planned.request.safety,
+        "services": list(planned.services),
+        "in_use_by": [
+            {"pid": one.pid, "name": one.name, "path": one.path, "writes": one.writes} for one in planned.busy
+        ],
     }  # fmt: skip
 
 
@@ -204,8 +219,19 @@ def restored(done: Restored) -> dict[str, Any]:
             "entries": done.entries, "files": done.files, "bytes": done.bytes, "deleted": done.deleted,
             "started_at": iso(done.started_at), "finished_at": iso(done.finished_at),
         },
+        "safety_copy": None if done.around.kept is None else copy(done.around.kept, Reach.YES),
+        "services": {"named": list(done.around.services), "problems": list(done.around.problems),
+                     "left_stopped": done.around.left},
         "problem_count": done.problem_count,
         "problems": [{"path": path, "problem": why} for path, why in done.problems],
+    }  # fmt: skip
+
+
+def finished(done: Finished) -> dict[str, Any]:
+    """`restore --accept`, and `--resume` where all was back."""
+    return {
+        "restore": done.before.as_document(),
+        "services": {"named": list(done.services), "problems": list(done.problems), "left_stopped": False},
     }  # fmt: skip
 
 

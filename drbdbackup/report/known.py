@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from drbdbackup.model.backup import Reach
+from drbdbackup.model.restoring import RESUME
 from drbdbackup.model.role import Decision
 from drbdbackup.report import text
 
@@ -78,7 +79,8 @@ def _about(found: Found, now: datetime) -> Iterator[tuple[str, str]]:
 
 def _row(found: Found, now: datetime) -> tuple[str, ...]:
     copy = found.copy
-    state = [_REACH[found.reach]]
+    state = ["SAFETY COPY, no backup"] if copy.purpose else []
+    state.append(_REACH[found.reach])
     if copy.damaged_at:
         state.append("DAMAGED")
     elif copy.verified_at:
@@ -112,6 +114,10 @@ def _standing(one: ResourceStatus, now: datetime) -> Iterator[tuple[str, str]]:
     yield from (("because" if not at else "", reason) for at, reason in enumerate(verdict.because))
     if verdict.hint:
         yield "do", verdict.hint
+    if one.restoring is not None:
+        yield "RESTORE", "it is under way" if one.at_work else one.restoring.told
+        if not one.at_work and verdict.hint != RESUME:
+            yield "", RESUME
     if verdict.disk or verdict.peer_role:
         yield "drbd", f"disk {verdict.disk or 'not known'}, peer {verdict.peer_role or 'not known'}"
     if one.last_complete is not None:

@@ -6,12 +6,16 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from drbdbackup.model.restoring import RESUME
 from drbdbackup.report import console, text
 
 if TYPE_CHECKING:
     from drbdbackup.commands.drill import Drilled
     from drbdbackup.commands.restore import Plan, Restored
+    from drbdbackup.commands.resume import Finished
     from drbdbackup.commands.verify import Verified
+    from drbdbackup.model.backup import Copy
+    from drbdbackup.tools.openers import Opener
 
 _SHOWN = 10
 
@@ -31,6 +35,10 @@ def planned(plan: Plan) -> Iterator[str]:
     if plan.request.in_place:
         gone = f"{text.count(plan.deleted, 'entry', 'entries')} that it does not have, {text.size(plan.deleted_bytes)}"
         rows.append(("deletes", gone if plan.deleted else "nothing"))
+        keeps = "a safety copy of what is there now, before anything is replaced"
+        rows.append(("keeps", keeps if plan.request.safety else "NOTHING of what is there now (--no-safety)"))
+        rows.append(("stops", ", ".join(plan.services) or "no service: none is named in [resource.NAME] services"))
+        rows += [("in use by" if not at else "", _user(one)) for at, one in enumerate(plan.busy[:_SHOWN])]
     yield from text.aligned(rows, "  ")
     yield from (f"    {text.printable(path)}" for path in plan.shown)
     left = plan.deleted - len(plan.shown)
@@ -43,6 +51,8 @@ def planned(plan: Plan) -> Iterator[str]:
 
 def restored(done: Restored) -> Iterator[str]:
     """What came of it."""
+    if done.around.kept is not None:
+        yield kept(done.around.kept)
     took = text.span((done.finished_at - done.started_at).total_seconds())
     if done.plan.request.in_place and not (done.bytes or done.deleted or done.problem_count):
         compared = f"{text.count(done.files, 'file')} compared in {took}"
@@ -52,11 +62,40 @@ def restored(done: Restored) -> Iterator[str]:
     yield f"{line} to {done.plan.destination}" + (f"; {done.deleted:,} entries deleted" if done.deleted else "")
 
 
+def finished(done: Finished) -> Iterator[str]:
+    """A restore that was accepted, or had only its services left to start."""
+    started = ", ".join(done.services)
+    yield f"{done.before.resource}: {done.before.told}; the volume is taken as it is" + (
+        f", and its services are started: {started}" if started else ""
+    )
+
+
+def kept(copy: Copy) -> str:
+    """What the safety copy is, what it holds, and how to get at it."""
+    without = f", without {text.count(copy.problems, 'file')} that could not be read" if copy.problems else ""
+    holds = f"{text.count(copy.files, 'file')}, {text.size(copy.bytes)}{without}"
+    return f"{copy.resource}: what was there before is kept at {copy.location} as {copy.snapshot} ({holds})"
+
+
 def complain(done: Restored) -> None:
     """What is not as it was, on stderr: how many, and the first few."""
     if done.problem_count:
         told = f"{text.count(done.problem_count, 'problem')}; this is not as it was"
         console.complain(f"{done.plan.resource}: {told}", _first(done.problems, done.problem_count))
+    if done.around.left:
+        stopped = ", ".join(done.around.services) or "no backup is made"
+        console.complain(f"{done.plan.resource}: left as it is until you decide: {stopped}", RESUME)
+    complain_of_services(done.plan.resource, done.around.problems)
+
+
+def complain_of_services(resource: str, problems: Sequence[str]) -> None:
+    """Each service that does not run, on stderr."""
+    for problem in problems:
+        console.complain(f"{resource}: does not run: {problem}", "The volume is restored. Start it by hand.")
+
+
+def _user(one: Opener) -> str:
+    return f"{text.printable(str(one))}{', which writes' if one.writes else ''}"
 
 
 def verified(found: Sequence[Verified]) -> Iterator[str]:

@@ -4,8 +4,11 @@
 <root>/drbdbackup/target.json, catalog/<node>.db
 <root>/drbdbackup/<resource>/<snapshot>/data/, snapshot.json, manifest.gz
 <root>/drbdbackup/<resource>/.partial-<snapshot>/, .removing-<name>/, latest
+<root>/drbdbackup/<resource>/safety/<snapshot>/
 ```
-Only `publish` may make a snapshot's name appear; nothing here writes into a published one.
+What a restore in place keeps of the volume lies in `safety`, apart: it is no backup, and nothing that looks for one
+looks there, an older version neither. Only `publish` may make a snapshot's name appear; nothing here writes into a
+published one.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from drbdbackup.targets import document, sidecar
 from drbdbackup.targets.sidecar import Sidecar
 from drbdbackup.tools import mount
 
-PARTIAL, REMOVING, LATEST = ".partial-", ".removing-", "latest"
+PARTIAL, REMOVING, LATEST, SAFETY = ".partial-", ".removing-", "latest", "safety"
 _TAKEN = (errno.EEXIST, errno.ENOTEMPTY)
 _NO_SYMLINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
 
@@ -60,6 +63,18 @@ def snapshot_folder(root: str, resource: str, snapshot: str) -> str:
     return os.path.join(resource_folder(root, resource), snapshot)
 
 
+def safety_folder(root: str, resource: str) -> str:
+    """The folder of what restores in place have kept."""
+    return os.path.join(resource_folder(root, resource), SAFETY)
+
+
+def published(root: str, resource: str, snapshot: str) -> str:
+    """Where the snapshot of this name lies: among the backups, or in `safety`. Raises NothingFound as above."""
+    folder = snapshot_folder(root, resource, snapshot)
+    kept = os.path.join(safety_folder(root, resource), snapshot)
+    return kept if not os.path.lexists(folder) and os.path.lexists(kept) else folder
+
+
 def partial(root: str, resource: str, snapshot: str) -> str:
     """The folder of a snapshot under way."""
     return os.path.join(resource_folder(root, resource), PARTIAL + snapshot)
@@ -92,7 +107,7 @@ def begin(root: str, resource: str, snapshot: str) -> str:
 
 
 def _begun(root: str, resource: str, snapshot: str) -> bool:
-    if os.path.lexists(snapshot_folder(root, resource, snapshot)):
+    if os.path.lexists(published(root, resource, snapshot)):
         return False
     try:
         os.mkdir(partial(root, resource, snapshot), 0o700)
@@ -106,19 +121,27 @@ def snapshots(root: str, resource: str) -> list[Sidecar]:
 
     Raises OSError if the folder cannot be read: that is not the same as being empty.
     """
-    folder = resource_folder(root, resource)
+    return _described(resource_folder(root, resource), resource, "")
+
+
+def safety(root: str, resource: str) -> list[Sidecar]:
+    """The same of what restores in place have kept."""
+    return _described(safety_folder(root, resource), resource, SAFETY)
+
+
+def _described(folder: str, resource: str, purpose: str) -> list[Sidecar]:
     found = []
     for name in _folders(folder, ""):
         with suppress(Damaged, FileNotFoundError):
             told = sidecar.read(os.path.join(folder, name))
-            if (told.snapshot, told.resource) == (name, resource):
+            if (told.snapshot, told.resource, told.purpose) == (name, resource, purpose):
                 found.append(told)
     return sorted(found, key=lambda told: (told.sequence, told.snapshot))
 
 
 def names(root: str, resource: str) -> list[str]:
-    """The names of all published snapshots, also of those whose sidecar cannot be read. Raises OSError."""
-    return _folders(resource_folder(root, resource), "")
+    """The names of all that is published, also of what has no readable sidecar. Raises OSError."""
+    return [*_folders(resource_folder(root, resource), ""), *_folders(safety_folder(root, resource), "")]
 
 
 def partials(root: str, resource: str) -> list[str]:
@@ -137,6 +160,9 @@ def publish(root: str, resource: str, snapshot: str) -> str:
     told = sidecar.read(folder)
     name = next(name for name in _names(snapshot) if _published(folder, root, told.named(name)))
     document.sync_folder(resource_folder(root, resource))
+    if told.purpose:
+        document.sync_folder(safety_folder(root, resource))
+        return name
     with suppress(OSError):  # the snapshot is there; the link is a convenience, and the next one puts it right
         point_latest(root, resource)
     return name
@@ -145,8 +171,11 @@ def publish(root: str, resource: str, snapshot: str) -> str:
 def _published(folder: str, root: str, told: Sidecar) -> bool:
     """Rename the folder to its snapshot's name; False if that is taken."""
     wanted = snapshot_folder(root, told.resource, told.snapshot)
-    if os.path.lexists(wanted):
+    if os.path.lexists(published(root, told.resource, told.snapshot)):
         return False
+    if told.purpose:
+        make_folder(safety_folder(root, told.resource))
+        wanted = os.path.join(safety_folder(root, told.resource), told.snapshot)
     if sidecar.read(folder) != told:
         sidecar.write(folder, told)
     try:

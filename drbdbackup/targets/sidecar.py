@@ -32,7 +32,7 @@ class Sidecar:
     `problems` are the first 1000 as (path, problem), the path with surrogates for undecodable bytes; `base` is the
     snapshot that unchanged files were linked from, "" if none. `exclude` are the patterns that held when it was made,
     `left_out` the mount points in the volume that were not entered, as paths from its top; None where that is unknown.
-    `generation` is that of DRBD's data, None where nobody told it.
+    `generation` is that of DRBD's data, None where nobody told it; `purpose` is "" for a backup (see `Copy`).
     """
 
     snapshot: str
@@ -59,6 +59,7 @@ class Sidecar:
     exclude: tuple[str, ...] | None = ()
     left_out: tuple[str, ...] | None = ()
     generation: generation.Generation | None = None
+    purpose: str = ""
 
     def named(self, snapshot: str) -> Sidecar:
         """The same under another name."""
@@ -73,6 +74,7 @@ class Sidecar:
             "problems": [{"path": path, "problem": problem} for path, problem in self.problems[:KEPT_PROBLEMS]],
             **{name: list(told) for name in _LISTS if (told := getattr(self, name)) is not None},
             **({"generation": self.generation.as_document()} if self.generation else {}),
+            **({"purpose": self.purpose} if self.purpose else {}),
         }  # fmt: skip
 
     def copy(self, location: str, path: str) -> Copy:
@@ -80,7 +82,7 @@ class Sidecar:
         return Copy(
             self.snapshot, self.resource, self.sequence, self.node, self.target, self.kind, self.medium, location,
             self.holder, path, self.started_at, self.finished_at, self.files, self.bytes, self.problem_count,
-            generation=self.generation,
+            generation=self.generation, purpose=self.purpose,
         )  # fmt: skip
 
 
@@ -105,7 +107,7 @@ def from_document(found: Mapping[str, Any]) -> Sidecar:
     if not is_snapshot_name(snapshot):
         raise ValueError(f"{snapshot!r} is not a snapshot's name")
     told: dict[str, Any] = {name: _count(found, name) for name in _COUNTS if name in found}
-    told |= {name: _text(found, name) for name in _TEXTS if name in found}
+    told |= {name: _text(found, name) for name in (*_TEXTS, "purpose") if name in found}
     told |= {name: _texts(found.get(name)) for name in _LISTS}
     return Sidecar(
         snapshot, _text(found, "resource"), _count(found, "sequence"), _text(found, "node"),

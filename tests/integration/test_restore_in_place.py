@@ -194,7 +194,7 @@ def test_an_unmount_of_the_volume_ends_a_restore_in_place(tmp_path: Path) -> Non
         ended = subprocess.Popen(
             pair.command("www4", "restore", "--yes", "--in-place"), stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
-        wait_for(lambda: any((pair.volume / f"file-{n}").stat().st_size for n in range(8)), "the restore to write")
+        wait_for(lambda: any((pair.volume / f"file-{n}").stat().st_size for n in range(8)), "the restore to write", 300)
         tool("umount", "--lazy", pair.volume)
         assert ended.wait(30) == 7
         assert ended.stderr is not None

@@ -14,11 +14,14 @@ from drbdbackup.config.load import load
 
 PAGE = (Path(__file__).parents[2] / "docs" / "config.md").read_text(encoding="utf-8")
 ROWS = dict(re.findall(r"^\| `([a-zA-Z_.]+)` \| (.*?) \| .+ \|$", PAGE, re.MULTILINE))
-PLACEHOLDER = {"resource": "NAME", "target": "NAME", "peer": "NODE", "hook": "HOOK", "database": "DB"}
+PLACEHOLDER = {
+    "resource": "NAME", "target": "NAME", "peer": "NODE", "hook": "HOOK", "database": "DB", "service": "NAME",
+}
 CLASSES = {
     "": values.Config, "role": values.RoleConfig, "resource.NAME": values.ResourceConfig,
     "target.NAME": values.TargetConfig, "peer.NODE": values.PeerConfig, "retention": values.Retention,
-    "limits": values.Limits, "resource.NAME.database.DB": values.DatabaseConfig,
+    "limits": values.Limits, "resource.NAME.service.NAME": values.ServiceConfig,
+    "resource.NAME.database.DB": values.DatabaseConfig,
     "resource.NAME.hook.HOOK": values.HookConfig, "target.NAME.hook.HOOK": values.HookConfig,
     "verify": values.VerifyConfig, "drill": values.DrillConfig,
 }

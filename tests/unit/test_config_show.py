@@ -16,6 +16,7 @@ from drbdbackup.config.values import (
     ResourceConfig,
     Retention,
     RoleConfig,
+    ServiceConfig,
     TargetConfig,
 )
 
@@ -27,6 +28,8 @@ FULL = Config(
         ResourceConfig("raid", "/srv/raid", "/dev/drbd0", ("a b/", 'quo"te\\', "Gr\u00fc\u00dfe", "tab\there"),
                        "first-node"),
         ResourceConfig("mail.1", "/srv/mail", "/dev/drbd1"),
+        ResourceConfig("shop", "/srv/shop", "/dev/drbd2", services=("mysql", "web"), service=(
+            ServiceConfig("mysql", ("a", "up"), ("a", "down")), ServiceConfig("web", ("b",), ("c", "d e"), ("f",)))),
     ),
     targets=(
         TargetConfig("nas", "nas", path="/backup", require_mount=False, retention=Retention(daily=2)),
@@ -56,9 +59,9 @@ def test_a_document_has_the_keys_of_the_file_with_every_default():
     assert document["role"] == {"source": "drbd", "timeout": 10.0}
     assert document["target"]["nas"]["retention"]["minimum"] == 3
     assert document["resource"]["mail.1"] == {
-        "device": "/dev/drbd1", "source": "/srv/mail", "exclude": [], "dual_primary": "refuse"}
+        "device": "/dev/drbd1", "source": "/srv/mail", "exclude": [], "dual_primary": "refuse", "services": []}
     assert document["limits"] == {"probe": 0.25, "ssh": 5.0, "run": 86400.0, "stall": 900.0, "shrink": 0.5,
-        "grace": 21600.0, "silence": 172800.0, "verify": 7200.0}
+        "grace": 21600.0, "silence": 172800.0, "verify": 7200.0, "services": 300.0}
 
 
 def test_tables_are_written_as_an_admin_would():

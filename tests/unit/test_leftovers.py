@@ -27,6 +27,9 @@ LINE = b"0123 s - f 644 0 0 5 1 2 3 1 0 a\n"
     [
         ("20261124T043000Z-web", True),  # our own: who asks holds the lock
         ("20261124T043000Z-web-3", True),
+        ("20261124T043000Z-web-safety", True),
+        ("20261124T043000Z-web-safety-2", True),
+        ("20261124T043000Z-web-2-safety", False),
         ("20261124T043000Z-web-2", False),  # another node's name, and not our second
         ("20261123T043000Z-web-2", True),  # it said so
         ("20261123T043000Z-web-2-2", False),

@@ -162,6 +162,7 @@ def test_drbdbackup_takes_its_configuration_on_both_nodes(sample: Path, tmp_path
         assert [one["ssh"] for one in document["peer"].values()] == [f"root@{peer}"]
         assert document["target"]["disk"]["device"] == "/dev/sdb1"
         assert document["resource"]["raid"]["source"] == "/srv/raid"
+        assert document["resource"]["raid"]["services"] == ["mariadb", "apache2"]
         does(tmp_path, "config", "validate", "--config", "config.toml")
 
 

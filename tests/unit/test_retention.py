@@ -11,7 +11,7 @@ from drbdbackup.config.values import Retention
 from drbdbackup.lineage import lineages
 from drbdbackup.model.backup import Copy, snapshot_name
 from drbdbackup.model.generation import Generation
-from drbdbackup.retention import FROZEN, plan
+from drbdbackup.retention import FROZEN, SAFETY_KEPT, plan, safety
 
 BERLIN = ZoneInfo("Europe/Berlin")
 NOW = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)
@@ -223,3 +223,24 @@ def test_what_stays_after_one_pruning_stays_after_the_next():
     stays = judged(copies, replace(DAILY3, weekly=2))
     again = judged([made for made in copies if made.sequence in stays], replace(DAILY3, weekly=2))
     assert again.keys() == stays.keys()
+
+
+def outlived(kept_at: datetime, *backups: Copy, copies: list[Copy] | None = None) -> bool:
+    one = copy(7, kept_at, purpose="safety")
+    (judged,) = safety([one], backups, NOW, lineages(copies or []))
+    return not judged.keep
+
+
+def test_a_safety_copy_goes_when_its_time_is_over_and_a_whole_backup_came_after_it():
+    long_ago = NOW - SAFETY_KEPT
+    later = copy(8, NOW - timedelta(days=1))
+    assert outlived(long_ago, later)
+    assert not outlived(long_ago + timedelta(seconds=1), later)
+    assert not outlived(long_ago)
+    assert not outlived(long_ago, copy(6, long_ago - timedelta(days=1)))
+    assert not outlived(long_ago, replace(later, problems=1), replace(later, damaged_at=NOW))
+
+
+def test_a_safety_copy_stays_while_a_split_brain_stands():
+    later = copy(8, NOW - timedelta(days=1))
+    assert not outlived(NOW - SAFETY_KEPT, later, copies=torn(3))

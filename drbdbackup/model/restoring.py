@@ -1,0 +1,91 @@
+"""A restore in place that is under way or was interrupted: what of it must be known to go on with it.
+
+It is written down on the replicated volume, so that it fails over with it, and said in the catalog. What is read back
+comes from a disk: whatever makes no sense there is None, and no command is ever taken from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+from drbdbackup.model.backup import from_iso, is_snapshot_name, iso
+
+RESUME = "Complete it: `drbdbackup restore --resume`. Or take the volume as it is: `drbdbackup restore --accept`."
+
+
+class Stage(Enum):
+    """How far it came. Only while it is REPLACING is the volume neither what it was nor what it is to be."""
+
+    BEGUN = "begun"
+    REPLACING = "replacing"
+    RESTORED = "restored"
+    ENDED = "ended"
+
+
+ORDER = tuple(Stage)
+_SO_FAR = {
+    Stage.BEGUN: "it has replaced nothing",
+    Stage.REPLACING: "the volume is half restored",
+    Stage.RESTORED: "all is back, only the services were not started",
+    Stage.ENDED: "it is over",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Restoring:
+    """One restore over a volume, by `node`, of `path` ("" for all) from `snapshot`. `safety` is the copy that it kept.
+
+    `snapshot` is "" where what was written down cannot be read: then nobody knows how to go on, only that one has to.
+    """
+
+    name: str
+    resource: str
+    node: str
+    stage: Stage
+    snapshot: str
+    path: str
+    begun_at: datetime
+    safety: str = ""
+
+    @property
+    def is_half(self) -> bool:
+        """Whether the volume is not to be backed up, and no service to be started on it."""
+        return self.stage is Stage.REPLACING
+
+    @property
+    def told(self) -> str:
+        """What was begun and how far it came, for people."""
+        if not self.snapshot:
+            return "a restore in place was not finished, and what is written down of it cannot be read"
+        what = f"of {self.path} " if self.path else ""
+        return f"a restore {what}from {self.snapshot}, begun on {self.node}, was not finished: {_SO_FAR[self.stage]}"
+
+    def as_document(self) -> dict[str, Any]:
+        """As it is written down and said."""
+        return {
+            "name": self.name, "resource": self.resource, "node": self.node, "stage": self.stage.value,
+            "snapshot": self.snapshot, "path": self.path, "begun_at": iso(self.begun_at), "safety": self.safety,
+        }  # fmt: skip
+
+
+def from_document(found: Mapping[str, Any]) -> Restoring | None:
+    """The inverse of `as_document`; None for what describes no restore."""
+    texts = [found.get(key) for key in ("name", "resource", "node", "stage", "snapshot", "path", "begun_at")]
+    if not all(isinstance(text, str) for text in texts) or not isinstance(found.get("safety", ""), str):
+        return None
+    name, resource, node, stage, snapshot, path, begun_at = map(str, texts)
+    safety = found.get("safety", "")
+    if stage not in [one.value for one in Stage] or not is_snapshot_name(snapshot) or not _is_inside(path):
+        return None
+    try:
+        return Restoring(name, resource, node, Stage(stage), snapshot, path, from_iso(begun_at), safety)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _is_inside(path: str) -> bool:
+    return not path.startswith("/") and ".." not in path.split("/") and "\0" not in path

@@ -1,0 +1,116 @@
+"""Restores in place that were not finished: the book of one under way, and what a run and `status` make of it.
+
+The record lies on the replicated volume, so that it fails over with it; the catalog says the same for who cannot look
+there. Where the volume can be looked at, only the record counts: a new file system is no half-restored one.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from drbdbackup import proc
+from drbdbackup.catalog import bodies, restores, store
+from drbdbackup.config.values import Config, ResourceConfig
+from drbdbackup.errors import CatalogError, Damaged, DrbdBackupError
+from drbdbackup.model.restoring import RESUME, Restoring, Stage, from_document
+from drbdbackup.model.role import Decision, Verdict
+from drbdbackup.pipeline import roads
+from drbdbackup.targets import document
+
+_NAME = "restoring.json"
+_LIMIT = 1 << 16
+
+
+class Book:
+    """What is written down of a restore while it goes on: in the record and in the catalog."""
+
+    def __init__(self, config: Config, resource: ResourceConfig, restoring: Restoring) -> None:
+        """Nothing is written yet."""
+        self.restoring = restoring
+        self._config = config
+        self._resource = resource
+
+    def enter(self, stage: Stage, safety: str = "") -> None:
+        """It has come to this stage. Raises DrbdBackupError if the volume does not take that: only it fails over."""
+        self.restoring = replace(self.restoring, stage=stage, safety=safety or self.restoring.safety)
+        content = self.restoring.as_document()
+        roads.open_volume(self._config, self._resource)
+        try:
+            self._touch(lambda file: document.write(file, content))
+        except DrbdBackupError as error:
+            told = f"how far it is cannot be written down on the volume: {error.message}"
+            raise DrbdBackupError(told, "Make a little room there, or see why it cannot be written to.") from None
+        with suppress(CatalogError):
+            self._say()
+
+    def end(self) -> None:
+        """It is over, and with it all that the catalog takes for unfinished: one at a time goes over a volume."""
+        self.restoring = replace(self.restoring, stage=Stage.ENDED)
+        with suppress(CatalogError):
+            while (left := restores.unfinished(self._config.state_dir, self._resource.name)) is not None:
+                _record(self._config, replace(left, stage=Stage.ENDED))
+            self._say()
+        self._touch(_remove)
+
+    def _say(self) -> None:
+        """In the catalog, and at once on every road: the other node may be the next to ask."""
+        _record(self._config, self.restoring)
+        if self.restoring.stage is not Stage.RESTORED:  # what follows takes but a moment, and ends in a word of its own
+            roads.put_all(self._config, self._resource, on_volume=True)
+
+    def _touch(self, do: Any) -> None:
+        find = roads.volume_folder(self._resource, may_write=False)
+        look = lambda: do(os.path.join(os.path.dirname(find()), _NAME))  # noqa: E731
+        proc.probe(look, self._config.limits.probe, self._resource.source)
+
+
+def on_volume(config: Config, resource: ResourceConfig) -> Restoring | None:
+    """What the volume itself says. Raises DrbdBackupError if it cannot be looked at."""
+    find = roads.volume_folder(resource, may_write=False)
+
+    def look() -> dict[str, Any] | None:
+        try:
+            return document.read(os.path.join(os.path.dirname(find()), _NAME), _LIMIT)
+        except FileNotFoundError:
+            return None
+        except Damaged:
+            return {}
+
+    found = proc.probe(look, config.limits.probe, resource.source)
+    if found is None:
+        return None
+    unknown = Restoring("unknown", resource.name, "", Stage.REPLACING, "", "", datetime.now(UTC))
+    return from_document(found) or unknown
+
+
+def known(config: Config, resource: ResourceConfig, verdict: Verdict) -> Restoring | None:
+    """The unfinished restore of a resource: from the volume on its Primary, else from the catalog."""
+    if verdict.decision is Decision.PROCEED:
+        with suppress(DrbdBackupError):
+            return on_volume(config, resource)
+    return restores.unfinished(config.state_dir, resource.name)
+
+
+def judged(config: Config, resource: ResourceConfig, verdict: Verdict) -> Verdict:
+    """The verdict on a run: half a volume is not backed up, and pushes no good copy out."""
+    if verdict.decision is not Decision.PROCEED:
+        return verdict
+    found = known(config, resource, verdict)
+    if found is None or not found.is_half:
+        return verdict
+    return replace(verdict, decision=Decision.REFUSE, because=(*verdict.because, found.told), hint=RESUME)
+
+
+def _record(config: Config, restoring: Restoring) -> None:
+    """In the catalog. Raises CatalogError."""
+    store.record(config.state_dir, config.node, [bodies.restoring(config.node, datetime.now(UTC), restoring)])
+
+
+def _remove(file: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(file)
+        document.sync_folder(os.path.dirname(file))

@@ -1,0 +1,76 @@
+"""Who has files open on a volume, as fuser(1) tells it, from /proc: a look that may hang, for a probe.
+
+It sees every process of this machine, whatever namespace it lives in, where the volume is a file system of its own;
+where it is a plain folder (demo, tests) names must do. A file that is mapped and closed is not seen, nor is a client of
+an NFS server in the kernel. Source: proc_pid_fd(5), proc_pid_fdinfo(5).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from drbdbackup.tools import mounts
+
+_DELETED = " (deleted)"
+
+
+@dataclass(frozen=True, slots=True)
+class Opener:
+    """A process that uses the volume: one of the paths that it has open there, and whether it may write to one."""
+
+    pid: int
+    name: str
+    path: str
+    writes: bool
+
+    def __str__(self) -> str:
+        """As people read it."""
+        return f"{self.name} (process {self.pid}, {self.path})"
+
+
+def look(source: str, below: str, own: int) -> list[dict[str, Any]]:
+    """The processes but `own` that have something open at or below `source`/`below`, as documents (see `opener`)."""
+    seen = mounts.mounted_at(mounts.table(), source)
+    device = os.stat(source).st_dev if seen is not None and not below else None
+    top = os.path.join(os.path.realpath(source), below).rstrip("/")
+    pids = sorted(int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) not in (own, os.getpid()))
+    return [asdict(found) for pid in pids if (found := _opener(pid, top, device)) is not None]
+
+
+def opener(document: dict[str, Any]) -> Opener:
+    """The inverse of `asdict`."""
+    return Opener(**document)
+
+
+def _opener(pid: int, top: str, device: int | None) -> Opener | None:
+    """The process, if it uses the volume; of its files one that it may write to is the one that is told."""
+    with suppress(OSError):
+        used = sorted(_used(f"/proc/{pid}", top, device), key=lambda one: not one[1])
+        if used:
+            with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as comm:
+                return Opener(pid, comm.read().strip(), *used[0])
+    return None
+
+
+def _used(process: str, top: str, device: int | None) -> Iterator[tuple[str, bool]]:
+    """Each path on the volume with whether it is open for writing. What ends or closes meanwhile is not there."""
+    links = [(f"{process}/{name}", "") for name in ("cwd", "root", "exe")]
+    links += [(f"{process}/fd/{name}", f"{process}/fdinfo/{name}") for name in os.listdir(f"{process}/fd")]
+    for link, info in links:
+        with suppress(OSError):
+            path = os.readlink(link)
+            is_there = path == top or path.startswith(f"{top}/")
+            if path.endswith(_DELETED) or not path.startswith("/"):
+                continue
+            if is_there or (device is not None and os.stat(link).st_dev == device):
+                yield path, bool(info) and _is_for_writing(info)
+
+
+def _is_for_writing(info: str) -> bool:
+    with open(info) as lines:
+        told = dict(line.split(":", 1) for line in lines if ":" in line)
+    return int(told["flags"], 8) & os.O_ACCMODE != os.O_RDONLY

@@ -1,0 +1,59 @@
+"""The services that live on a volume: how each is started, stopped and asked, the way the cluster itself does it.
+
+A service is found where Heartbeat looks for it: /etc/ha.d/resource.d, then /etc/init.d; else service(8) knows it, which
+asks systemd where that rules. Heartbeat with haresources starts and stops and never looks between: what is stopped by
+its script is no reason for it to act.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from drbdbackup import proc
+from drbdbackup.config.values import ResourceConfig, ServiceConfig
+from drbdbackup.errors import ToolError
+from drbdbackup.proc import Command
+
+FOLDERS = ("/etc/ha.d/resource.d", "/etc/init.d")
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One service as three commands; `check` is () where nobody can be asked."""
+
+    name: str
+    start: tuple[str, ...]
+    stop: tuple[str, ...]
+    check: tuple[str, ...]
+
+
+def of(resource: ResourceConfig) -> tuple[Service, ...]:
+    """The services of a resource, in the order in which they are started."""
+    own = {one.name: one for one in resource.service}
+    return tuple(_service(name, own.get(name)) for name in resource.services)
+
+
+def stop(service: Service, deadline: float) -> None:
+    """Stop it; one that does not run is stopped. Raises ToolError."""
+    proc.run_leaving(Command(service.stop, timeout=deadline))
+
+
+def start(service: Service, deadline: float) -> str:
+    """Start it and ask whether it runs; why it does not, or nothing."""
+    try:
+        proc.run_leaving(Command(service.start, timeout=deadline))
+        if service.check:
+            proc.run_leaving(Command(service.check, timeout=deadline))
+    except ToolError as error:
+        return f"{service.name}: {error.message}"
+    return ""
+
+
+def _service(name: str, own: ServiceConfig | None) -> Service:
+    if own is not None:
+        return Service(name, own.start, own.stop, own.check)
+    places = (os.path.join(folder, name) for folder in FOLDERS)
+    script = next((place for place in places if os.access(place, os.X_OK)), None)
+    words = (script,) if script else ("service", name)
+    return Service(name, (*words, "start"), (*words, "stop"), (*words, "status"))

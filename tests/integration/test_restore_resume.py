@@ -1,0 +1,167 @@
+"""A restore in place that is killed anywhere is known on both nodes, and completed from either."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.played_daemons import Daemons
+from tests.played_media import disk_image, mount_points, tool, wait_for
+from tests.played_pair import PlayedPair, differences
+from tests.played_restore import restore
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> PlayedPair:
+    return PlayedPair(tmp_path)
+
+
+@pytest.fixture
+def daemons(pair: PlayedPair) -> Iterator[Daemons]:
+    played = Daemons(pair)
+    yield played
+    played.end()
+
+
+def filled(pair: PlayedPair, files: int = 2, size: int = 1000) -> Path:
+    """Back up so many files of so many bytes, then empty them; what they were."""
+    for number in range(files):
+        (pair.volume / f"file-{number}").write_bytes(os.urandom(size))
+    (pair.volume / "folder").mkdir()
+    pair.backs_up()
+    wanted = pair.folder / "wanted"
+    tool("rsync", "-aHAXS", "--modify-window=-1", "--exclude=/.drbdbackup", f"{pair.volume}/", f"{wanted}/")
+    for number in range(files):
+        (pair.volume / f"file-{number}").write_bytes(b"")
+    return wanted
+
+
+@contextmanager
+def under_way(pair: PlayedPair) -> Iterator[subprocess.Popen[bytes]]:
+    """A restore in place that is killed, and all that it started, when the block ends."""
+    restoring = subprocess.Popen(
+        pair.command("www4", "restore", "--yes", "--in-place"), stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        yield restoring
+    finally:
+        restoring.kill()
+        restoring.wait()
+
+
+def told(pair: PlayedPair, node: str) -> dict[str, Any] | None:
+    """What `status` says of a restore there."""
+    found: dict[str, Any] | None = pair.json(node, "status")["resources"][0]["restore"]
+    return found
+
+
+def has_come_to(daemons: Daemons, call: str) -> None:
+    wait_for(lambda: call in daemons.calls, call, patience=300)
+
+
+def test_killed_while_it_replaces_it_is_completed_on_the_other_node(pair: PlayedPair, daemons: Daemons) -> None:
+    wanted = filled(pair, files=8, size=16 << 20)
+    with under_way(pair):
+        wait_for(lambda: any((pair.volume / f"file-{n}").stat().st_size for n in range(8)), "a file", patience=300)
+    status = pair.json("www4", "status")["resources"][0]
+    assert (status["restore"]["state"], status["restore"]["half"]) == ("interrupted", True)
+    assert (status["verdict"], "restore --resume" in status["hint"]) == ("refuse", True)
+    assert daemons.running == []
+    refused = pair.run("www4", "run")
+    assert (refused.returncode, "restore --resume" in refused.stderr) == (4, True)
+    assert "half" in restore(pair, "--in-place", "--path", "file-0", status=1)
+
+    on_standby = told(pair, "www5")
+    assert on_standby is not None
+    assert (on_standby["half"], on_standby["node"]) == (True, "www4")
+    pair.roles("www5")
+    assert "RESTORE" in pair.run("www5", "status").stdout
+    restore(pair, "--resume", node="www5")
+    assert differences(wanted, pair.volume) == []
+    assert daemons.running == ["mysql", "apache2"]
+    assert told(pair, "www5") is None
+    pair.backs_up("www5")
+
+
+def test_killed_before_it_replaced_anything_the_volume_is_whole(pair: PlayedPair, daemons: Daemons) -> None:
+    filled(pair)
+    daemons.hangs("mysql", "stop")
+    with under_way(pair):
+        has_come_to(daemons, "mysql stop")
+    daemons.hangs("mysql", "stop", hangs=False)
+    known = told(pair, "www4")
+    assert known is not None
+    assert (known["stage"], known["half"]) == ("begun", False)
+    pair.backs_up("www4", "--accept-shrink")
+    restore(pair, "--accept")
+    assert daemons.running == ["mysql", "apache2"]
+    assert (pair.volume / "file-0").read_bytes() == b""
+    assert told(pair, "www4") is None
+
+
+def test_killed_while_it_starts_the_services_nothing_is_brought_again(pair: PlayedPair, daemons: Daemons) -> None:
+    filled(pair)
+    daemons.hangs("mysql", "start")
+    with under_way(pair):
+        has_come_to(daemons, "mysql start")
+        working = told(pair, "www4")
+        assert working is not None
+        assert working["state"] == "under-way"
+    daemons.hangs("mysql", "start", hangs=False)
+    (pair.volume / "file-0").write_text("an order that came in since")
+    pair.roles("www5")
+    known = told(pair, "www5")
+    assert known is not None
+    assert (known["stage"], known["half"]) == ("restored", False)
+    restore(pair, "--resume", node="www5")
+    assert (pair.volume / "file-0").read_text() == "an order that came in since"
+    assert daemons.running == ["mysql", "apache2"]
+
+
+def test_an_unmount_in_its_midst_is_completed_after_the_next_mount(pair: PlayedPair, daemons: Daemons) -> None:
+    image = disk_image(pair.folder / "drbd0.img", size="400M")
+    tool("mount", "-o", "loop", image, pair.volume)
+    try:
+        wanted = filled(pair, files=8, size=16 << 20)
+        with under_way(pair) as restoring:
+            wait_for(lambda: any((pair.volume / f"file-{n}").stat().st_size for n in range(8)), "a file", patience=300)
+            tool("umount", "--lazy", pair.volume)
+            assert restoring.wait(120) == 7
+        assert daemons.running == []
+        tool("mount", "-o", "loop", image, pair.volume)
+        assert pair.run("www4", "run").returncode == 4
+        restore(pair, "--resume")
+        assert [line for line in differences(wanted, pair.volume) if "lost+found" not in line] == []
+        assert daemons.running == ["mysql", "apache2"]
+    finally:
+        for _ in mount_points(pair.volume):
+            tool("umount", "--lazy", pair.volume)
+
+
+RECORD = ".drbdbackup/restoring.json"
+
+
+def test_a_record_that_cannot_be_read_keeps_runs_away_until_somebody_decides(pair: PlayedPair) -> None:
+    wanted = filled(pair)
+    (pair.volume / RECORD).write_text("{torn")
+    assert pair.run("www4", "run").returncode == 4
+    assert "--snapshot" in restore(pair, "--resume", status=1)
+    restore(pair, "--in-place")
+    assert differences(wanted, pair.volume) == []
+    assert not (pair.volume / RECORD).exists()
+    pair.backs_up()
+
+
+def test_there_may_be_nothing_to_go_on_with(pair: PlayedPair) -> None:
+    filled(pair)
+    assert "was interrupted" in restore(pair, "--resume", status=6)
+    restore(pair, "--accept", status=6)
+    for args in (["--resume", "--to", "/x"], ["--accept", "--in-place"], ["--resume", "--accept"]):
+        restore(pair, *args, status=2)

@@ -1,0 +1,151 @@
+"""A restore in place stops the services of the volume and starts them again, but never on half a volume."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.played_daemons import Daemons
+from tests.played_pair import PlayedPair
+from tests.played_restore import restore
+
+STOPPED, STARTED = ["apache2 stop", "mysql stop"], ["mysql start", "mysql status", "apache2 start", "apache2 status"]
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> PlayedPair:
+    played = PlayedPair(tmp_path)
+    for name in ("www", "mail"):
+        (played.volume / name).mkdir()
+        (played.volume / name / "file").write_text(name)
+    played.backs_up()
+    (played.volume / "www/file").write_text("spoiled")
+    return played
+
+
+@pytest.fixture
+def daemons(pair: PlayedPair) -> Iterator[Daemons]:
+    played = Daemons(pair)
+    yield played
+    played.end()
+
+
+def test_they_are_stopped_in_reverse_and_started_in_order(pair: PlayedPair, daemons: Daemons) -> None:
+    said = restore(pair, "--in-place")
+    assert daemons.calls == [*STOPPED, *STARTED]
+    assert "mysql, apache2" in said
+    assert (pair.volume / "www/file").read_text() == "www"
+    pair.backs_up()
+
+
+def test_a_dry_run_and_a_restore_beside_stop_nothing(pair: PlayedPair, daemons: Daemons) -> None:
+    restore(pair, "--in-place", "--dry-run")
+    restore(pair, "--to", pair.folder / "back")
+    assert daemons.calls == []
+
+
+def test_one_that_does_not_stop_has_the_others_started_again(pair: PlayedPair, daemons: Daemons) -> None:
+    daemons.fails("mysql", "stop")
+    said = restore(pair, "--in-place", status=1)
+    assert "mysql could not be stopped" in said
+    assert "mysql will not stop" in said
+    assert daemons.running == ["mysql", "apache2"]
+    assert (pair.volume / "www/file").read_text() == "spoiled"
+    pair.backs_up()
+
+
+def test_they_run_again_where_no_safety_copy_could_be_made(pair: PlayedPair, daemons: Daemons) -> None:
+    (pair.folder / "nas/drbdbackup/raid/safety").write_text("in the way")
+    assert "--no-safety" in restore(pair, "--in-place", status=1)
+    assert daemons.running == ["mysql", "apache2"]
+    assert (pair.volume / "www/file").read_text() == "spoiled"
+
+
+@pytest.mark.parametrize("verb", ["start", "status"])
+def test_one_that_does_not_run_afterwards_is_named(pair: PlayedPair, daemons: Daemons, verb: str) -> None:
+    daemons.fails("mysql", verb)
+    said = restore(pair, "--in-place", status=1)
+    assert f"mysql will not {verb}" in said
+    assert daemons.calls[-2:] == STARTED[-2:]
+    assert (pair.volume / "www/file").read_text() == "www"
+    pair.backs_up()
+
+
+def test_they_stay_stopped_on_a_volume_that_is_not_as_it_was(pair: PlayedPair, daemons: Daemons) -> None:
+    (pair.newest("nas") / "www/file").unlink()
+    said = restore(pair, "--in-place", status=1)
+    assert "www/file" in said
+    assert "restore --resume" in said
+    assert daemons.calls == STOPPED
+    assert "restore --resume" in pair.run("www4", "run").stderr
+    restore(pair, "--accept")
+    assert daemons.running == ["mysql", "apache2"]
+    pair.backs_up()
+
+
+def test_who_writes_to_the_volume_is_named_and_nothing_is_replaced(pair: PlayedPair, daemons: Daemons) -> None:
+    with writing(pair.volume / "mail/log") as writer:
+        said = restore(pair, "--in-place", status=1)
+        assert f"process {writer.pid}, {pair.volume}/mail/log" in said
+        assert (pair.volume / "www/file").read_text() == "spoiled"
+        assert daemons.running == ["mysql", "apache2"]
+        assert f"process {writer.pid}" in restore(pair, "--in-place", "--dry-run")
+        restore(pair, "--in-place", "--path", "www")
+        assert (pair.volume / "www/file").read_text() == "www"
+
+
+def test_who_only_reads_is_named_and_in_nobodys_way(pair: PlayedPair) -> None:
+    with subprocess.Popen(["sleep", "300"], cwd=pair.volume / "www") as reader:
+        try:
+            assert f"sleep (process {reader.pid}" in restore(pair, "--in-place")
+        finally:
+            reader.kill()
+
+
+class writing:  # noqa: N801  reads as a verb in a with statement
+    """A process that has a file open for writing."""
+
+    def __init__(self, path: Path) -> None:
+        script = f"import sys; file = open({str(path)!r}, 'a'); print(flush=True); sys.stdin.read()"
+        self.process = subprocess.Popen([sys.executable, "-c", script], stdin=-1, stdout=-1)
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == b"\n"
+
+    def __enter__(self) -> subprocess.Popen[bytes]:
+        return self.process
+
+    def __exit__(self, *_: object) -> None:
+        self.process.communicate()
+
+
+ASKED = "--type crm_config --name maintenance-mode --query --quiet --default false"
+CRM = f'#!/bin/sh\n[ "$*" = "{ASKED}" ] || exit 64\n'
+
+
+@pytest.mark.parametrize(("answer", "status"), [("echo false", 1), ("echo true", 0), ("exit 102", 0), ("exit 5", 1)])
+def test_pacemaker_must_keep_off(pair: PlayedPair, daemons: Daemons, answer: str, status: int) -> None:
+    programs = pair.folder / "bin"
+    programs.mkdir()
+    (programs / "crm_attribute").write_text(CRM + answer)
+    (programs / "crm_attribute").chmod(0o755)
+    pair.path = f"{programs}:{os.environ['PATH']}"
+    said = restore(pair, "--in-place", status=status)
+    assert ("maintenance-mode --update true" in said) == bool(status)
+    assert daemons.calls == ([] if status else [*STOPPED, *STARTED])
+
+
+def test_a_service_without_a_table_is_asked_of_the_system(pair: PlayedPair) -> None:
+    programs = pair.folder / "bin"
+    programs.mkdir()
+    log = pair.folder / "log"
+    (programs / "service").write_text(f'#!/bin/sh\necho "$*" >>{log}\n')
+    (programs / "service").chmod(0o755)
+    pair.path = f"{programs}:{os.environ['PATH']}"
+    pair.resource = 'services = ["nobody-has-this"]'
+    restore(pair, "--in-place")
+    assert log.read_text().split("\n")[:-1] == [f"nobody-has-this {verb}" for verb in ("stop", "start", "status")]
