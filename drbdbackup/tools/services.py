@@ -15,6 +15,7 @@ from drbdbackup.config.values import ResourceConfig, ServiceConfig
 from drbdbackup.errors import ToolError
 from drbdbackup.proc import Command
 
+_DOES_NOT_RUN = frozenset({1, 2, 3})  # of `status`: LSB Core, "Init Script Actions"
 FOLDERS = ("/etc/ha.d/resource.d", "/etc/init.d")
 
 
@@ -35,8 +36,25 @@ def of(resource: ResourceConfig) -> tuple[Service, ...]:
 
 
 def stop(service: Service, deadline: float) -> None:
-    """Stop it; one that does not run is stopped. Raises ToolError."""
-    proc.run_leaving(Command(service.stop, timeout=deadline))
+    """Stop it. A script may fail because its configuration went with the volume: if it does not run, it is stopped.
+
+    Raises ToolError.
+    """
+    try:
+        proc.run_leaving(Command(service.stop, timeout=deadline))
+    except ToolError:
+        if not _is_known_to_be_down(service, deadline):
+            raise
+
+
+def _is_known_to_be_down(service: Service, deadline: float) -> bool:
+    if not service.check:
+        return False
+    try:
+        proc.run_leaving(Command(service.check, ok=_DOES_NOT_RUN, timeout=deadline))
+    except ToolError:
+        return False
+    return True
 
 
 def start(service: Service, deadline: float) -> str:

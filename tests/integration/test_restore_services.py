@@ -59,6 +59,14 @@ def test_one_that_does_not_stop_has_the_others_started_again(pair: PlayedPair, d
     pair.backs_up()
 
 
+def test_one_that_does_not_run_need_not_be_stopped(pair: PlayedPair, daemons: Daemons) -> None:
+    daemons.fails("mysql", "stop")
+    (daemons.folder / "mysql.runs").unlink()
+    restore(pair, "--in-place")
+    assert (pair.volume / "www/file").read_text() == "www"
+    assert daemons.running == ["mysql", "apache2"]
+
+
 def test_they_run_again_where_no_safety_copy_could_be_made(pair: PlayedPair, daemons: Daemons) -> None:
     (pair.folder / "nas/drbdbackup/raid/safety").write_text("in the way")
     assert "--no-safety" in restore(pair, "--in-place", status=1)
