@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -26,6 +27,8 @@ class ResourceStatus:
 
     `pair` is about all nodes together; `heads` are the newest copies of the rivals of a split brain. `restoring` is a
     restore in place that has not ended, `at_work` that it goes on here and now.
+    `pair` is about all nodes together; `heads` are the newest copies of the rivals of a split brain. `verified_at` and
+    `drilled_at` are when any copy was proven last.
     """
 
     resource: str
@@ -39,6 +42,8 @@ class ResourceStatus:
     heads: tuple[tuple[str, Found], ...] = ()
     restoring: Restoring | None = None
     at_work: bool = False
+    verified_at: datetime | None = None
+    drilled_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +81,13 @@ def _of(config: Config, resource: ResourceConfig, travelled: Travelled) -> Resou
         tuple((line.word, one) for line in lines.rivals if (one := undamaged(_in(copies, line.generation)))),
         restoring,
         restoring is not None and restoring.node == config.node and lock.is_held(lock_file(config)),
+        _last(one.copy.verified_at for one in copies),
+        _last(one.copy.drilled_at for one in copies),
     )
+
+
+def _last(moments: Iterable[datetime | None]) -> datetime | None:
+    return max((moment for moment in moments if moment is not None), default=None)
 
 
 def _overseen(config: Config, resource: str, backup: Found | None, lines: Lineages, now: datetime) -> PairVerdict:

@@ -96,6 +96,7 @@ def _of(one: ResourceStatus) -> dict[str, Any]:
         "source": one.source, "verdict": verdict.decision.value, "because": list(verdict.because),
         "last_complete": found(one.last_complete), "next_due": iso(one.next_due),
         "due_since": time(one.due_since), "hint": verdict.hint,
+        "verified_at": time(one.verified_at), "drilled_at": time(one.drilled_at),
         "pair": {"state": one.pair.state.value, "because": list(one.pair.because)},
         "lineages": [{"lineage": word, "backup": found(head)} for word, head in one.heads],
         "restore": _restoring(one),

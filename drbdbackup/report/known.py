@@ -125,6 +125,9 @@ def _standing(one: ResourceStatus, now: datetime) -> Iterator[tuple[str, str]]:
         yield "newest", f"{copy.snapshot} on {copy.target}, {text.when(copy.started_at, now)}"
     else:
         yield "newest", "no backup is known here"
+    if one.last_complete is not None:
+        told = [text.when(at, now) if at else "never" for at in (one.verified_at, one.drilled_at)]
+        yield "proven", f"verified {told[0]}, drilled {told[1]}"
     for word, head in one.heads:
         yield f"of {word}", f"{head.copy.snapshot} on {head.copy.target}, {text.when(head.copy.started_at, now)}"
     if one.heads:

@@ -61,6 +61,10 @@ def test_the_newest_snapshot_comes_back_whole_and_both_nodes_know_it(pair: Playe
     assert "drilled" in pair.run("www4", "latest").stdout
     assert pair.copies("www4")[0]["drilled_at"] is not None
     assert "drilled" in pair.run("www4", "list").stdout
+    [seen] = pair.json("www4", "status")["resources"]
+    assert seen["drilled_at"] == pair.copies("www4")[0]["drilled_at"]
+    assert seen["verified_at"] is None
+    assert "verified never, drilled" in pair.run("www4", "status").stdout
 
 
 def test_every_table_of_the_database_is_checked_by_a_real_server(with_shop: PlayedPair) -> None:
