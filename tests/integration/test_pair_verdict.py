@@ -23,8 +23,9 @@ HOURS = timedelta(hours=1)
 
 @pytest.fixture
 def pair(tmp_path: Path) -> PlayedPair:
-    """A backup is due each hour, and half an hour is its grace."""
-    pair = PlayedPair(tmp_path, head='schedule = "0 * * * *"', extra='[limits]\ngrace = "30m"\n')
+    """A backup is due each hour, and half an hour is its grace. Old copies are only told of: nobody reads them."""
+    extra = '[limits]\ngrace = "30m"\n[verify]\nshare = 0\n'
+    pair = PlayedPair(tmp_path, head='schedule = "0 * * * *"', extra=extra)
     (pair.volume / "page").write_bytes(b"x" * 1000)
     return pair
 
