@@ -1,4 +1,4 @@
-"""A pair with a target of every kind, for faults: runs are killed, power is cut, and whatever was there must be there.
+"""A pair with a target of every kind, for faults: runs are killed, and whatever was there must be there.
 
 A NAS (ext4), a disk with ext4 and one with btrfs for each node, and a share that knows no links. www4's state folder
 lies on a disk of its own. What was once published is known by its content, and looked at on the media themselves.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -23,7 +22,6 @@ from tests.played_pair import PlayedPair
 from tests.settled import wait_until_settled
 
 KINDS = ("nas", "disk", "btrfs", "share")
-ON_MEDIA = ("nas", "disk-www4", "btrfs-www4", "state-www4")
 KEPT = 2  # copies on each target: every run drops one
 PATIENCE = 120.0
 Tree = dict[str, tuple[object, ...]]
@@ -38,7 +36,6 @@ class Site:
         self.faults = 0
         self.lost: list[str] = []
         self.survived = False
-        self._is_dark = False
         self._truth: dict[tuple[str, str], Tree] = {}
         for name, fstype in (("nas", "ext4"), ("state-www4", "ext4")):
             disk_image(folder / f"{name}.img", fstype)
@@ -88,33 +85,10 @@ class Site:
             lines += events.readlines()
         run.wait(PATIENCE)
         assert len(lines) >= number, "the run has fewer events than this test thinks"
-        if self._is_dark:
-            self._have_power_again()
-        elif journal.is_fifo():
+        if journal.is_fifo():
             journal.unlink()
             journal.write_text("".join(lines))
         return [str(json.loads(line)["event"]) for line in lines if line.endswith("\n")]
-
-    def lose_power(self, run: subprocess.Popen[bytes]) -> None:
-        """Of what was written, only what came to the media is there afterwards: www4, its disks and the NAS are off."""
-        for pid in family(run.pid):
-            os.kill(pid, signal.SIGSTOP)
-        for name in ON_MEDIA:
-            wait_for(lambda name=name: self._is_copied(name), f"{name} to be copied while nothing changes")
-        run.kill()
-        self._is_dark = True
-
-    def _have_power_again(self) -> None:
-        wait_for(lambda: set(mount_points(self.folder)) == self._own, "the run's mounts to go")
-        for name in ("nas", "state-www4"):
-            wait_for(lambda name=name: is_unmounted(self.folder / name), f"{name} to be let go of")
-        wait_for(lambda: not self._loops(), "the loop devices to go")
-        for name in ON_MEDIA:
-            os.replace(self.folder / f"{name}.then", self.folder / f"{name}.img")
-        self._mount("nas")
-        self._mount("state-www4")
-        (self.folder / "state-www4/journal").unlink(missing_ok=True)
-        self._is_dark = False
 
     def heals(self, node: str) -> None:
         """Nothing is lost; then this node backs up, as if nothing had been, and both nodes know the same."""
@@ -136,7 +110,7 @@ class Site:
             known = [view.copies(str(self.folder / f"state-{one}"), "raid", KINDS) for one in ("www4", "www5")]
             assert known[0] == known[1], "the catalogs do not converge"
         assert list((self.folder / f"state-{node}/spool").glob("*")) == []
-        assert self.lost == []
+        assert self.lost == [], self.lost
         self.survived = True
 
     def look(self, node: str, *, is_healed: bool = True) -> None:
@@ -175,15 +149,6 @@ class Site:
     def _mount(self, name: str) -> None:
         (self.folder / name).mkdir(exist_ok=True)
         subprocess.run(["mount", "-o", "loop", self.folder / f"{name}.img", self.folder / name], check=True)
-
-    def _is_copied(self, name: str) -> bool:
-        """Copy an image; whether it has not changed meanwhile."""
-        image, then = self.folder / f"{name}.img", self.folder / f"{name}.then"
-        subprocess.run(["cp", "--sparse=always", image, then], check=True)
-        return subprocess.run(["cmp", "--silent", image, then]).returncode == 0
-
-    def _loops(self) -> list[str]:
-        return loop_devices(self.folder)
 
 
 def tree_of(root: Path) -> Tree:
@@ -226,7 +191,3 @@ def caged(run: subprocess.Popen[bytes], job: str) -> list[int]:
         if argv[0] == os.fsencode(sys.executable) and argv[-3:-1] == [b"drbdbackup.pipeline.caged", job.encode()]:
             found.append(pid)
     return found
-
-
-def is_unmounted(at: Path) -> bool:
-    return subprocess.run(["umount", at], capture_output=True).returncode == 0

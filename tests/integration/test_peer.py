@@ -52,9 +52,11 @@ def test_what_www4_made_comes_back_on_www5_from_www4s_disk(pair: PlayedPair, www
 
 def test_the_catalog_comes_from_the_peer_where_there_is_no_other_road(pair: PlayedPair, www4: Reached) -> None:
     tool("rm", "-r", pair.volume / ".drbdbackup")
+    # `latest` waits for no road longer than two seconds, which on a busy machine is too little for ssh
+    wait_for(lambda: pair.run("www5", "latest").returncode == 0, "the catalog to come")
     latest = pair.json("www5", "latest")
     assert latest["backup"]["location"] == f"www4:{pair.folder}/disk-www4.img"
-    assert latest["backup"]["reachable"] is True
+    wait_for(lambda: pair.json("www5", "latest")["backup"]["reachable"] is True, "the peer to answer in time")
 
 
 def test_the_nearest_is_this_nodes_own_disk(pair: PlayedPair, www4: Reached) -> None:

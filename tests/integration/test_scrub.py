@@ -25,6 +25,7 @@ from tests.integration.test_verify import (
 from tests.played_media import REFUSES_OWNERS, disk_image, nothing_is_left, share, stopped, wait_for, weak_share
 from tests.played_pair import PlayedPair
 from tests.played_restore import furnished, rot
+from tests.settled import wait_until_settled
 
 PARTS = 4
 
@@ -107,6 +108,7 @@ def test_what_damages_a_manifest_is_named(pair: PlayedPair) -> None:
 
 def test_files_that_copies_share_are_read_once_and_damage_is_named_for_each(pair: PlayedPair) -> None:
     reads(pair, "100%")
+    wait_until_settled(pair.volume)  # else the second copy shares nothing with the first
     pair.backs_up()
     pair.backs_up()
     once = sum(copy["bytes"] for copy in pair.copies()[:1])
@@ -162,6 +164,7 @@ def test_a_share_that_cannot_be_read_proves_nothing_and_is_no_news(pair: PlayedP
 def test_its_own_disk_comes_first_and_is_let_go(pair: PlayedPair, fstype: str) -> None:
     reads(pair, "100%")
     pair.add_disk("disk", str(disk_image(pair.folder / "disk.img", fstype)))
+    wait_until_settled(pair.volume)  # else the second copy shares nothing with the first
     pair.backs_up()
     pair.backs_up()
     once = pair.copies()[0]["bytes"]
