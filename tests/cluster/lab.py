@@ -30,8 +30,8 @@ from tests.cluster.node import Node
 from tests.cluster.switch import Switch
 from tests.cluster.waiting import together
 
-WWW4 = Hardware("www4", 4, 512, (384, 384), {"eth0": "133.10.10.5/24", "eth1": "192.168.12.2/24"})
-WWW5 = Hardware("www5", 5, 512, (384, 384), {"eth0": "133.10.10.6/24", "eth1": "192.168.12.3/24"})
+WWW4 = Hardware("www4", 4, 512, (256, 384), {"eth0": "133.10.10.5/24", "eth1": "192.168.12.2/24"})
+WWW5 = Hardware("www5", 5, 512, (256, 384), {"eth0": "133.10.10.6/24", "eth1": "192.168.12.3/24"})
 NAS = Hardware("nas", 20, 320, (1024,), {"eth0": "133.10.10.20/24"})
 
 FOLDERS = "drbdbackup-lab-"
