@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from tests.cluster.asking import backs_up
 from tests.cluster.lab import Lab
+from tests.cluster.pacemaker import take_in
 from tests.cluster.pair import hands_over
 from tests.cluster.states import bare
 
@@ -14,6 +15,7 @@ BACKED_UP = "backed-up"  # and www4 has made a backup
 TAKEN_OVER = "taken-over"  # and then www5 took over, in good order, and made one
 FILLED = "filled"  # as configured, with so many files on the volume that a copy takes minutes
 BARE = "bare"  # no Heartbeat, no cron, both nodes Secondary: nobody moves DRBD but the scenario
+WITH_PACEMAKER = "with-pacemaker"  # Corosync and Pacemaker look after the pair, not Heartbeat
 
 FILES = "mkdir /srv/raid/much && cd /srv/raid/much && seq 3000 | while read n; do echo $n >file-$n; done && sync"
 
@@ -38,6 +40,7 @@ MADE: dict[str, tuple[str, Callable[[Lab], None]]] = {
     TAKEN_OVER: (BACKED_UP, take_over),
     FILLED: (CONFIGURED, fill),
     BARE: (CONFIGURED, bare),
+    WITH_PACEMAKER: (BARE, take_in),
 }
 
 

@@ -66,6 +66,7 @@ backed_up = begun(beginnings.BACKED_UP)
 taken_over = begun(beginnings.TAKEN_OVER)
 filled = begun(beginnings.FILLED)
 bare = begun(beginnings.BARE)
+with_pacemaker = begun(beginnings.WITH_PACEMAKER)
 
 
 @pytest.fixture
