@@ -48,7 +48,7 @@ class DatabasePlan:
     @property
     def is_older(self) -> bool:
         """Whether the run of this snapshot could not make one, and there is only that of an earlier run."""
-        return self.made_at < self.files.copy.started_at.replace(microsecond=0)
+        return bool(self.files.failed_above) or self.made_at < self.files.copy.started_at.replace(microsecond=0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,8 +64,8 @@ class Plan:
 
     `choice` holds the copy, the way to it, and what was passed over; `shown` are the first of the deleted paths.
     `missing` are the bytes that it needs and are not free there; `warnings` say so too. `modified_ns` is the time of
-    what is at `path` in the snapshot; `busy` has what uses the volume now, `services` are stopped around a restore in
-    place.
+    what is at `path` in the snapshot, `failed_above` says why that, or a folder above it, could not be read when the
+    snapshot was made; `busy` has what uses the volume now, `services` are stopped around a restore in place.
     """
 
     request: Request
@@ -82,6 +82,7 @@ class Plan:
     warnings: tuple[str, ...] = ()
     missing: int = 0
     modified_ns: int = 0
+    failed_above: tuple[str, ...] = ()
     busy: tuple[Opener, ...] = ()
     services: tuple[str, ...] = ()
 
@@ -271,7 +272,7 @@ def _planned(request: Request, resource: ResourceConfig, choice: Choice, look: d
         request, resource.name, choice, resource.source if request.in_place else request.to,
         look["entries"], look["files"], look["bytes"], look["free"], look["deleted"], look["deleted_bytes"],
         tuple(look["shown"]), tuple(filter(None, warnings)), look["needs"] - look["free"] if short else 0,
-        look["modified_ns"],
+        look["modified_ns"], tuple(look["failed_above"]),
     )  # fmt: skip
 
 

@@ -136,6 +136,7 @@ def _look(bringing: Bringing) -> dict[str, Any]:
         "free": free, "needs": _needs(bringing, free), "deleted": counted.entries, "deleted_bytes": counted.size,
         "shown": [os.fsdecode(path) for path in counted.shown], "unread": told.problem_count,
         "may_delete": deleting.may_delete(told), "modified_ns": bringing.modified_ns,
+        "failed_above": [why for path, why in told.problems if f"{job['path']}/".startswith(f"{path}/")],
     }  # fmt: skip
 
 
