@@ -36,15 +36,15 @@ def take_in(lab: Lab) -> None:
 def rendered() -> Iterator[Path]:
     """A folder for each node with what Pacemaker has and Heartbeat has not."""
     with tempfile.TemporaryDirectory() as folder:
-        described, only = Path(folder) / "pair.toml", Path(folder) / "only"
+        described, files, only = (Path(folder) / name for name in ("pair.toml", "files", "only"))
         text = pair.PAIR.read_text()
         assert HEARTBEAT in text
         described.write_text(text.replace(HEARTBEAT, PACEMAKER))
-        with pair.rendered(described) as files:
-            for there in (files / node / name for node in ("www4", "www5") for name in FILES):
-                to = only / there.relative_to(files)
-                to.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(there, to)
+        pair.on_host("-m", "drbdbackup", "pair", "render", str(described), "--out", str(files))
+        for there in (files / node / name for node in ("www4", "www5") for name in FILES):
+            to = only / there.relative_to(files)
+            to.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(there, to)
         yield only
 
 
