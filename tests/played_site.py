@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -113,27 +113,36 @@ class Site:
         assert self.lost == [], self.lost
         self.survived = True
 
+    def note(self, node: str) -> None:
+        """All that lies on the media before a node, under a snapshot's name, was published: as the volume is now."""
+        now = tree_of(self.pair.volume)
+        for place, there in self._places(node):
+            for path in sorted(there.glob("[0-9]*"), key=lambda path: path.stat().st_ctime_ns):
+                self._truth.setdefault((place, path.name), now)
+
     def look(self, node: str, *, is_healed: bool = True) -> None:
         """Hold what a node calls a copy, and what must be there still, against what was published.
 
         Before it has healed, a copy that retention dropped may be listed still.
         """
-        now = tree_of(self.pair.volume)
+        self.note(node)
+        for place, there in self._places(node):
+            name = place.partition("-")[0]
+            listed = {copy.snapshot for copy in self._copies(node, name)}
+            newest = [snapshot for where, snapshot in self._truth if where == place][-KEPT:]
+            for snapshot in sorted(listed.union(newest)):
+                if not (is_healed or snapshot in newest or (there / snapshot).exists()):
+                    continue
+                found, truth = tree_of(there / snapshot / "data"), self._truth.get((place, snapshot))
+                if why := difference(found, truth, is_plain=name == "share"):
+                    self.lost.append(f"{snapshot} on {place}: {why}")
+
+    def _places(self, node: str) -> Iterator[tuple[str, Path]]:
+        """What a node's targets lie on, and the resource's folder there, for as long as the caller looks at it."""
         for name in KINDS:
-            listed = {copy.snapshot for copy in self._copies(node, name) if copy.holder in ("", node)}
             place = name if name in ("nas", "share") else f"{name}-{node}"
             with ExitStack() as stack:
-                there = self._opened(place, stack) / "drbdbackup/raid"
-                latest = {os.readlink(there / "latest")} if (there / "latest").is_symlink() else set()
-                known = listed | {snapshot for where, snapshot in self._truth if where == place}
-                newest = set(sorted(known | latest)[-KEPT:])
-                for snapshot in sorted(listed | newest):
-                    if not (is_healed or snapshot in newest or (there / snapshot).exists()):
-                        continue
-                    truth = self._truth.setdefault((place, snapshot), now)
-                    found = tree_of(there / snapshot / "data")
-                    if not is_same(found, truth, plain=name == "share"):
-                        self.lost.append(f"{snapshot} on {place}")
+                yield place, self._opened(place, stack) / "drbdbackup/raid"
 
     def _copies(self, node: str, target: str) -> list[view.Copy]:
         found = view.copies(str(self.folder / f"state-{node}"), "raid", KINDS)
@@ -164,11 +173,15 @@ def tree_of(root: Path) -> Tree:
     return found
 
 
-def is_same(one: Tree, other: Tree, *, plain: bool) -> bool:
-    """Whether two trees are equal; `plain`: as far as names and content go."""
-    if not plain:
-        return one == other
-    return {path: seen[0] for path, seen in one.items()} == {path: seen[0] for path, seen in other.items()}
+def difference(found: Tree, truth: Tree | None, *, is_plain: bool) -> str:
+    """How a copy differs from what was published, "" if it does not; `is_plain`: as far as names and content go."""
+    if truth is None:
+        return "it is listed and was never there"
+    if is_plain:
+        found, truth = ({path: seen[:1] for path, seen in tree.items()} for tree in (found, truth))
+    wrong = [path for path in sorted(found.keys() | truth.keys()) if found.get(path) != truth.get(path)]
+    told = "".join(f"; {path} is {found.get(path)}, was {truth.get(path)}" for path in wrong[:1])
+    return f"{len(wrong)} of {len(truth)} entries{told}" if wrong else ""
 
 
 def family(pid: int) -> list[int]:
