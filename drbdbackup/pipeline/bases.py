@@ -6,6 +6,7 @@ medium, done with, before it wrote it down: nobody touches those files again.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, suppress
@@ -42,8 +43,9 @@ def trust(damaged: Collection[str], verified: Collection[str]) -> Callable[[str]
 
 
 def note_abilities(fresh: str, abilities: Mapping[str, bool]) -> None:
-    """For the next run, should this one crash."""
-    document.write(os.path.join(fresh, ABILITIES), dict(abilities))
+    """For the next run, should this one crash. It comes to the medium with what is noted as copied."""
+    with open(os.path.join(fresh, ABILITIES), "x") as file:
+        json.dump(dict(abilities), file)
 
 
 def settle(root: str, fresh: str) -> None:

@@ -129,13 +129,16 @@ def _base_name(making: Making) -> str:
 
 
 def _publish(at: Opened, fresh: str, told: Sidecar, check_source: Callable[[], None]) -> dict[str, Any]:
-    """Make it whole on the medium first, then give it its name; the body of its "copy" fact."""
+    """Make it whole on the medium first, then give it its name; the body of its "copy" fact.
+
+    All but the sidecar is there since it was settled, and a document brings itself to the medium.
+    """
     at.check_still_there()
     sidecar.write(fresh, told)
     clear_notes(fresh)
     if at.abilities.subvolumes:
         btrfs.set_read_only(layout.data(fresh), read_only=True)
-    layout.sync(at.root)
+        layout.sync(at.root)
     check_source()  # since the supervisor said so the node may have had to let go of it
     return _copy_of(at, told.named(layout.publish(at.root, told.resource, told.snapshot)))
 
