@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 
 from drbdbackup.manifest import CHANGED, NOTHING, Entry, parse
@@ -25,13 +26,13 @@ def stored_at(snapshot: str, path: bytes) -> str:
 
 
 class Aside:
-    """Puts files aside in a fresh snapshot, linked from the newest base's where unchanged."""
+    """Puts files aside in a fresh snapshot, linked from that base's where unchanged which has them so."""
 
-    def __init__(self, place: Place, fresh: str, base: str | None, filled: Filled) -> None:
-        """`fresh` and `base` are snapshot folders (not their data)."""
+    def __init__(self, place: Place, fresh: str, bases: Sequence[str], filled: Filled) -> None:
+        """`fresh` and `bases` are snapshot folders (not their data), the latter in the planner's order."""
         self._place = place
         self._fresh = fresh
-        self._base = base
+        self._bases = bases
         self._filled = filled
 
     def put(self, planned: Planned) -> Planned:
@@ -50,10 +51,10 @@ class Aside:
         return Planned(Step.KEEP, -1, front, planned.line)
 
     def _linked(self, planned: Planned, target: str, path: bytes) -> bytes:
-        if not planned.front or self._base is None:
+        if not planned.front:
             return b""
         try:
-            os.link(stored_at(self._base, path), target, follow_symlinks=False)
+            os.link(stored_at(self._bases[planned.base], path), target, follow_symlinks=False)
         except OSError:  # a share without links, too many of them, or a base that has lost it
             return b""
         return planned.front

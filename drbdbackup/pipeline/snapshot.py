@@ -49,8 +49,7 @@ def _first_pass(
     write: Callable[[bytes], object], folders: Folders,
 ) -> None:  # fmt: skip
     """Decide for each entry as the walk finds it; make folders, link and copy what needs no second thought."""
-    newest = os.path.dirname(making.bases[0].data) if making.bases else None
-    aside = Aside(making.place, making.fresh, newest, making.filled)
+    aside = Aside(making.place, making.fresh, [os.path.dirname(base.data) for base in making.bases], making.filled)
     data = os.open(making.place.data, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for line in spool:
