@@ -12,6 +12,7 @@ import gzip
 import io
 import json
 import os
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -243,5 +244,5 @@ def _checked(lines: gzip.GzipFile, file: str) -> Iterator[bytes]:
         if lines.readline() != HEADER:
             raise Damaged(f"{file} is not a manifest of this version")
         yield from io.BufferedReader(lines, 1 << 16)
-    except (EOFError, OSError, ValueError) as error:
+    except (EOFError, OSError, ValueError, zlib.error) as error:
         raise Damaged(f"{file} is damaged: {error}") from None

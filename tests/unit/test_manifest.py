@@ -54,6 +54,19 @@ def test_a_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
         assert [manifest.split(line) for line in found] == [(b"abc s -", line) for line in lines]
 
 
+@pytest.mark.parametrize("at", range(10, 60, 7))
+def test_a_manifest_with_bytes_that_have_rotted_is_an_error(tmp_path: Path, at: int) -> None:
+    file = tmp_path / "manifest.gz"
+    writer = manifest.Writer(str(file))
+    for number in range(500):
+        writer.add(b"abc s -", line_of(dataclasses.replace(FILE, path=b"%d" % number)))
+    writer.close()
+    whole = file.read_bytes()
+    file.write_bytes(whole[:at] + b"\xff" * 8 + whole[at + 8 :])
+    with pytest.raises(Damaged), manifest.reading(str(file)) as found:
+        list(found)
+
+
 @pytest.mark.parametrize("cut", [1, 10, 100, 1000])
 def test_a_torn_manifest_is_an_error(tmp_path: Path, cut: int) -> None:
     file = tmp_path / "manifest.gz"
