@@ -37,11 +37,14 @@ def drop(at: Opened, resource: str, snapshots: Iterable[tuple[str, str]], channe
 
 
 def sweep(at: Opened, job: dict[str, Any], but: str = "") -> None:
-    """Remove what crashes left: snapshots that nobody works on any more (`but` stays), and unfinished removals."""
+    """Remove what crashes left: snapshots that nobody works on any more (`but` stays), and unfinished removals.
+
+    A name goes before what it names: a node that was frozen and wakes up must not publish what is half removed.
+    """
     folder = layout.resource_folder(at.root, job["resource"])
     for left in leftovers.removable(at.root, job):
         if left != but:
             at.check_still_there()
-            removal.remove_tree(folder, os.fsencode(os.path.basename(left)))
+            removal.retire(folder, os.path.basename(left))
     removal.sweep(folder)
     removal.sweep(layout.safety_folder(at.root, job["resource"]))

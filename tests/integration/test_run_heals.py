@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.played_media import IGNORES_OWNERS, disk_image, mounted, nothing_is_left, share
+from tests.played_media import IGNORES_OWNERS, disk, disk_image, mounted, nothing_is_left, share, tool
 from tests.played_pair import PlayedPair, differences
 from tests.settled import wait_until_settled
 
@@ -108,3 +108,21 @@ def test_the_same_night_on_one_target_only_does_not_count(pair: PlayedPair) -> N
     assert pair.copies(target="other") == []
     pair.backs_up("www4", "--if-due")
     assert len(pair.copies(target="other")) == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts want root")
+def test_what_a_crash_left_loses_its_name_before_it_is_removed(pair: PlayedPair) -> None:
+    """Its writer may only be frozen: when it wakes up, it must not give a name to what is half removed."""
+    with disk(pair.folder / "media") as medium:
+        pair.targets["nas"] = f'kind = "nas"\npath = "{medium}"'
+        pair.backs_up()
+        folder = medium / "drbdbackup/raid"
+        (folder / ".partial-20260101T000000Z-www4/data").mkdir(parents=True)
+        (folder / ".partial-20260101T000000Z-www4/data/stays").touch()
+        tool("chattr", "+i", folder / ".partial-20260101T000000Z-www4/data/stays")
+        assert pair.run("www4", "run").returncode == 3
+        left = [name for name in os.listdir(folder) if name.startswith(".")]
+        assert left == [".removing-.partial-20260101T000000Z-www4"]
+        tool("chattr", "-i", folder / left[0] / "data/stays")
+        pair.backs_up()
+        assert [name for name in os.listdir(folder) if name.startswith(".")] == []
