@@ -30,6 +30,7 @@ class Ledger:
         """Opens nothing; each entry is one transaction."""
         self._config = config
         self._resource = resource.name
+        self._known: dict[str, frozenset[tuple[str, str]]] = {}
 
     def highest_sequence(self) -> int:
         """The highest sequence that any snapshot of the resource was ever known to have."""
@@ -45,7 +46,9 @@ class Ledger:
     def about(self, target: TargetConfig) -> dict[str, Any]:
         """What a copy job is to know of its target."""
         state = self._config.state_dir
-        known = [copy for copy in self._copies() if copy.target == target.name]
+        copies = self._copies()
+        known = [copy for copy in copies if copy.target == target.name]
+        self._known[target.name] = frozenset((copy.medium, copy.snapshot) for copy in (*copies, *self._safety()))
         return {
             "expected": view.expected_target(state, subject(target, self._config.node)), **trusted(known),
             "incoming": exchange.incoming_folder(state, target.name),
@@ -58,7 +61,9 @@ class Ledger:
         """What lies on a medium and what is known of it are made one.
 
         A crash may come between a snapshot and its fact, or between a mark and its fact; and an admin may remove a
-        snapshot by hand. `there` are the copies with a readable sidecar, `names` those of all snapshots' folders.
+        snapshot by hand. `there` are the copies with a readable sidecar, `names` those of all snapshots' folders. Only
+        what was known before its target was told to look can have gone: what another process takes in meanwhile of
+        another node may have been published after the look, and that a copy is gone is never taken back.
         """
         node, now = self._config.node, datetime.now(UTC)
         named = subject(target, node)
@@ -68,7 +73,8 @@ class Ledger:
         known = view.known_subjects(self._config.state_dir)
         new += [bodies.copied(node, now, copy) for copy in there if bodies.subject_of(copy) not in known]
         for copy in (*self._copies(), *self._safety()):
-            if copy.medium == medium["medium"] and copy.snapshot not in names:
+            is_known = (copy.medium, copy.snapshot) in self._known.get(target.name, ())
+            if is_known and copy.medium == medium["medium"] and copy.snapshot not in names:
                 new.append(bodies.pruned(node, now, copy, "it is not there any more"))
         self._record(new)
 
