@@ -15,7 +15,6 @@ from drbdbackup.catalog.rates import Work
 from drbdbackup.config.values import Config, ResourceConfig, TargetConfig
 from drbdbackup.errors import TargetError
 from drbdbackup.lineage import lineages
-from drbdbackup.model import amount
 from drbdbackup.model.backup import Copy
 from drbdbackup.pipeline import leftovers
 from drbdbackup.pipeline.roads import subject
@@ -134,17 +133,3 @@ def trusted(known: Sequence[Copy]) -> dict[str, list[str]]:
     return {
         "damaged": [copy.snapshot for copy in known if copy.damaged_at], "verified": [copy.snapshot for copy in well],
     }  # fmt: skip
-
-
-def shrunk(before: Copy | None, files: int, size: int, share: float) -> str:
-    """Why a source looks suspiciously small against the last complete copy: it has less than this share of it.
-
-    "" if it does not. `size` is in bytes.
-    """
-    if before is None:
-        return ""
-    if files < before.files * share:
-        return f"it has {files:,} files, the last complete copy has {before.files:,}"
-    if size < before.bytes * share:
-        return f"it has {amount.size(size)}, the last complete copy has {amount.size(before.bytes)}"
-    return ""

@@ -115,8 +115,8 @@ def _back_up(order: Order, verdict: Verdict, events: journal.Journal) -> RunResu
     except OSError as error:
         result.error = DrbdBackupError(f"{error.filename or order.config.state_dir}: {error.strerror}", _STATE_HINT)
     else:
-        result.error = session.interrupted or session.held
-        result.outcome = outcome_of(tuple(session.results.values()), session.interrupted, session.held)
+        result.error = session.interrupted or session.gate.held
+        result.outcome = outcome_of(tuple(session.results.values()), session.interrupted, session.gate.held)
     result.targets, result.counts = tuple(session.results.values()), session.counts
     _take_in(result, around.after(result.outcome, result.error, result.targets))
     result.finished_at = datetime.now(UTC)

@@ -16,17 +16,19 @@ from typing import Any
 from drbdbackup.catalog import store
 from drbdbackup.catalog.bodies import copy_from
 from drbdbackup.config.values import TargetConfig
-from drbdbackup.errors import CatalogError, DrbdBackupError, Interrupted, Killed, PartialResult, SourceError, Stalled
+from drbdbackup.errors import CatalogError, DrbdBackupError, Interrupted, Killed, SourceError, Stalled
 from drbdbackup.model.backup import iso
 from drbdbackup.model.role import Decision
 from drbdbackup.pipeline.cage import POLL, Cage, Event
 from drbdbackup.pipeline.fence import Fence
 from drbdbackup.pipeline.hooked import Hooked
 from drbdbackup.pipeline.journal import Journal
-from drbdbackup.pipeline.ledger import Ledger, shrunk
+from drbdbackup.pipeline.ledger import Ledger
+from drbdbackup.pipeline.numbering import Numbering
 from drbdbackup.pipeline.order import Order, TargetResult
 from drbdbackup.pipeline.roads import surroundings
 from drbdbackup.pipeline.shortage import Shortage
+from drbdbackup.pipeline.shrinking import ShrinkGate
 from drbdbackup.pipeline.source import identity
 from drbdbackup.pipeline.watching import Progress
 
@@ -35,7 +37,10 @@ UNMOUNTED = 5.0  # seconds after its killing in which a cluster has unmounted th
 
 
 class Session:
-    """Runs an `Order`; `results` by target afterwards, `counts` of the walk, `interrupted` if the volume went away."""
+    """Runs an `Order`; `results` by target afterwards, `counts` of the walk, `interrupted` if the volume went away.
+
+    `gate` says whether the source was suspiciously small: then nothing was published.
+    """
 
     def __init__(self, order: Order, journal: Journal) -> None:
         """Nothing starts before `work`."""
@@ -43,15 +48,15 @@ class Session:
         self.results = {target.name: TargetResult(target.name) for target in order.targets}
         self.counts: dict[str, int] = {}
         self.interrupted: Interrupted | None = None
-        self.held: PartialResult | None = None
         self._journal = journal
         self._ledger = Ledger(order.config, order.resource)
+        self.gate = ShrinkGate(order, self._ledger)
         self._events: queue.Queue[Event] = queue.Queue()
         self._cages: dict[str, Cage] = {}
         self._media: dict[str, str] = {}
-        self._shortage = Shortage(order, self._cages, self._events, self._why_small)
-        self._sequence = 0
-        self._highest = 0
+        self._shortage = Shortage(order, self._cages, self._events, self.gate.why_small)
+        patience = min(order.config.limits.probe, order.config.limits.stall / 2)
+        self._numbering = Numbering(self.results, patience)
         self._scratch = os.path.join(order.config.state_dir, "spool", order.snapshot)
         self._fence = Fence(order, self._strike_all)
 
@@ -84,6 +89,9 @@ class Session:
             for cage in self._cages.values():
                 cage.check()
         else:
+            self._handle(event)
+        for event in self._numbering.let_go():
+            self._cages[event.cage].heard_at = time.monotonic()
             self._handle(event)
         if why := self._fence.why():
             self._interrupt(why)
@@ -158,7 +166,7 @@ class Session:
                 self.order.watcher.progress(event.cage, Progress(**event.fields))
             case "opened":
                 self._opened(result, event.fields)
-            case "ready":
+            case "ready" if not self._numbering.holds_up(event):
                 self._ready(result, event.fields)
             case "short" | "stuck" | "giving_up":
                 self._shortage.handle(event, self._target(result.name), self._media[result.name])
@@ -208,7 +216,7 @@ class Session:
             result.notes.append(f"{result.name} cannot hold {', '.join(fields['lacks'])}")
         result.notes += [fields["note"]] if fields["note"] else []
         there = [copy for body in fields["snapshots"] if (copy := copy_from(body)) is not None]
-        self._highest = max([self._highest, *(copy.sequence for copy in there)])
+        self._numbering.opened(result.name, there)
         self._ledger.opened(self._target(result.name), fields["medium"], there, fields["names"])
 
     def _ready(self, result: TargetResult, fields: dict[str, Any]) -> None:
@@ -218,26 +226,14 @@ class Session:
         verdict = self.order.judge()
         if verdict.decision is not Decision.PROCEED:
             return self._interrupt("; ".join(verdict.because))
-        if not self._sequence:
-            self._sequence = max(self._ledger.highest_sequence(), self._highest) + 1
-            self._hold(fields["files"], fields["bytes"])
+        if not self._numbering.has_begun:
+            self.gate.judge(fields["files"], fields["bytes"])
         told = self.order.generation()
         self._cages[result.name].tell({
-            "sequence": self._sequence, "hold": self.held is not None,
-            "generation": told.as_document() if told else None,
+            "sequence": self._numbering.give(result.name, self._ledger.highest_sequence()),
+            "hold": self.gate.held is not None, "generation": told.as_document() if told else None,
         })
         return None
-
-    def _hold(self, files: int, size: int) -> None:
-        """A source that is suddenly much smaller is not to push good copies out."""
-        if why := self._why_small(files, size):
-            hint = "Is the volume what it should be? If it is: `drbdbackup run --accept-shrink`"
-            self.held = PartialResult(f"{self.order.resource.source} is suspiciously small: {why}", hint)
-
-    def _why_small(self, files: int, size: int) -> str:
-        if self.order.accept_shrink or self.order.purpose:
-            return ""
-        return shrunk(self._ledger.last_complete(), files, size, self.order.config.limits.shrink)
 
     def _published(self, result: TargetResult, fields: dict[str, Any]) -> None:
         """A snapshot is there, whole. Then the old ones that no rule keeps may go."""
@@ -266,6 +262,7 @@ class Session:
         if isinstance(error, Interrupted) and self.interrupted is None:
             return self._interrupt(error.message)
         self._journal.event("failed", target=result.name)
+        self._numbering.left_out(result.name)
         result.error = error
         self.order.watcher.ended(result.name, "failed", error.message)
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -108,6 +109,39 @@ def test_the_same_night_on_one_target_only_does_not_count(pair: PlayedPair) -> N
     assert pair.copies(target="other") == []
     pair.backs_up("www4", "--if-due")
     assert len(pair.copies(target="other")) == 1
+
+
+def opens_late(pair: PlayedPair, condition: str) -> None:
+    """A target that is not opened before that is so on the other one; what it holds has a sequence of 9.
+
+    Nobody has heard of that: its node crashed between publishing and telling.
+    """
+    pair.add_share("late")
+    pair.backs_up()
+    sidecar = pair.newest("late").parent / "snapshot.json"
+    sidecar.write_text(json.dumps({**json.loads(sidecar.read_text()), "sequence": 9}))
+    waits = pair.folder / "waits"
+    waits.write_text(f"#!/bin/sh\ncd {pair.folder}/nas/drbdbackup/raid\nuntil {condition}; do sleep 0.1; done\n")
+    waits.chmod(0o755)
+    pair.extra = f'[target.late.hook.late]\ntimeout = 60\nbefore = ["{waits}"]\n'
+
+
+def test_a_target_that_is_opened_late_counts_for_the_sequence_too(pair: PlayedPair) -> None:
+    opens_late(pair, "ls .partial-*/whole 2>/dev/null")
+    pair.extra += '[limits]\nprobe = "60s"\n'
+    pair.backs_up()
+    assert {target: pair.copies(target=target)[0]["sequence"] for target in ("nas", "late")} == {"nas": 10, "late": 10}
+
+
+def test_a_target_that_is_opened_too_late_holds_nobody_up_and_its_newest_is_the_new_one(pair: PlayedPair) -> None:
+    opens_late(pair, "[ $(ls | grep -c ^2) -gt 1 ]")
+    pair.extra += '[limits]\nprobe = "1s"\n'
+    pair.backs_up()
+    new = pair.copies(target="nas")[0]
+    assert new["sequence"] == 2
+    assert pair.copies(target="late")[0]["snapshot"] == new["snapshot"]
+    assert pair.copies(target="late")[0]["sequence"] == 10
+    assert os.readlink(pair.folder / "late/drbdbackup/raid/latest") == new["snapshot"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts want root")

@@ -11,7 +11,8 @@ import pytest
 from drbdbackup.catalog import bodies, store
 from drbdbackup.config.values import Config, ResourceConfig, TargetConfig
 from drbdbackup.model.backup import Copy
-from drbdbackup.pipeline.ledger import Ledger, shrunk
+from drbdbackup.pipeline.ledger import Ledger
+from drbdbackup.pipeline.shrinking import shrunk
 
 MADE = datetime(2026, 11, 1, 4, 30, tzinfo=UTC)
 COPY = Copy(
