@@ -94,9 +94,9 @@ class Cage:
 
     def _put(self, event: Event) -> None:
         self.heard_at = time.monotonic()
-        if event.name in ("done", "error"):
-            self.ended = True
         self._events.put(event)
+        if event.name in ("done", "error"):  # only now: who sees that it has ended finds its last word
+            self.ended = True
 
 
 def ask(name: str, job: dict[str, Any], deadline: float) -> dict[str, Any]:

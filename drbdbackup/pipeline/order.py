@@ -17,11 +17,15 @@ from drbdbackup.pipeline.watching import Watcher
 
 @dataclass(slots=True)
 class TargetResult:
-    """How a run ended on one target: `copy` if a snapshot was published, `error` if not; `notes` are worth a word."""
+    """How a run ended on one target: `copy` if a snapshot was published, `error` if not; `notes` are worth a word.
+
+    `done` is what its process said of itself at the end. Without that word, or an error, nobody knows how it ended.
+    """
 
     name: str
     copy: Copy | None = None
     error: DrbdBackupError | None = None
+    done: bool = False
     notes: list[str] = field(default_factory=list)
     problems: list[tuple[str, str]] = field(default_factory=list)
     problem_count: int = 0

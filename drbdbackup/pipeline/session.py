@@ -72,6 +72,8 @@ class Session:
             while not self._events.empty():
                 self._handle(self._events.get())
             self._await_unmount()
+            if any(not one.done and one.error is None for one in self.results.values()):
+                self._interrupt(self._fence.why() or "its processes were ended")
         except Interrupted:
             self._strike_all()
             raise
@@ -252,6 +254,7 @@ class Session:
 
     def _end(self, result: TargetResult, fields: dict[str, Any]) -> None:
         self._journal.event("done", target=result.name)
+        result.done = True
         if self.order.dry_run:
             result.counts = fields["counts"]
             result.notes += self._shortage.forecast(self._target(result.name), fields["medium"], fields["room"])

@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from drbdbackup.config.load import load
+from drbdbackup.model.backup import Outcome
+from drbdbackup.pipeline import run as pipeline
+from drbdbackup.pipeline.watching import Nobody
 from tests.played_media import share, stopped, tool, wait_for
 from tests.played_pair import PlayedPair, differences
 from tests.played_volume import is_free, on_a_device, under_way
@@ -47,6 +51,34 @@ def test_a_volume_that_was_away_for_a_moment_interrupts_the_run_too(pair: Played
         _, said = run.communicate(timeout=60)
     assert run.returncode == 7, said
     assert pair.run("www4", "latest").returncode == 6
+
+
+class Unmounts(Nobody):
+    """Somebody in whose eyes a target is given up, and who takes the volume away in that very moment."""
+
+    def __init__(self, pair: PlayedPair) -> None:
+        self.pair = pair
+
+    def ended(self, target: str, outcome: str, message: str) -> None:
+        if outcome == "failed":
+            tool("umount", self.pair.volume)
+            wait_for(lambda: is_free(self.pair.resource.split('"')[1]), "the device to be free")
+
+
+def test_a_volume_that_goes_between_two_looks_at_it_interrupts_the_run_too(pair: PlayedPair) -> None:
+    """Its processes are struck at once; whoever has had no last word is not done."""
+    for name in ("nas", "dead"):
+        pair.targets[name] = f'kind = "nas"\npath = "{pair.folder}/{name}"'
+    pair.extra = '[limits]\nprobe = "1s"\nstall = "4s"'
+    with (
+        share(pair.folder / "nas", pair.folder / "behind", "--write-rate=4M"),
+        share(pair.folder / "dead", pair.folder / "behind-dead") as dead,
+        stopped(dead),
+    ):
+        config = load(str(pair.config("www4")))
+        result = pipeline.run(config, config.resources[0], config.targets, Unmounts(pair))
+    assert result.outcome is Outcome.INTERRUPTED
+    assert [one.copy for one in result.targets] == [None, None]
 
 
 def test_a_role_that_changed_meanwhile_publishes_nothing(pair: PlayedPair) -> None:

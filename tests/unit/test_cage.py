@@ -1,0 +1,36 @@
+"""The supervisor's side of a cage."""
+
+from __future__ import annotations
+
+import queue
+
+from drbdbackup.pipeline.cage import Cage, Event
+from tests.played_media import wait_for
+
+
+class Looking(queue.Queue[Event]):
+    """Notes whether the cage counted as ended when an event came."""
+
+    cage: Cage | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[str, bool]] = []
+
+    def put(self, item: Event, block: bool = True, timeout: float | None = None) -> None:
+        wait_for(lambda: self.cage, "the cage")
+        assert self.cage is not None
+        self.seen.append((item.name, self.cage.ended))
+        super().put(item, block, timeout)
+
+
+def test_who_sees_that_a_cage_has_ended_finds_its_last_word() -> None:
+    """Else an error is lost now and then, and the target with it counts as done."""
+    events = Looking()
+    events.cage = cage = Cage("nas", "no such job", events)
+    try:
+        wait_for(lambda: cage.ended, "the end")
+        assert events.seen == [("error", False)]
+        assert "no job" in events.get_nowait().error.message
+    finally:
+        cage.kill()
