@@ -1,4 +1,4 @@
-"""`drill`: restores the newest snapshot beside everything, holds it against its manifest, and has its database checked.
+"""`drill`: restores the newest snapshot beside everything, holds it against its manifest, and checks its databases.
 
 A copy is called damaged only for what was found in it: a machine that has no room, or on which no database starts,
 proves nothing. Whatever happens, what was restored is removed again, by the next drill if this one is killed.
@@ -34,7 +34,8 @@ from drbdbackup.targets import document
 
 @dataclass(frozen=True, slots=True)
 class Drilled:
-    """What came of it: what was restored and, where a database was started, how many `tables` were checked (or None).
+    """What came of it: what was restored, how many `dumps` of databases it holds and, where a database was started, how
+    many `tables` were checked (or None).
 
     `problems` are the first 1000 of `problem_count`, as (path or table, why). `damaged` are copies that come before the
     one that was restored and were found damaged on the way.
@@ -49,6 +50,7 @@ class Drilled:
     damaged: tuple[Verified, ...]
     started_at: datetime
     finished_at: datetime
+    dumps: int = 0
 
     @property
     def status(self) -> int:
@@ -78,14 +80,16 @@ def _drilled(
     if plan is None:
         return Drilled(damaged[0].copy, 0, 0, None, (), 0, damaged, started_at, datetime.now(UTC))
     done = restore.restore(config, plan, watcher)
-    tables, problems, count = None, done.problems, done.problem_count
+    tables, dumps, problems, count = None, 0, done.problems, done.problem_count
     if count:
         damaged += _read_again(config, [plan.copy])
-    elif config.drill.mariadb:
-        said = _tables(config, folder)
-        tables, count = said["tables"], said["problem_count"]
+    else:
+        said = _databases(config, folder)
+        tables, dumps, count = said["tables"], said["dumps"], said["problem_count"]
         problems = tuple((table, why) for table, why in said["problems"])
-    found = Drilled(plan.copy, done.files, done.bytes, tables, problems, count, damaged, started_at, datetime.now(UTC))
+    found = Drilled(
+        plan.copy, done.files, done.bytes, tables, problems, count, damaged, started_at, datetime.now(UTC), dumps
+    )
     _record(config, found, by_database=bool(count and not done.problem_count))
     return found
 
@@ -130,12 +134,15 @@ def _read_again(config: Config, copies: Sequence[Copy]) -> tuple[Verified, ...]:
     return tuple(one for one in read if one.problem_count)
 
 
-def _tables(config: Config, folder: str) -> dict[str, Any]:
-    limits = config.limits
-    return _attended(config, {
+def _databases(config: Config, folder: str) -> dict[str, Any]:
+    """The dumps that came back and, where they are well, the tables that a server finds."""
+    limits, dumps = config.limits, _attended(config, {"step": "dumps", "to": folder})
+    if dumps["problem_count"] or not config.drill.mariadb:
+        return {**dumps, "tables": None}
+    return {**dumps, **_attended(config, {
         "step": "tables", "to": folder, "mariadb": config.drill.mariadb, "options": list(config.drill.options),
         "starting": limits.stall, "checking": limits.run,
-    })  # fmt: skip
+    })}  # fmt: skip
 
 
 def _attended(config: Config, job: dict[str, Any]) -> dict[str, Any]:

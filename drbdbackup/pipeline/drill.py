@@ -1,4 +1,5 @@
-"""The caged job of a drill: starts a database of our own on restored data and has every table checked; and it sweeps.
+"""The caged job of a drill: looks whether restored dumps are whole, starts a database of our own on restored data and
+has every table checked; and it sweeps.
 
 The server sees nothing but the restored data, has rights on nothing else, and is gone with the cage. The system's own
 server, its data and its configuration are never touched.
@@ -15,6 +16,7 @@ from typing import Any
 
 from drbdbackup import proc
 from drbdbackup.errors import DrbdBackupError, Stalled, ToolError
+from drbdbackup.pipeline import dumps
 from drbdbackup.pipeline.caged import Channel
 from drbdbackup.pipeline.trees import FOLDER, Descent, open_folder, shown_to_others
 from drbdbackup.proc import Running
@@ -32,10 +34,11 @@ _POLL = 0.1
 
 
 def do(job: dict[str, Any], channel: Channel) -> dict[str, Any]:
-    """`step` "sweep": remove what a drill left in the folder `to`; "tables": check the database at `mariadb`.
+    """`step` "sweep": remove what a drill left in the folder `to`; "dumps": look at the dumps that were restored there;
+    "tables": check the database at `mariadb`.
 
-    The answer of "tables" has how many there are, and the `problems` as (table, why). Raises DrbdBackupError if no
-    server can be had here, which says nothing of the data, and Stalled.
+    The answer of the last two has how many there are, and the `problems` as (path or table, why). Raises
+    DrbdBackupError if no server can be had here, which says nothing of the data, and Stalled.
     """
     if job["step"] == "sweep":
         with channel.beating(), suppress(FileNotFoundError):
@@ -43,6 +46,11 @@ def do(job: dict[str, Any], channel: Channel) -> dict[str, Any]:
         return {}
     os.umask(0o077)
     home = os.path.join(job["to"], HOME)
+    if job["step"] == "dumps":
+        with open_folder(os.path.join(home, VOLUME)) as volume:
+            found = list(dumps.looked_at(volume))
+        wrong = [[path, why] for path, why in found if why]
+        return {"dumps": len(found), "problems": wrong[:KEPT_PROBLEMS], "problem_count": len(wrong)}
     with open_folder(os.path.join(home, VOLUME)) as volume, _data(volume, job["mariadb"]) as data:
         account = _account(job)
         if account is not None:

@@ -54,7 +54,7 @@ def _dump(channel: Channel, database: DatabaseConfig, folder: int) -> str:
         file = os.open(partial, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
         try:
             if not mariadb.is_whole(file):
-                raise DatabaseFailed("the dump has no end", "See the log of the server, and whether the disk is full.")
+                raise DatabaseFailed(dumps.NO_END, "See the log of the server, and whether the disk is full.")
             with channel.beating():
                 os.fsync(file)
         finally:

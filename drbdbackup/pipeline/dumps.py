@@ -8,15 +8,43 @@ snapshot. `exclude` cannot leave it out.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import closing, suppress
 
+from drbdbackup.pipeline.trees import Descent
 from drbdbackup.scan import DATABASES
+from drbdbackup.tools import mariadb
 
 FOLDER = os.fsdecode(DATABASES)
 DUMP = "dump.sql"
 BACKUP = "backup-"
 PARTIAL = ".partial"
+NO_END = "the dump has no end"
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def place(database: str) -> str:
     """The folder of one database, from the volume's top."""
     return f"{FOLDER}/{database}"
+
+
+def looked_at(volume: int) -> Iterator[tuple[str, str]]:
+    """Every dump in a tree (open), by its path from there, and what is wrong with it: "" if it comes to its end.
+
+    No symlink is followed, and nothing is waited for.
+    """
+    with closing(Descent(volume)) as descent, suppress(FileNotFoundError, NotADirectoryError):
+        for name in sorted(os.listdir(descent.parent(DATABASES + b"/.")[0])):
+            path = f"{place(name)}/{DUMP}"
+            with suppress(FileNotFoundError, NotADirectoryError):
+                yield path, _wrong(*descent.parent(os.fsencode(path)))
+
+
+def _wrong(folder: int, name: bytes) -> str:
+    """Raises FileNotFoundError."""
+    os.stat(name, dir_fd=folder, follow_symlinks=False)
+    try:
+        with open(os.open(name, _READ, dir_fd=folder), "rb") as file:
+            return "" if mariadb.is_whole(file.fileno()) else NO_END
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"

@@ -189,3 +189,34 @@ def test_one_drill_at_a_time(pair: PlayedPair) -> None:
         pair_says = pair.run("www4", "drill")
         holder.terminate()
     assert pair_says.returncode == 5
+
+
+def test_a_dump_without_its_end_is_named_and_the_snapshot_is_passed_over(pair: PlayedPair) -> None:
+    folder = pair.volume / "drbdbackup-databases"
+    for name in ("shop", "mail"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "dump.sql").write_text("CREATE DATABASE x;\n-- Dump completed on a fine day\n")
+    (folder / "files/backup-20261123T043000Z-www4").mkdir(parents=True)
+    pair.backs_up()
+    sound = pair.newest("nas").parent.name
+    assert "2 dumps looked at" in drill(pair)
+    assert pair.json("www4", "drill")["dumps"] == 2
+    (folder / "shop/dump.sql").write_text("CREATE DATABASE x;\n")
+    pair.backs_up()
+    said = drill(pair, status=1)
+    assert "drbdbackup-databases/shop/dump.sql: the dump has no end" in said
+    assert "mail" not in said
+    assert pair.json("www4", "latest")["backup"]["snapshot"] == sound
+
+
+def test_what_lies_in_the_place_of_a_dump_is_named_and_not_followed(pair: PlayedPair) -> None:
+    folder = pair.volume / "drbdbackup-databases"
+    for name in ("folder", "link", "pipe"):
+        (folder / name).mkdir(parents=True)
+    (pair.volume / "whole").write_text("\n-- Dump completed\n")
+    (folder / "folder/dump.sql").mkdir()
+    (folder / "link/dump.sql").symlink_to(pair.volume / "whole")
+    os.mkfifo(folder / "pipe/dump.sql")
+    (folder / "other").write_text("no folder")
+    pair.backs_up()
+    assert drill(pair, status=1).count("dump.sql: cannot be read") == 3
