@@ -23,6 +23,7 @@ def fetched(
     """
     targets = [target.name for target in config.targets]
     copies = view.copies(config.state_dir, resource.name, targets)
+    copies += view.safety(config.state_dir, resource.name, targets)  # found by its name, and nobody asks for less here
     found = candidates(copies, Wish(snapshot=snapshot), config.node, config.nodes, targets)
     reaching = Reaching(config)
 

@@ -90,16 +90,21 @@ def exit_status(verified: Sequence[Verified]) -> int:
     return PartialResult.status if errors else 0
 
 
-def copies_here(config: Config, resource: ResourceConfig, targets: Sequence[TargetConfig]) -> list[Copy]:
-    """The copies that lie on these targets of this node, newest first."""
+def copies_here(
+    config: Config, resource: ResourceConfig, targets: Sequence[TargetConfig], *, safety: bool = False
+) -> list[Copy]:
+    """The copies that lie on these targets of this node, newest first; then, with `safety`, what restores have kept."""
     names = [target.name for target in targets]
     known = view.copies(config.state_dir, resource.name, names)
+    if safety:
+        known += view.safety(config.state_dir, resource.name, names)
     return [copy for copy in known if copy.target in names and copy.holder in ("", config.node)]
 
 
 def is_kept(config: Config, copy: Copy) -> bool:
     """Whether the catalog still has it: a run that prunes waits for no reader."""
-    kept = view.copies(config.state_dir, copy.resource, [copy.target])
+    known = view.safety if copy.purpose else view.copies
+    kept = known(config.state_dir, copy.resource, [copy.target])
     return any((one.medium, one.snapshot) == (copy.medium, copy.snapshot) for one in kept)
 
 
@@ -113,7 +118,7 @@ def damage(config: Config, found: Verified) -> Fact:
 def _wanted(
     config: Config, resource: ResourceConfig, targets: Sequence[TargetConfig], snapshot: str
 ) -> list[Copy]:
-    here = copies_here(config, resource, targets)
+    here = copies_here(config, resource, targets, safety=bool(snapshot))
     if snapshot:
         name = resolved(snapshot, here, "")
         return [copy for copy in here if copy.snapshot == name]

@@ -84,7 +84,8 @@ def complain(done: Restored) -> None:
         console.complain(f"{done.plan.resource}: {told}", _first(done.problems, done.problem_count))
     if done.around.left:
         stopped = ", ".join(done.around.services) or "no backup is made"
-        console.complain(f"{done.plan.resource}: left as it is until you decide: {stopped}", RESUME)
+        again = f"Is the copy damaged? `drbdbackup verify {done.plan.copy.snapshot}` tells, and then another is taken."
+        console.complain(f"{done.plan.resource}: left as it is until you decide: {stopped}", f"{RESUME}\n{again}")
     complain_of_services(done.plan.resource, done.around.problems)
 
 
@@ -120,6 +121,7 @@ def drilled(done: Drilled) -> Iterator[str]:
     took = text.span((done.finished_at - done.started_at).total_seconds())
     if done.files or not done.damaged:
         tables = f", {text.count(done.tables, 'table')} checked" if done.tables is not None else ""
+        tables += f", {text.count(done.dumps, 'dump')} looked at" if done.dumps else ""
         line = f"{done.copy.resource}: restored {done.copy.snapshot} from {done.copy.location}"
         restored = f"{line}: {text.count(done.files, 'file')}, {text.size(done.bytes)}{tables}, in {took}"
         yield f"{restored}; {'NOT WELL' if done.problem_count else 'well'}"

@@ -14,7 +14,7 @@ import pytest
 
 from tests.played_media import disk_image, mounted, nothing_is_left, tool, unmount, wait_for
 from tests.played_pair import PlayedPair, differences
-from tests.played_restore import furnished, restore, spoil
+from tests.played_restore import furnished, restore, rot, spoil
 from tests.played_volume import on_a_device
 from tests.settled import wait_until_settled
 
@@ -42,6 +42,25 @@ def test_what_was_there_can_be_brought_back(pair: PlayedPair) -> None:
     assert kept["snapshot"] in said
     restore(pair, "--snapshot", kept["snapshot"], "--to", pair.folder / "back")
     assert differences(before, pair.folder / "back") == []
+
+
+def test_its_name_is_enough_to_verify_it_and_to_see_what_the_restore_did(pair: PlayedPair) -> None:
+    pair.backs_up()
+    backup = pair.newest("nas").parent.name
+    spoil(pair.volume)
+    restore(pair, "--in-place")
+    (kept,) = safety_copies(pair)
+    did = {one["path"]: one["change"] for one in pair.json("www4", "diff", kept["snapshot"], "now")["changes"]}
+    assert (did["intruders/deep/one"], did["www/site/same"]) == ("removed", "content")
+    verified = pair.json("www4", "verify", kept["snapshot"])["copies"]
+    assert [(one["copy"]["snapshot"], one["well"]) for one in verified] == [(kept["snapshot"], True)]
+    assert safety_copies(pair)[0]["verified_at"] is not None
+    rot(Path(kept["path"]) / "mail/1")
+    assert "mail/1" in pair.run("www4", "verify", kept["snapshot"]).stderr
+    assert safety_copies(pair)[0]["damaged_at"] is not None
+    shutil.rmtree(Path(kept["path"]).parent)
+    assert pair.run("www4", "verify", kept["snapshot"]).returncode == 1
+    assert [one["copy"]["snapshot"] for one in pair.json("www4", "verify")["copies"]] == [backup]
 
 
 def test_nobody_takes_it_for_a_backup(pair: PlayedPair) -> None:
