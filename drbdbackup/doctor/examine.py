@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from drbdbackup import proc
 from drbdbackup.config.values import Config, ResourceConfig
 from drbdbackup.doctor import (
     afield,
+    databases,
     drbd,
     heartbeat,
     naming,
@@ -70,6 +72,19 @@ def _resource(config: Config, resource: ResourceConfig, host: str, table: Sequen
     explained = drbd.hides_the_role(first)
     yield from standing.judge(standing.gather(config, resource), resource.name, explained=explained)
     yield from _place(config, resource, [resource.device, *drbd.backing_disks(facts)], table)
+    yield from _databases(config, resource, table)
+
+
+def _databases(config: Config, resource: ResourceConfig, table: Sequence[Mount]) -> Iterator[Finding]:
+    """Their defaults files, wherever these lie."""
+    named = [one for one in resource.databases if one.defaults_file]
+    looks = {one.name: partial(databases.look, one.defaults_file) for one in named}
+    seen = proc.probe_all(looks, config.limits.probe)
+    mounted = mounts.mounted_at(table, resource.source) is not None
+    for one in named:
+        found = seen[one.name]
+        told = found.message if isinstance(found, DrbdBackupError) else found
+        yield from databases.judge(databases.gather(one, told, resource.source, mounted=mounted))
 
 
 def _place(

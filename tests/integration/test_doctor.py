@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ import pytest
 from tests.captured import play
 from tests.played_media import disk_image, nothing_is_left, share, stopped, weak_share
 from tests.played_node import HOSTS, PlayedNodes
+from tests.played_pair import PlayedPair
 from tests.played_sshd import Reached, sshd
 from tests.played_terminal import on_a_terminal
 
@@ -491,3 +493,14 @@ def test_on_a_terminal_there_are_colours(nodes: PlayedNodes) -> None:
 def test_a_broken_catalog_is_a_finding(nodes: PlayedNodes) -> None:
     (nodes.folder / "state-www4/catalog.db").write_bytes(b"nonsense" * 1000)
     assert wrong(nodes) == {"catalog": "fail"}
+
+
+def test_the_credentials_of_a_database_are_looked_at(tmp_path: Path) -> None:
+    defaults = tmp_path / "backup.cnf"
+    defaults.write_text("[client]\npassword = geheim\n")
+    defaults.chmod(0o644)
+    table = f'[resource.raid.database.shop]\nkind = "mariadb"\ndefaults_file = "{defaults}"\n'
+    ended = PlayedPair(tmp_path, extra=table).run("www4", "doctor", "--json")
+    [found] = [one for one in json.loads(ended.stdout)["checks"] if one["check"] == "defaults file"]
+    assert (found["about"], found["state"], "0644" in found["because"]) == ("shop", "warn", True)
+    assert "geheim" not in ended.stdout

@@ -1,0 +1,69 @@
+"""The files with the credentials of databases: there, root's, and nobody else's business.
+
+Only their modes are looked at, never what they say.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+
+from drbdbackup.config.values import DatabaseConfig
+from drbdbackup.doctor.finding import Check, Finding
+
+
+@dataclass(frozen=True, slots=True)
+class DefaultsFacts:
+    """The file of one database: `mode` and `owner` (a uid), None where it is not there; `problem` says why it cannot be
+    seen.
+
+    `is_elsewhere`: it lies on a volume that is not mounted here, so that it need not be there.
+    """
+
+    database: str
+    file: str
+    mode: int | None = None
+    owner: int = 0
+    problem: str = ""
+    is_elsewhere: bool = False
+
+
+def look(file: str) -> list[int] | None:
+    """Its mode and owner, None if it is not there. It may lie on the volume and hang: for a probe."""
+    try:
+        seen = os.stat(file)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return [seen.st_mode, seen.st_uid]
+
+
+def gather(database: DatabaseConfig, seen: object, source: str, *, mounted: bool) -> DefaultsFacts:
+    """`seen` is what `look` found, or why it found nothing; `source` is where the volume belongs."""
+    file = database.defaults_file
+    elsewhere = not mounted and file.startswith(source.rstrip("/") + "/")
+    if isinstance(seen, list):
+        return DefaultsFacts(database.name, file, int(seen[0]), int(seen[1]))
+    return DefaultsFacts(database.name, file, problem="" if seen is None else str(seen), is_elsewhere=elsewhere)
+
+
+def judge(facts: DefaultsFacts) -> list[Finding]:
+    """Nothing is said of a file that is on the other node now."""
+    check, file, mode = Check("defaults file", facts.database), facts.file, facts.mode
+    if facts.is_elsewhere:
+        return []
+    if facts.problem:
+        return [check.warn(f"{file}: {facts.problem}", "Run it as root; if it does not answer: dmesg.")]
+    if mode is None:
+        remedy = "Make it on every node (docs/config.md, Databases), or take `defaults_file` out."
+        return [check.fail(f"{file} is missing: no copy of the database can be made", remedy)]
+    if not stat.S_ISREG(mode):
+        return [check.fail(f"{file} is no plain file", "Name the file that holds user and password.")]
+    shown, remedy = f"its mode is {stat.S_IMODE(mode):04o}", f"chown root {file}; chmod 600 {file}"
+    if facts.owner not in (0, os.geteuid()):
+        return [check.fail(f"{file} belongs to another user ({facts.owner}), who says what root's programs do", remedy)]
+    if mode & 0o022:
+        return [check.fail(f"{file}: {shown}: others may write to it", remedy)]
+    if mode & 0o044:
+        return [check.warn(f"{file}: {shown}: others may read the password", remedy)]
+    return [check.ok(f"{file}, mode {stat.S_IMODE(mode):04o}")]
