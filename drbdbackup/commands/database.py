@@ -7,8 +7,8 @@ brought to a folder of the admin's and made ready there: to put it in the place 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
@@ -87,8 +87,7 @@ def planned(config: Config, request: files.Request, name: str) -> Iterator[Datab
                 f"what {plan.copy.snapshot} has of {name} is a physical backup, which no running server takes",
                 "Say with --to where to put it; it is made ready there.",
             )
-        made_at = datetime.fromtimestamp(plan.modified_ns // 10**9, UTC)
-        yield DatabasePlan(plan, database, method, made_at, into_server, there)
+        yield DatabasePlan(plan, database, method, _made_at(plan, method), into_server, there)
 
 
 def restore(config: Config, plan: DatabasePlan, watcher: Watcher) -> DatabaseRestored:
@@ -99,10 +98,7 @@ def restore(config: Config, plan: DatabasePlan, watcher: Watcher) -> DatabaseRes
     if done.status:
         raise DrbdBackupError("the copy is not as it was made: it was not used", "Take another one: `drbdbackup list`.")
     if plan.method == "backup":
-        names = [name for name in os.listdir(brought) if name.startswith(dumps.BACKUP)]
-        if not names:
-            raise NotInSnapshot(f"{plan.files.copy.snapshot} has no backup of {plan.database.name}", _OTHER)
-        brought = os.path.join(brought, max(names))
+        brought = os.path.join(brought, _newest(plan.files.inside))
         _attended(config, resource, plan, "prepare", brought)
     elif plan.into_server:
         with lock.held(lock_file(config)):
@@ -127,13 +123,31 @@ def _looked(
     for method, path in (("dump", f"{folder}/{dumps.DUMP}"), ("backup", folder)):
         wanted = replace(request, path=path, to=there)
         try:
-            return method, files.plan(config, wanted) if request.to else files.plan_aside(config, wanted)
+            plan = files.plan(config, wanted) if request.to else files.plan_aside(config, wanted)
         except NotInSnapshot as error:
             missing = error
+            continue
+        if method == "dump" or _newest(plan.inside):
+            return method, plan
+        missing = NotInSnapshot(f"no whole one is in the snapshot {plan.copy.snapshot}")
     raise NotInSnapshot(
         f"{missing.message.rpartition(' ')[2]} holds nothing of the database {database.name}",
         _OTHER,
     )
+
+
+def _newest(names: Iterable[str]) -> str:
+    """The newest physical backup of these names, "" for none: what a run that was killed left of one is none."""
+    return max((one for one in names if one.startswith(dumps.BACKUP) and not one.endswith(dumps.PARTIAL)), default="")
+
+
+def _made_at(plan: files.Plan, method: str) -> datetime:
+    """A dump's own time. A physical backup says in its name of which run it is; a failed one stirs the folder too."""
+    if method == "backup":
+        with suppress(ValueError):
+            stamp = _newest(plan.inside).removeprefix(dumps.BACKUP).partition("-")[0]
+            return datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    return datetime.fromtimestamp(plan.modified_ns // 10**9, UTC)
 
 
 def _judge(config: Config, resource: ResourceConfig) -> None:
@@ -155,6 +169,8 @@ def _attended(config: Config, resource: ResourceConfig, plan: DatabasePlan, step
     limits = config.limits
     job = {
         **surroundings(config), "job": "load", "step": step, "database": asdict(plan.database), "brought": brought,
-        "source": resource.source, "to": plan.folder,
+        "to": plan.folder,
     }  # fmt: skip
+    if plan.into_server:
+        job["source"] = resource.source  # its socket may lie there; a volume that is not named is let go of
     attend(plan.database.name, job, Patience(limits.stall, limits.stall), lambda _: None, lost)

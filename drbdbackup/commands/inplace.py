@@ -20,12 +20,14 @@ from drbdbackup.errors import DrbdBackupError, Interrupted, NothingFound
 from drbdbackup.model.backup import Copy, snapshot_name
 from drbdbackup.model.restoring import RESUME, Restoring, Stage
 from drbdbackup.pipeline import fence, safety, services, unfinished
+from drbdbackup.pipeline.source import identity
 from drbdbackup.pipeline.unfinished import Book
 from drbdbackup.pipeline.watching import Watcher
-from drbdbackup.tools import openers
+from drbdbackup.tools import mounts, openers
 from drbdbackup.tools.openers import Opener
 
 _BUSY = 5  # processes that are named
+_GO_THERE = "`drbdbackup status` on the node that is Primary now tells how far it came."
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,7 @@ def over(what: Over, watcher: Watcher, bring: Callable[[], dict[str, Any]]) -> t
     config, resource, before = what.config, what.resource, what.before
     services.check(resource)
     is_half = before is not None and before.is_half
+    mounted = _mounted(resource)
     book = Book(config, resource, _begun(what))
     book.enter(Stage.REPLACING if is_half else Stage.BEGUN)
     try:
@@ -88,6 +91,8 @@ def over(what: Over, watcher: Watcher, bring: Callable[[], dict[str, Any]]) -> t
     except Interrupted:
         raise  # the volume goes away, and who takes it over starts what belongs there
     except (DrbdBackupError, OSError) as error:
+        if _mounted(resource) != mounted:  # so is this, and here nothing is started any more
+            raise Interrupted(f"{resource.source} was unmounted meanwhile: {error}", _GO_THERE) from None
         wrong = () if is_half else _finished(config, resource, book)
         if isinstance(error, DrbdBackupError):
             error.hint = _joined(error.hint, *wrong)
@@ -111,6 +116,10 @@ def interrupted(config: Config, resource: ResourceConfig) -> Restoring:
     if before is None:
         raise NothingFound(f"no restore in place of {resource.name} was interrupted", "`drbdbackup restore --in-place`")
     return before
+
+
+def _mounted(resource: ResourceConfig) -> dict[str, str] | None:
+    return identity(mounts.mounted_at(mounts.table(), resource.source))
 
 
 def _begun(what: Over) -> Restoring:

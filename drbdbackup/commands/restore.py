@@ -64,8 +64,9 @@ class Plan:
 
     `choice` holds the copy, the way to it, and what was passed over; `shown` are the first of the deleted paths.
     `missing` are the bytes that it needs and are not free there; `warnings` say so too. `modified_ns` is the time of
-    what is at `path` in the snapshot, `failed_above` says why that, or a folder above it, could not be read when the
-    snapshot was made; `busy` has what uses the volume now, `services` are stopped around a restore in place.
+    what is at `path` in the snapshot, `inside` are the first names in it, `failed_above` says why that, or a folder
+    above it, could not be read when the snapshot was made; `busy` has what uses the volume now, `services` are stopped
+    around a restore in place.
     """
 
     request: Request
@@ -83,6 +84,7 @@ class Plan:
     missing: int = 0
     modified_ns: int = 0
     failed_above: tuple[str, ...] = ()
+    inside: tuple[str, ...] = ()
     busy: tuple[Opener, ...] = ()
     services: tuple[str, ...] = ()
 
@@ -253,8 +255,10 @@ def _attended(
             stack.enter_context(alone(config))
         job = {
             "job": "restore", "step": step, "path": request.path, "to": request.to, "in_place": request.in_place,
-            "merge": request.merge, "source": resource.source, "mounted": mounted, "exclude": list(resource.exclude),
+            "merge": request.merge, "mounted": mounted, "exclude": list(resource.exclude),
         }  # fmt: skip
+        if request.in_place:
+            job["source"] = resource.source  # a volume that is not named is let go of: a failover waits for nobody
         return attended(config, Order(copy, job, hear, lost), reaching)
 
 
@@ -272,7 +276,7 @@ def _planned(request: Request, resource: ResourceConfig, choice: Choice, look: d
         request, resource.name, choice, resource.source if request.in_place else request.to,
         look["entries"], look["files"], look["bytes"], look["free"], look["deleted"], look["deleted_bytes"],
         tuple(look["shown"]), tuple(filter(None, warnings)), look["needs"] - look["free"] if short else 0,
-        look["modified_ns"], tuple(look["failed_above"]),
+        look["modified_ns"], tuple(look["failed_above"]), tuple(look["inside"]),
     )  # fmt: skip
 
 

@@ -61,17 +61,25 @@ def spared(told: Sidecar, patterns: tuple[str, ...]) -> Excluded | None:
 
 
 def surplus(
-    recorded: Iterable[Recorded], found: Iterable[Entry], told: Sidecar, mountpoints: frozenset[bytes]
-) -> Iterator[Entry]:
+    recorded: Iterable[Recorded], found: Iterable[Entry], told: Sidecar, mountpoints: frozenset[bytes], *,
+    in_the_way: bool = False,
+) -> Iterator[Entry]:  # fmt: skip
     """The entries found that the snapshot does not have, in merge order.
 
-    What it cannot know of is not among them: paths that were not read when it was made, and mount points.
+    What it cannot know of is not among them: paths that were not read when it was made, and mount points. Of all that,
+    `in_the_way` is what lies in folders where the snapshot has something else.
     """
     if not may_delete(told):
         return
     spared = mountpoints | {os.fsencode(path) for path, _ in told.problems}
+    within = b"" if in_the_way else None
     for one, there in paired(recorded, found):
-        if one is None and there is not None and not _is_in(there.path, spared):
+        if there is None:
+            continue
+        if one is not None:
+            if in_the_way and there.kind == b"d" != one.entry.kind:
+                within = there.path + b"/"
+        elif (within is None or (within and there.path.startswith(within))) and not _is_in(there.path, spared):
             yield there
 
 

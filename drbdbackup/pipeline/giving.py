@@ -17,7 +17,6 @@ from drbdbackup.pipeline.aside import stored_at
 from drbdbackup.pipeline.attributes import give
 from drbdbackup.pipeline.compare import KINDS, holdable, is_aside, shape
 from drbdbackup.pipeline.trees import Descent, entries, path_of
-from drbdbackup.targets import removal
 from drbdbackup.targets.abilities import Abilities
 
 Problems = list[tuple[bytes, str]]
@@ -51,7 +50,10 @@ def has_split_links(folder: int, wanted: Iterable[Recorded]) -> bool:
 
 
 class Giving:
-    """One tree, open as `folder`; `problems` says what could not be given. `over`: what is in the way may go."""
+    """One tree, open as `folder`; `problems` says what could not be given.
+
+    `over`: what is in the way may go, but no folder with something in it.
+    """
 
     def __init__(self, folder: int, can: Abilities, beside: str, over: bool) -> None:
         """Nothing happens before `give_all`; `beside` is the folder that holds what lies aside."""
@@ -124,7 +126,8 @@ class Giving:
             if not self._over:
                 self.problems.append((one.entry.path, "something else is there and stays"))
                 return
-            removal.remove_tree(above, name)
+            take_away = os.rmdir if there.kind == b"d" else os.unlink
+            take_away(name, dir_fd=above)
         if one.entry.kind == b"f":
             self._copy(above, name, one)
         elif one.entry.kind == b"d":

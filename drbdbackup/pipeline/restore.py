@@ -28,11 +28,15 @@ from drbdbackup.scan import raise_open_files
 from drbdbackup.tools import rsync
 
 KEPT_PROBLEMS = 1000
+_NAMED = 100
 
 
 @dataclass(slots=True)
 class Bringing:
-    """A restore under way: what is wanted of which copy, and what came of it. `folder` is the open destination."""
+    """A restore under way: what is wanted of which copy, and what came of it. `folder` is the open destination.
+
+    `inside` are the first names in what is wanted.
+    """
 
     job: dict[str, Any]
     channel: Channel
@@ -45,6 +49,7 @@ class Bringing:
     done: int = 0
     copied: int = 0
     modified_ns: int = 0
+    inside: list[bytes] = field(default_factory=list)
     mountpoints: frozenset[bytes] = frozenset()
     above: list[Recorded] = field(default_factory=list)
     problems: list[tuple[bytes, str]] = field(default_factory=list)
@@ -76,10 +81,10 @@ class Bringing:
             self.folder, self.top, lambda one: on_problem(one.path, one.why), excluded, self.mountpoints
         )
 
-    def surplus(self) -> Iterator[Entry]:
+    def surplus(self, *, in_the_way: bool = False) -> Iterator[Entry]:
         """What the volume holds and the snapshot does not; what cannot be looked at is not judged."""
         there = self.present(lambda *_: None, deleting.spared(self.copy.told, tuple(self.job["exclude"])))
-        return deleting.surplus(self.read(), there, self.copy.told, self.mountpoints)
+        return deleting.surplus(self.read(), there, self.copy.told, self.mountpoints, in_the_way=in_the_way)
 
 
 def do(job: dict[str, Any], channel: Channel) -> dict[str, Any]:
@@ -106,6 +111,9 @@ def _survey(bringing: Bringing) -> None:
                 continue
             if entry.path == bringing.top:
                 bringing.modified_ns = entry.mtime
+            elif bringing.top and len(bringing.inside) < _NAMED:
+                above, _, inside = entry.path.rpartition(b"/")
+                bringing.inside += [inside] * (above == bringing.top)
             bringing.entries += 1
             bringing.step()
             if entry.kind == b"f":
@@ -137,6 +145,7 @@ def _look(bringing: Bringing) -> dict[str, Any]:
         "shown": [os.fsdecode(path) for path in counted.shown], "unread": told.problem_count,
         "may_delete": deleting.may_delete(told), "modified_ns": bringing.modified_ns,
         "failed_above": [why for path, why in told.problems if f"{job['path']}/".startswith(f"{path}/")],
+        "inside": [os.fsdecode(name) for name in bringing.inside],
     }  # fmt: skip
 
 
@@ -154,7 +163,7 @@ def _bring(bringing: Bringing) -> dict[str, Any]:
     with destination.opened(job) as folder:
         bringing.folder = folder
         made = frozenset(trees.making(folder, bringing.top)) if bringing.top else frozenset()
-        _transfer(bringing, over, check)
+        _transfer_all(bringing, over, check, counted)
         if is_needed(bringing.copy.can) or has_split_links(folder, bringing.read()):
             giving = Giving(folder, bringing.copy.can, bringing.copy.beside, over)
             giving.give_all(bringing.read, bringing.step)
@@ -177,6 +186,26 @@ def _bring(bringing: Bringing) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _transfer_all(bringing: Bringing, over: bool, check: Check, counted: Surplus) -> None:
+    """Clear the way, and bring what the medium holds. rsync's --force would clear it of what is not ours to delete.
+
+    What the snapshot does not have goes last, when all is there; only where there is no room for both it goes before.
+    """
+    def delete(*, in_the_way: bool) -> bool:
+        before, gone = counted.entries, bringing.surplus(in_the_way=in_the_way)
+        bringing.problems += deleting.delete(bringing.folder, gone, counted, bringing.step)
+        return counted.entries > before
+
+    if bringing.job["in_place"]:
+        delete(in_the_way=True)
+    try:
+        _transfer(bringing, over, check)
+    except TargetFull:
+        if not bringing.job["in_place"] or not delete(in_the_way=False):
+            raise
+        _transfer(bringing, over, check)
+
+
 def _transfer(bringing: Bringing, over: bool, check: Check) -> None:
     """Let rsync bring what the medium holds."""
     job, copy, can = bringing.job, bringing.copy, bringing.copy.can
@@ -197,9 +226,8 @@ def _transfer(bringing: Bringing, over: bool, check: Check) -> None:
             with open(listing, "wb") as file:
                 file.write(rsync.listing((name,)))
         command = rsync.restoring(
-            source, trees.shown_to_others(above), holds, over=over, force=job["in_place"], listing=listing,
-            shell=copy.shell,
-        )  # fmt: skip
+            source, trees.shown_to_others(above), holds, over=over, listing=listing, shell=copy.shell
+        )
 
         def heard(item: rsync.Item) -> None:
             bringing.done += 1

@@ -73,17 +73,17 @@ def filling(source: str, target: str, listing: str, holds: Holds) -> Command:
 
 
 def restoring(
-    source: str, target: str, holds: Holds, *, over: bool, force: bool = False, listing: str = "", shell: str = ""
+    source: str, target: str, holds: Holds, *, over: bool, listing: str = "", shell: str = ""
 ) -> Command:
     """Bring a tree (its content, if `source` ends with a slash) or a listed entry back into a folder.
 
-    `over` what is there, by content, whatever sizes and times say; with `force` a folder goes that is in the way of
+    `over` what is there, by content, whatever sizes and times say; a folder with something in it makes no way for
     something else. `holds` is what the snapshot's medium holds, `shell` is for a source at a peer.
     """
     listed = (f"--files-from={listing}", "--from0", "--no-implied-dirs") if listing else ()
     argv = (
         "rsync", "--recursive", *archive(holds), "--checksum" if over else "--ignore-times",
-        *(("--force",) if force else ()), *listed, *_through(shell), "--checksum-choice=xxh128", OUT_FORMAT, "--",
+        *listed, *_through(shell), "--checksum-choice=xxh128", OUT_FORMAT, "--",
         source, target,
     )  # fmt: skip
     return Command(argv, ok=ANSWERED, timeout=FOREVER)

@@ -8,6 +8,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -145,6 +146,44 @@ def test_a_failing_dump_makes_the_run_partial_and_the_last_good_one_stays(pair: 
     assert [path.name for path in (pair.volume / FOLDER).iterdir()] == ["dump.sql"]
     assert (pair.newest("nas") / FOLDER / "dump.sql").read_bytes() == good
     assert "that night it failed" in restore(pair, "--dry-run").stdout
+
+
+MAKES = 'for word; do case $word in --target-dir=*) dir=${word#*=};; esac; done; mkdir -p $dir; touch $dir/file'
+BACKUP = 'method = "backup"'
+
+
+def test_a_physical_backup_that_failed_does_not_pass_the_last_one_off_as_its_own(pair: PlayedPair) -> None:
+    plays(pair, "mariadb-backup", MAKES)
+    configure(pair, "/dev/null", BACKUP)
+    pair.backs_up()
+    [made] = (pair.volume / FOLDER).iterdir()
+    begun = time.time()
+    wait_for(lambda: int(time.time()) > int(begun), "the next second")
+    plays(pair, "mariadb-backup", MAKES, "exit 1")
+    assert pair.run("www4", "run").returncode == 3
+    plan = pair.json("www4", "restore", "--database", "shop", "--to", str(pair.folder / "out"), "--dry-run")["plan"]
+    assert plan["is_older"]
+    assert plan["made_at"].translate({ord("-"): "", ord(":"): ""}) == made.name.split("-")[1]
+
+
+def test_what_a_killed_run_left_of_a_physical_backup_is_not_taken_for_one(pair: PlayedPair) -> None:
+    plays(pair, "mariadb-backup", f'echo "$@" >> {pair.folder}/argv', MAKES)
+    configure(pair, "/dev/null", BACKUP)
+    pair.backs_up()
+    [whole] = (pair.volume / FOLDER).iterdir()
+    (pair.volume / FOLDER / "backup-29991231T235959Z-www4.partial").mkdir()
+    pair.extra = ""
+    pair.backs_up()
+    configure(pair, "/dev/null", BACKUP)
+    said = restore(pair, "--yes", "--to", str(pair.folder / "out")).stdout
+    ready = f"--target-dir={pair.folder}/out/{FOLDER}/{whole.name}\n"
+    assert (ready in said, (pair.folder / "argv").read_text().endswith(ready)) == (True, True)
+    shutil.rmtree(whole)
+    pair.extra = ""
+    pair.backs_up()
+    configure(pair, "/dev/null", BACKUP)
+    restore(pair, "--yes", "--to", str(pair.folder / "other"), status=6)
+    assert not (pair.folder / "other").exists()
 
 
 @pytest.mark.parametrize(("does", "timeout", "why"), [

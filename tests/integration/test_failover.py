@@ -127,6 +127,23 @@ def test_a_verify_that_hangs_does_not_keep_the_volumes_device(pair: PlayedPair) 
                 verify.wait()
 
 
+def test_a_restore_beside_does_not_keep_the_volumes_device(pair: PlayedPair) -> None:
+    device = pair.resource.split('"')[1]
+    pair.targets["nas"] = f'kind = "nas"\npath = "{pair.folder}/nas"'
+    with share(pair.folder / "nas", pair.folder / "behind", "--read-rate=1M"):
+        pair.backs_up()
+        argv = pair.command("www4", "restore", "--yes", "--to", str(pair.folder / "back"))
+        restore = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            wait_for(lambda: [*pair.folder.glob("back/.file-*"), *pair.folder.glob("back/file-*")], "files to come")
+            tool("umount", pair.volume)
+            wait_for(lambda: is_free(device), "the device to be free", patience=15)
+            assert restore.poll() is None, "the restore should be at work here"
+        finally:
+            restore.kill()
+            restore.wait()
+
+
 def in_a_cage(pid: int) -> bool:
     """Whether a descendant of the process has a mount table of its own, and works in it."""
     ours = os.readlink("/proc/self/ns/mnt")

@@ -15,6 +15,7 @@ from tests.played_media import disk, disk_image, mount_points, nothing_is_left, 
 from tests.played_pair import PlayedPair, differences
 from tests.played_restore import furnished, restore, spoil
 from tests.played_terminal import on_a_terminal
+from tests.played_volume import on_a_device
 
 
 @pytest.fixture
@@ -96,6 +97,61 @@ def test_in_place_never_enters_another_file_system(pair: PlayedPair) -> None:
             assert str(pair.volume / "mounted") in mount_points(pair.volume)
         finally:
             tool("umount", pair.volume / "mounted")
+
+
+def in_the_way_of_a_link(pair: PlayedPair) -> Path:
+    """A folder, where the newest snapshot has a symlink."""
+    (pair.volume / "shop").symlink_to("www")
+    pair.backs_up()
+    (pair.volume / "shop").unlink()
+    (pair.volume / "shop").mkdir()
+    write(pair.volume / "shop/intruder")
+    return pair.volume / "shop"
+
+
+def test_a_folder_in_the_way_keeps_what_the_backup_leaves_out(pair: PlayedPair) -> None:
+    pair.resource = 'exclude = ["cache/"]'
+    folder = in_the_way_of_a_link(pair)
+    write(folder / "cache/warm")
+    assert "shop: is a folder, not a symlink" in restore(pair, "--in-place", status=1)
+    assert [path.name for path in folder.iterdir()] == ["cache"]
+    assert (folder / "cache/warm").exists()
+    shutil.rmtree(folder)
+    restore(pair, "--resume")
+    assert os.readlink(folder) == "www"
+
+
+def test_another_file_system_in_the_way_is_left_alone(tmp_path: Path) -> None:
+    with on_a_device(tmp_path) as pair, disk(tmp_path / "other") as other:
+        write(other / "kept")
+        folder = in_the_way_of_a_link(pair)
+        tool("mount", "--bind", other, folder)
+        try:
+            assert "shop: is a folder, not a symlink" in restore(pair, "--in-place", status=1)
+            assert (folder / "kept").exists()
+        finally:
+            tool("umount", folder)
+
+
+def test_where_there_is_no_room_for_both_what_goes_anyway_goes_first(tmp_path: Path) -> None:
+    with on_a_device(tmp_path) as pair:
+        pair.backs_up()
+        wanted = {file.name: file.read_bytes() for file in pair.volume.glob("file-*")}
+        for name in wanted:
+            (pair.volume / name).unlink()
+        tool("fallocate", "--length=130M", pair.volume / "grown")
+        said = restore(pair, "--in-place", "--no-safety")
+        assert "1 entries deleted" in said
+        assert {file.name: file.read_bytes() for file in pair.volume.glob("file-*")} == wanted
+        for name in wanted:
+            (pair.volume / name).unlink()
+        pair.resource += '\nexclude = ["grown"]'
+        tool("fallocate", "--length=130M", pair.volume / "grown")
+        assert "no space is left where the restore goes" in restore(pair, "--in-place", "--no-safety", status=1)
+        assert (pair.volume / "grown").exists()
+        (pair.volume / "grown").unlink()
+        restore(pair, "--resume")
+        assert {file.name: file.read_bytes() for file in pair.volume.glob("file-*")} == wanted
 
 
 def test_no_more_is_deleted_than_was_confirmed(pair: PlayedPair) -> None:

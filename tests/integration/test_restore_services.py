@@ -13,6 +13,7 @@ import pytest
 from tests.played_daemons import Daemons
 from tests.played_pair import PlayedPair
 from tests.played_restore import restore
+from tests.played_volume import on_a_device
 
 STOPPED, STARTED = ["apache2 stop", "mysql stop"], ["mysql start", "mysql status", "apache2 start", "apache2 status"]
 
@@ -57,6 +58,19 @@ def test_one_that_does_not_stop_has_the_others_started_again(pair: PlayedPair, d
     assert daemons.running == ["mysql", "apache2"]
     assert (pair.volume / "www/file").read_text() == "spoiled"
     pair.backs_up()
+
+
+def test_a_failover_while_they_are_stopped_starts_none_of_them_here(tmp_path: Path) -> None:
+    with on_a_device(tmp_path) as pair:
+        pair.backs_up()
+        pair.resource += f"""
+services = ["shop"]
+[resource.raid.service.shop]
+stop = ["sh", "-c", "umount {pair.volume}; exit 1"]
+start = ["touch", "{tmp_path}/started"]
+"""
+        assert "was unmounted meanwhile" in restore(pair, "--in-place", status=7)
+        assert not (tmp_path / "started").exists()
 
 
 def test_one_that_does_not_run_need_not_be_stopped(pair: PlayedPair, daemons: Daemons) -> None:

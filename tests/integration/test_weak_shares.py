@@ -100,3 +100,19 @@ def test_such_copies_verify_and_can_be_pruned(pair: PlayedPair) -> None:
     assert len(pair.copies()) == 1
     ended = pair.run("www4", "verify")
     assert ended.returncode == 0, ended.stderr
+
+
+def test_merging_from_a_share_without_symlinks_deletes_no_folder(tmp_path: Path) -> None:
+    with weak_share(tmp_path / "nas", tmp_path / "behind"):
+        pair = PlayedPair(tmp_path, {"nas": f'kind = "nas"\npath = "{tmp_path}/nas"'})
+        for name in ("full", "empty"):
+            (pair.volume / name).symlink_to("elsewhere")
+        pair.backs_up()
+        for name in ("full", "empty"):
+            (tmp_path / "back" / name).mkdir(parents=True)
+        (tmp_path / "back/full/precious").write_text("precious")
+        ended = pair.run("www4", "restore", "--yes", "--merge", "--to", str(tmp_path / "back"))
+        assert ended.returncode == 1, ended.stderr
+        assert "full: is a folder, not a symlink" in ended.stderr
+        assert (tmp_path / "back/full/precious").read_text() == "precious"
+        assert os.readlink(tmp_path / "back/empty") == "elsewhere"
