@@ -15,7 +15,7 @@ from typing import Any
 from drbdbackup import proc
 from drbdbackup.catalog import bodies, restores, store
 from drbdbackup.config.values import Config, ResourceConfig
-from drbdbackup.errors import CatalogError, Damaged, DrbdBackupError
+from drbdbackup.errors import CatalogError, Damaged, DrbdBackupError, Stalled
 from drbdbackup.model.restoring import RESUME, Restoring, Stage, from_document
 from drbdbackup.model.role import Decision, Verdict
 from drbdbackup.pipeline import roads
@@ -96,10 +96,19 @@ def known(config: Config, resource: ResourceConfig, verdict: Verdict) -> Restori
 
 
 def judged(config: Config, resource: ResourceConfig, verdict: Verdict) -> Verdict:
-    """The verdict on a run: half a volume is not backed up, and pushes no good copy out."""
+    """The verdict on a run: half a volume is not backed up, and pushes no good copy out; nor one that does not answer.
+
+    What the catalog has heard is no proof: the node that began it may have had no road left.
+    """
     if verdict.decision is not Decision.PROCEED:
         return verdict
-    found = known(config, resource, verdict)
+    try:
+        found = on_volume(config, resource)
+    except Stalled as error:
+        told = f"whether a restore in place was not finished there cannot be told: {error.message}"
+        return replace(verdict, decision=Decision.REFUSE, because=(*verdict.because, told), hint=error.hint)
+    except DrbdBackupError:
+        found = restores.unfinished(config.state_dir, resource.name)
     if found is None or not found.is_half:
         return verdict
     return replace(verdict, decision=Decision.REFUSE, because=(*verdict.because, found.told), hint=RESUME)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,9 +13,9 @@ from typing import Any
 import pytest
 
 from tests.played_daemons import Daemons
-from tests.played_media import disk_image, mount_points, tool, wait_for
+from tests.played_media import disk_image, mount_points, share, stopped, tool, wait_for
 from tests.played_pair import PlayedPair, differences
-from tests.played_restore import restore
+from tests.played_restore import restore, rot
 
 
 @pytest.fixture
@@ -83,6 +84,8 @@ def test_killed_while_it_replaces_it_is_completed_on_the_other_node(pair: Played
     assert (on_standby["half"], on_standby["node"]) == (True, "www4")
     pair.roles("www5")
     assert "RESTORE" in pair.run("www5", "status").stdout
+    assert pair.run("www5", "run").returncode == 4, "after a failover, half a volume is not backed up either"
+    assert len(pair.copies("www5")) == 1
     restore(pair, "--resume", node="www5")
     assert differences(wanted, pair.volume) == []
     assert daemons.running == ["mysql", "apache2"]
@@ -122,6 +125,39 @@ def test_killed_while_it_starts_the_services_nothing_is_brought_again(pair: Play
     assert (known["stage"], known["half"]) == ("restored", False)
     restore(pair, "--resume", node="www5")
     assert (pair.volume / "file-0").read_text() == "an order that came in since"
+    assert daemons.running == ["mysql", "apache2"]
+
+
+def test_where_the_other_node_has_only_the_volume_to_go_by_it_knows_too(pair: PlayedPair, daemons: Daemons) -> None:
+    filled(pair, files=8, size=16 << 20)
+    with under_way(pair):
+        wait_for(lambda: any((pair.volume / f"file-{n}").stat().st_size for n in range(8)), "a file", patience=300)
+    pair.roles("www5")
+    shutil.rmtree(pair.folder / "nas")
+    shutil.rmtree(pair.volume / ".drbdbackup/catalog")
+    assert "half restored" in pair.run("www5", "run").stderr
+
+
+def test_a_volume_that_does_not_answer_is_not_taken_for_a_whole_one(tmp_path: Path) -> None:
+    pair = PlayedPair(tmp_path, extra="[limits]\nprobe = 1\n")
+    with share(pair.volume, tmp_path / "behind") as volume:
+        filled(pair)
+        with stopped(volume):
+            ended = pair.run("www4", "run")
+        assert (ended.returncode, "cannot be told" in ended.stderr) == (4, True)
+        pair.backs_up("www4", "--accept-shrink")
+
+
+def test_a_damaged_copy_leaves_the_volume_and_another_copy_completes_it(pair: PlayedPair, daemons: Daemons) -> None:
+    pair.add_share("other")
+    wanted = filled(pair)
+    snapshot = pair.newest("nas").parent.name
+    rot(pair.newest("nas") / "file-0")
+    assert f"drbdbackup verify {snapshot}" in restore(pair, "--in-place", status=1)
+    assert daemons.running == []
+    assert pair.run("www4", "verify", snapshot).returncode == 1
+    restore(pair, "--resume")
+    assert differences(wanted, pair.volume) == []
     assert daemons.running == ["mysql", "apache2"]
 
 
