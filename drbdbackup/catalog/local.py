@@ -86,9 +86,11 @@ def uri(path: str, parameters: str) -> str:
 
 def is_begun(connection: sqlite3.Connection, path: str) -> bool:
     """Whether the schema is there; a newer one is as good as ours. CatalogError for another program's database."""
+    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    # After the tables: another process may be making it just now, both in one transaction.
     if connection.execute("PRAGMA user_version").fetchone()[0] >= SCHEMA:
         return True
-    if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+    if tables:
         raise CatalogError(f"{path} is not a catalog of drbdbackup", REBUILD)
     return False
 

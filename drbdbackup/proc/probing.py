@@ -69,6 +69,7 @@ def _answer(look: Callable[[], Any], write: int) -> None:
         for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
             signal.signal(signum, signal.SIG_DFL)
         os.setsid()
+        _let_go_of_the_terminal()
         try:
             document: Mapping[str, Any] = {"value": look()}
         except DrbdBackupError as error:
@@ -81,3 +82,10 @@ def _answer(look: Callable[[], Any], write: int) -> None:
             data = data[os.write(write, data):]
     finally:
         os._exit(0)
+
+
+def _let_go_of_the_terminal() -> None:
+    """Who reads what we print would wait for its end for as long as an abandoned process has it open, too."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for number in (0, 1, 2):
+        os.dup2(nothing, number)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from drbdbackup import proc
-from drbdbackup.catalog import store, view
+from drbdbackup.catalog import local, store, view
 from drbdbackup.commands.latest import latest
 from drbdbackup.commands.listing import listing
 from drbdbackup.commands.status import status
@@ -57,3 +58,19 @@ def test_what_may_not_be_looked_at_is_told_as_such(config: Config, command: str)
     finally:
         os.chmod(config.state_dir, 0o700)
     assert (caught.value.status, "root" in caught.value.hint) == (1, True)
+
+
+def test_a_catalog_that_another_process_makes_just_now_is_no_foreign_one(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.db"
+    path.touch()
+    asked: list[str] = []
+
+    def meanwhile(sql: str) -> None:
+        asked.append(sql)
+        if len(asked) == 2:
+            store.tell(str(tmp_path), "raid", datetime.now(UTC), "there is a catalog now")
+
+    with closing(local.connect(str(path))) as connection:
+        connection.set_trace_callback(meanwhile)
+        assert local.is_begun(connection, str(path)) in (True, False)
+    assert len(asked) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import signal
 import time
@@ -46,3 +47,9 @@ def test_a_program_that_does_not_read_stops_nobody() -> None:
     assert talking.end(grace=5.0)
     assert talking.wait(0) == -signal.SIGTERM
     assert not talking.lingers()
+
+
+def test_a_look_that_may_be_abandoned_holds_nothing_that_somebody_waits_for() -> None:
+    """A pipe from us ends when we do, whatever a process in the kernel's hands still has open."""
+    looked = proc.probe(lambda: [os.readlink(f"/proc/self/fd/{number}") for number in (0, 1, 2)], 30, "itself")
+    assert looked == [os.devnull] * 3
