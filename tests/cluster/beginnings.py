@@ -8,12 +8,14 @@ from tests.cluster.asking import backs_up
 from tests.cluster.lab import Lab
 from tests.cluster.pacemaker import take_in
 from tests.cluster.pair import hands_over
+from tests.cluster.shop import at_work, dumped
 from tests.cluster.states import bare
 
 CONFIGURED = "configured"  # www4 is Primary, no backup was ever made, it is one minute past noon on all three
 BACKED_UP = "backed-up"  # and www4 has made a backup
 TAKEN_OVER = "taken-over"  # and then www5 took over, in good order, and made one
 FILLED = "filled"  # as configured, with so many files on the volume that a copy takes minutes
+SHOPPED = "shopped"  # www4 has made a backup while the shop's customers bought; then www5 took over
 BARE = "bare"  # no Heartbeat, no cron, both nodes Secondary: nobody moves DRBD but the scenario
 WITH_PACEMAKER = "with-pacemaker"  # Corosync and Pacemaker look after the pair, not Heartbeat
 
@@ -31,6 +33,15 @@ def take_over(lab: Lab) -> None:
     lab.www4.run("drbdbackup sync")
 
 
+def sell(lab: Lab) -> None:
+    dumped(lab)
+    with at_work(lab.www4) as shop:
+        backs_up(lab.www4)
+        assert shop.runs, "nobody bought anything any more"
+    hands_over(lab, lab.www4)
+    lab.www5.run("drbdbackup sync", timeout=180)
+
+
 def fill(lab: Lab) -> None:
     lab.www4.run(FILES, timeout=180)
 
@@ -38,6 +49,7 @@ def fill(lab: Lab) -> None:
 MADE: dict[str, tuple[str, Callable[[Lab], None]]] = {
     BACKED_UP: (CONFIGURED, back_up),
     TAKEN_OVER: (BACKED_UP, take_over),
+    SHOPPED: (CONFIGURED, sell),
     FILLED: (CONFIGURED, fill),
     BARE: (CONFIGURED, bare),
     WITH_PACEMAKER: (BARE, take_in),

@@ -64,6 +64,7 @@ def begun(name: str) -> Any:
 lab = begun(beginnings.CONFIGURED)
 backed_up = begun(beginnings.BACKED_UP)
 taken_over = begun(beginnings.TAKEN_OVER)
+shopped = begun(beginnings.SHOPPED)
 filled = begun(beginnings.FILLED)
 bare = begun(beginnings.BARE)
 with_pacemaker = begun(beginnings.WITH_PACEMAKER)

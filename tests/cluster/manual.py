@@ -12,13 +12,13 @@ from tests.cluster.image import PROJECT
 from tests.cluster.node import Node
 from tests.cluster.waiting import together
 
-PAGE = PROJECT / "docs/pair.md"
 LEFT_OUT = {"apt install": "the guests reach no network: their image has these packages (guest/packages)"}
 
 
-def blocks() -> list[str]:
-    """The page's shell blocks."""
-    return re.findall(r"^```sh\n(.*?)\n```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+def blocks(page: str) -> list[str]:
+    """The shell blocks of a page of docs."""
+    text = (PROJECT / "docs" / page).read_text(encoding="utf-8")
+    return re.findall(r"^```sh\n(.*?)\n```$", text, re.MULTILINE | re.DOTALL)
 
 
 def is_left_out(block: str) -> bool:
@@ -32,7 +32,7 @@ def is_left_out(block: str) -> bool:
 class Manual:
     """An admin with the page in hand, who does one block after another, and none twice."""
 
-    ahead: list[str] = field(default_factory=lambda: [block for block in blocks() if not is_left_out(block)])
+    ahead: list[str] = field(default_factory=lambda: [block for block in blocks("pair.md") if not is_left_out(block)])
 
     def type(self, begins: str, *nodes: Node, timeout: float = 120) -> None:
         """The next block, which begins with these words, on these nodes at once. Its first failure is CommandFailed."""

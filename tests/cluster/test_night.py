@@ -47,7 +47,7 @@ def test_without_the_nas_the_disk_has_it_and_both_nodes_know(lab: Lab) -> None:
     assert newest(lab.www5)[1] == "www4"
 
     lab.nas.eth0.mend()
-    eventually(lambda: lab.www4.holds("timeout 20 ls /backup/drbdbackup"), within=240, what="the NAS is back", every=1)
+    eventually(lambda: lab.www4.holds("timeout 20 ls /backup"), within=240, what="the NAS is back", every=1)
     backs_up(lab.www4)
     assert "www4 partial" in catalog_on_the_nas(lab)
     assert len({copy["target"] for copy in latest(lab.www5)["copies"]}) == 2

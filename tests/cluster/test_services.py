@@ -1,10 +1,9 @@
-"""Apache, PHP and MariaDB live on the volume, where the rendered scripts moved them; a restored volume serves again."""
+"""Apache, PHP and MariaDB live on the volume, where the rendered scripts moved them."""
 
 from __future__ import annotations
 
 from tests.cluster.lab import Lab
-from tests.cluster.pair import WORDS, has_the_volume, page
-from tests.cluster.waiting import eventually
+from tests.cluster.pair import has_the_volume
 
 MOVED = ("/var/www", "/var/lib/mysql", "/etc/apache2", "/etc/php")
 
@@ -24,13 +23,3 @@ def test_the_scripts_that_moved_them_can_be_run_again(looked_at: Lab) -> None:
     assert "nothing to do" in looked_at.www4.says("pair-move-services")
     assert "nothing to do" in looked_at.www5.says("pair-link-services")
     assert "for the Primary" in looked_at.www5.run("pair-move-services", check=False).stderr
-
-
-def test_a_lost_volume_is_restored_and_serves_the_page(backed_up: Lab) -> None:
-    www4 = backed_up.www4
-    www4.run("/etc/init.d/apache2 stop; /etc/init.d/mariadb stop", timeout=120)
-    www4.run("find /srv/raid -mindepth 1 -maxdepth 1 ! -name lost+found ! -name .drbdbackup -exec rm -rf {} +")
-    said = www4.run("drbdbackup restore --from nas --in-place --yes", timeout=300).stdout
-    assert "restored" in said
-    www4.run("/etc/init.d/mariadb start && /etc/init.d/apache2 start", timeout=180)
-    eventually(lambda: page(backed_up.nas) == WORDS, within=180, what="the page from the restored volume", every=1)

@@ -1,0 +1,39 @@
+"""A volume that is lost under a shop at work comes back in one command, as the page for four in the morning says."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cluster.lab import Lab
+from tests.cluster.manual import blocks
+from tests.cluster.node import Node
+from tests.cluster.pair import WORDS, page, serves
+from tests.cluster.shop import MONEY, at_work, balance
+from tests.cluster.waiting import eventually
+
+[REBUILT] = [block for block in blocks("restore.md") if "mkfs.ext4" in block]
+
+
+@pytest.mark.parametrize(("source", "place"), [("nas", "nas:/backup"), ("www4", "www4:/dev/sdb1")])
+def test_a_lost_volume_is_back_in_one_command_and_serves_the_page(shopped: Lab, source: str, place: str) -> None:
+    www5 = shopped.www5
+    assert serves(www5, shopped.nas)
+    with at_work(www5):
+        www5.run("pkill -9 mysqld_safe; pkill -9 mariadbd; pkill -9 apache2")
+        eventually(lambda: www5.holds("umount /srv/raid"), within=60, what="nothing of the volume is in use")
+    if source != "nas":
+        shopped.nas.pull_the_plug()
+    said = rebuilt(www5, f"--from {source} --yes")
+    assert place in said
+    seen_from = shopped.nas if source == "nas" else shopped.www4
+    eventually(lambda: page(seen_from) == WORDS, within=180, what="the page from the restored volume", every=1)
+    assert "database shop is what it was" in www5.run("drbdbackup restore --database shop --yes", timeout=400).stdout
+    assert sum(balance(www5)) == MONEY
+
+
+def rebuilt(node: Node, words: str) -> str:
+    """The page's commands, typed one after another; what the last one says, which is told these words, too."""
+    *before, last = REBUILT.splitlines()
+    for command in before:
+        node.run(command, timeout=120)
+    return node.run(f"{last} {words}", timeout=600).stdout
