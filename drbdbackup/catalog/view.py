@@ -62,6 +62,7 @@ _NAMED = """
 SELECT 1 FROM fact WHERE kind = 'run' AND subject = ? UNION ALL SELECT 1 FROM standing WHERE subject GLOB '*/' || ?
 UNION ALL SELECT 1 FROM fact WHERE kind = 'safety' AND subject GLOB '*/' || ? LIMIT 1
 """
+_HOLDING = "SELECT DISTINCT node, substr(subject, 1, instr(subject, '/') - 1) FROM fact WHERE kind = 'copy'"
 _PAGE = 100
 _AFTER_ALL = "~"  # sorts behind every time
 
@@ -174,6 +175,13 @@ def expected_target(state_dir: str, subject: str) -> dict[str, Any] | None:
             if isinstance(said.body.get("medium"), str):
                 return dict(said.body)
     return None
+
+
+def ours(state_dir: str, subject: str, nodes: Collection[str]) -> set[str]:
+    """The media that one of these nodes has said are that target, or knows copies on from having been there."""
+    said = _facts(rows(state_dir, _TARGETS, (subject, "", _AFTER_ALL)))
+    accepted = {medium for one in said if one.node in nodes and isinstance(medium := one.body.get("medium"), str)}
+    return accepted.union(str(medium) for node, medium in rows(state_dir, _HOLDING) if node in nodes)
 
 
 def moment_to_correct(state_dir: str, subject: str) -> datetime:

@@ -114,6 +114,7 @@ def do(job: dict[str, Any], channel: Channel) -> dict[str, Any]:
     with place.opened(job["node"], write=False) as medium, ExitStack() as stack:
         if medium.identity is not None or job["expected"]:
             identity.check(medium, job["expected"], job["node"], may_enrol=False)
+        identity.refuse_foreign(medium, job["nodes"], job["ours"])
         last = next(reversed(layout.snapshots(medium.root, job["resource"])), None)
         can = dict(last.abilities) if last else {}
         trusted = trust(job["damaged"], job["verified"])

@@ -44,12 +44,13 @@ class Ledger:
 
     def about(self, target: TargetConfig) -> dict[str, Any]:
         """What a copy job is to know of its target."""
-        state = self._config.state_dir
-        copies = self._copies()
+        state, nodes = self._config.state_dir, self._config.nodes
+        copies, named = self._copies(), subject(target, self._config.node)
         known = [copy for copy in copies if copy.target == target.name]
         self._known[target.name] = frozenset((copy.medium, copy.snapshot) for copy in (*copies, *self._safety()))
         return {
-            "expected": view.expected_target(state, subject(target, self._config.node)), **trusted(known),
+            "expected": view.expected_target(state, named), **trusted(known),
+            "nodes": list(nodes), "ours": sorted(view.ours(state, named, nodes)),
             "incoming": exchange.incoming_folder(state, target.name),
             "known_files": view.known_files(state, target.name), "over": leftovers.known_to_be_over(self._config),
         }  # fmt: skip

@@ -89,6 +89,8 @@ def opened(job: dict[str, Any], *, write: bool, may_enrol: bool = False) -> Iter
             with suppress(ToolError):  # so that a lazy unmount on the host cannot turn our path into its bare folder
                 mount.make_private(medium.root)
         found = identity.check(medium, job["expected"], job["node"], may_enrol)
+        if may_enrol:
+            identity.refuse_foreign(medium, job["nodes"], job["ours"])
         can = _probed(medium.root, job) if write else abilities.from_document({})
         yield Opened(medium, found, can, os.stat(medium.root).st_dev)
 

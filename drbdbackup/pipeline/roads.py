@@ -136,12 +136,15 @@ def _folders(
 
 
 def _share_folder(config: Config, share: TargetConfig, may_write: bool) -> Callable[[], str]:
-    expected = view.expected_target(config.state_dir, subject(share, config.node))
+    named = subject(share, config.node)
+    expected = view.expected_target(config.state_dir, named)
+    ours = view.ours(config.state_dir, named, config.nodes) if may_write else ()
 
     def find() -> str:
         with target(share).opened(config.node, write=False) as medium:
             if may_write:
                 identity.check(medium, expected, config.node, may_enrol=False)
+                identity.refuse_foreign(medium, config.nodes, ours)
             return layout.catalogs(medium.root)
 
     return find

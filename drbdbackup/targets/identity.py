@@ -5,7 +5,7 @@ Pure but for the two functions that mark a medium, `enrol` and `accept`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -35,6 +35,22 @@ def check(medium: Medium, expected: Mapping[str, Any] | None, node: str, may_enr
             f"{medium.location} is not marked as target {name}", "The first run of the Primary enrols it."
         )
     return enrol(medium, node)
+
+
+def refuse_foreign(medium: Medium, nodes: Collection[str], ours: Collection[str]) -> None:
+    """Nothing is written to what another pair has marked: of two whose names are alike each would prune the other's
+    copies, and take the other's runs for its own.
+
+    `ours` are the media that one of our `nodes` has accepted or knows copies on. Raises WrongTarget.
+    """
+    mark = medium.identity
+    if mark is None or mark.enrolled_by in nodes or mark.medium in ours:
+        return
+    raise WrongTarget(
+        f"{medium.location} was marked by {mark.enrolled_by}, which is not one of our nodes",
+        "If another pair keeps its copies there: give this one a folder of its own on the share, as `path`. If it is"
+        f" this pair's, and a node has another name now: `drbdbackup target accept {medium.config.name}`",
+    )
 
 
 def objection_to(medium: Medium, expected: Mapping[str, Any], node: str) -> str:

@@ -72,6 +72,33 @@ def test_another_share_in_its_place_gets_nothing(pair: PlayedPair) -> None:
         pair.backs_up()
 
 
+class Others(PlayedPair):
+    """Another pair, mail1 and mail2, with the same names for everything else and the same share."""
+
+    def config(self, node: str) -> Path:
+        path = super().config(node)
+        path.write_text(path.read_text().replace("www4", "mail1").replace("www5", "mail2"))
+        (self.folder / "role-mail1").write_text("Primary\n")
+        return path
+
+
+@pytest.mark.parametrize("how", ["", "--dry-run"])
+def test_what_another_pair_keeps_on_the_share_is_left_alone(pair: PlayedPair, how: str) -> None:
+    """Taken for one series of copies, each would prune the other's."""
+    with share(pair.folder / "nas", pair.folder / "behind"):
+        pair.backs_up()
+        others = Others(pair.folder / "others", {"nas": pair.targets["nas"]}, "[retention]\ndaily = 1\nminimum = 1")
+        (others.volume / "mail").write_text("dear sir")
+        home = pair.folder / "behind/drbdbackup"
+        before = [sorted(os.listdir(home / name)) for name in (".", "raid", "catalog")]
+        ended = others.run("www4", "run", *filter(None, [how]))
+        assert ended.returncode == 1, ended.stderr
+        assert "was marked by www4" in ended.stderr
+        assert [sorted(os.listdir(home / name)) for name in (".", "raid", "catalog")] == before
+        assert others.run("www4", "target", "accept", "nas").returncode == 0
+        assert others.run("www4", "run", "--accept-shrink", *filter(None, [how])).returncode == 0
+
+
 def test_a_share_that_hangs_costs_its_copy_and_not_the_night(pair: PlayedPair) -> None:
     with share(pair.folder / "nas", pair.folder / "behind") as served:
         pair.backs_up()
