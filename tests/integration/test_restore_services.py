@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.played_daemons import Daemons
+from tests.played_media import share, stopped
 from tests.played_pair import PlayedPair
 from tests.played_restore import restore
 from tests.played_volume import on_a_device
@@ -143,6 +144,26 @@ class writing:  # noqa: N801  reads as a verb in a with statement
 
     def __exit__(self, *_: object) -> None:
         self.process.communicate()
+
+
+def test_a_dead_share_that_somebody_uses_is_in_nobodys_way(tmp_path: Path) -> None:
+    with on_a_device(tmp_path) as pair, share(tmp_path / "dead", tmp_path / "behind") as dead:
+        pair.backs_up()
+        with writing(dead.path / "log"), stopped(dead):
+            restore(pair, "--in-place", "--no-safety")
+
+
+def test_who_writes_from_another_namespace_is_named_too(tmp_path: Path) -> None:
+    with on_a_device(tmp_path) as pair:
+        pair.backs_up()
+        (tmp_path / "other").mkdir()
+        script = f"mount --bind {pair.volume} {tmp_path}/other && exec 3>>{tmp_path}/other/log && echo && read -r _"
+        argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script]
+        with subprocess.Popen(argv, stdin=-1, stdout=-1) as writer:
+            assert writer.stdout is not None
+            assert writer.stdout.readline() == b"\n"
+            assert f"(process {writer.pid}, " in restore(pair, "--in-place", status=1)
+            writer.communicate()
 
 
 ASKED = "--type crm_config --name maintenance-mode --query --quiet --default false"
