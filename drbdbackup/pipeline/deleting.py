@@ -79,7 +79,7 @@ def surplus(
         if one is not None:
             if in_the_way and there.kind == b"d" != one.entry.kind:
                 within = there.path + b"/"
-        elif (within is None or (within and there.path.startswith(within))) and not _is_in(there.path, spared):
+        elif (within is None or (within and there.path.startswith(within))) and not is_in(there.path, spared):
             yield there
 
 
@@ -126,7 +126,7 @@ def _remove(descent: Descent, path: bytes, problems: list[tuple[bytes, str]], is
             problems.append((path, f"not deleted: {error.strerror}"))
 
 
-def _is_in(path: bytes, spared: frozenset[bytes]) -> bool:
+def is_in(path: bytes, spared: frozenset[bytes]) -> bool:
     """Whether a path is one of these, or below one."""
     if not spared:
         return False

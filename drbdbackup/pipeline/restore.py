@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from drbdbackup import manifest
-from drbdbackup.errors import NotInSnapshot, TargetFull
+from drbdbackup.errors import NotInSnapshot, TargetFull, UsageError
 from drbdbackup.manifest import ROOT, Entry, Recorded
 from drbdbackup.pipeline import deleting, destination, trees
 from drbdbackup.pipeline.caged import Channel
@@ -92,14 +92,17 @@ def do(job: dict[str, Any], channel: Channel) -> dict[str, Any]:
     os.umask(0o077)
     raise_open_files()
     with lying(job, channel) as copy:
-        others = destination.mountpoints(job) | deleting.left_out(copy.told)
+        mounted = destination.mountpoints(job)
+        others = mounted | deleting.left_out(copy.told)
         bringing = Bringing(job, channel, copy, os.fsencode(job["path"]), mountpoints=others)
-        _survey(bringing)
+        _survey(bringing, mounted)
         return _look(bringing) if job["step"] == "look" else _bring(bringing)
 
 
-def _survey(bringing: Bringing) -> None:
-    """Count what is wanted, a file with several names once. Raises NotInSnapshot."""
+def _survey(bringing: Bringing, mounted: frozenset[bytes]) -> None:
+    """Count what is wanted, a file with several names once. Raises NotInSnapshot, and UsageError for what would go to
+    another file system: `mounted` are those in the volume.
+    """
     inodes: set[int] = set()
     parents = {bringing.top[:end] for end, byte in enumerate(bringing.top) if byte == ord("/")}
     with manifest.reading(bringing.copy.manifest) as lines:
@@ -116,6 +119,8 @@ def _survey(bringing: Bringing) -> None:
                 bringing.inside += [inside] * (above == bringing.top)
             bringing.entries += 1
             bringing.step()
+            if mounted:
+                _refuse_other(entry.path, mounted)
             if entry.kind == b"f":
                 bringing.files += 1
                 bringing.size += 0 if entry.inode in inodes else entry.size
@@ -127,6 +132,14 @@ def _survey(bringing: Bringing) -> None:
         hint = f"It has {os.fsdecode(there)!r}, and not that in it." if there else "Paths begin at the volume's top."
         name = bringing.copy.told.snapshot
         raise NotInSnapshot(f"{os.fsdecode(bringing.top)!r} is not in the snapshot {name}", hint)
+
+
+def _refuse_other(path: bytes, mounted: frozenset[bytes]) -> None:
+    """It was the volume's when the snapshot was made. Now it is neither shown, nor kept first, nor compared."""
+    folder = path.rpartition(b"/")[0]
+    if deleting.is_in(folder, mounted):
+        told = f"another file system is mounted at {os.fsdecode(folder)!r} or above, and the snapshot has files there"
+        raise UsageError(told, "Unmount it and restore again, or restore the rest with --path. Nothing was replaced.")
 
 
 def _look(bringing: Bringing) -> dict[str, Any]:

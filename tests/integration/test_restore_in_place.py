@@ -133,6 +133,25 @@ def test_another_file_system_in_the_way_is_left_alone(tmp_path: Path) -> None:
             tool("umount", folder)
 
 
+def test_what_would_go_to_another_file_system_is_not_brought(tmp_path: Path) -> None:
+    with on_a_device(tmp_path) as pair, disk(tmp_path / "other") as other:
+        write(pair.volume / "moved/orders")
+        pair.backs_up()
+        shutil.rmtree(pair.volume / "moved")
+        (pair.volume / "moved").mkdir()
+        (other / "orders").write_text("of today")
+        tool("mount", "--bind", other, pair.volume / "moved")
+        try:
+            for path in ([], ["--path", "moved"], ["--path", "moved/orders"]):
+                assert "is mounted at 'moved'" in restore(pair, "--in-place", *path, status=2)
+            assert (other / "orders").read_text() == "of today"
+            restore(pair, "--in-place", "--path", "file-1")
+        finally:
+            tool("umount", pair.volume / "moved")
+        restore(pair, "--in-place")
+        assert (pair.volume / "moved/orders").exists()
+
+
 def test_where_there_is_no_room_for_both_what_goes_anyway_goes_first(tmp_path: Path) -> None:
     with on_a_device(tmp_path) as pair:
         pair.backs_up()
