@@ -26,6 +26,7 @@ from drbdbackup.pipeline.order import Order, TargetResult
 from drbdbackup.pipeline.session import Session
 from drbdbackup.pipeline.watching import Watcher
 
+_PATIENCE = 6  # times the deadline of a probe: a volume that is busy at night is none that hangs
 _STATE_HINT = "Free some space on the disk that holds state_dir, or see why it cannot be written to."
 
 
@@ -57,7 +58,7 @@ def run(
         os.makedirs(config.state_dir, mode=0o700, exist_ok=True)
         heal(config)
         roads.fetch_all(config, resource)
-    verdict = unfinished.judged(config, resource, _judge(config, resource))
+    verdict = unfinished.judged(config, resource, _judge(config, resource), _PATIENCE)
     with ExitStack() as stack:  # the journal ends after the run's fact: a kill between the two is told as one
         if verdict.decision is Decision.PROCEED:
             started_at = datetime.now(UTC)

@@ -68,8 +68,11 @@ class Book:
         proc.probe(look, self._config.limits.probe, self._resource.source)
 
 
-def on_volume(config: Config, resource: ResourceConfig) -> Restoring | None:
-    """What the volume itself says. Raises DrbdBackupError if it cannot be looked at."""
+def on_volume(config: Config, resource: ResourceConfig, times: int = 1) -> Restoring | None:
+    """What the volume itself says, within so many `times` the deadline of a probe.
+
+    Raises DrbdBackupError if it cannot be looked at.
+    """
     find = roads.volume_folder(resource, may_write=False)
 
     def look() -> dict[str, Any] | None:
@@ -80,7 +83,7 @@ def on_volume(config: Config, resource: ResourceConfig) -> Restoring | None:
         except Damaged:
             return {}
 
-    found = proc.probe(look, config.limits.probe, resource.source)
+    found = proc.probe(look, times * config.limits.probe, resource.source)
     if found is None:
         return None
     unknown = Restoring("unknown", resource.name, "", Stage.REPLACING, "", "", datetime.now(UTC))
@@ -95,15 +98,15 @@ def known(config: Config, resource: ResourceConfig, verdict: Verdict) -> Restori
     return restores.unfinished(config.state_dir, resource.name)
 
 
-def judged(config: Config, resource: ResourceConfig, verdict: Verdict) -> Verdict:
+def judged(config: Config, resource: ResourceConfig, verdict: Verdict, times: int = 1) -> Verdict:
     """The verdict on a run: half a volume is not backed up, and pushes no good copy out; nor one that does not answer.
 
-    What the catalog has heard is no proof: the node that began it may have had no road left.
+    What the catalog has heard is no proof: the node that began it may have had no road left. `times` as in `on_volume`.
     """
     if verdict.decision is not Decision.PROCEED:
         return verdict
     try:
-        found = on_volume(config, resource)
+        found = on_volume(config, resource, times)
     except Stalled as error:
         told = f"whether a restore in place was not finished there cannot be told: {error.message}"
         return replace(verdict, decision=Decision.REFUSE, because=(*verdict.because, told), hint=error.hint)
