@@ -100,7 +100,9 @@ class Site:
         freeze(run.pid)
         for name in ON_MEDIA:
             wait_for(lambda name=name: self._is_copied(name), f"{name} to be copied while nothing changes")
-        run.kill()
+        for pid in family(run.pid):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self._is_dark = True
 
     def _have_power_again(self) -> None:

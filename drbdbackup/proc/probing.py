@@ -69,7 +69,7 @@ def _answer(look: Callable[[], Any], write: int) -> None:
         for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
             signal.signal(signum, signal.SIG_DFL)
         os.setsid()
-        _let_go_of_the_terminal()
+        _let_go_of_all_but(write)
         try:
             document: Mapping[str, Any] = {"value": look()}
         except DrbdBackupError as error:
@@ -84,8 +84,12 @@ def _answer(look: Callable[[], Any], write: int) -> None:
         os._exit(0)
 
 
-def _let_go_of_the_terminal() -> None:
-    """Who reads what we print would wait for its end for as long as an abandoned process has it open, too."""
+def _let_go_of_all_but(write: int) -> None:
+    """Who reads what our parent prints, or hears what it says, would wait for as long as an abandoned process has it
+    open, too.
+    """
     nothing = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1, 2):
         os.dup2(nothing, number)
+    os.closerange(3, write)
+    os.closerange(write + 1, os.sysconf("SC_OPEN_MAX"))
