@@ -21,7 +21,7 @@ def test_a_backup_lets_go_before_pacemaker_unmounts_and_the_new_primary_makes_up
     ended = run.ends(within=180)
     assert ended.returncode == 7, ended.stderr
     assert failures(taking) == []
-    assert runs(giving)[0] == f"{giving} interrupted"
+    assert f"{giving} interrupted" in runs(giving)  # what the agent made up for there has told its own end since
     taking.run("rm -r /srv/raid/much")  # the next copy need not take minutes
     made = f"grep -q {taking} /backup/drbdbackup/raid/latest/snapshot.json"
     eventually(lambda: taking.holds(made), within=RUN, what=f"{taking} makes up for it, by itself", every=1)
