@@ -86,13 +86,6 @@ def test_a_run_that_is_told_to_end_after_an_event_loses_nothing(site: Site, numb
     site.heals(other_or_same(number))
 
 
-@pytest.mark.parametrize("number", [3, 9, 16, 22])
-def test_a_power_cut_after_an_event_loses_nothing(site: Site, number: int) -> None:
-    """Of the node, its disks and the NAS at once."""
-    site.broken(number, site.lose_power)
-    site.heals(other_or_same(number))
-
-
 @pytest.mark.parametrize("which", range(len(KINDS)))
 def test_a_target_whose_worker_is_killed_loses_nothing(site: Site, which: int) -> None:
     def harm(run: subprocess.Popen[bytes]) -> None:
