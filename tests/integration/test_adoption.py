@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.descent import family
 from tests.played_media import Share, nothing_is_left, wait_for, weak_share
 from tests.played_pair import PlayedPair, differences
-from tests.played_site import family
 from tests.settled import wait_until_settled
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts want root")
