@@ -7,7 +7,7 @@ from collections.abc import Callable
 from tests.cluster.asking import backs_up
 from tests.cluster.lab import Lab
 from tests.cluster.pacemaker import take_in
-from tests.cluster.pair import hands_over
+from tests.cluster.pair import hands_over, set_up
 from tests.cluster.shop import at_work, dumped
 from tests.cluster.states import bare
 
@@ -47,6 +47,7 @@ def fill(lab: Lab) -> None:
 
 
 MADE: dict[str, tuple[str, Callable[[Lab], None]]] = {
+    CONFIGURED: ("", set_up),
     BACKED_UP: (CONFIGURED, back_up),
     TAKEN_OVER: (BACKED_UP, take_over),
     SHOPPED: (CONFIGURED, sell),
@@ -57,12 +58,14 @@ MADE: dict[str, tuple[str, Callable[[Lab], None]]] = {
 
 
 def begin(lab: Lab, name: str) -> None:
-    """Brings the pair into that state, whatever has become of it."""
-    if lab.is_saved(name):
-        lab.revert(name)
-    else:
-        before, make = MADE[name]
-        begin(lab, before)
-        lab.stands_at = ""
-        make(lab)
-        lab.save(name)
+    """Brings the pair into that state, whatever has become of it. It is made once, by one of the labs on a shelf."""
+    with lab.shelf.alone(name):
+        if not lab.shelf.has(name):
+            before, make = MADE[name]
+            if before:
+                begin(lab, before)
+            lab.stands_at = ""
+            make(lab)
+            lab.save(name)
+            return
+    lab.revert(name)

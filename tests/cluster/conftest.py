@@ -5,13 +5,16 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.cluster import beginnings, host, image, pair
 from tests.cluster.lab import Lab
+from tests.cluster.shelf import Folder, Shelf
 
+FAILED, SHELVES = pytest.StashKey[bool](), pytest.StashKey[Folder]()
 DEADLINE = 900  # seconds for a scenario; setting up the lab comes before the first one's
 
 
@@ -32,18 +35,25 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         image.image()
     except (host.HostLacks, image.CannotBuild) as error:
         pytest.exit(str(error), returncode=1)
+    config.stash[SHELVES] = Folder()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """All workers' labs share what they save."""
+    node.workerinput["shelf"] = str(node.config.stash[SHELVES].path)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if folder := config.stash.get(SHELVES, None):
+        folder.__exit__(None, None, None)
 
 
 @pytest.fixture(scope="session")
-def booted() -> Iterator[Lab]:
-    """The lab with the pair of pair.toml, saved as it was when it first served its page."""
-    with Lab() as lab:
-        try:
-            pair.set_up(lab)
-        except BaseException:
-            print(lab.tails(), file=sys.stderr)
-            raise
-        lab.save(beginnings.CONFIGURED)
+def booted(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """A lab, off until a scenario begins."""
+    given = getattr(request.config, "workerinput", {}).get("shelf") or request.config.stash[SHELVES].path
+    with Lab(Shelf(Path(given))) as lab:
         yield lab
 
 
@@ -52,7 +62,11 @@ def begun(name: str) -> Any:
 
     @pytest.fixture
     def lab(booted: Lab, request: pytest.FixtureRequest) -> Iterator[Lab]:
-        beginnings.begin(booted, name)
+        try:
+            beginnings.begin(booted, name)
+        except BaseException:
+            print(booted.tails(), file=sys.stderr)
+            raise
         booted.stands_at = ""
         yield booted
         if request.node.stash.get(FAILED, False):
@@ -76,9 +90,6 @@ def looked_at(booted: Lab) -> Lab:
     if booted.stands_at != beginnings.CONFIGURED:
         beginnings.begin(booted, beginnings.CONFIGURED)
     return booted
-
-
-FAILED = pytest.StashKey[bool]()
 
 
 @pytest.hookimpl(wrapper=True)

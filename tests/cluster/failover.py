@@ -12,10 +12,10 @@ import sys
 import time
 
 from tests.cluster.asking import RUN
-from tests.cluster.beginnings import CONFIGURED, FILLED, begin
+from tests.cluster.beginnings import FILLED, begin
 from tests.cluster.lab import Lab
 from tests.cluster.node import Node, Started
-from tests.cluster.pair import TAKEOVER, serves, set_up
+from tests.cluster.pair import TAKEOVER, serves
 from tests.cluster.waiting import eventually
 
 
@@ -46,8 +46,6 @@ def measured(lab: Lab, backup: bool) -> float:
 def main() -> None:
     rounds: list[tuple[float, float]] = []
     with Lab() as lab:
-        set_up(lab)
-        lab.save(CONFIGURED)
         for number in range(1, int(sys.argv[1]) + 1):
             rounds.append((measured(lab, backup=False), measured(lab, backup=True)))
             print(f"round {number}: {rounds[-1][0]:.1f} s without a backup, {rounds[-1][1]:.1f} s with", flush=True)

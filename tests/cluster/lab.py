@@ -13,20 +13,14 @@ is removed by the next one.
 
 from __future__ import annotations
 
-import fcntl
-import shutil
-import subprocess
-import tempfile
 import time
-from contextlib import suppress
 from datetime import datetime
-from pathlib import Path
 from types import TracebackType
-from typing import IO
 
 from tests.cluster.image import image
 from tests.cluster.machine import Hardware, Machine
 from tests.cluster.node import Node
+from tests.cluster.shelf import Folder, Shelf
 from tests.cluster.switch import Switch
 from tests.cluster.waiting import together
 
@@ -34,27 +28,22 @@ WWW4 = Hardware("www4", 4, 512, (256, 384), {"eth0": "133.10.10.5/24", "eth1": "
 WWW5 = Hardware("www5", 5, 512, (256, 384), {"eth0": "133.10.10.6/24", "eth1": "192.168.12.3/24"})
 NAS = Hardware("nas", 20, 320, (1024,), {"eth0": "133.10.10.20/24"})
 
-FOLDERS = "drbdbackup-lab-"
+CLOCK = "clock"  # in a saved state: what time it was on its machines
 
 
 class Lab:
-    """www4, www5 and nas, off at first."""
+    """www4, www5 and nas, off at first. What it saves is for every lab on the shelf; alone it has one of its own."""
 
-    def __init__(self) -> None:
-        remove_what_was_left()
-        self.folder = Path(tempfile.mkdtemp(prefix=FOLDERS, dir="/var/tmp"))  # big, and on a disk
-        self.lock = locked(self.folder)
-        assert self.lock
-        self.switches = {name: Switch(self.folder / name) for name in ("eth0", "eth1")}
-        self.ssh_key = self.folder / "key"
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.ssh_key)], check=True, timeout=30)
-        public = self.ssh_key.with_suffix(".pub").read_text().split()[1]
+    def __init__(self, shelf: Shelf | None = None) -> None:
+        self.own = Folder()
+        self.shelf = shelf or Shelf(self.own.path)
+        self.switches = {name: Switch(self.own.path / name) for name in ("eth0", "eth1")}
+        public = self.shelf.ssh_key.with_suffix(".pub").read_text().split()[1]
         made, parts = image(), (self.switches, public)
         self.www4, self.www5, self.nas = (
-            Node(Machine(hardware, made, self.folder / hardware.name, *parts), self.ssh_key)
+            Node(Machine(hardware, made, self.own.path / hardware.name, *parts), self.shelf.ssh_key)
             for hardware in (WWW4, WWW5, NAS)
         )
-        self.clocks_when_saved: dict[str, float] = {}
         self.stands_at = ""  # the saved state that nothing was done to since
 
     @property
@@ -78,8 +67,7 @@ class Lab:
             node.machine.kill()
         for switch in self.switches.values():
             switch.stop()
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.lock.close()
+        self.own.__exit__(kind, error, trace)
 
     def peer_of(self, node: Node) -> Node:
         return self.www5 if node is self.www4 else self.www4
@@ -96,18 +84,16 @@ class Lab:
         together(*((node.set_clock, when) for node in self.nodes if node.machine.is_on))
 
     def save(self, name: str) -> None:
-        """Saves all machines, which must be on. None of them runs meanwhile: no timer of the cluster can expire."""
+        """Saves all machines, which must be on, and goes on from there. None of them runs meanwhile: no timer of the
+        cluster can expire."""
         now = time.time()
         for node in self.nodes:
             node.hang_up()
             node.machine.monitor.do("stop")
-        together(*((node.machine.monitor.says, f"savevm {name}") for node in self.nodes))
-        self.clocks_when_saved[name] = now + self.www4.machine.clock_ahead
-        self.stands_at = name
-        self.let_run()
-
-    def is_saved(self, name: str) -> bool:
-        return name in self.clocks_when_saved
+        with self.shelf.being_made(name) as folder:
+            together(*((node.machine.freeze, folder / node.name) for node in self.nodes))
+            (folder / CLOCK).write_text(repr(now + self.www4.machine.clock_ahead))
+        self.revert(name)
 
     def revert(self, name: str) -> None:
         """All machines as they were when saved, whatever has become of them; their clocks, too.
@@ -115,12 +101,14 @@ class Lab:
         Each gets a new QEMU: in one that has run on, the processor's time counter cannot go back, the guest sees its
         clock jump, and Heartbeat takes its peer for dead.
         """
+        saved = self.shelf.place(name)
         together(*((node.pull_the_plug,) for node in self.nodes))
         for node in self.nodes:
-            node.machine.power_on(paused=True)
-        together(*((node.machine.monitor.says, f"loadvm {name}") for node in self.nodes))
+            node.machine.begin_from(saved / node.name)
+        together(*((node.machine.thawed,) for node in self.nodes))
+        ahead = float((saved / CLOCK).read_text()) - time.time()
         for node in self.nodes:
-            node.machine.clock_ahead = self.clocks_when_saved[name] - time.time()
+            node.machine.clock_ahead = ahead
         self.stands_at = name
         self.let_run()
 
@@ -131,22 +119,3 @@ class Lab:
     def tails(self) -> str:
         """The ends of all consoles."""
         return "\n".join(node.machine.tail() for node in self.nodes)
-
-
-def locked(folder: Path) -> IO[str] | None:
-    """The folder's lock, held while the lab lives; None when another holds it."""
-    lock = (folder / "lock").open("w")
-    with suppress(BlockingIOError):
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return lock
-    lock.close()
-    return None
-
-
-def remove_what_was_left() -> None:
-    """Folders of labs that were killed."""
-    for folder in Path("/var/tmp").glob(f"{FOLDERS}*"):
-        with suppress(OSError):
-            if lock := locked(folder):
-                shutil.rmtree(folder, ignore_errors=True)
-                lock.close()

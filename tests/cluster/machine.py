@@ -1,8 +1,9 @@
 """One virtual machine: its disks, its QEMU, its power. It knows nothing of what runs inside; `node` does.
 
 Software emulation, one processor each: KVM hangs where this is mostly run, and nothing else was quicker. Every disk is
-qcow2, so that the whole machine, memory and disks, can be saved and reverted. No flush reaches the host's disk
-("unsafe"): that would cost most of a backup's time, and a QEMU that is told to quit loses nothing of its images.
+qcow2: one that was frozen is the base of any number of overlays, so that many can go on from it at once. No flush
+reaches the host's disk ("unsafe"): that would cost most of a backup's time, and a QEMU that is told to quit loses
+nothing of its images.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ from tests.cluster.monitor import Monitor, MonitorFailed
 from tests.cluster.switch import DIES_WITH_US, Cable, Switch
 from tests.cluster.waiting import eventually
 
+QUICK = ("mitigations=off", "init_on_alloc=0", "apparmor=0")  # an eighth of what it costs to start a process
 UP = "is up"  # the last word of guest/boot on the console
+FREEZING = 120  # seconds in which memory is written or read; it takes one or two
+UNLIMITED = 2**36  # bytes a second
 
 
 class MachineEnded(Exception):
@@ -53,13 +57,19 @@ class Machine:
         self.folder.mkdir()
         self.port = free_port()
         self.serial = self.folder / "serial.log"
-        self.make_disk("root", "-b", str(self.image.root), "-F", "raw")
+        self.make_disk("root", over=self.image.root, of="raw")
         for letter, size in zip("abcd", self.hardware.disks, strict=False):
-            self.make_disk(f"sd{letter}", size=f"{size}M")
+            self.make_disk(f"sd{letter}", f"{size}M")
 
-    def make_disk(self, name: str, *how: str, size: str = "") -> None:
-        argv = ["qemu-img", "create", "-q", "-f", "qcow2", *how, str(self.disk(name)), *([size] if size else [])]
+    def make_disk(self, name: str, size: str = "", over: Path | None = None, of: str = "qcow2") -> None:
+        """A new disk in the place of the old one: an empty one of that size, or what `over` is; that stays."""
+        base = ["-b", str(over), "-F", of] if over else []
+        argv = ["qemu-img", "create", "-q", "-f", "qcow2", *base, str(self.disk(name)), *([size] if size else [])]
         subprocess.run(argv, check=True, capture_output=True, timeout=30)
+
+    @property
+    def disks(self) -> list[str]:
+        return ["root", *(f"sd{'abcd'[number]}" for number, _ in enumerate(self.hardware.disks))]
 
     def disk(self, name: str) -> Path:
         return self.folder / f"{name}.qcow2"
@@ -72,13 +82,17 @@ class Machine:
     def is_on(self) -> bool:
         return self.process is not None and self.process.poll() is None
 
-    def power_on(self, *words: str, paused: bool = False) -> None:
-        """Starts QEMU; `words` go onto the kernel's command line. It returns as soon as the monitor answers."""
+    def power_on(self, *words: str, frozen: Path | None = None) -> None:
+        """Starts QEMU; `words` go onto the kernel's command line. It returns as soon as the monitor answers.
+
+        Of a machine that was `frozen` it begins to read the memory; `thawed` waits for that.
+        """
+        arriving = ["-S", "-incoming", f"exec:cat {frozen}/memory"] if frozen else []
         assert not self.is_on, f"{self.hardware.name} is on"
         assert threading.current_thread() is threading.main_thread(), "QEMU would die with this thread"
         with (self.folder / "qemu.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*DIES_WITH_US, *self.argv(words), *(["-S"] if paused else [])],
+                [*DIES_WITH_US, *self.argv(words), *arriving],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         self.monitor = eventually(self.connected, within=30, what=f"{self.hardware.name}'s monitor", every=0.05)
@@ -98,7 +112,8 @@ class Machine:
         hardware, links = self.hardware, self.hardware.links
         now = datetime.fromtimestamp(time.time() + self.clock_ahead, UTC).strftime("%Y-%m-%dT%H:%M:%S")
         command_line = [
-            "console=ttyS0", "quiet", "net.ifnames=0", "panic=-1", f"lab.name={hardware.name}", f"lab.key={self.key}",
+            "console=ttyS0", "quiet", "net.ifnames=0", "panic=-1", *QUICK,
+            f"lab.name={hardware.name}", f"lab.key={self.key}",
             *(f"lab.{name}={address}" for name, address in links.items()), *words,
         ]  # fmt: skip
         return [
@@ -113,8 +128,7 @@ class Machine:
     def drives(self) -> list[str]:
         found = ["-drive", self.drive("root"), "-device", "virtio-blk-pci,drive=root"]
         found += ["-device", "virtio-scsi-pci,id=scsi"]
-        for number, _ in enumerate(self.hardware.disks):
-            name = f"sd{'abcd'[number]}"
+        for number, name in enumerate(self.disks[1:]):
             found += ["-drive", self.drive(name), "-device", f"scsi-hd,drive={name},bus=scsi.0,scsi-id={number}"]
         return found
 
@@ -130,6 +144,36 @@ class Machine:
             found += ["-device", f"virtio-net-pci,netdev={name},mac={mac},romfile="]
         host = f"user,id=host,restrict=on,hostfwd=tcp:127.0.0.1:{self.port}-:22"
         return [*found, "-netdev", host, "-device", "virtio-net-pci,netdev=host,romfile="]
+
+    def freeze(self, into: Path) -> None:
+        """Moves a machine that stands still (`stop`) into an empty folder, memory and disks. It is off then."""
+        into.mkdir()
+        self.monitor.do("migrate-set-parameters", **{"max-bandwidth": UNLIMITED})
+        self.monitor.do("migrate", uri=f"exec:cat >{into}/memory")
+        eventually(self.has_left, within=FREEZING, what=f"{self.hardware.name} is saved")
+        self.power_off()
+        for name in self.disks:
+            self.disk(name).rename(into / self.disk(name).name)
+
+    def has_left(self) -> bool:
+        state = self.monitor.do("query-migrate")
+        if state.get("status") == "failed":
+            raise MonitorFailed(f"{self.hardware.name} cannot be saved: {state}")
+        return bool(state.get("status") == "completed")
+
+    def begin_from(self, frozen: Path) -> None:
+        """Switches a machine that is off on, as it was when it was frozen, whatever became of it since."""
+        for name in self.disks:
+            self.make_disk(name, over=frozen / self.disk(name).name)
+        self.power_on(frozen=frozen)
+
+    def thawed(self) -> None:
+        """Returns when the memory is read; the machine still stands still."""
+        eventually(self.has_arrived, within=FREEZING, what=f"{self.hardware.name} is as it was saved", every=0.05)
+
+    def has_arrived(self) -> bool:
+        self.must_be_on()
+        return bool(self.monitor.do("query-status")["status"] == "paused")
 
     def wait_until_up(self, within: float) -> None:
         """Until the guest's boot has said so on the console."""

@@ -12,10 +12,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.cluster.beginnings import BARE, begin
 from tests.cluster.lab import Lab
 from tests.cluster.node import Node
-from tests.cluster.pair import set_up
-from tests.cluster.states import STATES, bare
+from tests.cluster.states import STATES
 from tests.cluster.waiting import together
 
 ASKED = (
@@ -43,7 +43,7 @@ def record(lab: Lab, before: str = "") -> dict[str, dict[str, Any]]:
 def record_all(lab: Lab, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, arrive in STATES.items():
-        lab.revert("bare")
+        begin(lab, BARE)
         arrive(lab)
         keep(folder, name, record(lab))
         if name.startswith("08-"):
@@ -59,9 +59,6 @@ def main() -> None:
     if len(sys.argv) != 2:
         raise SystemExit(__doc__)
     with Lab() as lab:
-        set_up(lab)
-        bare(lab)
-        lab.save("bare")
         record_all(lab, Path(sys.argv[1]))
 
 
