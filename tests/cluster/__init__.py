@@ -13,6 +13,6 @@
         together((www4.run, "a"), (www5.run, "b"))   # at once
 
 The layers, each knowing only those before it: `waiting`; `image` (the guests' Debian, cached); `switch`, `monitor`,
-`machine` (QEMU); `node` (ssh); `lab` (three of them, saved and reverted); `pair` (the howto). A command in a guest is
-about ten times slower than here: starting Python takes 3 s there.
+`machine` (QEMU); `node` (ssh); `shelf` (what is saved, for all labs); `lab` (three nodes, saved and reverted); `pair`
+(the howto). A command in a guest is much slower than here: `drbdbackup --help` takes 1 to 2 s there.
 """

@@ -46,7 +46,7 @@ def pytest_configure_node(node: Any) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     if folder := config.stash.get(SHELVES, None):
-        folder.__exit__(None, None, None)
+        folder.remove()
 
 
 @pytest.fixture(scope="session")
@@ -57,16 +57,21 @@ def booted(request: pytest.FixtureRequest) -> Iterator[Lab]:
         yield lab
 
 
+def bring(lab: Lab, name: str) -> None:
+    """Into that state; where that fails, the consoles are shown."""
+    try:
+        beginnings.begin(lab, name)
+    except BaseException:
+        print(lab.tails(), file=sys.stderr)
+        raise
+
+
 def begun(name: str) -> Any:
     """A fixture: the lab with the pair in that state."""
 
     @pytest.fixture
     def lab(booted: Lab, request: pytest.FixtureRequest) -> Iterator[Lab]:
-        try:
-            beginnings.begin(booted, name)
-        except BaseException:
-            print(booted.tails(), file=sys.stderr)
-            raise
+        bring(booted, name)
         booted.stands_at = ""
         yield booted
         if request.node.stash.get(FAILED, False):
@@ -88,7 +93,7 @@ with_pacemaker = begun(beginnings.WITH_PACEMAKER)
 def looked_at(booted: Lab) -> Lab:
     """The pair as it was set up, for scenarios that only look: it is not reverted in between."""
     if booted.stands_at != beginnings.CONFIGURED:
-        beginnings.begin(booted, beginnings.CONFIGURED)
+        bring(booted, beginnings.CONFIGURED)
     return booted
 
 

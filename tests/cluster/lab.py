@@ -67,7 +67,7 @@ class Lab:
             node.machine.kill()
         for switch in self.switches.values():
             switch.stop()
-        self.own.__exit__(kind, error, trace)
+        self.own.remove()
 
     def peer_of(self, node: Node) -> Node:
         return self.www5 if node is self.www4 else self.www4

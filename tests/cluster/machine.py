@@ -22,7 +22,6 @@ from tests.cluster.monitor import Monitor, MonitorFailed
 from tests.cluster.switch import DIES_WITH_US, Cable, Switch
 from tests.cluster.waiting import eventually
 
-QUICK = ("mitigations=off", "init_on_alloc=0", "apparmor=0")  # an eighth of what it costs to start a process
 UP = "is up"  # the last word of guest/boot on the console
 FREEZING = 120  # seconds in which memory is written or read; it takes one or two
 UNLIMITED = 2**36  # bytes a second
@@ -58,8 +57,8 @@ class Machine:
         self.port = free_port()
         self.serial = self.folder / "serial.log"
         self.make_disk("root", over=self.image.root, of="raw")
-        for letter, size in zip("abcd", self.hardware.disks, strict=False):
-            self.make_disk(f"sd{letter}", f"{size}M")
+        for name, size in zip(self.disks[1:], self.hardware.disks, strict=True):
+            self.make_disk(name, f"{size}M")
 
     def make_disk(self, name: str, size: str = "", over: Path | None = None, of: str = "qcow2") -> None:
         """A new disk in the place of the old one: an empty one of that size, or what `over` is; that stays."""
@@ -69,7 +68,7 @@ class Machine:
 
     @property
     def disks(self) -> list[str]:
-        return ["root", *(f"sd{'abcd'[number]}" for number, _ in enumerate(self.hardware.disks))]
+        return ["root", *(f"sd{letter}" for letter, _ in zip("abcd", self.hardware.disks, strict=False))]
 
     def disk(self, name: str) -> Path:
         return self.folder / f"{name}.qcow2"
@@ -112,8 +111,7 @@ class Machine:
         hardware, links = self.hardware, self.hardware.links
         now = datetime.fromtimestamp(time.time() + self.clock_ahead, UTC).strftime("%Y-%m-%dT%H:%M:%S")
         command_line = [
-            "console=ttyS0", "quiet", "net.ifnames=0", "panic=-1", *QUICK,
-            f"lab.name={hardware.name}", f"lab.key={self.key}",
+            "console=ttyS0", "quiet", "net.ifnames=0", "panic=-1", f"lab.name={hardware.name}", f"lab.key={self.key}",
             *(f"lab.{name}={address}" for name, address in links.items()), *words,
         ]  # fmt: skip
         return [

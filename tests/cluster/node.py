@@ -20,7 +20,7 @@ from tests.cluster.waiting import CommandFailed, eventually
 
 Ended = subprocess.CompletedProcess[str]
 BOOT = 120  # seconds; it takes about 10
-ANSWER = 150  # seconds for a command; Python alone takes 3 to start there, on a machine that does nothing else
+ANSWER = 150  # seconds for a command; drbdbackup takes 1 to 2 to start there, on a machine that does nothing else
 BARE = "lab.services=bare"  # words for the kernel: nothing but cron starts at boot
 PRIVATE_ROOT = "lab.root=private"
 SYSTEMD = "init=/lib/systemd/systemd"

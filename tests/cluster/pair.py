@@ -27,7 +27,7 @@ CALM = {"hour": 12, "minute": 1, "second": 0, "microsecond": 0}  # the time in e
 
 TAKEOVER = 300  # seconds; it takes about 60
 EXPORT = "/export/backup 133.10.10.0/24(rw,sync,no_root_squash,no_subtree_check)\n"
-PATIENCE = '\n[limits]\nssh = "60s"\nprobe = "30s"\n'  # Python alone takes 3 s to start in a guest
+PATIENCE = '\n[limits]\nssh = "60s"\nprobe = "30s"\n'  # drbdbackup takes 1 to 2 s to start in a guest
 SHOP = f"""create database shop; use shop; create table page (words varchar(80)); insert into page values ('{WORDS}');
 create user shop@localhost identified by 'shop'; grant select on shop.* to shop@localhost"""
 

@@ -15,7 +15,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import IO
 
 FOLDERS = "drbdbackup-lab-"
@@ -30,12 +29,7 @@ class Folder:
         self.lock = locked(self.path)
         assert self.lock
 
-    def __enter__(self) -> Path:
-        return self.path
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def remove(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
         if self.lock:
             self.lock.close()
