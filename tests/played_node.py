@@ -24,7 +24,7 @@ FILES = {
     "etc/ha.d/ha.cf": "keepalive 1\nauto_failback off\nnode www4\nnode www5\n",
     "etc/ha.d/haresources":
         "www4 IPaddr::133.10.10.10/24/eth0 drbddisk::raid Filesystem::/dev/drbd0::/srv/raid::ext4 "
-        "drbdbackup mysql apache2\n",
+        "mysql apache2 drbdbackup\n",
     "etc/ha.d/authkeys": "auth 1\n1 sha1 8f14e45fceea167a5a36dedd4bea2543\n",
     "etc/fstab": "/dev/vda1 / ext4 defaults 0 1\n/dev/drbd0 /srv/raid ext4 noauto 0 0\nnas:/b /backup nfs hard 0 0\n",
     "etc/cron.d/drbdbackup": (Path(__file__).parents[1] / "cron/drbdbackup").read_text(),

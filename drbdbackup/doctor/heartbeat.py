@@ -168,17 +168,23 @@ def _haresources(facts: HeartbeatFacts) -> Iterator[Finding]:
 
 
 def _letting_go(facts: HeartbeatFacts) -> Iterator[Finding]:
-    """Behind the file system in haresources means before it when all is stopped."""
+    """Behind something in haresources means before it when all is stopped."""
     check = Check("lets go")
     for group in facts.groups:
         names = list(scripts(group))
         if "Filesystem" not in names:
             continue
-        if AGENT in names[names.index("Filesystem") :]:
-            yield check.ok("a backup lets go of the volume before Heartbeat unmounts it")
-        else:
+        remedy = "Put it at the end of the line on both nodes, as `drbdbackup pair render` does (docs/pair.md)."
+        behind = names[names.index("Filesystem") :]
+        slowed = [name for name in behind[behind.index(AGENT) :] if name not in _AGENTS] if AGENT in behind else []
+        if AGENT not in behind:
             because = f"{HARESOURCES} does not name {AGENT} behind Filesystem: a backup may hold up a failover"
-            yield check.warn(because, "Put it there on both nodes, as `drbdbackup pair render` does (docs/pair.md).")
+            yield check.warn(because, remedy)
+        elif slowed:
+            because = f"{AGENT} stands before {', '.join(slowed)}: a backup goes on while these stop, and slows that"
+            yield check.warn(because, remedy)
+        else:
+            yield check.ok("a backup lets go of the volume before anything else is stopped")
 
 
 def _authkeys(facts: HeartbeatFacts) -> Iterator[Finding]:

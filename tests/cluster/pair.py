@@ -24,6 +24,7 @@ PAGE = Path(__file__).parent / "page.php"
 WORDS = "Welcome to the shop"
 VIRTUAL_IP = "133.10.10.10"
 CALM = {"hour": 12, "minute": 1, "second": 0, "microsecond": 0}  # the time in every scenario's beginning; cron is idle
+EARLY = {**CALM, "hour": 11, "minute": 38}  # cron's next moment comes after a quarter of an hour
 
 TAKEOVER = 300  # seconds; it takes about 60
 EXPORT = "/export/backup 133.10.10.0/24(rw,sync,no_root_squash,no_subtree_check)\n"
@@ -39,6 +40,7 @@ def set_up(lab: Lab) -> None:
     """
     first, other = both = lab.pair
     lab.boot(words=(BARE,))
+    lab.set_clocks(datetime.now(UTC).replace(**EARLY))  # a run of cron's in the middle of this would be interrupted
     with built_wheel() as wheel:
         together((serve_backups, lab.nas), *((bare_debian, node, wheel) for node in both))
     manual = Manual()

@@ -7,7 +7,7 @@ from tests.cluster.failover import backup_under_way, takes_over
 from tests.cluster.lab import Lab
 from tests.cluster.waiting import eventually, together
 
-WITHOUT_AGENT = "sed -i 's/ drbdbackup / /' /etc/ha.d/haresources"
+WITHOUT_AGENT = "sed -i 's/ drbdbackup$//' /etc/ha.d/haresources"
 KILLED = "grep -q 'sending signal TERM' /var/log/syslog"  # what Heartbeat's Filesystem says of those in its way
 
 

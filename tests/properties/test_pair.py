@@ -105,7 +105,7 @@ def test_every_resource_is_one_word_for_heartbeat(pair: Pair) -> None:
     inits = [service.init for service in pair.services if service.init]
     assert line[0] == pair.nodes[0].name
     assert [word.partition("::")[0] for word in line[1:]] == [
-        "IPaddr", "drbddisk", "Filesystem", "drbdbackup", *inits
+        "IPaddr", "drbddisk", "Filesystem", *inits, "drbdbackup"
     ]  # fmt: skip
     assert line[3].split("::")[1:] == [pair.volume.device, pair.volume.mount_point, pair.volume.filesystem]
 

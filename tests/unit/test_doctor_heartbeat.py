@@ -21,7 +21,7 @@ from drbdbackup.doctor.text_file import TextFile
 HARESOURCES = """\
 # The pair
 www4 IPaddr::133.10.10.10/24/eth0 drbddisk::raid \\
-     Filesystem::/dev/drbd0::/srv/raid::ext4 drbdbackup mysql apache2  # from left to right
+     Filesystem::/dev/drbd0::/srv/raid::ext4 mysql apache2 drbdbackup  # from left to right
 """
 GROUPS = parse_haresources(HARESOURCES)
 SHA1 = Keys("1", (("1", "sha1", 32),))
@@ -38,7 +38,7 @@ def wrong(facts: HeartbeatFacts) -> dict[str, str]:
 def test_a_line_of_haresources_goes_on_behind_a_backslash() -> None:
     filesystem = "Filesystem::/dev/drbd0::/srv/raid::ext4"
     assert (
-        Group("www4", ("IPaddr::133.10.10.10/24/eth0", "drbddisk::raid", filesystem, "drbdbackup", "mysql", "apache2")),
+        Group("www4", ("IPaddr::133.10.10.10/24/eth0", "drbddisk::raid", filesystem, "mysql", "apache2", "drbdbackup")),
     ) == GROUPS
 
 
@@ -75,8 +75,9 @@ def test_a_node_as_it_should_be() -> None:
     ({"groups": ()}, "haresources", "fail"),
     ({"groups": (Group("web", ("apache2",)),)}, "haresources", "fail"),
     ({"without_script": ("mysql",)}, "haresources", "fail"),
-    ({"groups": parse_haresources(HARESOURCES.replace("drbdbackup ", ""))}, "lets go", "warn"),
+    ({"groups": parse_haresources(HARESOURCES.replace("drbdbackup", ""))}, "lets go", "warn"),
     ({"groups": parse_haresources("www4 drbdbackup Filesystem::/dev/drbd0::/srv/raid apache2")}, "lets go", "warn"),
+    ({"groups": parse_haresources("www4 Filesystem::/dev/drbd0::/srv/raid drbdbackup apache2")}, "lets go", "warn"),
     ({"authkeys": None, "keys": None}, "authkeys", "fail"),
     ({"authkeys": TextFile(problem="Permission denied")}, "authkeys", "warn"),
     ({"authkeys": TextFile("", 0o100640)}, "authkeys", "fail"),

@@ -43,12 +43,16 @@ def test_corosync_speaks_over_both_links_with_a_key_of_its_own(tmp_path: Path) -
     assert re.findall(r"token: (\d+)", text) == ["5000"]
 
 
-def test_the_backup_lets_go_after_the_services_and_before_the_unmount(tmp_path: Path) -> None:
+def test_the_backup_is_the_first_to_let_go_and_needs_the_volume_only(tmp_path: Path) -> None:
     told = statements(changed(tmp_path, TABLE) / "etc/drbdbackup/pair.crm")
     [group] = [words[2:] for words in told if words[0] == "group"]
-    assert group == ["fs_raid", "backup_raid", "address_raid", "service_mysql", "service_apache"]
+    assert group == ["fs_raid", "address_raid", "service_mysql", "service_apache"]
+    assert [words[2:] for words in told if words[1].startswith("backup_raid_")] == [
+        ["inf:", "backup_raid", "fs_raid"], ["Mandatory:", "fs_raid", "backup_raid"],
+        ["Optional:", "service_mysql", "backup_raid"], ["Optional:", "service_apache", "backup_raid"],
+    ]  # fmt: skip
     named = {words[1]: words[2] for words in told if words[0] == "primitive"}
-    assert set(group) < set(named)
+    assert {*group, "backup_raid"} <= set(named)
     assert (named["backup_raid"], named["service_mysql"]) == ("ocf:drbdbackup:drbdbackup", "systemd:mariadb")
 
 

@@ -128,7 +128,7 @@ def test_the_primary_has_all_in_the_order_in_which_one_needs_the_other(sample: P
     [line] = lines(sample / "etc/ha.d/haresources")
     assert line.split() == [
         "www4", "IPaddr::133.10.10.10/24/eth0", "drbddisk::raid", "Filesystem::/dev/drbd0::/srv/raid::ext4",
-        "drbdbackup", "mariadb", "apache2",
+        "mariadb", "apache2", "drbdbackup",
     ]  # fmt: skip
 
 
@@ -210,7 +210,7 @@ def test_what_heartbeat_starts_must_not_start_at_boot(tmp_path: Path) -> None:
     more = '[service.php]\nunits = ["php8.2-fpm"]\n[service.mail]\ninit = "postfix"'
     node = changed(tmp_path, ("[service.php]", more))
     assert lines(node / "etc/drbdbackup/not-at-boot") == ["mariadb", "php8.2-fpm", "postfix", "apache2"]
-    assert lines(node / "etc/ha.d/haresources")[0].endswith(" drbdbackup mariadb postfix apache2")
+    assert lines(node / "etc/ha.d/haresources")[0].endswith(" mariadb postfix apache2 drbdbackup")
 
 
 def test_the_folders_of_the_howto_are_moved_to_where_one_looks_for_them(sample: Path) -> None:
