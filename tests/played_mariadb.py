@@ -62,32 +62,32 @@ class Server:
 
 
 @contextmanager
-def server(data: Path | None = None) -> Iterator[Server]:
-    """A new server, or one that starts from the data that is there."""
+def server(data: Path | None = None, *options: str) -> Iterator[Server]:
+    """A new server, or one that starts from the data that is there; with these options too."""
     folder = Path(tempfile.mkdtemp(prefix="played-"))  # short: a socket's path may have 107 bytes
     try:
         if data is not None:
             shutil.move(data, folder / "data")
         else:
-            _install(folder)
-        with _running(folder) as played:
+            _install(folder, options)
+        with _running(folder, options) as played:
             yield played
     finally:
         shutil.rmtree(folder)
 
 
-def _install(folder: Path) -> None:
-    argv = ["mariadb-install-db", "--no-defaults", f"--datadir={folder}/data", *SMALL,
+def _install(folder: Path, options: tuple[str, ...]) -> None:
+    argv = ["mariadb-install-db", "--no-defaults", f"--datadir={folder}/data", *SMALL, *options,
             "--auth-root-authentication-method=normal", "--skip-test-db"]
     ended = subprocess.run(argv, capture_output=True, text=True, timeout=250)
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
 @contextmanager
-def _running(folder: Path) -> Iterator[Server]:
+def _running(folder: Path, options: tuple[str, ...]) -> Iterator[Server]:
     (folder / "client.cnf").write_text(f"[client]\nuser = root\nsocket = {folder}/socket\n")
     argv = ["mariadbd", "--no-defaults", f"--datadir={folder}/data", f"--socket={folder}/socket", "--skip-networking",
-            *SMALL, *(["--user=root"] if os.geteuid() == 0 else [])]
+            *SMALL, *options, *(["--user=root"] if os.geteuid() == 0 else [])]
     with open(folder / "log", "w") as log, subprocess.Popen(argv, stdout=log, stderr=log) as process:
         played = Server(folder, process.pid)
         try:

@@ -5,8 +5,13 @@ It never decides what is overwritten: that was asked and answered before.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
+from drbdbackup import proc
+from drbdbackup.errors import DatabaseFailed
 from drbdbackup.pipeline.caged import Channel
 from drbdbackup.pipeline.dump import database_config
 from drbdbackup.pipeline.working import work
@@ -14,6 +19,7 @@ from drbdbackup.tools import mariadb
 
 _LOADING = "What the dump says up to there is done. Does the server run, and may `defaults_file` change everything?"
 _PREPARING = "Restore another snapshot: this backup cannot be used."
+_LARGEST = 1 << 16  # characters
 
 
 def do(job: dict[str, Any], channel: Channel) -> dict[str, Any]:
@@ -21,5 +27,24 @@ def do(job: dict[str, Any], channel: Channel) -> dict[str, Any]:
     if job["step"] == "load":
         work(mariadb.load(database_config(job["database"])), channel, _LOADING, stdin=job["brought"])
     else:
-        work(mariadb.prepare(job["brought"]), channel, _PREPARING)
+        prepare(mariadb.prepare(job["brought"]), job["brought"], channel)
     return {}
+
+
+def prepare(
+    command: proc.Command, folder: str, channel: Channel, check: Callable[[], None] = lambda: None
+) -> None:
+    """Have the physical backup in `folder` made ready by `command`; `check` may raise. Raises DatabaseFailed."""
+    told = work(command, channel, _PREPARING, check=check)
+    if why := mariadb.cut_off(told, _checkpoints(folder)):
+        raise DatabaseFailed(why, _PREPARING)
+
+
+def _checkpoints(folder: str) -> str:
+    """What the backup says of itself; `mariadb-backup` does not prepare one that says nothing."""
+    with (
+        suppress(FileNotFoundError),
+        open(os.path.join(folder, mariadb.CHECKPOINTS), encoding="utf-8", errors="replace") as file,
+    ):
+        return file.read(_LARGEST)
+    return ""

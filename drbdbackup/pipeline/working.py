@@ -15,8 +15,10 @@ _LOOK = 0.5
 
 def work(
     command: proc.Command, channel: Channel, hint: str, *, stdin: str = "", check: Callable[[], None] = lambda: None
-) -> None:
-    """Run it to its end; `stdin` is a file, `check` is called now and then and may raise. It ends with its cage.
+) -> list[str]:
+    """Run it to its end and return what it said to stderr, by lines (the last of them: its `kept`).
+
+    `stdin` is a file, `check` is called now and then and may raise. It ends with its cage.
 
     Raises DatabaseFailed, with `hint`, unless it ends well.
     """
@@ -30,6 +32,7 @@ def work(
             check()
     finally:
         running.end(0.5)
+    running.hear_out()
     if status != 0:
-        running.hear_out()
         raise DatabaseFailed(proc.failure(command, status, list(running.stderr)).message, hint)
+    return list(running.stderr)

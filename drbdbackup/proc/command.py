@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from drbdbackup.errors import ToolError, ToolMissing
 
-STDERR_LINES = 25
+STDERR_LINES = 25  # in an error
 FOREVER = 7 * 86400.0  # seconds, for what is ended by its watcher
 
 
@@ -18,7 +18,7 @@ class Command:
 
     `secret` arguments are not repeated in errors. `env` is added to ours (always with LC_ALL=C). `most` bytes are heard
     by `run`: a program that says more, because a peer makes it, must not eat up our memory. One that `may_ask` stays on
-    our terminal, where a person answers it (a passphrase).
+    our terminal, where a person answers it (a passphrase). `kept` lines of its stderr stay with who started it.
     """
 
     argv: tuple[str, ...]
@@ -29,6 +29,7 @@ class Command:
     env: tuple[tuple[str, str], ...] = ()
     most: int = 64 << 20
     may_ask: bool = False
+    kept: int = STDERR_LINES
 
     @property
     def name(self) -> str:

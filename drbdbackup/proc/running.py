@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 
-from drbdbackup.proc.command import STDERR_LINES, Command, environment, found
+from drbdbackup.proc.command import Command, environment, found
 from drbdbackup.proc.group import Group
 
 
@@ -16,7 +16,7 @@ class Running(Group):
         """Start it; its stdout goes to the file `stdout`, `stdin` is a file or "". Raises ToolMissing."""
         import sh
 
-        stderr: deque[str] = deque(maxlen=STDERR_LINES)
+        stderr: deque[str] = deque(maxlen=command.kept)
         program = sh.Command(found(command.argv[0]))
         with open(stdin or os.devnull, "rb") as given:
             self._process = program(

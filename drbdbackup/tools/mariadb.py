@@ -6,6 +6,8 @@ Credentials are never in argv, where everybody can read them: a file has them, a
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterable
 
 from drbdbackup import proc
 from drbdbackup.config.values import DatabaseConfig
@@ -16,6 +18,10 @@ from drbdbackup.proc import FOREVER, Command
 _DUMP, _CLIENT, _BACKUP = ("mariadb-dump", "mysqldump"), ("mariadb", "mysql"), ("mariadb-backup", "mariabackup")
 _PACKAGE: dict[tuple[str, ...], str] = {_DUMP: "mariadb-client", _CLIENT: "mariadb-client", _BACKUP: "mariadb-backup"}
 _TAIL = 4096
+_TOLD = 10_000  # lines
+SETTINGS, CHECKPOINTS = "backup-my.cnf", "xtrabackup_checkpoints"
+_END_OF_LOG = re.compile(r"End of log at LSN=(\d+)")
+_COPIED_TO = re.compile(r"^last_lsn = (\d+)$", re.MULTILINE)
 
 
 def dump(database: DatabaseConfig, file: str) -> Command:
@@ -41,10 +47,29 @@ def backup(database: DatabaseConfig, folder: str) -> Command:
     return _command(_BACKUP, database, "--backup", f"--target-dir={folder}")
 
 
-def prepare(folder: str) -> Command:
-    """Make such a copy one that a server can start from. Raises ToolMissing."""
-    argv = (_found(_BACKUP), "--no-defaults", "--prepare", f"--target-dir={folder}")
-    return Command(argv, timeout=FOREVER, secret=True)
+def prepare(folder: str, scratch: str = "") -> Command:
+    """Make such a copy one that a server can start from; with temporary files in `scratch`. Raises ToolMissing.
+
+    It has with it what its server was set to: another page size, say, is no mistake of it.
+    """
+    argv = (
+        _found(_BACKUP), f"--defaults-file={os.path.join(folder, SETTINGS)}", "--prepare", f"--target-dir={folder}",
+        *((f"--tmpdir={scratch}",) if scratch else ()),
+    )  # fmt: skip
+    return Command(argv, timeout=FOREVER, secret=True, kept=_TOLD)
+
+
+def cut_off(told: Iterable[str], checkpoints: str) -> str:
+    """What of its log a copy lacks, by what `prepare` said and by its own CHECKPOINTS; "" if nothing.
+
+    `prepare` takes the end of a log that was cut off for its end, and says that all is well (seen with 10.11). Before
+    10.8 it does not say where it ended: then "" too.
+    """
+    ends = [int(found[1]) for line in told if (found := _END_OF_LOG.search(line))]
+    copied = _COPIED_TO.search(checkpoints)
+    if not ends or not copied or ends[-1] >= int(copied[1]):
+        return ""
+    return f"its log is cut off: it ends at {ends[-1]}, and was copied up to {copied[1]}"
 
 
 def load(database: DatabaseConfig) -> Command:

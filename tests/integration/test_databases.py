@@ -23,6 +23,9 @@ from tests.played_volume import is_free, on_a_device
 pytestmark = pytest.mark.skipif(not IS_INSTALLED, reason="needs mariadb-server-core, mariadb-client, mariadb-backup")
 
 FOLDER = "drbdbackup-databases/shop"
+BACKUP = 'method = "backup"'
+INTO = "for word; do case $word in --target-dir=*) dir=${word#*=};; --backup) makes=yes;; esac; done"
+CUTS = "truncate --size=-600 ib_logfile0"
 # Money goes from one table to the other, with a large table between them for who reads one after the other.
 SHOP = """
 DROP DATABASE IF EXISTS shop; CREATE DATABASE shop; USE shop;
@@ -78,6 +81,12 @@ def plays(pair: PlayedPair, program: str, *lines: str) -> Path:
     return path
 
 
+def spoils(pair: PlayedPair, *lines: str) -> None:
+    """The real mariadb-backup, and then this is done in the folder of a backup that it has made."""
+    real = shutil.which("mariadb-backup")
+    plays(pair, "mariadb-backup", f'{real} "$@" || exit', INTO, '[ "$makes" ] || exit 0', 'cd "$dir"', *lines)
+
+
 def restore(pair: PlayedPair, *args: str, status: int = 0) -> subprocess.CompletedProcess[str]:
     ended = pair.run("www4", "restore", "--database", "shop", *args)
     assert ended.returncode == status, ended.stderr
@@ -129,6 +138,30 @@ def test_a_physical_backup_taken_under_write_load_starts(pair: PlayedPair, shop:
         assert again.sql("CHECK TABLE shop.b_goods").split() == ["shop.b_goods", "check", "status", "OK"]
 
 
+def test_a_physical_backup_is_made_ready_with_the_settings_of_its_server(pair: PlayedPair, tmp_path: Path) -> None:
+    options = ("--innodb-page-size=8k", "--innodb-data-file-path=ibdata1:12M;ibdata2:4M:autoextend")
+    with server(None, *options) as other:
+        other.sql(SHOP)
+        configure(pair, other.defaults, BACKUP)
+        pair.backs_up()
+    restore(pair, "--yes", "--to", str(tmp_path / "out"))
+    [ready] = (tmp_path / "out" / FOLDER).iterdir()
+    with server(ready, *options) as again:
+        assert again.sql(SUM) == "200000"
+
+
+def test_a_physical_backup_whose_log_is_cut_off_is_not_called_ready(
+    pair: PlayedPair, shop: Server, tmp_path: Path
+) -> None:
+    spoils(pair, CUTS)
+    configure(pair, shop.defaults, BACKUP)
+    with shop.busy(TRANSFERS):
+        pair.backs_up()
+    said = restore(pair, "--yes", "--to", str(tmp_path / "out"), status=1).stderr
+    assert "its log is cut off: it ends at" in said
+    assert "Restore another snapshot" in said
+
+
 def test_a_failing_dump_makes_the_run_partial_and_the_last_good_one_stays(pair: PlayedPair, shop: Server) -> None:
     configure(pair, shop.defaults, 'databases = ["shop"]')
     pair.backs_up()
@@ -148,8 +181,7 @@ def test_a_failing_dump_makes_the_run_partial_and_the_last_good_one_stays(pair: 
     assert "that night it failed" in restore(pair, "--dry-run").stdout
 
 
-MAKES = 'for word; do case $word in --target-dir=*) dir=${word#*=};; esac; done; mkdir -p $dir; touch $dir/file'
-BACKUP = 'method = "backup"'
+MAKES = f"{INTO}; mkdir -p $dir; touch $dir/file"
 
 
 def test_a_physical_backup_that_failed_does_not_pass_the_last_one_off_as_its_own(pair: PlayedPair) -> None:

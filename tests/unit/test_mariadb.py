@@ -59,3 +59,26 @@ def test_a_dump_is_whole_if_it_says_so_at_its_end(tmp_path: Path, end: str, is_w
     (tmp_path / "dump.sql").write_text("-- x\n" * 5000 + end)
     with open(tmp_path / "dump.sql", "rb") as file:
         assert mariadb.is_whole(file.fileno()) is is_whole
+
+
+CHECKPOINTS = "backup_type = full-backuped\nfrom_lsn = 0\nto_lsn = 5345488\nlast_lsn = 5411564\n"
+
+
+@pytest.mark.parametrize(("told", "checkpoints", "lacks"), [
+    ("[Note] InnoDB: End of log at LSN=5411564", CHECKPOINTS, ""),
+    ("[Note] InnoDB: End of log at LSN=5411580", CHECKPOINTS, ""),
+    ("[Note] InnoDB: End of log at LSN=5333070", CHECKPOINTS, "it ends at 5333070, and was copied up to 5411564"),
+    ("[00] 2026-11-25 04:54:56 completed OK!", CHECKPOINTS, ""),
+    ("[Note] InnoDB: End of log at LSN=5333070", "", ""),
+])
+def test_a_log_that_ends_before_its_time_is_cut_off(told: str, checkpoints: str, lacks: str) -> None:
+    assert mariadb.cut_off(["x", told, "y"], checkpoints).endswith(lacks)
+    assert bool(mariadb.cut_off(["x", told, "y"], checkpoints)) is bool(lacks)
+
+
+def test_a_backup_is_made_ready_with_its_own_settings(installed) -> None:
+    installed("mariabackup")
+    _, first, *rest = mariadb.prepare("/x").argv
+    assert first == "--defaults-file=/x/backup-my.cnf"
+    assert rest == ["--prepare", "--target-dir=/x"]
+    assert mariadb.prepare("/x", "/scratch").argv[-1] == "--tmpdir=/scratch"
