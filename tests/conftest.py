@@ -1,7 +1,8 @@
 """What holds for all tests: nothing is left out where everything can be run, and what runs side by side stays apart.
 
 Where everything can be run (as root, in CI) a skipped test proves nothing: it counts as failed. Each process of a
-parallel run has mounts of its own: the cages of one would else keep the file systems of another busy.
+parallel run has mounts of its own: the cages of one would else keep the file systems of another busy. At the end it is
+told how many faults the crash matrix injected, and how many backups were lost to them.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import pytest
 
 NOTHING_IS_LEFT_OUT = os.environ.get("CI", "").lower() in ("1", "true") or os.geteuid() == 0
 
+MATRIX = {"faults": 0, "lost": 0}  # summed up where the reports of all processes come together
 CLONE_NEWNS, MS_REC, MS_PRIVATE = 0x20000, 0x4000, 0x40000
 
 
@@ -49,3 +51,17 @@ def pytest_runtest_makereport() -> Iterator[None]:
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report() -> Iterator[None]:
     return as_failure((yield))
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.when == "teardown":
+        for name, value in report.user_properties:
+            if name in MATRIX and isinstance(value, int):
+                MATRIX[name] += value
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if MATRIX["faults"]:
+        terminalreporter.write_line(
+            f"crash matrix: {MATRIX['faults']} faults injected, on four kinds of targets; {MATRIX['lost']} backups lost"
+        )

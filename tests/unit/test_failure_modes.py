@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/failure-modes.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 TABLES = re.findall(r"^(\|.+\|)\n\|[-|]+\|\n((?:\|.+\|\n)+)", PAGE, re.MULTILINE)
 ROWS = [row for _, rows in TABLES for row in rows.splitlines()]
 
@@ -26,3 +29,11 @@ def test_every_fault_is_shown_by_a_test_that_is_there(row: str) -> None:
     assert len(named) == row.rpartition(" | ")[2].count("::")
     for file, name in named:
         assert f"def {name}(" in (ROOT / "tests" / file).read_text(encoding="utf-8"), f"{file}::{name}"
+
+
+def test_the_readme_tells_of_as_many_faults_as_there_are() -> None:
+    """Each test of the matrix injects one."""
+    argv = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", "tests/crash"]
+    listed = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=240, check=True).stdout
+    faults = sum(line.startswith("tests/crash/") for line in listed.splitlines())
+    assert f"crash matrix: {faults} faults injected, on four kinds of targets; 0 backups lost" in README
