@@ -26,6 +26,7 @@ VIRTUAL_IP = "133.10.10.10"
 CALM = {"hour": 12, "minute": 1, "second": 0, "microsecond": 0}  # the time in every scenario's beginning; cron is idle
 EARLY = {**CALM, "hour": 11, "minute": 38}  # cron's next moment comes after a quarter of an hour
 
+STARTED = "find /run/ -name 'drbdbackup-*.started' | grep -q ."  # the mark of the resource agent
 TAKEOVER = 300  # seconds; it takes about 60
 EXPORT = "/export/backup 133.10.10.0/24(rw,sync,no_root_squash,no_subtree_check)\n"
 PATIENCE = '\n[limits]\nssh = "60s"\nprobe = "30s"\n'  # drbdbackup takes 1 to 2 s to start in a guest
@@ -186,8 +187,9 @@ def hands_over(lab: Lab, giving: Node) -> None:
 
 
 def is_settled(lab: Lab) -> bool:
-    """Exactly one node has the volume, both disks are good, and the page, which needs all services, is served."""
-    return page(lab.nas) == WORDS and "ds:UpToDate/UpToDate" in primary(lab).says("cat /proc/drbd")
+    """Exactly one node has all, the last of it drbdbackup's agent; both disks are good, and the page is served."""
+    first = primary(lab)
+    return page(lab.nas) == WORDS and "ds:UpToDate/UpToDate" in first.says("cat /proc/drbd") and first.holds(STARTED)
 
 
 def told(lab: Lab) -> str:
