@@ -7,7 +7,7 @@ brought to a folder of the admin's and made ready there: to put it in the place 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -98,7 +98,7 @@ def restore(config: Config, plan: DatabasePlan, watcher: Watcher) -> DatabaseRes
     if done.status:
         raise DrbdBackupError("the copy is not as it was made: it was not used", "Take another one: `drbdbackup list`.")
     if plan.method == "backup":
-        brought = os.path.join(brought, _newest(plan.files.inside))
+        brought = os.path.join(brought, dumps.newest(plan.files.inside))
         _attended(config, resource, plan, "prepare", brought)
     elif plan.into_server:
         with lock.held(lock_file(config)):
@@ -127,7 +127,7 @@ def _looked(
         except NotInSnapshot as error:
             missing = error
             continue
-        if method == "dump" or _newest(plan.inside):
+        if method == "dump" or dumps.newest(plan.inside):
             return method, plan
         missing = NotInSnapshot(f"no whole one is in the snapshot {plan.copy.snapshot}")
     raise NotInSnapshot(
@@ -136,16 +136,11 @@ def _looked(
     )
 
 
-def _newest(names: Iterable[str]) -> str:
-    """The newest physical backup of these names, "" for none: what a run that was killed left of one is none."""
-    return max((one for one in names if one.startswith(dumps.BACKUP) and not one.endswith(dumps.PARTIAL)), default="")
-
-
 def _made_at(plan: files.Plan, method: str) -> datetime:
     """A dump's own time. A physical backup says in its name of which run it is; a failed one stirs the folder too."""
     if method == "backup":
         with suppress(ValueError):
-            stamp = _newest(plan.inside).removeprefix(dumps.BACKUP).partition("-")[0]
+            stamp = dumps.newest(plan.inside).removeprefix(dumps.BACKUP).partition("-")[0]
             return datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     return datetime.fromtimestamp(plan.modified_ns // 10**9, UTC)
 

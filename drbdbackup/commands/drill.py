@@ -34,8 +34,8 @@ from drbdbackup.targets import document
 
 @dataclass(frozen=True, slots=True)
 class Drilled:
-    """What came of it: what was restored, how many `dumps` of databases it holds and, where a database was started, how
-    many `tables` were checked (or None).
+    """What came of it: what was restored, how many `dumps` and physical `backups` of databases it holds and, where a
+    database was started, how many `tables` were checked (or None).
 
     `problems` are the first 1000 of `problem_count`, as (path or table, why). `damaged` are copies that come before the
     one that was restored and were found damaged on the way.
@@ -51,6 +51,7 @@ class Drilled:
     started_at: datetime
     finished_at: datetime
     dumps: int = 0
+    backups: int = 0
 
     @property
     def status(self) -> int:
@@ -80,17 +81,18 @@ def _drilled(
     if plan is None:
         return Drilled(damaged[0].copy, 0, 0, None, (), 0, damaged, started_at, datetime.now(UTC))
     done = restore.restore(config, plan, watcher)
-    tables, dumps, problems, count = None, 0, done.problems, done.problem_count
-    if count:
+    said: dict[str, Any] = {
+        "tables": None, "dumps": 0, "backups": 0, "problems": done.problems, "problem_count": done.problem_count,
+    }  # fmt: skip
+    if done.problem_count:
         damaged += _read_again(config, [plan.copy])
     else:
         said = _databases(config, folder)
-        tables, dumps, count = said["tables"], said["dumps"], said["problem_count"]
-        problems = tuple((table, why) for table, why in said["problems"])
     found = Drilled(
-        plan.copy, done.files, done.bytes, tables, problems, count, damaged, started_at, datetime.now(UTC), dumps
-    )
-    _record(config, found, by_database=bool(count and not done.problem_count))
+        plan.copy, done.files, done.bytes, said["tables"], tuple((what, why) for what, why in said["problems"]),
+        said["problem_count"], damaged, started_at, datetime.now(UTC), said["dumps"], said["backups"],
+    )  # fmt: skip
+    _record(config, found, by_database=bool(found.problem_count and not done.problem_count))
     return found
 
 
@@ -135,14 +137,20 @@ def _read_again(config: Config, copies: Sequence[Copy]) -> tuple[Verified, ...]:
 
 
 def _databases(config: Config, folder: str) -> dict[str, Any]:
-    """The dumps that came back and, where they are well, the tables that a server finds."""
-    limits, dumps = config.limits, _attended(config, {"step": "dumps", "to": folder})
-    if dumps["problem_count"] or not config.drill.mariadb:
-        return {**dumps, "tables": None}
-    return {**dumps, **_attended(config, {
-        "step": "tables", "to": folder, "mariadb": config.drill.mariadb, "options": list(config.drill.options),
-        "starting": limits.stall, "checking": limits.run,
-    })}  # fmt: skip
+    """The dumps that came back and, where they are well, the tables that a server finds in each database."""
+    found = {**_attended(config, {"step": "dumps", "to": folder}), "tables": None}
+    backups = found.pop("backups")
+    if not found["problem_count"]:
+        asked = [(path, True) for path in backups] + [(path, False) for path in filter(None, [config.drill.mariadb])]
+        for number, (path, is_backup) in enumerate(asked, 1):
+            said = _attended(config, {
+                "step": "tables", "to": folder, "server": f"server-{number}", "mariadb": path, "is_backup": is_backup,
+                "options": list(config.drill.options), "starting": config.limits.stall, "checking": config.limits.run,
+            })  # fmt: skip
+            found["tables"] = (found["tables"] or 0) + said["tables"]
+            found["problems"] += said["problems"]
+            found["problem_count"] += said["problem_count"]
+    return {**found, "backups": len(backups)}
 
 
 def _attended(config: Config, job: dict[str, Any]) -> dict[str, Any]:

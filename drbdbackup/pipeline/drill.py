@@ -11,23 +11,24 @@ import os
 import pwd
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from time import monotonic
 from typing import Any
 
 from drbdbackup import proc
-from drbdbackup.errors import DrbdBackupError, Stalled, ToolError
-from drbdbackup.pipeline import dumps
+from drbdbackup.errors import DatabaseFailed, DrbdBackupError, Stalled, ToolError
+from drbdbackup.pipeline import dumps, load
 from drbdbackup.pipeline.caged import Channel
 from drbdbackup.pipeline.trees import FOLDER, Descent, open_folder, shown_to_others
 from drbdbackup.proc import Running
 from drbdbackup.targets import removal
-from drbdbackup.tools import mariadbd, mount
+from drbdbackup.tools import mariadb, mariadbd, mount
 from drbdbackup.tools.mariadbd import Account
 
 HOME, VOLUME = "drbdbackup-drill", "volume"
 KEPT_PROBLEMS = 1000
 
-_SERVER, _DATA = "server", "data"
+_DATA = "data"
 _ACCOUNTS = ("mysql", "nobody")
 _PLACES = ("/mnt", "/media", "/tmp")  # noqa: S108  what lies there is out of sight in this cage, nothing is written there
 _POLL = 0.1
@@ -35,9 +36,10 @@ _POLL = 0.1
 
 def do(job: dict[str, Any], channel: Channel) -> dict[str, Any]:
     """`step` "sweep": remove what a drill left in the folder `to`; "dumps": look at the dumps that were restored there;
-    "tables": check the database at `mariadb`.
+    "tables": check the database at `mariadb`, which may be a physical backup (`is_backup`) that has to be made ready.
 
-    The answer of the last two has how many there are, and the `problems` as (path or table, why). Raises
+    The answer of the last two has how many there are, and the `problems` as (path or table, why); "dumps" says, too,
+    where physical `backups` lie. Raises
     DrbdBackupError if no server can be had here, which says nothing of the data, and Stalled.
     """
     if job["step"] == "sweep":
@@ -46,19 +48,33 @@ def do(job: dict[str, Any], channel: Channel) -> dict[str, Any]:
         return {}
     os.umask(0o077)
     home = os.path.join(job["to"], HOME)
-    if job["step"] == "dumps":
-        with open_folder(os.path.join(home, VOLUME)) as volume:
-            found = list(dumps.looked_at(volume))
-        wrong = [[path, why] for path, why in found if why]
-        return {"dumps": len(found), "problems": wrong[:KEPT_PROBLEMS], "problem_count": len(wrong)}
-    with open_folder(os.path.join(home, VOLUME)) as volume, _data(volume, job["mariadb"]) as data:
+    with open_folder(os.path.join(home, VOLUME)) as volume:
+        found, problems = _dumps(volume) if job["step"] == "dumps" else _tables(job, home, volume, channel)
+    return {**found, "problems": problems[:KEPT_PROBLEMS], "problem_count": len(problems)}
+
+
+def _dumps(volume: int) -> tuple[dict[str, Any], list[list[str]]]:
+    found = list(dumps.looked_at(volume))
+    wrong = [[path, why] for path, why in found if why]
+    return {"dumps": len(found), "backups": list(dumps.backups(volume))}, wrong
+
+
+def _tables(
+    job: dict[str, Any], home: str, volume: int, channel: Channel
+) -> tuple[dict[str, Any], list[list[str]]]:
+    path, is_backup = job["mariadb"], job["is_backup"]
+    with _data(volume, path) as data:
         account = _account(job)
         if account is not None:
             with channel.beating():
                 _give(data, account)
         folder, place = _furnished(job, home, data, account)
-        tables, problems = _judged(job, folder, place, account, channel)
-    return {"tables": tables, "problems": problems[:KEPT_PROBLEMS], "problem_count": len(problems)}
+        problems, tables = _made_ready(job, folder, place, account, channel) if is_backup else [], 0
+        if not problems:
+            tables, problems = _judged(job, folder, place, account, channel)
+    if is_backup:  # there may be several
+        problems = [[": ".join(dict.fromkeys((path, table))), why] for table, why in problems]
+    return {"tables": tables}, problems
 
 
 @contextmanager
@@ -103,7 +119,7 @@ def _furnished(job: dict[str, Any], home: str, data: int, account: Account | Non
 
     In a cage both are shown at a place that any account can reach. Raises DrbdBackupError.
     """
-    folder = os.path.join(home, _SERVER)
+    folder = os.path.join(home, job["server"])
     os.mkdir(folder, 0o700)
     if account is None:
         if len(os.fsencode(folder)) + len(mariadbd.SOCKET) >= mariadbd.LONGEST_SOCKET:
@@ -117,11 +133,34 @@ def _furnished(job: dict[str, Any], home: str, data: int, account: Account | Non
     return place, os.path.join(place, _DATA)
 
 
+def _made_ready(
+    job: dict[str, Any], folder: str, data: str, account: Account | None, channel: Channel
+) -> list[list[str]]:
+    """What is wrong with the physical backup `data`; nothing if it is one that a server can start from now.
+
+    Raises DrbdBackupError if it cannot be made ready for a reason that says nothing of it.
+    """
+    missing = [name for name in (mariadb.SETTINGS, mariadb.CHECKPOINTS) if not os.path.isfile(os.path.join(data, name))]
+    if missing:
+        return [[name, "is missing: the backup was never whole"] for name in missing]
+    command = mariadb.prepare(data, scratch=folder)
+    try:
+        why = load.prepare(replace(command, argv=(*mariadbd.as_account(account), *command.argv)), data, channel)
+        return [[job["mariadb"], why]] if why else []
+    except DatabaseFailed as error:
+        if told := mariadbd.corruption(error.message):
+            return [[job["mariadb"], why] for why in told]
+        raise DrbdBackupError(f"a physical backup cannot be made ready here: {error.message}") from None
+
+
 def _judged(
     job: dict[str, Any], folder: str, data: str, account: Account | None, channel: Channel
 ) -> tuple[int, list[list[str]]]:
     """How many tables there are, and what is wrong; a server that cannot cope with its data is one problem."""
-    command = mariadbd.server(folder, data, account, job["options"])
+    if job["is_backup"]:
+        command = mariadbd.server(folder, data, account, [mariadbd.SMALL_LOG], os.path.join(data, mariadb.SETTINGS))
+    else:
+        command = mariadbd.server(folder, data, account, job["options"])
     running = proc.start(command, stdout=os.path.join(folder, "said"))
     try:
         _await(running, folder, channel, job["starting"])

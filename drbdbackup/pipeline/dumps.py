@@ -8,7 +8,7 @@ snapshot. `exclude` cannot leave it out.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
 
 from drbdbackup.pipeline.trees import Descent
@@ -33,11 +33,30 @@ def looked_at(volume: int) -> Iterator[tuple[str, str]]:
 
     No symlink is followed, and nothing is waited for.
     """
-    with closing(Descent(volume)) as descent, suppress(FileNotFoundError, NotADirectoryError):
-        for name in sorted(os.listdir(descent.parent(DATABASES + b"/.")[0])):
-            path = f"{place(name)}/{DUMP}"
+    with closing(Descent(volume)) as descent:
+        for folder in _places(descent):
+            path = f"{folder}/{DUMP}"
             with suppress(FileNotFoundError, NotADirectoryError):
                 yield path, _wrong(*descent.parent(os.fsencode(path)))
+
+
+def backups(volume: int) -> Iterator[str]:
+    """The newest physical backup of each database in a tree (open), by its path from there."""
+    with closing(Descent(volume)) as descent:
+        for folder in _places(descent):
+            with suppress(FileNotFoundError, NotADirectoryError):
+                if found := newest(os.listdir(descent.parent(os.fsencode(f"{folder}/."))[0])):
+                    yield f"{folder}/{found}"
+
+
+def _places(descent: Descent) -> Iterator[str]:
+    with suppress(FileNotFoundError, NotADirectoryError):
+        yield from map(place, sorted(os.listdir(descent.parent(DATABASES + b"/.")[0])))
+
+
+def newest(names: Iterable[str]) -> str:
+    """The newest physical backup of these names, "" for none: what a run that was killed left of one is none."""
+    return max((one for one in names if one.startswith(BACKUP) and not one.endswith(PARTIAL)), default="")
 
 
 def _wrong(folder: int, name: bytes) -> str:

@@ -6,7 +6,6 @@ It never decides what is overwritten: that was asked and answered before.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -26,18 +25,17 @@ def do(job: dict[str, Any], channel: Channel) -> dict[str, Any]:
     """`step` "load": give the file `brought` to the server; "prepare": make the folder `brought` ready."""
     if job["step"] == "load":
         work(mariadb.load(database_config(job["database"])), channel, _LOADING, stdin=job["brought"])
-    else:
-        prepare(mariadb.prepare(job["brought"]), job["brought"], channel)
+    elif why := prepare(mariadb.prepare(job["brought"]), job["brought"], channel):
+        raise DatabaseFailed(why, _PREPARING)
     return {}
 
 
-def prepare(
-    command: proc.Command, folder: str, channel: Channel, check: Callable[[], None] = lambda: None
-) -> None:
-    """Have the physical backup in `folder` made ready by `command`; `check` may raise. Raises DatabaseFailed."""
-    told = work(command, channel, _PREPARING, check=check)
-    if why := mariadb.cut_off(told, _checkpoints(folder)):
-        raise DatabaseFailed(why, _PREPARING)
+def prepare(command: proc.Command, folder: str, channel: Channel) -> str:
+    """Have the physical backup in `folder` made ready by `command`; what it lacks all the same, "" if nothing.
+
+    Raises DatabaseFailed if that does not end well.
+    """
+    return mariadb.cut_off(work(command, channel, _PREPARING), _checkpoints(folder))
 
 
 def _checkpoints(folder: str) -> str:

@@ -245,8 +245,8 @@ def drilled(done: Drilled) -> dict[str, Any]:
     """`drill --json`."""
     return {
         "copy": copy(done.copy, Reach.YES), "well": not done.status, "files": done.files, "bytes": done.bytes,
-        "tables": done.tables, "dumps": done.dumps, "started_at": iso(done.started_at),
-        "finished_at": iso(done.finished_at),
+        "tables": done.tables, "dumps": done.dumps, "backups": done.backups,
+        "started_at": iso(done.started_at), "finished_at": iso(done.finished_at),
         "problem_count": done.problem_count,
         "problems": [{"path": path, "problem": why} for path, why in done.problems],
         "damaged": [_verified(one) for one in done.damaged],

@@ -122,6 +122,7 @@ def drilled(done: Drilled) -> Iterator[str]:
     if done.files or not done.damaged:
         tables = f", {text.count(done.tables, 'table')} checked" if done.tables is not None else ""
         tables += f", {text.count(done.dumps, 'dump')} looked at" if done.dumps else ""
+        tables += f", {text.count(done.backups, 'physical backup')} started" if done.backups else ""
         line = f"{done.copy.resource}: restored {done.copy.snapshot} from {done.copy.location}"
         restored = f"{line}: {text.count(done.files, 'file')}, {text.size(done.bytes)}{tables}, in {took}"
         yield f"{restored}; {'NOT WELL' if done.problem_count else 'well'}"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from drbdbackup.proc import FOREVER, Command
 
+SMALL_LOG = "--innodb-log-file-size=16M"  # that of the settings may be of many gigabytes, for one short start
 SOCKET, LOG, PIDS = "socket", "log.err", "pid"
 LONGEST_SOCKET = 107  # bytes of a path, unix(7)
 
@@ -30,19 +31,25 @@ class Account:
     gid: int
 
 
-def server(folder: str, data: str, account: Account | None, options: Sequence[str]) -> Command:
+def server(folder: str, data: str, account: Account | None, options: Sequence[str], settings: str = "") -> Command:
     """A server on the data folder `data`, with its own files in `folder`; as `account`, or as we are.
 
     It loads no grants: nobody but us reaches its socket. It starts no replica and no event, and writes no binary log.
+    `settings` is an option file to read, beneath all of these.
     """
-    other = ("setpriv", f"--reuid={account.uid}", f"--regid={account.gid}", "--clear-groups") if account else ()
     argv = (
-        *other, "mariadbd", "--no-defaults", f"--datadir={data}", f"--socket={os.path.join(folder, SOCKET)}",
+        *as_account(account), "mariadbd", f"--defaults-file={settings}" if settings else "--no-defaults",
+        f"--datadir={data}", f"--socket={os.path.join(folder, SOCKET)}",
         f"--pid-file={os.path.join(folder, PIDS)}", f"--log-error={os.path.join(folder, LOG)}", f"--tmpdir={folder}",
         "--skip-networking", "--skip-grant-tables", "--skip-slave-start", "--skip-log-bin", "--event-scheduler=OFF",
         "--innodb-use-native-aio=OFF", *options,
     )  # fmt: skip
     return Command(argv, timeout=FOREVER)
+
+
+def as_account(account: Account | None) -> tuple[str, ...]:
+    """What comes before an argv that is to be run as somebody else."""
+    return ("setpriv", f"--reuid={account.uid}", f"--regid={account.gid}", "--clear-groups") if account else ()
 
 
 def check(folder: str) -> Command:

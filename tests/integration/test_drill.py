@@ -169,7 +169,7 @@ def test_whatever_ends_a_drill_nothing_of_it_stays(with_shop: PlayedPair, signum
     with_shop.backs_up()
     roomy = with_shop.folder / "roomy"
     at_work = subprocess.Popen(with_shop.command("www4", "drill", "--to", str(roomy)), stdout=-1, stderr=-1)
-    log = roomy / "drbdbackup-drill/server/log.err"
+    log = roomy / "drbdbackup-drill/server-1/log.err"
     wait_for(lambda: log.exists() or at_work.poll() is not None, "the database to start")
     at_work.send_signal(signum)
     at_work.communicate(timeout=60)
@@ -196,7 +196,7 @@ def test_a_dump_without_its_end_is_named_and_the_snapshot_is_passed_over(pair: P
     for name in ("shop", "mail"):
         (folder / name).mkdir(parents=True)
         (folder / name / "dump.sql").write_text("CREATE DATABASE x;\n-- Dump completed on a fine day\n")
-    (folder / "files/backup-20261123T043000Z-www4").mkdir(parents=True)
+    (folder / "files/backup-20261123T043000Z-www4.partial").mkdir(parents=True)
     pair.backs_up()
     sound = pair.newest("nas").parent.name
     assert "2 dumps looked at" in drill(pair)
