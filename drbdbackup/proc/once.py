@@ -9,9 +9,10 @@ import time
 
 from drbdbackup.errors import ToolError, ToolTimedOut
 from drbdbackup.proc.command import Command, Result, environment, failure, found
-from drbdbackup.proc.waiting import end_group, reap
+from drbdbackup.proc.waiting import end_group, leave, reap
 
 _KEPT_STDERR = 1 << 18
+_WHOLE = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)  # it may speak to nobody any more, and must not die of that
 
 
 def run(command: Command) -> Result:
@@ -28,7 +29,7 @@ def run(command: Command) -> Result:
     try:
         pid = os.posix_spawn(
             program, command.argv, environment(command.env), file_actions=moves,
-            setsid=not command.may_ask, setsigdef=[signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGPIPE],
+            setsid=not command.may_ask, setsigdef=_WHOLE if command.is_whole else (*_WHOLE, signal.SIGPIPE),
         )
     except OSError as error:
         raise ToolError(f"{command.name} could not be started: {error.strerror}") from None
@@ -40,15 +41,22 @@ def run(command: Command) -> Result:
         out, err = _converse(command, in_write, out_read, err_read, deadline)
         status = reap(pid, deadline) if out is not None else None
     except BaseException:
-        end_group(pid)
+        _end(command, pid, deadline)
         raise
     if status is None or out is None:
-        end_group(pid)
+        _end(command, pid, deadline)
         raise ToolTimedOut(f"{command.name} did not answer within {command.timeout:g} s")
     result = Result(status, out, err)
     if result.exit not in command.ok:
         raise failure(command, result.exit, os.fsdecode(err).splitlines())
     return result
+
+
+def _end(command: Command, pid: int, deadline: float) -> None:
+    if command.is_whole:
+        leave(pid, deadline)
+    else:
+        end_group(pid)
 
 
 def _converse(command: Command, to: int, out: int, err: int, deadline: float) -> tuple[bytes | None, bytes]:

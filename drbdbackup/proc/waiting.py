@@ -51,3 +51,12 @@ def end_group(pid: int) -> None:
             kill(pid, signal.SIGKILL)
     with suppress(ChildProcessError):
         reap(pid, time.monotonic() + 1.0)
+
+
+def leave(pid: int, deadline: float) -> None:
+    """Wait for the own end of a child that must not be killed; TERM and a last moment where the deadline has come."""
+    with suppress(ChildProcessError):
+        if reap(pid, deadline) is None:
+            with suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGTERM)
+            reap(pid, time.monotonic() + 1.0)

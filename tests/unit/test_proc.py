@@ -6,11 +6,12 @@ import os
 import queue
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
 from drbdbackup import proc
-from drbdbackup.errors import ToolError
+from drbdbackup.errors import Terminated, ToolError, ToolTimedOut
 
 
 def test_a_program_that_says_too_much_is_ended() -> None:
@@ -64,3 +65,28 @@ def open_files() -> list[str]:
     """Of this process, without what listing them takes."""
     numbers = os.listdir("/proc/self/fd")
     return [number for number in numbers if os.path.lexists(f"/proc/self/fd/{number}")]
+
+
+def test_a_program_that_must_not_be_killed_comes_to_its_end_though_we_are_ended(tmp_path: Path) -> None:
+    script = f"touch {tmp_path}/begun; sleep 0.5; touch {tmp_path}/ended"
+    command = proc.Command(("sh", "-c", script), timeout=30.0, is_whole=True)
+
+    def stop(signum: int, _frame: object) -> None:
+        raise Terminated("stopped")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        with pytest.raises(Terminated):
+            proc.run(command)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert (tmp_path / "ended").exists()
+
+
+def test_after_its_time_such_a_program_is_told_to_end_and_not_killed(tmp_path: Path) -> None:
+    script = f"trap 'touch {tmp_path}/told; exit 0' TERM; while :; do sleep 0.05; done"
+    with pytest.raises(ToolTimedOut):
+        proc.run(proc.Command(("sh", "-c", script), timeout=0.5, is_whole=True))
+    assert (tmp_path / "told").exists()
