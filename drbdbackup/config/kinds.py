@@ -16,6 +16,8 @@ from typing import Any, Protocol
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd])\Z")
 _PERCENT = re.compile(r"(\d{1,3}(?:\.\d+)?) ?%\Z")
+_SIZE = re.compile(r"(\d{1,9}(?:\.\d+)?) ?([MGT])(?:iB|B)?\Z")
+_BYTES = {"M": float(1 << 20), "G": float(1 << 30), "T": float(1 << 40)}
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _CRON = re.compile(r"(?:[\d*/,-]+\s+){2}[\dLl*/,-]+(?:\s+[\dA-Za-z*/,#-]+){2}\Z")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -228,6 +230,15 @@ def _portion(raw: Any) -> float | None:
     return float(portion) if portion == 0 or 0.01 <= portion <= 1 else None
 
 
+def _room(raw: Any) -> float | None:
+    """Of 1, from "10%" or 0.1; or bytes, from "20G" or a number."""
+    match = _SIZE.match(raw) if isinstance(raw, str) else None
+    room = float(match[1]) * _BYTES[match[2]] if match else raw
+    if isinstance(room, (int, float)) and not isinstance(room, bool) and _BYTES["M"] <= room < math.inf:
+        return float(room)
+    return _portion(room) or None
+
+
 def _whole(raw: Any, least: int) -> int | None:
     return raw if isinstance(raw, int) and not isinstance(raw, bool) and raw >= least else None
 
@@ -253,6 +264,7 @@ AT_LEAST_ONE = Value("a whole number, 1 or more", lambda raw: _whole(raw, 1))
 DURATION = Value('seconds above 0, or like "90s", "15m", "6h", "1d"', _duration)
 SHARE = Value("a share from 0 to below 1, like 0.5", _share)
 PORTION = Value('from "1%" to "100%", or 0 for never', _portion)
+ROOM = Value('from "1%" to "100%", or a size like "512M", "20G", "1T"', _room)
 CRON = Value(
     'five fields as in a crontab (minute hour day month weekday), like "30 4 * * *"',
     lambda raw: raw.strip() if isinstance(raw, str) and _CRON.match(raw.strip()) else None,

@@ -51,6 +51,14 @@ def _drbd_has_devices(config: Config) -> Iterator[str]:
             yield f'{at} is missing: must be an absolute path where role.source = "drbd"'
 
 
+def _snapshots_need_drbd(config: Config) -> Iterator[str]:
+    """Only DRBD says whether the disk on this node is up to date: a snapshot of one that is not would be old data."""
+    for resource in config.resources:
+        if resource.snapshot and config.role.source != "drbd":
+            at = under(under("resource", resource.name), "snapshot")
+            yield f'{at} = {shown(resource.snapshot)}: belongs to role.source = "drbd" only'
+
+
 def _peers_are_nodes(config: Config) -> Iterator[str]:
     for peer in config.peers:
         if peer.node not in config.nodes:
@@ -131,6 +139,7 @@ RULES: tuple[Rule, ...] = (
     _names_differ,
     _resource_names_differ,
     _drbd_has_devices,
+    _snapshots_need_drbd,
     _peers_are_nodes,
     _devices_differ,
     _replacing_has_another,

@@ -67,7 +67,9 @@ class ServiceConfig:
 class ResourceConfig:
     """One replicated volume. `device` may be empty only where the role does not come from DRBD.
 
-    `services` live on it, in the order in which they are started; `service` says how, for those that need it.
+    `snapshot` "lvm": copies come from an LVM snapshot of the disk below `device`; `snapshot_size` is its room, as a
+    share of that disk (up to 1.0) or in bytes. `services` live on it, in the order in which they are started; `service`
+    says how, for those that need it.
     """
 
     name: str
@@ -79,6 +81,8 @@ class ResourceConfig:
     databases: tuple[DatabaseConfig, ...] = ()
     services: tuple[str, ...] = ()
     service: tuple[ServiceConfig, ...] = ()
+    snapshot: str = ""  # or "lvm"
+    snapshot_size: float = 0.1
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from drbdbackup import proc
+from drbdbackup import lock, proc
 from drbdbackup.config.values import Config, ResourceConfig
 from drbdbackup.doctor import (
     afield,
     databases,
     drbd,
     heartbeat,
+    lvm,
     naming,
     programs,
     sameness,
@@ -73,6 +74,9 @@ def _resource(config: Config, resource: ResourceConfig, host: str, table: Sequen
     yield from standing.judge(standing.gather(config, resource), resource.name, explained=explained)
     yield from _place(config, resource, [resource.device, *drbd.backing_disks(facts)], table)
     yield from _databases(config, resource, table)
+    if resource.snapshot and facts.defined is not None:
+        is_at_work = lock.is_held(os.path.join(config.state_dir, "lock"))
+        yield from lvm.judge(lvm.gather(config, resource, table, is_at_work=is_at_work))
 
 
 def _databases(config: Config, resource: ResourceConfig, table: Sequence[Mount]) -> Iterator[Finding]:

@@ -23,7 +23,7 @@ from drbdbackup.pipeline.source import let_go
 
 JOBS = frozenset({
     "walk", "copy", "foresee", "verify", "restore", "prune", "inspect", "send", "find", "scrub", "fetch", "diff",
-    "drill", "dump", "load",
+    "drill", "dump", "load", "flush",
 })
 PROGRESS_EVERY = 0.25
 BEAT = 10.0  # seconds

@@ -64,6 +64,7 @@ def do(job: dict[str, Any], channel: Channel) -> dict[str, Any]:
             _sidecar(job, at, making, spool, made, command["sequence"]), snapshot=name, exclude=tuple(job["exclude"]),
             left_out=tuple(sorted(os.fsdecode(point) for point in guard.mountpoints)),
             generation=generation.from_document(command["generation"]), purpose=job["purpose"],
+            instant=job["instant"]["kind"] if job["instant"] else "",
         )  # fmt: skip
         with room.cleared_when_full(fresh):
             body = _publish(at, fresh, told, guard.check)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from drbdbackup.config.values import Config, ResourceConfig, TargetConfig
 from drbdbackup.errors import DrbdBackupError
@@ -13,6 +14,9 @@ from drbdbackup.model.generation import Generation
 from drbdbackup.model.role import Verdict
 from drbdbackup.pipeline.hooks import Hooks
 from drbdbackup.pipeline.watching import Watcher
+
+if TYPE_CHECKING:
+    from drbdbackup.pipeline.instant import Instant
 
 
 @dataclass(slots=True)
@@ -40,6 +44,7 @@ class Order:
     `generation` asks DRBD which generation of its data this is. `hooks` are those of targets, by name. `problems`
     (path, why) came before the walk, and are the snapshot's. `purpose` "safety" makes no backup but what a restore in
     place keeps: it takes nobody's room, and no source is too small or too damaged for it.
+    `notes` are worth a word with every target. `instant` is what the walk and the copies read in place of the volume.
     """
 
     config: Config
@@ -56,3 +61,5 @@ class Order:
     hooks: Mapping[str, Hooks] = field(default_factory=dict)
     problems: list[tuple[str, str]] = field(default_factory=list)
     purpose: str = ""
+    notes: list[str] = field(default_factory=list)
+    instant: Instant | None = None

@@ -20,7 +20,7 @@ from drbdbackup.config.values import Config, ResourceConfig, TargetConfig
 from drbdbackup.errors import CatalogError, DrbdBackupError, Interrupted, PartialResult, Stopped
 from drbdbackup.model.backup import Outcome, from_iso
 from drbdbackup.model.role import Decision, Verdict
-from drbdbackup.pipeline import journal, roads, unfinished
+from drbdbackup.pipeline import instant, journal, roads, unfinished
 from drbdbackup.pipeline.around import Around
 from drbdbackup.pipeline.order import Order, TargetResult
 from drbdbackup.pipeline.session import Session
@@ -57,6 +57,7 @@ def run(
     if not dry_run:
         os.makedirs(config.state_dir, mode=0o700, exist_ok=True)
         heal(config)
+        instant.sweep(config, resource)
         roads.fetch_all(config, resource)
     verdict = unfinished.judged(config, resource, _judge(config, resource), _PATIENCE)
     with ExitStack() as stack:  # the journal ends after the run's fact: a kill between the two is told as one
@@ -106,9 +107,11 @@ def _back_up(order: Order, verdict: Verdict, events: journal.Journal) -> RunResu
         order.resource.name, Outcome.FAILED, verdict, order.snapshot, order.started_at, dry_run=order.dry_run
     )
     session, around = Session(order, events), Around(order, events)
+    wrong: list[DrbdBackupError] = []
     try:
         around.before()
-        session.work()
+        with instant.taken(order, wrong):
+            session.work()
     except (Stopped, Interrupted) as error:
         result.outcome, result.error = Outcome.INTERRUPTED, error
     except DrbdBackupError as error:
@@ -119,6 +122,7 @@ def _back_up(order: Order, verdict: Verdict, events: journal.Journal) -> RunResu
         result.error = session.interrupted or session.gate.held
         result.outcome = outcome_of(tuple(session.results.values()), session.interrupted, session.gate.held)
     result.targets, result.counts = tuple(session.results.values()), session.counts
+    _take_in(result, wrong)
     _take_in(result, around.after(result.outcome, result.error, result.targets))
     result.finished_at = datetime.now(UTC)
     return result

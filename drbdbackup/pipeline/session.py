@@ -10,7 +10,6 @@ import os
 import queue
 import shutil
 import time
-from dataclasses import asdict
 from typing import Any
 
 from drbdbackup.catalog import store
@@ -19,6 +18,7 @@ from drbdbackup.config.values import TargetConfig
 from drbdbackup.errors import CatalogError, DrbdBackupError, Interrupted, Killed, SourceError, Stalled
 from drbdbackup.model.backup import iso
 from drbdbackup.model.role import Decision
+from drbdbackup.pipeline import jobs
 from drbdbackup.pipeline.cage import POLL, Cage, Event
 from drbdbackup.pipeline.fence import Fence
 from drbdbackup.pipeline.hooked import Hooked
@@ -26,10 +26,8 @@ from drbdbackup.pipeline.journal import Journal
 from drbdbackup.pipeline.ledger import Ledger
 from drbdbackup.pipeline.numbering import Numbering
 from drbdbackup.pipeline.order import Order, TargetResult
-from drbdbackup.pipeline.roads import surroundings
 from drbdbackup.pipeline.shortage import Shortage
 from drbdbackup.pipeline.shrinking import ShrinkGate
-from drbdbackup.pipeline.source import identity
 from drbdbackup.pipeline.watching import Progress
 
 WALK = "walk"
@@ -119,10 +117,7 @@ class Session:
 
     def _start_all(self) -> None:
         order = self.order
-        common = {
-            **surroundings(order.config), "source": order.resource.source, "mounted": identity(self._fence.mount),
-            "spool": os.path.join(self._scratch, "spool"), "patience": order.config.limits.stall,
-        }  # fmt: skip
+        common = jobs.common(order, self._fence.mount, self._scratch)
         self._journal.event("begun", resource=order.resource.name, started_at=iso(order.started_at))
         kind = "foresee" if order.dry_run else "copy"
         # All cages at once: to be there takes each a while.
@@ -134,21 +129,12 @@ class Session:
             verdict = order.judge()
             if verdict.decision is not Decision.PROCEED:
                 return self._interrupt("; ".join(verdict.because))
-            copy = self._copy_job(target)
+            copy = jobs.copy(order, target, self._ledger, self._scratch)
             os.mkdir(copy["scratch"], 0o700)
             self._cages[target.name].tell({**copy, **common})
         if not order.dry_run:
             store.warm_up()
         return None
-
-    def _copy_job(self, target: TargetConfig) -> dict[str, Any]:
-        order = self.order
-        return {
-            "resource": order.resource.name, "snapshot": order.snapshot, "started_at": iso(order.started_at),
-            "target": asdict(target), "exclude": list(order.resource.exclude),
-            "scratch": os.path.join(self._scratch, target.name), **self._ledger.about(target),
-            "problems": order.problems, "purpose": order.purpose,
-        }  # fmt: skip
 
     def _handle(self, event: Event) -> None:
         if event.cage == WALK:
@@ -182,7 +168,7 @@ class Session:
                 result.notes += event.fields.get("notes", [])
                 self._end(result, event.fields)
             case "error":
-                self._fail(result, event.error)
+                self._fail(result, self._explained(event.error))
 
     def _unrecorded(self, result: TargetResult, event: Event, error: CatalogError) -> None:
         """What one target told could not be written down: the other goes on, and the next run finds what is there."""
@@ -203,7 +189,8 @@ class Session:
             if isinstance(event.error, Interrupted):
                 return self._interrupt(event.error.message)
             where = self.order.resource.source
-            raise SourceError(f"the walk over {where} failed: {event.error.message}", event.error.hint)
+            error = self._explained(event.error)
+            raise SourceError(f"the walk over {where} failed: {error.message}", error.hint)
         if event.name == "done":
             self.counts = {key: event.fields[key] for key in ("entries", "files", "bytes")}
             self._journal.event("walked", **self.counts)
@@ -216,7 +203,7 @@ class Session:
         self._media[result.name] = fields["medium"]["medium"]
         if fields["lacks"]:
             result.notes.append(f"{result.name} cannot hold {', '.join(fields['lacks'])}")
-        result.notes += [fields["note"]] if fields["note"] else []
+        result.notes += [*self.order.notes, *filter(None, [fields["note"]])]
         there = [copy for body in fields["snapshots"] if (copy := copy_from(body)) is not None]
         self._numbering.opened(result.name, there)
         self._ledger.opened(self._target(result.name), fields["medium"], there, fields["names"])
@@ -225,6 +212,9 @@ class Session:
         """The copy is there: ask the gate once more, then let it be published, or hold it."""
         self._journal.event("ready", target=result.name)
         result.counts = fields["counts"]
+        if spoilt := self.order.instant and self.order.instant.spoilt():
+            self._cages[result.name].kill()
+            return self._fail(result, spoilt)
         verdict = self.order.judge()
         if verdict.decision is not Decision.PROCEED:
             return self._interrupt("; ".join(verdict.because))
@@ -269,6 +259,9 @@ class Session:
         result.error = error
         self.order.watcher.ended(result.name, "failed", error.message)
         return None
+
+    def _explained(self, error: DrbdBackupError) -> DrbdBackupError:
+        return self.order.instant.explained(error) if self.order.instant else error
 
     def _interrupt(self, why: str) -> None:
         """The node must let go of the volume: everything that touches it ends now."""

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from drbdbackup.errors import Interrupted, ToolError
+from drbdbackup.errors import Interrupted, SourceError, ToolError
 from drbdbackup.model.mount import Mount
 from drbdbackup.tools import mount, mounts
 
@@ -41,9 +41,14 @@ def guarded(job: dict[str, Any]) -> Guarded:
     """Make sure that the job's `source` is what it was judged to be.
 
     A folder that is swapped for a symlink in mid-run must not pull in files from outside: `nosymfollow` stops that.
-    Raises Interrupted if the volume is not mounted there (any more).
+    With `instant` the volume is left alone, and the snapshot is mounted at `source`, in this cage only. Raises
+    Interrupted if the volume is not mounted there (any more), SourceError if the snapshot cannot be mounted.
     """
     source = job["source"]
+    if instant := job.get("instant"):
+        _mount_snapshot(source, instant["device"], instant["fstype"])
+        left_out = frozenset(map(os.fsencode, instant["left_out"]))
+        return Guarded(source, left_out, _mount_id(source), "" if _without_symlinks(source) else UNPROTECTED)
     seen = mounts.mounted_at(mounts.table(), source)
     if identity(seen) != job["mounted"]:
         raise Interrupted(f"{source} is not mounted any more as it was when the run began")
@@ -51,6 +56,20 @@ def guarded(job: dict[str, Any]) -> Guarded:
     below = (os.fsencode(os.path.relpath(point.point, source)) for point in mounts.below(mounts.table(), source))
     note = "" if is_protected else UNPROTECTED if job["caged"] else UNCAGED
     return Guarded(source, frozenset(below), _mount_id(source), note)
+
+
+def _mount_snapshot(point: str, device: str, fstype: str) -> None:
+    """Read-only, which lets its journal be replayed: the device itself can be written to.
+
+    The type is named: behind the file system lies DRBD's own metadata, and that is what mount would find. XFS mounts no
+    second one of the same UUID unless told to.
+    """
+    options = ("ro", "nodev", "nosuid", "noexec", *(("nouuid",) if fstype == "xfs" else ()))
+    try:
+        mount.attach(device, point, options, fstype)
+    except ToolError as error:
+        hint = "Look at dmesg. Is the file system on DRBD's device itself, and not on LVM above it?"
+        raise SourceError(f"the LVM snapshot {device} could not be mounted: {error.message}", hint) from None
 
 
 def identity(seen: Mount | None) -> dict[str, str] | None:
@@ -76,8 +95,13 @@ def let_go(job: dict[str, Any]) -> None:
 def _protect(source: str, seen: Mount | None) -> bool:
     if seen is None:
         mount.bind(source, source)
+    return _without_symlinks(source)
+
+
+def _without_symlinks(point: str) -> bool:
+    """Whether the kernel follows no symlinks there from now on."""
     try:
-        mount.remount_nosymfollow(source)
+        mount.remount_nosymfollow(point)
     except ToolError:  # Linux before 5.10 or an odd file system: rsync alone then
         return False
     return True

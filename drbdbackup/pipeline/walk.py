@@ -6,10 +6,10 @@ import os
 import time
 from typing import Any
 
-from drbdbackup import proc
 from drbdbackup.pipeline.caged import Channel
 from drbdbackup.pipeline.source import guarded
 from drbdbackup.scan import Problem, Walk, exclusion, raise_open_files, write_spool
+from drbdbackup.tools import mount
 
 
 def do(job: dict[str, Any], channel: Channel) -> dict[str, Any]:
@@ -17,8 +17,11 @@ def do(job: dict[str, Any], channel: Channel) -> dict[str, Any]:
     source = job["source"]
     raise_open_files()
     guard = guarded(job)
-    started_ns = time.time_ns()  # before the sync: what is written while that runs is not settled
-    proc.run(proc.Command(("sync", "--file-system", source), timeout=proc.FOREVER))
+    if instant := job.get("instant"):
+        started_ns = instant["started_ns"]
+    else:
+        started_ns = time.time_ns()  # before the sync: what is written while that runs is not settled
+        mount.sync(source)
     problems: list[Problem] = []
     walk = Walk(source, exclusion(tuple(job["exclude"])), guard.mountpoints, problems.append)
     totals = write_spool(walk, job["spool"], started_ns, problems, lambda met: channel.progress(seen=met.entries))

@@ -22,6 +22,7 @@ KEPT_PROBLEMS = 1000
 _LIMIT = 1 << 26
 _COUNTS = ("files", "bytes", "entries", "problem_count")
 _LISTS = ("exclude", "left_out")
+_IF_ANY = ("purpose", "instant")
 _TEXTS = ("manifest", "manifest_sha256", "hash", "base", "medium", "target", "kind", "holder", "program")
 
 
@@ -33,6 +34,7 @@ class Sidecar:
     snapshot that unchanged files were linked from, "" if none. `exclude` are the patterns that held when it was made,
     `left_out` the mount points in the volume that were not entered, as paths from its top; None where that is unknown.
     `generation` is that of DRBD's data, None where nobody told it; `purpose` is "" for a backup (see `Copy`).
+    `instant` "lvm": all of it is of one instant, read from an LVM snapshot.
     """
 
     snapshot: str
@@ -60,6 +62,7 @@ class Sidecar:
     left_out: tuple[str, ...] | None = ()
     generation: generation.Generation | None = None
     purpose: str = ""
+    instant: str = ""
 
     def named(self, snapshot: str) -> Sidecar:
         """The same under another name."""
@@ -74,7 +77,7 @@ class Sidecar:
             "problems": [{"path": path, "problem": problem} for path, problem in self.problems[:KEPT_PROBLEMS]],
             **{name: list(told) for name in _LISTS if (told := getattr(self, name)) is not None},
             **({"generation": self.generation.as_document()} if self.generation else {}),
-            **({"purpose": self.purpose} if self.purpose else {}),
+            **{name: told for name in _IF_ANY if (told := getattr(self, name))},
         }  # fmt: skip
 
     def copy(self, location: str, path: str) -> Copy:
@@ -107,7 +110,7 @@ def from_document(found: Mapping[str, Any]) -> Sidecar:
     if not is_snapshot_name(snapshot):
         raise ValueError(f"{snapshot!r} is not a snapshot's name")
     told: dict[str, Any] = {name: _count(found, name) for name in _COUNTS if name in found}
-    told |= {name: _text(found, name) for name in (*_TEXTS, "purpose") if name in found}
+    told |= {name: _text(found, name) for name in (*_TEXTS, *_IF_ANY) if name in found}
     told |= {name: _texts(found.get(name)) for name in _LISTS}
     return Sidecar(
         snapshot, _text(found, "resource"), _count(found, "sequence"), _text(found, "node"),

@@ -61,6 +61,16 @@ def dump(timeout: float, resource: str = "") -> Result:
     return run(Command(("drbdadm", "dump", *filter(None, [resource])), ok=_ANY_EXIT, timeout=timeout))
 
 
+def disks(resource: str, timeout: float) -> dict[str, str]:
+    """Each device of a resource here, with the disk below it ("none" where it has none), as DRBD is configured.
+
+    Raises ToolMissing, ToolTimedOut, ToolError.
+    """
+    asked = (run(Command(("drbdadm", word, resource), timeout=timeout)) for word in ("sh-dev", "sh-ll-dev"))
+    devices, below = (answer.text.split() for answer in asked)
+    return dict(zip(devices, below, strict=False))
+
+
 def proc_drbd(path: str = PROC) -> str | None:
     """The text of /proc/drbd (made up by the kernel, so a read never blocks), or None where there is none."""
     try:

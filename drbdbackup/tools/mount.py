@@ -14,12 +14,13 @@ from drbdbackup.proc import Command
 _PATIENCE = 15 * 60.0
 
 
-def attach(device: str, point: str, options: Sequence[str] = ()) -> None:
+def attach(device: str, point: str, options: Sequence[str] = (), fstype: str = "") -> None:
     """Mount a block device, or an image file through a loop device, at `point`; not propagated to other namespaces.
 
-    Raises ToolError with mount's own words.
+    `fstype` "" is found out by mount. Raises ToolError with mount's own words.
     """
-    _mount("--make-private", *_with(options), "--", device, point)
+    kind = ("--types", fstype) if fstype else ()
+    _mount("--make-private", *kind, *_with(options), "--", device, point)
 
 
 def bind(source: str, point: str, options: Sequence[str] = ()) -> None:

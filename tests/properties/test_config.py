@@ -101,6 +101,9 @@ DATABASES = st.lists(
 ).map(tuple)
 
 
+ROOMS = st.floats(0.01, 1) | st.floats(1 << 20, 1e15)
+
+
 @st.composite
 def configs(draw: st.DrawFn) -> Config:
     names = draw(st.lists(NAMES, min_size=5, max_size=8, unique_by=str.casefold))
@@ -112,7 +115,8 @@ def configs(draw: st.DrawFn) -> Config:
         nodes=(node, peer),
         resources=tuple(
             ResourceConfig(name, f"/srv/{number}{folder}", f"/dev/drbd{number}", draw(EXCLUDES),
-                           draw(st.sampled_from(["refuse", "first-node"])), draw(HOOKS), draw(DATABASES))
+                           draw(st.sampled_from(["refuse", "first-node"])), draw(HOOKS), draw(DATABASES),
+                           snapshot_size=draw(ROOMS))
             for number, name in enumerate(resources)
         ),
         targets=(

@@ -46,6 +46,7 @@ def told(tmp_path):
 
 
 NAME = "letters, digits, '.', '_' and '-', a letter or digit first"
+ROOM = 'from "1%" to "100%", or a size like "512M", "20G", "1T"'
 ABSOLUTE = 'an absolute path without ".."'
 
 
@@ -57,6 +58,14 @@ ABSOLUTE = 'an absolute path without ".."'
     ({"target.nas.path": '"backup"'}, f'target.nas.path = "backup": must be {ABSOLUTE}'),
     ({"target.nas.path": '"/a/../b"'}, f'target.nas.path = "/a/../b": must be {ABSOLUTE}'),
     ({"target.nas.path": '"/a\\u0000b"'}, f'target.nas.path = "/a\\u0000b": must be {ABSOLUTE}'),
+    ({"resource.raid.snapshot": '"btrfs"'}, 'resource.raid.snapshot = "btrfs": must be "lvm"'),
+    ({"resource.raid.snapshot": "true"}, 'resource.raid.snapshot = true: must be "lvm"'),
+    ({"resource.raid.snapshot_size": '"20"'}, f'resource.raid.snapshot_size = "20": must be {ROOM}'),
+    ({"resource.raid.snapshot_size": "0"}, f"resource.raid.snapshot_size = 0: must be {ROOM}"),
+    ({"resource.raid.snapshot_size": '"110%"'}, f'resource.raid.snapshot_size = "110%": must be {ROOM}'),
+    ({"resource.raid.snapshot_size": "4096"}, f"resource.raid.snapshot_size = 4096: must be {ROOM}"),
+    ({"resource.raid.snapshot": '"lvm"', "role.source": '"file"', "role.path": '"/x"'},
+     'resource.raid.snapshot = "lvm": belongs to role.source = "drbd" only'),
     ({"target.nas.pth": '"/x"'},
      "target.nas.pth: unknown key; did you mean path? allowed here: kind, path, require_mount, retention, hook"),
     ({"target.nas.device": '"/dev/sdc"'}, 'target.nas.device: belongs to kind = "disk" only'),

@@ -1,0 +1,97 @@
+"""The logical volume below a resource: found from DRBD, asked of LVM, and whether a snapshot of it can be had.
+
+Nothing is guessed: a snapshot of another volume would be a backup of something else.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from drbdbackup.config.values import ResourceConfig
+from drbdbackup.errors import SourceError
+from drbdbackup.model.amount import size
+from drbdbackup.tools import drbd, lvm
+from drbdbackup.tools.lvm import Volume
+
+FSTYPES = ("ext4", "ext3", "ext2", "xfs")
+_WITHOUT = 'or take `snapshot = "lvm"` out of [resource.{}].'
+
+
+@dataclass(frozen=True, slots=True)
+class Backing:
+    """The logical volume below a resource, and the snapshots of it that runs have made, when that was asked."""
+
+    resource: ResourceConfig
+    volume: Volume
+    left: tuple[Volume, ...] = ()
+
+    @property
+    def needs(self) -> int:
+        """Bytes that its snapshot is to have."""
+        return lvm.room(self.resource.snapshot_size, self.volume)
+
+    def snapshots(self, known: Sequence[Volume]) -> tuple[Volume, ...]:
+        """Of these, the ones that are snapshots of it and that runs have made. Never anybody else's."""
+        mine = self.volume.group, self.volume.name
+        return tuple(one for one in known if one.is_ours and (one.group, one.origin) == mine)
+
+    def named(self, name: str) -> Volume | None:
+        """The one of that name as it is now, None if there is none. Raises ToolError."""
+        return next((one for one in self.snapshots(lvm.volumes()) if one.name == name), None)
+
+    def check(self) -> None:
+        """Whether a snapshot can be had now. Raises SourceError."""
+        volume, without = self.volume, _WITHOUT.format(self.resource.name)
+        if volume.pool:
+            told = f"{volume.full_name} is a thin volume: its snapshot could fill the pool, and stop the volume itself"
+            raise SourceError(told, f"Move it to a volume that is not thin, {without}")
+        if self.needs > volume.free:
+            told = f"{volume.group} has {size(volume.free)} left, and the snapshot is to have {size(self.needs)}"
+            hint = f"`vgextend` it, give snapshot_size less in [resource.{self.resource.name}], {without}"
+            raise SourceError(told, hint)
+
+
+def below(resource: ResourceConfig, timeout: float) -> Backing:
+    """What lies below the resource's device on this node; `timeout` is for each question to DRBD, in seconds.
+
+    Raises SourceError if that is no logical volume, ToolMissing, ToolTimedOut, ToolError.
+    """
+    disk, without = _disk(resource, timeout), _WITHOUT.format(resource.name)
+    number = _number(disk)
+    known = lvm.volumes()
+    volume = next((one for one in known if number and one.number == number), None)
+    if volume is None:
+        hint = f"`lsblk` shows what it is. Move it to LVM, {without}"
+        raise SourceError(f"the disk below {resource.device} is {disk}, which is no logical volume", hint)
+    found = Backing(resource, volume)
+    return replace(found, left=found.snapshots(known))
+
+
+def check_fstype(fstype: str, resource: ResourceConfig) -> None:
+    """Whether a snapshot of that file system can be mounted beside it. Raises SourceError."""
+    if fstype not in FSTYPES:
+        told = f"a snapshot of a file system of type {fstype} cannot be mounted beside it"
+        raise SourceError(told, f"Use {', '.join(FSTYPES)}, {_WITHOUT.format(resource.name)}")
+
+
+def _disk(resource: ResourceConfig, timeout: float) -> str:
+    """The path of the disk below the configured device, which may be called by any of its names."""
+    real = os.path.realpath(resource.device)
+    for device, disk in drbd.disks(resource.name, timeout).items():
+        if os.path.realpath(device) == real and disk != "none":
+            return disk
+    told = f"DRBD has no disk below {resource.device} here"
+    hint = f"`drbdadm sh-dev {resource.name}` and `drbdadm sh-ll-dev {resource.name}` say what it has."
+    raise SourceError(told, hint)
+
+
+def _number(path: str) -> str:
+    """The major and minor of a block device, "" if it is none."""
+    try:
+        seen = os.stat(path)
+    except OSError:
+        return ""
+    return f"{os.major(seen.st_rdev)}:{os.minor(seen.st_rdev)}" if stat.S_ISBLK(seen.st_mode) else ""

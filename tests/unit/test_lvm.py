@@ -1,0 +1,96 @@
+"""What LVM says, and what is made of it: nothing is guessed, and only what is ours and of this volume may go."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from drbdbackup.config.values import ResourceConfig
+from drbdbackup.doctor import lvm as doctor
+from drbdbackup.errors import SourceError, ToolError
+from drbdbackup.pipeline.backing import Backing, check_fstype
+from drbdbackup.tools import lvm
+from drbdbackup.tools.lvm import Volume
+
+GIB = 1 << 30
+RAID = ResourceConfig("raid", "/srv/raid", "/dev/drbd0", snapshot="lvm")
+ORIGIN = Volume("vg0", "raid", "/dev/vg0/raid", 100 * GIB, 50 * GIB, "254:0")
+NAME = "drbdbackup-20261123T043000Z-www4"
+OURS = Volume("vg0", NAME, f"/dev/vg0/{NAME}", 100 * GIB, 40 * GIB, "254:3", "raid")
+ROW = {
+    "vg_name": "vg0", "lv_name": "raid", "lv_path": "/dev/vg0/raid", "origin": "", "pool_lv": "",
+    "lv_kernel_major": "254", "lv_kernel_minor": "0", "lv_size": str(100 * GIB), "vg_free": str(50 * GIB),
+    "data_percent": "", "lv_snapshot_invalid": "-1",
+}  # fmt: skip
+
+
+def report(*rows: dict[str, Any]) -> str:
+    return json.dumps({"report": [{"lv": list(rows)}]})
+
+
+def test_volumes_are_read_from_lvs() -> None:
+    snapshot = {
+        **ROW, "lv_name": NAME, "lv_path": OURS.path, "origin": "raid", "lv_kernel_minor": "3",
+        "vg_free": str(40 * GIB), "data_percent": "12.50", "lv_snapshot_invalid": "0",
+    }  # fmt: skip
+    assert lvm.parse(report(ROW, ROW, snapshot)) == (ORIGIN, replace(OURS, used=0.125))
+    [spoilt] = lvm.parse(report({**snapshot, "data_percent": "100.00", "lv_snapshot_invalid": "1"}))
+    assert spoilt.is_invalid
+    assert lvm.parse(report()) == ()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", report({**ROW, "lv_size": "many"}), report({"vg_name": "vg0"})])
+def test_what_makes_no_sense_is_an_error(text: str) -> None:
+    with pytest.raises(ToolError, match="lvs said what makes no sense"):
+        lvm.parse(text)
+
+
+@pytest.mark.parametrize(("wanted", "size"), [
+    (0.1, 10 * GIB), (1.0, 100 * GIB), (float(20 * GIB), 20 * GIB), (float((1 << 20) + 1), 2 << 20),
+])  # fmt: skip
+def test_the_room_of_a_snapshot(wanted: float, size: int) -> None:
+    assert lvm.room(wanted, ORIGIN) == size
+
+
+def test_only_snapshots_of_this_volume_with_our_name_are_ours() -> None:
+    others = (
+        replace(OURS, origin="another"), replace(OURS, group="vg1"), replace(OURS, name="nightly"),
+        replace(OURS, origin=""), ORIGIN,
+    )  # fmt: skip
+    assert Backing(RAID, ORIGIN).snapshots((*others, OURS)) == (OURS,)
+
+
+@pytest.mark.parametrize(("volume", "told"), [
+    (replace(ORIGIN, free=GIB), "vg0 has 1.0 GiB left, and the snapshot is to have 10.0 GiB"),
+    (replace(ORIGIN, pool="thin"), "vg0/raid is a thin volume"),
+])  # fmt: skip
+def test_what_no_snapshot_can_be_had_of(volume: Volume, told: str) -> None:
+    with pytest.raises(SourceError, match=told) as caught:
+        Backing(RAID, volume).check()
+    assert "[resource.raid]" in caught.value.hint
+    [found] = doctor.judge(doctor.SnapshotFacts(RAID, Backing(RAID, volume)))
+    assert (found.state.value, found.because) == ("fail", caught.value.message)
+
+
+def test_a_file_system_that_cannot_be_mounted_twice_is_refused() -> None:
+    check_fstype("xfs", RAID)
+    with pytest.raises(SourceError, match="btrfs"):
+        check_fstype("btrfs", RAID)
+    [found] = doctor.judge(doctor.SnapshotFacts(RAID, Backing(RAID, ORIGIN), fstype="btrfs"))
+    assert found.state.value == "fail"
+
+
+def test_what_the_doctor_says_of_it() -> None:
+    def states(facts: doctor.SnapshotFacts) -> list[str]:
+        return [one.state.value for one in doctor.judge(facts)]
+
+    good = doctor.SnapshotFacts(RAID, Backing(RAID, ORIGIN), fstype="ext4")
+    assert states(good) == ["ok"]
+    left = replace(good, found=Backing(RAID, ORIGIN, (OURS,)))
+    assert states(left) == ["ok", "warn"]
+    assert states(replace(left, is_at_work=True)) == ["ok"]
+    assert states(replace(good, can_cage=False)) == ["fail"]
+    assert states(replace(good, found=None, problem=ToolError("lvs is not installed"))) == ["fail"]
