@@ -18,9 +18,10 @@ class Command:
 
     `secret` arguments are not repeated in errors. `env` is added to ours (always with LC_ALL=C). `most` bytes are heard
     by `run`: a program that says more, because a peer makes it, must not eat up our memory. One that `may_ask` stays on
-    our terminal, where a person answers it (a passphrase). `kept` lines of its stderr stay with who started it. One that
-    `is_whole` is never killed half-way by `run` (it may have halted a device): who is ended meanwhile waits for it; after
-    its time it gets a TERM and is abandoned.
+    our terminal, where a person answers it (a passphrase). `kept` lines of its stderr stay with who started it.
+
+    One that `is_whole` is never killed half-way by `run` (it may have halted a device): who is ended meanwhile waits
+    for it; after its time it gets a TERM and is abandoned.
     """
 
     argv: tuple[str, ...]
