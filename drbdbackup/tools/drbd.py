@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Callable, Iterable
 
-from drbdbackup.errors import ToolMissing
+from drbdbackup.errors import ToolError, ToolMissing
 from drbdbackup.proc import FOREVER, Command, Result, Talking, bound, find, run, talk
 
 PROC = "/proc/drbd"
@@ -68,7 +68,11 @@ def disks(resource: str, timeout: float) -> dict[str, str]:
     """
     asked = (run(Command(("drbdadm", word, resource), timeout=timeout)) for word in ("sh-dev", "sh-ll-dev"))
     devices, below = (answer.text.split() for answer in asked)
-    return dict(zip(devices, below, strict=False))
+    try:
+        return dict(zip(devices, below, strict=True))
+    except ValueError:
+        told = f"drbdadm names {len(devices)} devices of {resource}, and {len(below)} disks below them"
+        raise ToolError(told, f"See `drbdadm sh-dev {resource}` and `drbdadm sh-ll-dev {resource}`.") from None
 
 
 def proc_drbd(path: str = PROC) -> str | None:

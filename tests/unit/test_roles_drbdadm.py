@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from drbdbackup.errors import ToolError
 from drbdbackup.model.role import Role
 from drbdbackup.proc import Result
 from drbdbackup.roles import drbdadm, events2
 from drbdbackup.tools import drbd
-from tests.captured import CAPTURES, EVENTS2, Capture
+from tests.captured import CAPTURES, EVENTS2, Capture, play
 
 ANSWERED = [capture for capture in CAPTURES if capture.role.exit == 0]
 SILENT = [capture for capture in CAPTURES if capture.role.exit not in {0, 127}]
@@ -80,3 +83,14 @@ def test_this_node_comes_first_and_all_volumes_must_agree(text: str, role: Role)
 )
 def test_the_minor_of_a_device_comes_from_its_number_or_else_its_name(names, number, minor):
     assert drbd.minor(names, number) == minor
+
+
+def test_a_device_without_its_disk_is_an_error_and_not_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    script = 'case "$1" in sh-dev) echo /dev/drbd0; echo /dev/drbd1 ;; *) cat "${0%/*}/below" ;; esac'
+    play(tmp_path / "drbdadm", f"#!/bin/sh\n{script}\n")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    (tmp_path / "below").write_text("/dev/vg0/raid\nnone\n")
+    assert drbd.disks("raid", 5.0) == {"/dev/drbd0": "/dev/vg0/raid", "/dev/drbd1": "none"}
+    (tmp_path / "below").write_text("/dev/vg0/raid\n")
+    with pytest.raises(ToolError, match="2 devices of raid, and 1 disks"):
+        drbd.disks("raid", 5.0)
