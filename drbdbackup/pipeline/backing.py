@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from drbdbackup.config.values import ResourceConfig
-from drbdbackup.errors import SourceError
+from drbdbackup.errors import SourceError, ToolError
 from drbdbackup.model.amount import size
 from drbdbackup.tools import drbd, lvm
 from drbdbackup.tools.lvm import Volume
@@ -39,13 +39,17 @@ class Backing:
         return tuple(one for one in known if one.is_ours and (one.group, one.origin) == mine)
 
     def named(self, name: str) -> Volume | None:
-        """The one of that name as it is now, None if there is none. Raises ToolError."""
-        return next((one for one in self.snapshots(lvm.volumes()) if one.name == name), None)
+        """The one of that name as it is now, None if there is none. Raises ToolError if two questions are in vain."""
+        try:
+            known = lvm.named(self.volume.group, name)
+        except ToolError:
+            known = lvm.named(self.volume.group, name)
+        return next(iter(self.snapshots(known)), None)
 
     def check(self) -> None:
         """Whether a snapshot can be had now. Raises SourceError."""
         volume, without = self.volume, _WITHOUT.format(self.resource.name)
-        if volume.pool:
+        if volume.segtype == "thin":
             told = f"{volume.full_name} is a thin volume: its snapshot could fill the pool, and stop the volume itself"
             raise SourceError(told, f"Move it to a volume that is not thin, {without}")
         if self.needs > volume.free:

@@ -1,7 +1,7 @@
 """LVM's own programs: which logical volumes there are, and a short-lived snapshot of one.
 
 Nothing here decides whether one may be made or removed. Those that change something are never killed half-way: between
-its two steps lvcreate has halted the volume that DRBD writes to.
+its two steps lvcreate has halted the volume that DRBD writes to. None of them opens a device of DRBD.
 """
 
 from __future__ import annotations
@@ -10,13 +10,17 @@ import json
 from dataclasses import dataclass
 
 from drbdbackup.errors import ToolError
+from drbdbackup.model.backup import is_snapshot_name
 from drbdbackup.proc import Command, run
+from drbdbackup.tools import drbd
 
-OURS = "drbdbackup-"  # begins the name of every snapshot that a run makes
+OURS = "drbdbackup-"  # begins the name of every snapshot that a run makes; the name of its copy follows
 _MIB = 1 << 20
 _PATIENCE = 60.0
+_NOT_DRBD = f'"r|^/dev/drbd|", "r|^/dev/block/{drbd.MAJOR}:|"'
+_NOTHING_SET = ("", '"a|.*|"', '"a|.*/|"')  # LVM's defaults: they would let a device in by any further name of it
 _FIELDS = (
-    "vg_name", "lv_name", "lv_path", "origin", "pool_lv", "lv_kernel_major", "lv_kernel_minor", "lv_size", "vg_free",
+    "vg_name", "lv_name", "lv_path", "origin", "segtype", "lv_kernel_major", "lv_kernel_minor", "lv_size", "vg_free",
     "data_percent", "lv_snapshot_invalid",
 )  # fmt: skip
 
@@ -25,9 +29,9 @@ _FIELDS = (
 class Volume:
     """A logical volume; `path` is its device. `size` and `free` (in its group) are bytes.
 
-    `origin` is the name of what it is a snapshot of, or "". `pool` is the thin pool that it lies in, or "". `number` is
-    "major:minor", "-1:-1" while it is not active. Of a snapshot's room a share `used` (0.0 to 1.0) is taken;
-    `is_invalid`: it ran over, and holds nothing any more.
+    `origin` is the name of what it is a snapshot of, or "". `segtype` is how it is laid out ("linear", "thin").
+    `number` is "major:minor", "-1:-1" while it is not active. Of a snapshot's room a share `used` (0.0 to 1.0) is
+    taken; `is_invalid`: it ran over, and holds nothing any more.
     """
 
     group: str
@@ -37,7 +41,7 @@ class Volume:
     free: int
     number: str
     origin: str = ""
-    pool: str = ""
+    segtype: str = "linear"
     used: float = 0.0
     is_invalid: bool = False
 
@@ -48,14 +52,40 @@ class Volume:
 
     @property
     def is_ours(self) -> bool:
-        """Whether a run has made it, by its name."""
-        return bool(self.origin) and self.name.startswith(OURS)
+        """Whether a run has made it, by its name: an admin's own may begin as ours do."""
+        return bool(self.origin) and self.name.startswith(OURS) and is_snapshot_name(self.name.removeprefix(OURS))
 
 
 def volumes() -> tuple[Volume, ...]:
     """All logical volumes of this node. Raises ToolMissing, ToolTimedOut, ToolError."""
-    asked = ("lvs", "--reportformat", "json", "--units", "b", "--nosuffix", "--binary", "--options", ",".join(_FIELDS))
-    return parse(run(Command(asked)).text)
+    return _listed()
+
+
+def named(group: str, name: str) -> tuple[Volume, ...]:
+    """Those of that name in that group: one, or none. What is wrong with another group does not matter.
+
+    It is selected, and not asked for by its name: that would be exit status 5 where it is gone, and where anything else
+    is wrong. Raises ToolMissing, ToolTimedOut, ToolError.
+    """
+    return _listed("--select", f'lv_name="{name}"', group)
+
+
+def _listed(*which: str) -> tuple[Volume, ...]:
+    how = ("--reportformat", "json", "--units", "b", "--nosuffix", "--binary", "--options", ",".join(_FIELDS))
+    return parse(run(Command(("lvs", *_off_drbd(), *how, *which))).text)
+
+
+def _off_drbd() -> tuple[str, ...]:
+    """What keeps LVM from opening DRBD's devices, as it does with all to look for physical volumes on them.
+
+    While one is open the node cannot become Secondary, and where DRBD has halted its I/O the program hangs. What
+    `global_filter` rejects is not opened (lvm.conf(5)). An option takes the place of the setting, so ours goes before
+    what the admin has set; his `filter` counts besides. lvmconfig opens no device.
+    """
+    told = run(Command(("lvmconfig", "--typeconfig", "full", "devices/global_filter"))).text
+    theirs = told.partition("=")[2].strip().removeprefix("[").removesuffix("]")
+    chosen = _NOT_DRBD if theirs in _NOTHING_SET else f"{_NOT_DRBD}, {theirs}"
+    return ("--config", f"devices/global_filter=[{chosen}]")
 
 
 def parse(text: str) -> tuple[Volume, ...]:
@@ -70,7 +100,7 @@ def parse(text: str) -> tuple[Volume, ...]:
 def _volume(row: dict[str, str]) -> Volume:
     return Volume(
         row["vg_name"], row["lv_name"], row["lv_path"], int(row["lv_size"]), int(row["vg_free"]),
-        f"{int(row['lv_kernel_major'])}:{int(row['lv_kernel_minor'])}", row["origin"], row["pool_lv"],
+        f"{int(row['lv_kernel_major'])}:{int(row['lv_kernel_minor'])}", row["origin"], row["segtype"],
         float(row["data_percent"] or 0) / 100, row["lv_snapshot_invalid"] == "1",
     )  # fmt: skip
 
@@ -83,9 +113,9 @@ def room(wanted: float, origin: Volume) -> int:
 def create(origin: Volume, name: str, size: int) -> None:
     """Make a snapshot of that name, with room for `size` bytes of changes. Raises ToolMissing, ToolError."""
     what = ("--snapshot", "--name", name, "--size", f"{size}b", origin.full_name)
-    run(Command(("lvcreate", "--yes", *what), timeout=_PATIENCE, is_whole=True))
+    run(Command(("lvcreate", *_off_drbd(), "--yes", *what), timeout=_PATIENCE, is_whole=True))
 
 
 def remove(snapshot: Volume) -> None:
     """Remove it. Raises ToolMissing, ToolError (it is in use)."""
-    run(Command(("lvremove", "--yes", snapshot.full_name), timeout=_PATIENCE, is_whole=True))
+    run(Command(("lvremove", *_off_drbd(), "--yes", snapshot.full_name), timeout=_PATIENCE, is_whole=True))

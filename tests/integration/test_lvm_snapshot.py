@@ -63,6 +63,11 @@ def users_of(volume: Path) -> list[int]:
     return found
 
 
+def meanwhile(pair: PlayedPair, script: str) -> None:
+    """Have a shell run this when the snapshot is there, and the copy to the NAS has not begun."""
+    pair.extra = f"[target.nas.hook.meanwhile]\nbefore = {json.dumps(['/bin/sh', '-ec', script])}"
+
+
 def flags(pair: PlayedPair, name: str) -> bytes:
     """The line of the newest copy's manifest that ends with this name."""
     manifest = pair.newest("nas").parent / "manifest.gz"
@@ -73,8 +78,8 @@ def flags(pair: PlayedPair, name: str) -> bytes:
 def test_a_run_copies_a_snapshot_and_removes_it(pair: PlayedPair, lvm: PlayedLvm) -> None:
     pair.backs_up()
     assert differences(pair.volume, pair.newest("nas")) == []
-    [made] = lvm.made
-    assert made[made.index("--size") + 1] == f"{20 << 20}b", "a tenth of the volume"
+    [[_, made]] = lvm.made
+    assert made == f"{20 << 20}b", "a tenth of the volume"
     assert lvm.snapshots == []
     sidecar = json.loads((pair.newest("nas").parent / "snapshot.json").read_text())
     assert sidecar["instant"] == "lvm"
@@ -200,10 +205,24 @@ def test_one_that_is_full_counts_as_one_that_ran_over(pair: PlayedPair, lvm: Pla
 
 
 def test_a_snapshot_of_which_nothing_can_be_told_is_not_believed(pair: PlayedPair, lvm: PlayedLvm) -> None:
-    lvm.tell(after=f"mv {lvm.folder}/bin/lvs {lvm.folder}/bin/away; cp /bin/false {lvm.folder}/bin/lvs")
-    assert pair.run("www4", "run").returncode == 1
-    os.replace(lvm.folder / "bin/away", lvm.folder / "bin/lvs")
+    meanwhile(pair, f"echo 2 > {lvm.folder}/stumbles")
+    ended = pair.run("www4", "run")
+    assert ended.returncode == 1
+    assert "whether the LVM snapshot was whole cannot be told" in ended.stderr
     assert pair.run("www4", "latest").returncode == 6
+    assert lvm.snapshots == []
+
+
+def test_one_question_in_vain_is_asked_again(pair: PlayedPair, lvm: PlayedLvm) -> None:
+    meanwhile(pair, f"echo 1 > {lvm.folder}/stumbles")
+    pair.backs_up()
+    assert (lvm.folder / "stumbles").read_text() == "0"
+
+
+def test_what_is_wrong_with_another_group_is_no_doubt(pair: PlayedPair, lvm: PlayedLvm) -> None:
+    meanwhile(pair, f"echo Volume group vg1 is inconsistent. > {lvm.folder}/elsewhere")
+    pair.backs_up()
+    assert lvm.snapshots == []
 
 
 def test_one_that_cannot_be_removed_is_told_and_the_copy_stays(pair: PlayedPair, lvm: PlayedLvm) -> None:
@@ -219,7 +238,7 @@ def test_one_that_cannot_be_removed_is_told_and_the_copy_stays(pair: PlayedPair,
 
 @pytest.mark.parametrize(("words", "told", "hint"), [
     ({"free": "4194304"}, "vg0 has 4.0 MiB left, and the snapshot is to have 20.0 MiB", "vgextend"),
-    ({"pool": "thin"}, "is a thin volume", "not thin"),
+    ({"segtype": "thin"}, "is a thin volume", "not thin"),
     ({"below": "/dev/null"}, "is /dev/null, which is no logical volume", "lsblk"),
     ({"below": "none"}, "has no disk below", "sh-ll-dev"),
 ])  # fmt: skip

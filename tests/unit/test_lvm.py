@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from drbdbackup.errors import SourceError, ToolError
 from drbdbackup.pipeline.backing import Backing, check_fstype
 from drbdbackup.tools import lvm
 from drbdbackup.tools.lvm import Volume
+from tests.captured import play
 
 GIB = 1 << 30
 RAID = ResourceConfig("raid", "/srv/raid", "/dev/drbd0", snapshot="lvm")
@@ -21,7 +23,7 @@ ORIGIN = Volume("vg0", "raid", "/dev/vg0/raid", 100 * GIB, 50 * GIB, "254:0")
 NAME = "drbdbackup-20261123T043000Z-www4"
 OURS = Volume("vg0", NAME, f"/dev/vg0/{NAME}", 100 * GIB, 40 * GIB, "254:3", "raid")
 ROW = {
-    "vg_name": "vg0", "lv_name": "raid", "lv_path": "/dev/vg0/raid", "origin": "", "pool_lv": "",
+    "vg_name": "vg0", "lv_name": "raid", "lv_path": "/dev/vg0/raid", "origin": "", "segtype": "linear",
     "lv_kernel_major": "254", "lv_kernel_minor": "0", "lv_size": str(100 * GIB), "vg_free": str(50 * GIB),
     "data_percent": "", "lv_snapshot_invalid": "-1",
 }  # fmt: skip
@@ -48,6 +50,25 @@ def test_what_makes_no_sense_is_an_error(text: str) -> None:
         lvm.parse(text)
 
 
+@pytest.mark.parametrize(("theirs", "behind"), [
+    ('["a|.*|"]', ""), ('["a|^/dev/sd|","r|.*|"]', ', "a|^/dev/sd|","r|.*|"'), ('"r|x]|"', ', "r|x]|"'),
+    ("[]", ""),
+])  # fmt: skip
+def test_every_program_of_lvm_keeps_off_drbd_and_to_the_admins_filter(
+    theirs: str, behind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play(tmp_path / "lvmconfig", f"#!/bin/sh\necho 'global_filter={theirs}'\n")
+    for name in ("lvs", "lvcreate", "lvremove"):
+        play(tmp_path / name, f"""#!/bin/sh\necho "${{0##*/}} $1 $2" >> {tmp_path}/said; echo '{report()}'\n""")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert (lvm.volumes(), lvm.named("vg0", NAME)) == ((), ())
+    lvm.create(ORIGIN, NAME, GIB)
+    lvm.remove(OURS)
+    config = f'--config devices/global_filter=["r|^/dev/drbd|", "r|^/dev/block/147:|"{behind}]'
+    said = (tmp_path / "said").read_text().splitlines()
+    assert said == [f"{name} {config}" for name in ("lvs", "lvs", "lvcreate", "lvremove")]
+
+
 @pytest.mark.parametrize(("wanted", "size"), [
     (0.1, 10 * GIB), (1.0, 100 * GIB), (float(20 * GIB), 20 * GIB), (float((1 << 20) + 1), 2 << 20),
 ])  # fmt: skip
@@ -55,17 +76,22 @@ def test_the_room_of_a_snapshot(wanted: float, size: int) -> None:
     assert lvm.room(wanted, ORIGIN) == size
 
 
+@pytest.mark.parametrize("segtype", ["linear", "striped", "raid1", "cache", "vdo"])
+def test_what_lies_in_a_pool_and_is_not_thin_will_do(segtype: str) -> None:
+    Backing(RAID, replace(ORIGIN, segtype=segtype)).check()
+
+
 def test_only_snapshots_of_this_volume_with_our_name_are_ours() -> None:
     others = (
         replace(OURS, origin="another"), replace(OURS, group="vg1"), replace(OURS, name="nightly"),
-        replace(OURS, origin=""), ORIGIN,
+        replace(OURS, name="drbdbackup-before-upgrade"), replace(OURS, origin=""), ORIGIN,
     )  # fmt: skip
     assert Backing(RAID, ORIGIN).snapshots((*others, OURS)) == (OURS,)
 
 
 @pytest.mark.parametrize(("volume", "told"), [
     (replace(ORIGIN, free=GIB), "vg0 has 1.0 GiB left, and the snapshot is to have 10.0 GiB"),
-    (replace(ORIGIN, pool="thin"), "vg0/raid is a thin volume"),
+    (replace(ORIGIN, segtype="thin"), "vg0/raid is a thin volume"),
 ])  # fmt: skip
 def test_what_no_snapshot_can_be_had_of(volume: Volume, told: str) -> None:
     with pytest.raises(SourceError, match=told) as caught:
