@@ -18,27 +18,26 @@ from drbdbackup.tools import mounts
 
 @dataclass(frozen=True, slots=True)
 class SnapshotFacts:
-    """`found` is what lies below the resource, or `problem` says why that is not known; `fstype` is "" where the volume
-    is not mounted. `is_at_work`: a run has the lock, and its snapshot is no leftover.
+    """`found` is what lies below the resource, or `problem` says why that is not known; `live` is what is mounted at
+    its source, if anything is. `is_at_work`: a run has the lock, and its snapshot is no leftover.
     """
 
     resource: ResourceConfig
     found: Backing | None = None
     problem: DrbdBackupError | None = None
-    fstype: str = ""
+    live: Mount | None = None
     can_cage: bool = True
     is_at_work: bool = False
 
 
 def gather(config: Config, resource: ResourceConfig, table: Sequence[Mount], *, is_at_work: bool) -> SnapshotFacts:
     """Ask DRBD and LVM; `table` is the mount table."""
-    there = mounts.mounted_at(table, resource.source)
-    fstype, can_cage = there.fstype if there else "", proc.can_cage()
+    live, can_cage = mounts.mounted_at(table, resource.source), proc.can_cage()
     try:
         found = backing.below(resource, config.role.timeout)
     except DrbdBackupError as error:
-        return SnapshotFacts(resource, None, error, fstype, can_cage, is_at_work)
-    return SnapshotFacts(resource, found, None, fstype, can_cage, is_at_work)
+        return SnapshotFacts(resource, None, error, live, can_cage, is_at_work)
+    return SnapshotFacts(resource, found, None, live, can_cage, is_at_work)
 
 
 def judge(facts: SnapshotFacts) -> Iterator[Finding]:
@@ -51,8 +50,8 @@ def judge(facts: SnapshotFacts) -> Iterator[Finding]:
         yield check.fail(facts.problem.message if facts.problem else "", facts.problem.hint if facts.problem else "")
         return
     try:
-        if facts.fstype:
-            backing.check_fstype(facts.fstype, facts.resource)
+        if facts.live:
+            backing.check_mount(facts.live, facts.resource)
         found.check()
     except DrbdBackupError as error:
         yield check.fail(error.message, error.hint)

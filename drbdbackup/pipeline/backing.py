@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from drbdbackup.config.values import ResourceConfig
 from drbdbackup.errors import SourceError, ToolError
 from drbdbackup.model.amount import size
+from drbdbackup.model.mount import Mount
 from drbdbackup.tools import drbd, lvm
 from drbdbackup.tools.lvm import Volume
 
@@ -74,11 +75,15 @@ def below(resource: ResourceConfig, timeout: float) -> Backing:
     return replace(found, left=found.snapshots(known))
 
 
-def check_fstype(fstype: str, resource: ResourceConfig) -> None:
-    """Whether a snapshot of that file system can be mounted beside it. Raises SourceError."""
-    if fstype not in FSTYPES:
-        told = f"a snapshot of a file system of type {fstype} cannot be mounted beside it"
-        raise SourceError(told, f"Use {', '.join(FSTYPES)}, {_WITHOUT.format(resource.name)}")
+def check_mount(live: Mount, resource: ResourceConfig) -> None:
+    """Whether a snapshot of what is mounted there can be mounted beside it, and shows the same. Raises SourceError."""
+    without = _WITHOUT.format(resource.name)
+    if live.fstype not in FSTYPES:
+        told = f"a snapshot of a file system of type {live.fstype} cannot be mounted beside it"
+        raise SourceError(told, f"Use {', '.join(FSTYPES)}, {without}")
+    if live.root != "/":
+        told = f"at {live.point} only {live.root} of the volume is mounted, and a snapshot would show all of it"
+        raise SourceError(told, f"Mount the volume itself there, {without}")
 
 
 def _disk(resource: ResourceConfig, timeout: float) -> str:

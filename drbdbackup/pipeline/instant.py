@@ -133,7 +133,7 @@ def _made(order: Order, found: Backing, name: str) -> Instant | None:
     live, point = mounts.mounted_at(table, order.resource.source), order.resource.source
     if live is None:
         raise Interrupted(f"the run was interrupted: {point} is not mounted any more", _MAKES_UP)
-    backing.check_fstype(live.fstype, order.resource)
+    backing.check_mount(live, order.resource)
     found.check()
     at = os.path.join(order.config.state_dir, "instant")
     os.makedirs(at, mode=0o700, exist_ok=True)

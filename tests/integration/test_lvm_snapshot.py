@@ -254,6 +254,16 @@ def test_what_no_snapshot_can_be_had_of_is_refused(
     assert pair.run("www4", "latest").returncode == 6
 
 
+def test_a_mount_of_a_part_of_the_volume_is_refused(pair: PlayedPair, lvm: PlayedLvm) -> None:
+    (pair.volume / "inner").mkdir()
+    tool("mount", "--bind", pair.volume / "inner", pair.volume)
+    ended = pair.run("www4", "run")
+    assert ended.returncode == 1
+    assert "only /inner of the volume is mounted" in ended.stderr
+    assert [state for state, _ in told_by_the_doctor(pair)] == ["fail"]
+    assert lvm.made == []
+
+
 def test_without_lvms_tools_it_says_so(pair: PlayedPair, lvm: PlayedLvm) -> None:
     for name in ("lvs", "lvcreate", "lvremove"):
         (lvm.folder / "bin" / name).unlink()
@@ -293,19 +303,21 @@ def test_what_is_mounted_in_the_volume_is_left_out_as_without_a_snapshot(pair: P
     assert json.loads((newest.parent / "snapshot.json").read_text())["left_out"] == ["inner"]
 
 
-def test_the_doctor_tells_beforehand(pair: PlayedPair, lvm: PlayedLvm) -> None:
-    def told() -> list[tuple[str, str]]:
-        ended = pair.run("www4", "doctor", "--json")
-        checks = json.loads(ended.stdout)["checks"]
-        return [(one["state"], one["because"]) for one in checks if one["check"] == "snapshot"]
+def told_by_the_doctor(pair: PlayedPair) -> list[tuple[str, str]]:
+    """State and reason of what it says of snapshots."""
+    checks = json.loads(pair.run("www4", "doctor", "--json").stdout)["checks"]
+    return [(one["state"], one["because"]) for one in checks if one["check"] == "snapshot"]
 
-    assert told() == [("ok", "vg0/raid lies below it, and a snapshot takes 20.0 MiB of the 1.0 GiB that vg0 has left")]
+
+def test_the_doctor_tells_beforehand(pair: PlayedPair, lvm: PlayedLvm) -> None:
+    good = "vg0/raid lies below it, and a snapshot takes 20.0 MiB of the 1.0 GiB that vg0 has left"
+    assert told_by_the_doctor(pair) == [("ok", good)]
     lvm.leave("drbdbackup-20260101T000000Z-www4")
-    assert [state for state, _ in told()] == ["ok", "warn"]
+    assert [state for state, _ in told_by_the_doctor(pair)] == ["ok", "warn"]
     lvm.tell(free="0")
-    assert [state for state, _ in told()] == ["fail", "warn"]
+    assert [state for state, _ in told_by_the_doctor(pair)] == ["fail", "warn"]
     lvm.tell(below="/dev/null")
-    [(state, because)] = told()
+    [(state, because)] = told_by_the_doctor(pair)
     assert (state, because.endswith("no logical volume")) == ("fail", True)
 
 

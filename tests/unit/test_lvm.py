@@ -12,7 +12,8 @@ import pytest
 from drbdbackup.config.values import ResourceConfig
 from drbdbackup.doctor import lvm as doctor
 from drbdbackup.errors import SourceError, ToolError
-from drbdbackup.pipeline.backing import Backing, check_fstype
+from drbdbackup.model.mount import Mount
+from drbdbackup.pipeline.backing import Backing, check_mount
 from drbdbackup.tools import lvm
 from drbdbackup.tools.lvm import Volume
 from tests.captured import play
@@ -21,6 +22,7 @@ GIB = 1 << 30
 RAID = ResourceConfig("raid", "/srv/raid", "/dev/drbd0", snapshot="lvm")
 ORIGIN = Volume("vg0", "raid", "/dev/vg0/raid", 100 * GIB, 50 * GIB, "254:0")
 NAME = "drbdbackup-20261123T043000Z-www4"
+LIVE = Mount(40, 1, "147:0", "/", "/srv/raid", "ext4", "/dev/drbd0")
 OURS = Volume("vg0", NAME, f"/dev/vg0/{NAME}", 100 * GIB, 40 * GIB, "254:3", "raid")
 ROW = {
     "vg_name": "vg0", "lv_name": "raid", "lv_path": "/dev/vg0/raid", "origin": "", "segtype": "linear",
@@ -101,19 +103,22 @@ def test_what_no_snapshot_can_be_had_of(volume: Volume, told: str) -> None:
     assert (found.state.value, found.because) == ("fail", caught.value.message)
 
 
-def test_a_file_system_that_cannot_be_mounted_twice_is_refused() -> None:
-    check_fstype("xfs", RAID)
-    with pytest.raises(SourceError, match="btrfs"):
-        check_fstype("btrfs", RAID)
-    [found] = doctor.judge(doctor.SnapshotFacts(RAID, Backing(RAID, ORIGIN), fstype="btrfs"))
-    assert found.state.value == "fail"
+@pytest.mark.parametrize(("live", "told"), [
+    (replace(LIVE, fstype="btrfs"), "of type btrfs"), (replace(LIVE, root="/www"), "only /www of the volume"),
+])  # fmt: skip
+def test_a_mount_that_its_snapshot_could_not_stand_for_is_refused(live: Mount, told: str) -> None:
+    check_mount(LIVE, RAID)
+    with pytest.raises(SourceError, match=told):
+        check_mount(live, RAID)
+    [found] = doctor.judge(doctor.SnapshotFacts(RAID, Backing(RAID, ORIGIN), live=live))
+    assert (found.state.value, told in found.because) == ("fail", True)
 
 
 def test_what_the_doctor_says_of_it() -> None:
     def states(facts: doctor.SnapshotFacts) -> list[str]:
         return [one.state.value for one in doctor.judge(facts)]
 
-    good = doctor.SnapshotFacts(RAID, Backing(RAID, ORIGIN), fstype="ext4")
+    good = doctor.SnapshotFacts(RAID, Backing(RAID, ORIGIN), live=LIVE)
     assert states(good) == ["ok"]
     left = replace(good, found=Backing(RAID, ORIGIN, (OURS,)))
     assert states(left) == ["ok", "warn"]
