@@ -13,7 +13,7 @@ from drbdbackup.model.amount import size
 from drbdbackup.model.mount import Mount
 from drbdbackup.pipeline import backing
 from drbdbackup.pipeline.backing import Backing
-from drbdbackup.tools import mounts
+from drbdbackup.tools import lvm, mounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,23 +41,29 @@ def gather(config: Config, resource: ResourceConfig, table: Sequence[Mount], *, 
 
 
 def judge(facts: SnapshotFacts) -> Iterator[Finding]:
-    """Whether a snapshot could be made now, and whether one is left that nobody uses."""
+    """Whether a snapshot could be made now, if it is to be, and whether one is left that nobody uses."""
     check, found = Check("snapshot", facts.resource.name), facts.found
+    if facts.resource.snapshot:
+        yield _possible(check, facts)
+    if found is not None and found.left and not facts.is_at_work:
+        names = " ".join(one.full_name for one in found.left)
+        yield check.warn("a run that was killed has left a snapshot", f"The next run removes it; or lvremove {names}")
+    elif facts.problem and not facts.resource.snapshot:
+        told = f"whether a run that was killed has left a snapshot cannot be told: {facts.problem.message}"
+        yield check.warn(told, f"See what `lvs` says of those called {lvm.OURS}.")
+
+
+def _possible(check: Check, facts: SnapshotFacts) -> Finding:
+    found, problem = facts.found, facts.problem
     if not facts.can_cage:
-        yield check.fail("it needs mount namespaces", "Run it as root, and not in a container.")
-        return
+        return check.fail("it needs mount namespaces", "Run it as root, and not in a container.")
     if found is None:
-        yield check.fail(facts.problem.message if facts.problem else "", facts.problem.hint if facts.problem else "")
-        return
+        return check.fail(problem.message if problem else "", problem.hint if problem else "")
     try:
         if facts.live:
             backing.check_mount(facts.live, facts.resource)
         found.check()
     except DrbdBackupError as error:
-        yield check.fail(error.message, error.hint)
-    else:
-        room = f"{size(found.needs)} of the {size(found.volume.free)} that {found.volume.group} has left"
-        yield check.ok(f"{found.volume.full_name} lies below it, and a snapshot takes {room}")
-    if found.left and not facts.is_at_work:
-        names = " ".join(one.full_name for one in found.left)
-        yield check.warn("a run that was killed has left a snapshot", f"The next run removes it; or lvremove {names}")
+        return check.fail(error.message, error.hint)
+    room = f"{size(found.needs)} of the {size(found.volume.free)} that {found.volume.group} has left"
+    return check.ok(f"{found.volume.full_name} lies below it, and a snapshot takes {room}")

@@ -10,16 +10,15 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from drbdbackup import proc
-from drbdbackup.config.values import Config, ResourceConfig
 from drbdbackup.errors import DrbdBackupError, Interrupted, PartialResult, SourceError, Stopped, ToolError
 from drbdbackup.model.mount import Mount
 from drbdbackup.model.role import Decision, Disk
-from drbdbackup.pipeline import backing
+from drbdbackup.pipeline import backing, sweep
 from drbdbackup.pipeline.attend import Patience, attend
 from drbdbackup.pipeline.backing import Backing
 from drbdbackup.pipeline.cage import Cage
@@ -95,24 +94,12 @@ def taken(order: Order, wrong: list[DrbdBackupError]) -> Iterator[None]:
     else:
         found = backing.below(order.resource, order.config.role.timeout)
         name = lvm.OURS + order.snapshot
-        try:
+        with ExitStack() as undo:
+            undo.callback(_undo, order, found, name, wrong)
             order.instant = _made(order, found, name)
+            if order.instant is None:
+                undo.close()  # what nobody reads must not fill up for as long as the copy takes
             yield
-        finally:
-            order.instant = None
-            _undo(found, name, wrong)
-
-
-def sweep(config: Config, resource: ResourceConfig) -> None:
-    """Remove what killed runs of this node have left. Who calls holds the lock.
-
-    What cannot be removed, the doctor tells of.
-    """
-    if not resource.snapshot:
-        return
-    with suppress(SourceError, ToolError):
-        for left in backing.below(resource, config.role.timeout).left:
-            lvm.remove(left)
 
 
 def _outdated(order: Order) -> str:
@@ -139,6 +126,7 @@ def _made(order: Order, found: Backing, name: str) -> Instant | None:
     os.makedirs(at, mode=0o700, exist_ok=True)
     started_ns = time.time_ns()
     _flush(order, live)
+    sweep.note(order.config, order.resource, f"{found.volume.group}/{name}")
     lvm.create(found.volume, name, found.needs)
     snapshot = found.named(name)
     if snapshot is None:
@@ -171,22 +159,25 @@ def _flush(order: Order, live: Mount) -> None:
         fence.stop(lambda: any(cage.lingers() for cage in cages))
 
 
-def _undo(found: Backing, name: str, wrong: list[DrbdBackupError]) -> None:
+def _undo(order: Order, found: Backing, name: str, wrong: list[DrbdBackupError]) -> None:
     """Remove the snapshot, if there is one. A signal that comes meanwhile is the last: the removal begins again."""
+    order.instant = None
     try:
-        _remove(found, name, wrong)
+        _remove(order, found, name, wrong)
     except (Stopped, Interrupted):
-        _remove(found, name, wrong)
+        _remove(order, found, name, wrong)
         raise
 
 
-def _remove(found: Backing, name: str, wrong: list[DrbdBackupError]) -> None:
+def _remove(order: Order, found: Backing, name: str, wrong: list[DrbdBackupError]) -> None:
     """As soon as the cages' mounts of it are gone. DRBD is not asked: by now it may be down."""
     until = time.monotonic() + IN_USE
     while True:
         try:
             if (one := found.named(name)) is not None:
                 lvm.remove(one)
+            if not found.left:  # no older one was
+                sweep.forget(order.config, order.resource)
         except ToolError as error:
             if "in use" in error.message and time.monotonic() < until:
                 time.sleep(_POLL)

@@ -20,7 +20,7 @@ from drbdbackup.config.values import Config, ResourceConfig, TargetConfig
 from drbdbackup.errors import CatalogError, DrbdBackupError, Interrupted, PartialResult, Stopped
 from drbdbackup.model.backup import Outcome, from_iso
 from drbdbackup.model.role import Decision, Verdict
-from drbdbackup.pipeline import instant, journal, roads, unfinished
+from drbdbackup.pipeline import instant, journal, roads, sweep, unfinished
 from drbdbackup.pipeline.around import Around
 from drbdbackup.pipeline.order import Order, TargetResult
 from drbdbackup.pipeline.session import Session
@@ -57,7 +57,7 @@ def run(
     if not dry_run:
         os.makedirs(config.state_dir, mode=0o700, exist_ok=True)
         heal(config)
-        instant.sweep(config, resource)
+        sweep.sweep(config, resource)
         roads.fetch_all(config, resource)
     verdict = unfinished.judged(config, resource, _judge(config, resource), _PATIENCE)
     with ExitStack() as stack:  # the journal ends after the run's fact: a kill between the two is told as one

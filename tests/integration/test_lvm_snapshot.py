@@ -81,6 +81,7 @@ def test_a_run_copies_a_snapshot_and_removes_it(pair: PlayedPair, lvm: PlayedLvm
     [[_, made]] = lvm.made
     assert made == f"{20 << 20}b", "a tenth of the volume"
     assert lvm.snapshots == []
+    assert [*(pair.folder / "state-www4").glob("lvm-*")] == [], "no note of it is left either"
     sidecar = json.loads((pair.newest("nas").parent / "snapshot.json").read_text())
     assert sidecar["instant"] == "lvm"
 
@@ -236,6 +237,31 @@ def test_one_that_cannot_be_removed_is_told_and_the_copy_stays(pair: PlayedPair,
     assert lvm.snapshots == []
 
 
+def test_what_is_left_goes_also_once_the_key_is_gone(pair: PlayedPair, lvm: PlayedLvm) -> None:
+    lvm.tell(refuses="Can't get exclusive access to volume group.")
+    assert pair.run("www4", "run").returncode == 3
+    pair.resource = pair.resource.replace('snapshot = "lvm"', "")
+    [left] = lvm.snapshots
+    [(state, because)] = told_by_the_doctor(pair)
+    assert (state, because) == ("warn", "a run that was killed has left a snapshot")
+    lvm.tell(refuses="", role="Secondary")
+    pair.backs_up()
+    assert lvm.snapshots == []
+    assert told_by_the_doctor(pair) == []
+    lvm.leave(left)
+    pair.backs_up()
+    assert lvm.snapshots == [left], "whoever has no note of it does not ask LVM"
+
+
+def test_one_that_cannot_be_removed_does_not_keep_the_others(pair: PlayedPair, lvm: PlayedLvm) -> None:
+    stuck, other = "drbdbackup-20260101T000000Z-www4", "drbdbackup-20260102T000000Z-www4"
+    lvm.leave(stuck)
+    lvm.leave(other)
+    lvm.tell(role="Secondary", stuck=stuck)
+    pair.backs_up()
+    assert lvm.snapshots == [stuck]
+
+
 @pytest.mark.parametrize(("words", "told", "hint"), [
     ({"free": "4194304"}, "vg0 has 4.0 MiB left, and the snapshot is to have 20.0 MiB", "vgextend"),
     ({"segtype": "thin"}, "is a thin volume", "not thin"),
@@ -283,7 +309,9 @@ def test_a_disk_that_is_behind_is_not_copied_from(pair: PlayedPair, lvm: PlayedL
 
 def test_a_disk_that_falls_behind_meanwhile_is_not_copied_from(pair: PlayedPair, lvm: PlayedLvm) -> None:
     lvm.tell(after=f"echo late > {pair.volume}/file-0; echo Inconsistent > {lvm.folder}/disk")
+    meanwhile(pair, f"ls {lvm.folder} > {lvm.folder}/there")
     pair.backs_up()
+    assert ".snapshot" not in (lvm.folder / "there").read_text(), "what nobody reads is removed first"
     assert "the disk here is Inconsistent" in told_of_the_nas(pair)
     assert (pair.newest("nas") / "file-0").read_text() == "late\n"
     assert lvm.snapshots == []

@@ -124,4 +124,9 @@ def test_what_the_doctor_says_of_it() -> None:
     assert states(left) == ["ok", "warn"]
     assert states(replace(left, is_at_work=True)) == ["ok"]
     assert states(replace(good, can_cage=False)) == ["fail"]
-    assert states(replace(good, found=None, problem=ToolError("lvs is not installed"))) == ["fail"]
+    unknown = replace(good, found=None, problem=ToolError("lvs is not installed"))
+    assert states(unknown) == ["fail"]
+    without = replace(RAID, snapshot="")
+    assert states(replace(left, resource=without)) == ["warn"]
+    assert states(replace(good, resource=without)) == []
+    assert states(replace(unknown, resource=without)) == ["warn"]
