@@ -128,18 +128,11 @@ def nothing_is_left(below: Path) -> bool:
     if mount_points(below):
         return False
     try:
-        wait_for(lambda: _is_free(below), f"loop devices below {below} to go")
+        wait_for(lambda: not loop_devices(below), f"loop devices below {below} to go")
     except AssertionError as error:
         kept = "\n".join(map(str, holders(loop_devices(below))))
         raise AssertionError(f"{error}; they are kept by\n{kept or 'no process'}") from None
     return True
-
-
-def _is_free(below: Path) -> bool:
-    """Whether no loop device is left, but for those that only tests beside this one have in sight."""
-    left = loop_devices(below)
-    kept = holders(left) if left else []
-    return not left or (bool(kept) and all(one.is_strange for one in kept))
 
 
 def wait_for(condition: Callable[[], object], what: str, patience: float = PATIENCE) -> None:

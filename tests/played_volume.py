@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.played_media import disk_image, nothing_is_left, tool, unmount, wait_for
+from tests.played_media import disk_image, nothing_is_left, share, tool, unmount, wait_for
 from tests.played_pair import PlayedPair
 from tests.settled import wait_until_settled
 
@@ -47,6 +47,14 @@ def under_way(pair: PlayedPair) -> Iterator[subprocess.Popen[str]]:
     finally:
         run.kill()
         run.wait()
+
+
+@contextmanager
+def on_a_slow_nas(pair: PlayedPair) -> Iterator[None]:
+    """The pair's share is one on which a run takes a quarter of a minute."""
+    pair.targets["nas"] = f'kind = "nas"\npath = "{pair.folder}/nas"'
+    with share(pair.folder / "nas", pair.folder / "behind", "--write-rate=4M"):
+        yield
 
 
 def is_free(device: str) -> bool:

@@ -75,7 +75,7 @@ def _resource(config: Config, resource: ResourceConfig, host: str, table: Sequen
     yield from standing.judge(standing.gather(config, resource), resource.name, explained=explained)
     yield from _place(config, resource, [resource.device, *drbd.backing_disks(facts)], table)
     yield from _databases(config, resource, table)
-    if sweep.is_wanted(config, resource) and facts.defined is not None:
+    if (resource.snapshot or sweep.is_noted(config, resource)) and facts.defined is not None:
         is_at_work = lock.is_held(os.path.join(config.state_dir, "lock"))
         yield from lvm.judge(lvm.gather(config, resource, table, is_at_work=is_at_work))
 

@@ -184,7 +184,7 @@ def _letting_go(facts: HeartbeatFacts) -> Iterator[Finding]:
             because = f"{AGENT} stands before {', '.join(slowed)}: a backup goes on while these stop, and slows that"
             yield check.warn(because, remedy)
         else:
-            yield check.ok("a backup lets go of the volume before anything else is stopped")
+            yield check.ok("a backup lets go of the volume before the services are stopped")
 
 
 def _authkeys(facts: HeartbeatFacts) -> Iterator[Finding]:

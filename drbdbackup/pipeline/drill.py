@@ -150,7 +150,7 @@ def _made_ready(
     except DatabaseFailed as error:
         if told := mariadbd.corruption(error.message):
             return [[job["mariadb"], why] for why in told]
-        raise DrbdBackupError(f"a physical backup cannot be made ready here: {error.message}") from None
+        raise DrbdBackupError(f"{job['mariadb']} cannot be made ready here: {error.message}", _OF_A_BACKUP) from None
 
 
 def _judged(
@@ -169,12 +169,14 @@ def _judged(
     except ToolError as error:
         if told := mariadbd.corruption(_log(folder)):
             return 0, [[job["mariadb"], why] for why in told]
-        raise DrbdBackupError(f"mariadbd cannot be had on what was restored: {error.message}", _HINT) from None
+        hint = _OF_A_BACKUP if job["is_backup"] else _HINT
+        raise DrbdBackupError(f"mariadbd cannot be had on what was restored: {error.message}", hint) from None
     finally:
         running.end()
 
 
 _HINT = "Does it need options to read this data? Name them in `drill.options`."
+_OF_A_BACKUP = "This says nothing of the backup. Is MariaDB here as new as the server's, and is there memory and room?"
 
 
 def _await(running: Running, folder: str, channel: Channel, patience: float) -> None:

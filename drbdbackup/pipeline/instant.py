@@ -72,7 +72,8 @@ class Instant:
     def _spoilt(self) -> SourceError | None:
         found = self.backing.named(self.name)
         if found is None:
-            return SourceError(f"the LVM snapshot {self.name} is gone", "Who has removed it?")
+            hint = "Somebody else has removed it: find out who, and run it again."
+            return SourceError(f"the LVM snapshot {self.name} is gone", hint)
         if found.is_invalid or found.used >= 1:
             told = f"the LVM snapshot {found.full_name} ran over: more was written to the volume than it has room for"
             return SourceError(told, f"Give it more: snapshot_size in [resource.{self.backing.resource.name}].")

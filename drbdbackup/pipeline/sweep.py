@@ -1,7 +1,7 @@
 """What killed runs of this node have left in its volume group, and its removal.
 
 A note tells that there may be something: written before a snapshot is made, removed after that is. So it is found, too,
-once `snapshot` has been taken out of the configuration, and a node without LVM never asks LVM.
+once `snapshot` has been taken out of the configuration, and a run that stands down does not ask LVM for nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from drbdbackup.tools.lvm import Volume
 
 def sweep(config: Config, resource: ResourceConfig) -> None:
     """Remove what is left of the resource. Who calls holds the lock. What cannot be removed, the doctor tells of."""
-    if not is_wanted(config, resource):
+    if not is_noted(config, resource):
         return
     with suppress(SourceError, ToolError):
         left = backing.below(resource, config.role.timeout).left
@@ -28,9 +28,9 @@ def sweep(config: Config, resource: ResourceConfig) -> None:
             forget(config, resource)
 
 
-def is_wanted(config: Config, resource: ResourceConfig) -> bool:
-    """Whether there may be snapshots of the resource."""
-    return bool(resource.snapshot) or os.path.exists(_note(config, resource))
+def is_noted(config: Config, resource: ResourceConfig) -> bool:
+    """Whether something may be left of the resource."""
+    return os.path.exists(_note(config, resource))
 
 
 def note(config: Config, resource: ResourceConfig, snapshot: str) -> None:

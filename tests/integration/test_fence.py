@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from drbdbackup.catalog import view
-from tests.played_media import share, tool, wait_for
+from tests.played_media import tool, wait_for
 from tests.played_pair import PlayedPair, differences
-from tests.played_volume import is_free, on_a_device, under_way
+from tests.played_volume import is_free, on_a_device, on_a_slow_nas, under_way
 
 AGENT = Path(__file__).parents[2] / "drbdbackup/share/resource-agent"
 
@@ -27,9 +27,7 @@ def pair(tmp_path: Path) -> Iterator[PlayedPair]:
 
 @pytest.fixture
 def slow_nas(pair: PlayedPair) -> Iterator[None]:
-    """A share on which a run takes a quarter of a minute."""
-    pair.targets["nas"] = f'kind = "nas"\npath = "{pair.folder}/nas"'
-    with share(pair.folder / "nas", pair.folder / "behind", "--write-rate=4M"):
+    with on_a_slow_nas(pair):
         yield
 
 

@@ -14,9 +14,9 @@ import pytest
 
 from drbdbackup.catalog import view
 from tests.played_lvm import PlayedLvm
-from tests.played_media import share, tool, wait_for
+from tests.played_media import tool, wait_for
 from tests.played_pair import PlayedPair, differences
-from tests.played_volume import is_free, on_a_device, under_way
+from tests.played_volume import is_free, on_a_device, on_a_slow_nas, under_way
 
 
 @pytest.fixture
@@ -34,9 +34,7 @@ def lvm(pair: PlayedPair) -> Iterator[PlayedLvm]:
 
 @pytest.fixture
 def slow_nas(pair: PlayedPair) -> Iterator[None]:
-    """A share on which a run takes a quarter of a minute."""
-    pair.targets["nas"] = f'kind = "nas"\npath = "{pair.folder}/nas"'
-    with share(pair.folder / "nas", pair.folder / "behind", "--write-rate=4M"):
+    with on_a_slow_nas(pair):
         yield
 
 
@@ -254,10 +252,12 @@ def test_what_is_left_goes_also_once_the_key_is_gone(pair: PlayedPair, lvm: Play
 
 
 def test_one_that_cannot_be_removed_does_not_keep_the_others(pair: PlayedPair, lvm: PlayedLvm) -> None:
-    stuck, other = "drbdbackup-20260101T000000Z-www4", "drbdbackup-20260102T000000Z-www4"
+    lvm.tell(refuses="Can't get exclusive access to volume group.")
+    assert pair.run("www4", "run").returncode == 3
+    stuck = "drbdbackup-20260101T000000Z-www4"
     lvm.leave(stuck)
-    lvm.leave(other)
-    lvm.tell(role="Secondary", stuck=stuck)
+    assert lvm.snapshots[0] == stuck
+    lvm.tell(refuses="", role="Secondary", stuck=stuck)
     pair.backs_up()
     assert lvm.snapshots == [stuck]
 
