@@ -12,7 +12,7 @@ import signal
 import sqlite3
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 
 import pytest
 
@@ -118,6 +118,6 @@ def test_an_rsync_that_is_killed_on_every_target_loses_nothing(site: Site) -> No
 def test_a_killed_run_is_known_as_interrupted(site: Site) -> None:
     site.broken(4, subprocess.Popen.kill)
     site.heals("www4")
-    with sqlite3.connect(site.folder / "state-www4/catalog.db") as catalog:
+    with closing(sqlite3.connect(site.folder / "state-www4/catalog.db")) as catalog:
         query = "SELECT json_extract(body, '$.outcome') FROM fact WHERE kind = 'run' ORDER BY at, rowid"
         assert [row[0] for row in catalog.execute(query)][-2:] == ["interrupted", "complete"]

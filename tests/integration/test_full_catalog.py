@@ -6,6 +6,7 @@ import os
 import sqlite3
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -39,12 +40,12 @@ def small(pair: PlayedPair) -> Iterator[Path]:
 
 def refuse(pair: PlayedPair, kind: str, word: str) -> None:
     """From now on the catalog cannot take such facts."""
-    with sqlite3.connect(pair.folder / "state-www4/catalog.db") as catalog:
+    with closing(sqlite3.connect(pair.folder / "state-www4/catalog.db")) as catalog, catalog:
         catalog.execute(REFUSE.format(kind=kind, word=word))
 
 
 def allow(pair: PlayedPair) -> None:
-    with sqlite3.connect(pair.folder / "state-www4/catalog.db") as catalog:
+    with closing(sqlite3.connect(pair.folder / "state-www4/catalog.db")) as catalog, catalog:
         catalog.execute("DROP TRIGGER refuse")
 
 
