@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from drbdbackup.catalog import view
+from tests.holders import users_of
 from tests.played_media import tool, wait_for
 from tests.played_pair import PlayedPair, differences
 from tests.played_volume import is_free, on_a_device, on_a_slow_nas, under_way
@@ -93,19 +94,6 @@ def test_being_killed_by_the_clusters_clean_up_is_an_interruption(
     assert run.returncode == 7, said
     tool("mount", device_of(pair), pair.volume)
     assert last_outcome(pair) == "interrupted"
-
-
-def users_of(volume: Path) -> list[int]:
-    """Who has something open there, in whatever mount namespace (as fuser -m finds them)."""
-    device, found = os.stat(volume).st_dev, []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            links = [process / "cwd", *(process / "fd").iterdir()]
-            if any(os.stat(link).st_dev == device for link in links if link.exists()):
-                found.append(int(process.name))
-        except (FileNotFoundError, ProcessLookupError, PermissionError):
-            continue
-    return found
 
 
 def test_a_demotion_that_drbd_reports_ends_the_run_before_the_unmount(pair: PlayedPair, slow_nas: None) -> None:

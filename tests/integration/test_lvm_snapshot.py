@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from drbdbackup.catalog import view
+from tests.holders import users_of
 from tests.played_lvm import PlayedLvm
 from tests.played_media import tool, wait_for
 from tests.played_pair import PlayedPair, differences
@@ -46,19 +47,6 @@ def outcomes(pair: PlayedPair) -> list[str]:
 def told_of_the_nas(pair: PlayedPair) -> str:
     """What the catalog keeps of the last run's part for the NAS."""
     return dict(view.runs(str(pair.folder / "state-www4"), "raid")[0].targets)["nas"]["message"]
-
-
-def users_of(volume: Path) -> list[int]:
-    """Who has something open there, in whatever mount namespace (as fuser -m finds them)."""
-    device, found = os.stat(volume).st_dev, []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            links = [process / "cwd", process / "root", *(process / "fd").iterdir()]
-            if any(os.stat(link).st_dev == device for link in links if link.exists()):
-                found.append(int(process.name))
-        except (FileNotFoundError, ProcessLookupError, PermissionError):
-            continue
-    return found
 
 
 def meanwhile(pair: PlayedPair, script: str) -> None:
