@@ -93,6 +93,8 @@ class Cage:
             return
 
     def _put(self, event: Event) -> None:
+        if self.ended and event.name == "error":  # it misses its supervisor; who has ended it knows why
+            return
         self.heard_at = time.monotonic()
         self._events.put(event)
         if event.name in ("done", "error"):  # only now: who sees that it has ended finds its last word

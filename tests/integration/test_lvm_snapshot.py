@@ -194,7 +194,7 @@ def test_one_that_is_full_counts_as_one_that_ran_over(pair: PlayedPair, lvm: Pla
 def test_a_snapshot_of_which_nothing_can_be_told_is_not_believed(pair: PlayedPair, lvm: PlayedLvm) -> None:
     meanwhile(pair, f"echo 2 > {lvm.folder}/stumbles")
     ended = pair.run("www4", "run")
-    assert ended.returncode == 1
+    assert ended.returncode == 1, ended.stderr
     assert "whether the LVM snapshot was whole cannot be told" in ended.stderr
     assert pair.run("www4", "latest").returncode == 6
     assert lvm.snapshots == []
