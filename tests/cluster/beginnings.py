@@ -10,6 +10,7 @@ from tests.cluster.pacemaker import take_in
 from tests.cluster.pair import hands_over, set_up
 from tests.cluster.shop import at_work, dumped
 from tests.cluster.states import bare
+from tests.cluster.volume_group import on_lvm
 
 CONFIGURED = "configured"  # www4 is Primary, no backup was ever made, it is one minute past noon on all three
 BACKED_UP = "backed-up"  # and www4 has made a backup
@@ -17,6 +18,7 @@ TAKEN_OVER = "taken-over"  # and then www5 took over, in good order, and made on
 FILLED = "filled"  # as configured, with so many files on the volume that a copy takes minutes
 SHOPPED = "shopped"  # www4 has made a backup while the shop's customers bought; then www5 took over
 BARE = "bare"  # no Heartbeat, no cron, both nodes Secondary: nobody moves DRBD but the scenario
+ON_LVM = "on-lvm"  # as bare, but on logical volumes; www4 is Primary, and its copies come from snapshots of its own
 WITH_PACEMAKER = "with-pacemaker"  # Corosync and Pacemaker look after the pair, not Heartbeat
 
 FILES = "mkdir /srv/raid/much && cd /srv/raid/much && seq 3000 | while read n; do echo $n >file-$n; done && sync"
@@ -53,6 +55,7 @@ MADE: dict[str, tuple[str, Callable[[Lab], None]]] = {
     SHOPPED: (CONFIGURED, sell),
     FILLED: (CONFIGURED, fill),
     BARE: (CONFIGURED, bare),
+    ON_LVM: (BARE, on_lvm),
     WITH_PACEMAKER: (BARE, take_in),
 }
 

@@ -86,6 +86,7 @@ taken_over = begun(beginnings.TAKEN_OVER)
 shopped = begun(beginnings.SHOPPED)
 filled = begun(beginnings.FILLED)
 bare = begun(beginnings.BARE)
+on_lvm = begun(beginnings.ON_LVM)
 with_pacemaker = begun(beginnings.WITH_PACEMAKER)
 
 

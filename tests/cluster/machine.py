@@ -115,7 +115,7 @@ class Machine:
             *(f"lab.{name}={address}" for name, address in links.items()), *words,
         ]  # fmt: skip
         return [
-            "qemu-system-x86_64", "-machine", "pc", "-accel", "tcg,tb-size=128", "-smp", "1",
+            "qemu-system-x86_64", "-machine", "pc", "-accel", "tcg,tb-size=384", "-smp", "1",
             "-m", str(hardware.memory),
             "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-rtc", f"base={now},clock=vm",
             "-kernel", str(self.image.kernel), "-initrd", str(self.image.initramfs), "-append", " ".join(command_line),
@@ -127,7 +127,12 @@ class Machine:
         found = ["-drive", self.drive("root"), "-device", "virtio-blk-pci,drive=root"]
         found += ["-device", "virtio-scsi-pci,id=scsi"]
         for number, name in enumerate(self.disks[1:]):
-            found += ["-drive", self.drive(name), "-device", f"scsi-hd,drive={name},bus=scsi.0,scsi-id={number}"]
+            found += [
+                "-drive",
+                self.drive(name),
+                "-device",
+                f"scsi-hd,id={name},drive={name},bus=scsi.0,scsi-id={number}",
+            ]
         return found
 
     def drive(self, name: str) -> str:
@@ -180,6 +185,17 @@ class Machine:
     def has_said_up(self) -> bool:
         self.must_be_on()
         return UP in self.serial.read_text(errors="replace")
+
+    def pull_out(self, disk: str) -> None:
+        """One disk of a machine that is on, whatever it is writing to it. QEMU forgets it."""
+        self.monitor.do("device_del", id=disk)
+
+    def put_back(self, disk: str) -> None:
+        """The same disk, into the same slot."""
+        file = {"driver": "file", "filename": str(self.disk(disk))}
+        self.monitor.do("blockdev-add", driver="qcow2", file=file, **{"node-name": f"{disk}-again"})
+        slot = {"scsi-id": self.disks.index(disk) - 1}
+        self.monitor.do("device_add", driver="scsi-hd", id=disk, drive=f"{disk}-again", bus="scsi.0", **slot)
 
     def power_off(self) -> None:
         """The plug: the guest is gone between two instructions, and what it had not yet written is lost.
