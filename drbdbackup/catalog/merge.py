@@ -12,8 +12,8 @@ import re
 import sqlite3
 import stat
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -101,7 +101,7 @@ def remember(state_dir: str, road: str, stamps: Mapping[str, Sequence[int]]) -> 
 
 def published(file: str) -> tuple[str, datetime] | None:
     """Which node published a catalog, and when by its own clock; None for a file that is not good. Never raises."""
-    with suppress(_Refused, sqlite3.Error, ValueError), closing(_open(file)) as connection:
+    with suppress(_Refused, sqlite3.Error, ValueError), _opened(file) as connection:
         _check_schema(connection)
         meta = _meta(connection)
         at = moment(meta["published_at"])
@@ -112,7 +112,7 @@ def published(file: str) -> tuple[str, datetime] | None:
 def salvage(file: str) -> list[Fact]:
     """Whatever genuine facts can still be read from a catalog that `store.set_aside` put aside; never raises for it."""
     found: list[Fact] = []
-    with suppress(_Refused, sqlite3.Error), closing(_open(file)) as connection:
+    with suppress(_Refused, sqlite3.Error), _opened(file) as connection:
         answer = connection.execute("SELECT id, node, at, kind, resource, subject, body FROM fact")
         found.extend(from_row(row) for row in answer if not why_not(row))
     return found
@@ -121,7 +121,7 @@ def salvage(file: str) -> list[Fact]:
 def _read(file: str, known: set[str], contents: set[str]) -> _Read:
     """Read and check a published catalog, or raise _Refused. Rows that were all taken in before are not read again."""
     try:
-        with closing(_open(file)) as connection:
+        with _opened(file) as connection:
             _check_schema(connection)
             if connection.execute("PRAGMA integrity_check(1)").fetchall() != [("ok",)]:
                 raise _Refused("it is damaged (integrity check)")
@@ -131,7 +131,8 @@ def _read(file: str, known: set[str], contents: set[str]) -> _Read:
         raise _Refused(f"it cannot be read as a catalog ({error})") from None
 
 
-def _open(file: str) -> sqlite3.Connection:
+@contextmanager
+def _opened(file: str) -> Iterator[sqlite3.Connection]:
     """A connection that can change nothing, trusts nothing in the file, and gives up after a while."""
     try:
         status = os.lstat(file)
@@ -139,13 +140,14 @@ def _open(file: str) -> sqlite3.Connection:
         raise _Refused(f"it cannot be read ({error.strerror})") from None
     if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST:
         raise _Refused("it is not a plain file of a catalog's size")
-    connection = sqlite3.connect(uri(file, "mode=ro&immutable=1"), uri=True, isolation_level=None)
-    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST_VALUE)
-    for pragma in ("trusted_schema = OFF", "query_only = ON", "cell_size_check = ON", "mmap_size = 0"):
-        connection.execute(f"PRAGMA {pragma}")
-    end = time.monotonic() + _DEADLINE
-    connection.set_progress_handler(lambda: time.monotonic() > end, 100_000)
-    return connection
+    where = uri(file, "mode=ro&immutable=1")
+    with closing(sqlite3.connect(where, uri=True, isolation_level=None)) as connection:
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST_VALUE)
+        for pragma in ("trusted_schema = OFF", "query_only = ON", "cell_size_check = ON", "mmap_size = 0"):
+            connection.execute(f"PRAGMA {pragma}")
+        end = time.monotonic() + _DEADLINE
+        connection.set_progress_handler(lambda: time.monotonic() > end, 100_000)
+        yield connection
 
 
 def _check_schema(connection: sqlite3.Connection) -> None:
