@@ -198,12 +198,15 @@ def _readable(seen: Observation, volume: int) -> bool:
 
 
 def _mount_objections(case: _Case) -> Iterator[_Objection]:
-    """Something else than the device is mounted at the source. Without DRBD and a device, nothing can be compared."""
+    """Nothing, or something else than the device, is mounted at the source: what lies there then is not the volume."""
     name, device, source = case.resource.name, case.resource.device, case.resource.source
     there = mounts.mounted_at(case.evidence.mounts, source)
     if not device:
         if any(seen.source in roles.DRBD_SOURCES for seen in case.seen):
             yield _Objection(f"no device of {name} is configured", f"Set it in [resource.{name}].")
+        if there is None and case.resource.require_mount:
+            hint = f"Mount the volume. If {source} is to be a plain folder: require_mount = false in [resource.{name}]"
+            yield _Objection(f"nothing is mounted at {source}", hint)
     elif there is None:
         hint = f"Mount it, or let the cluster do so: `mount {device} {source}`. The next run looks again."
         yield _Objection(f"nothing is mounted at {source}", hint)
@@ -221,9 +224,7 @@ def _is_device(there: Mount, evidence: Evidence) -> bool:
 
 def _notes(case: _Case) -> Iterator[str]:
     """What a Primary that goes on should say about itself."""
-    device, source = case.resource.device, case.resource.source
-    mounted = f"{device} is mounted at {source}"
-    yield mounted if device else f"no device is configured: what is mounted at {source} is not checked"
+    yield _mounted(case)
     if case.rivals:
         yield f"it is Primary on {_listed(case.rivals)} too, and {case.node} comes first in nodes"
     for seen in case.seen:
@@ -235,6 +236,15 @@ def _notes(case: _Case) -> Iterator[str]:
         if seen.disks and not seen.peers:
             yield "DRBD knows of no peer: this copy is all the more needed"
     yield from _peer_notes(case)
+
+
+def _mounted(case: _Case) -> str:
+    device, source = case.resource.device, case.resource.source
+    if device:
+        return f"{device} is mounted at {source}"
+    if there := mounts.mounted_at(case.evidence.mounts, source):
+        return f"{there.source} is mounted at {source}, and no device is configured that it could be compared with"
+    return f"{source} is a plain folder"
 
 
 def _peer_notes(case: _Case) -> Iterator[str]:

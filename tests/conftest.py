@@ -14,11 +14,17 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 NOTHING_IS_LEFT_OUT = os.environ.get("CI", "").lower() in ("1", "true") or os.geteuid() == 0
 
 MATRIX = {"faults": 0, "lost": 0}  # summed up where the reports of all processes come together
 CLONE_NEWNS, MS_REC, MS_PRIVATE = 0x20000, 0x4000, 0x40000
+
+
+# These machines are shared: how long an example takes says nothing of it.
+settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared")
 
 
 def pytest_configure(config: pytest.Config) -> None:

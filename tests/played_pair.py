@@ -62,6 +62,7 @@ state_dir = "{self.folder}/state-{node}"
 {self.role or f'source = "file"{chr(10)}path = "{self.folder}/role-{node}"'}
 [resource.raid]
 source = "{self.volume}"
+{"" if "device = " in self.resource or "require_mount" in self.resource else "require_mount = false"}
 {self.resource}
 {tables}
 {self.extra}

@@ -72,6 +72,7 @@ DATABASE = Choice("kind", {
 RESOURCE = Table({
     "device": PATH,
     "source": PATH,
+    "require_mount": FLAG,
     "exclude": TEXTS,
     "dual_primary": one_of("refuse", "first-node"),
     "snapshot": one_of("lvm"),

@@ -51,6 +51,13 @@ def _drbd_has_devices(config: Config) -> Iterator[str]:
             yield f'{at} is missing: must be an absolute path where role.source = "drbd"'
 
 
+def _plain_folders_have_no_device(config: Config) -> Iterator[str]:
+    for resource in config.resources:
+        if resource.device and not resource.require_mount:
+            at = under(under("resource", resource.name), "require_mount")
+            yield f"{at} = false: belongs to a resource without device only"
+
+
 def _snapshots_need_drbd(config: Config) -> Iterator[str]:
     """Only DRBD says whether the disk on this node is up to date: a snapshot of one that is not would be old data."""
     for resource in config.resources:
@@ -139,6 +146,7 @@ RULES: tuple[Rule, ...] = (
     _names_differ,
     _resource_names_differ,
     _drbd_has_devices,
+    _plain_folders_have_no_device,
     _snapshots_need_drbd,
     _peers_are_nodes,
     _devices_differ,

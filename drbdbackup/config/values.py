@@ -65,7 +65,8 @@ class ServiceConfig:
 
 @dataclass(frozen=True, slots=True)
 class ResourceConfig:
-    """One replicated volume. `device` may be empty only where the role does not come from DRBD.
+    """One replicated volume. `device` may be empty only where the role does not come from DRBD; then something must be
+    mounted at `source` unless `require_mount` is False: a plain folder.
 
     `snapshot` "lvm": copies come from an LVM snapshot of the disk below `device`; `snapshot_size` is its room, as a
     share of that disk (up to 1.0) or in bytes. `services` live on it, in the order in which they are started; `service`
@@ -83,6 +84,7 @@ class ResourceConfig:
     service: tuple[ServiceConfig, ...] = ()
     snapshot: str = ""  # or "lvm"
     snapshot_size: float = 0.1
+    require_mount: bool = True
 
 
 @dataclass(frozen=True, slots=True)

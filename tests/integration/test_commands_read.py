@@ -97,7 +97,7 @@ def test_the_list_has_every_copy_newest_first(pair: PlayedPair) -> None:
 
 
 def test_of_several_resources_a_script_must_name_one(pair: PlayedPair) -> None:
-    pair.extra = f'[resource.mail]\nsource = "{pair.folder}/mail"'
+    pair.extra = f'[resource.mail]\nrequire_mount = false\nsource = "{pair.folder}/mail"'
     (pair.folder / "mail").mkdir()
     pair.backs_up()
     assert pair.run("www4", "latest", "--json").returncode == 2

@@ -88,7 +88,7 @@ def test_only_the_named_target_is_used(pair: PlayedPair) -> None:
 
 
 def test_the_worst_of_several_resources_is_the_exit_status(pair: PlayedPair) -> None:
-    pair.extra = f'[resource.mail]\nsource = "{pair.folder}/no-such-folder"'
+    pair.extra = f'[resource.mail]\nrequire_mount = false\nsource = "{pair.folder}/no-such-folder"'
     status, _, err = ends(pair, "www4", "run")
     assert status in (1, 4)
     assert "mail" in err

@@ -98,6 +98,16 @@ def test_a_primary_without_its_device_mounted_is_refused(pair: PlayedPair) -> No
     assert not (pair.folder / "nas/drbdbackup").exists()
 
 
+def test_a_bare_mount_point_is_refused_where_no_device_is_configured_too(pair: PlayedPair) -> None:
+    pair.resource = "require_mount = true"
+    pair.backs_up()
+    tool("umount", pair.volume)
+    ended = pair.run("www4", "run")
+    assert ended.returncode == 4
+    assert "nothing is mounted" in ended.stderr
+    assert len(pair.copies()) == 1
+
+
 def test_another_device_in_its_place_is_refused(pair: PlayedPair) -> None:
     device = pair.resource.split('"')[1]
     pair.resource = 'device = "/dev/loop-control"'

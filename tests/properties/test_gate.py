@@ -59,7 +59,7 @@ evidence = some.builds(
 )
 resources = some.builds(
     ResourceConfig, some.just("raid"), some.just("/srv/raid"), some.sampled_from(["/dev/drbd0"] * 4 + [""]),
-    dual_primary=some.sampled_from(["refuse", "first-node"]),
+    dual_primary=some.sampled_from(["refuse", "first-node"]), require_mount=some.booleans(),
 )
 nodes = some.sampled_from(NODES)
 
@@ -74,8 +74,9 @@ def test_to_proceed_takes_a_primary_with_its_device_mounted(resource: ResourceCo
         return
     assert given_.observations
     assert all((seen.resource, seen.role, seen.suspended) == ("raid", Role.PRIMARY, "") for seen in given_.observations)
+    there = mounted_at(given_.mounts, resource.source)
+    assert there is not None or not (resource.device or resource.require_mount)
     if resource.device:
-        there = mounted_at(given_.mounts, resource.source)
         assert there is not None
         assert there.source in given_.device_names or there.device == given_.device_number
 

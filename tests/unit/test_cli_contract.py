@@ -50,6 +50,7 @@ state_dir = "{folder}/state"
 source = "file"
 path = "{folder}/role"
 [resource.raid]
+require_mount = false
 source = "{folder}/volume"
 [target.nas]
 kind = "nas"

@@ -60,6 +60,7 @@ def test_a_document_has_the_keys_of_the_file_with_every_default():
     assert document["target"]["nas"]["retention"]["minimum"] == 3
     assert document["resource"]["mail.1"] == {
         "device": "/dev/drbd1", "source": "/srv/mail", "exclude": [], "dual_primary": "refuse", "snapshot_size": 0.1,
+        "require_mount": True,
         "services": []}
     assert document["limits"] == {"probe": 0.25, "ssh": 5.0, "run": 86400.0, "stall": 900.0, "shrink": 0.5,
         "grace": 21600.0, "silence": 172800.0, "verify": 7200.0, "services": 300.0}

@@ -236,10 +236,29 @@ def test_without_any_observation_nothing_is_backed_up():
     assert verdict().decision is Decision.REFUSE
 
 
-def test_a_role_from_a_file_needs_no_device_but_says_that_nothing_was_checked():
-    given = verdict(BY_FILE, resource=replace(RAID, device=""), mounted=None, names=(), number="")
+def without_a_device(mounted: Mount | None, *, require_mount: bool = True) -> Verdict:
+    resource = replace(RAID, device="", require_mount=require_mount)
+    return verdict(BY_FILE, resource=resource, mounted=mounted, names=(), number="")
+
+
+def test_a_bare_mount_point_is_refused_without_a_device_too():
+    given = without_a_device(None)
+    assert given.decision is Decision.REFUSE
+    assert given.because[-1] == "nothing is mounted at /srv/raid"
+    assert "require_mount = false in [resource.raid]" in given.hint
+
+
+def test_a_plain_folder_is_one_where_the_configuration_says_so():
+    given = without_a_device(None, require_mount=False)
     assert given.decision is Decision.PROCEED
-    assert "no device is configured: what is mounted at /srv/raid is not checked" in given.because
+    assert "/srv/raid is a plain folder" in given.because
+
+
+def test_a_role_from_a_file_needs_no_device_but_says_that_nothing_was_compared():
+    given = without_a_device(MOUNTED)
+    assert given.decision is Decision.PROCEED
+    said = "/dev/drbd0 is mounted at /srv/raid, and no device is configured that it could be compared with"
+    assert said in given.because
     assert "the role comes from file, which tells nothing of disks and links" in given.because
 
 

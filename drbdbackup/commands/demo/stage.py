@@ -143,7 +143,7 @@ def _make_image(path: str, size: int) -> None:
 
 def _write_config(built: Stage, node: str) -> None:
     home = built.at(node)
-    device = "" if built.plain else f'device = "{built.at("drbd0")}"\n'
+    device = "require_mount = false" if built.plain else f'device = "{built.at("drbd0")}"'
     if built.plain:
         disk = f'[target.disk-{node}]\nkind = "nas"\npath = "{home}/disk"\nrequire_mount = false\n'
     else:
@@ -152,7 +152,7 @@ def _write_config(built: Stage, node: str) -> None:
         file.write(
             f'node = "{node}"\nnodes = ["www4", "www5"]\nstate_dir = "{home}/state"\n\n'
             f'[role]\nsource = "file"\npath = "{home}/role"\n\n'
-            f'[resource.raid]\n{device}source = "{built.at("raid")}"\n\n'
+            f'[resource.raid]\n{device}\nsource = "{built.at("raid")}"\n\n'
             f'[target.nas]\nkind = "nas"\npath = "{built.at("nas")}"\n'
             f'require_mount = {"false" if built.plain else "true"}\n\n{disk}'
         )
