@@ -24,7 +24,9 @@ Snapshot = Annotated[str, typer.Option("--snapshot", metavar="ID", help="This sn
 Line = Annotated[
     str, typer.Option("--lineage", metavar="NODE|UUID", help="After a split brain: what this node wrote apart.")
 ]
-Below = Annotated[str, typer.Option("--path", metavar="PATH", help="Only this file or tree, from the volume's top.")]
+Below = Annotated[
+    list[str] | None, typer.Option("--path", metavar="PATH", help="Only this file or tree, from the volume's top.")
+]
 To = Annotated[str, typer.Option("--to", metavar="DIR", help="Into this folder, which must be empty or absent.")]
 InPlace = Annotated[
     bool, typer.Option("--in-place", help="Over the volume, which becomes what it was: what is newer is deleted.")
@@ -59,7 +61,7 @@ def register(app: typer.Typer) -> None:
 
 def restore(
     config: File = None, resource: Resource = None, origin: Origin = "", at: At = "", snapshot: Snapshot = "",
-    lineage: Line = "", path: Below = "", database: Database = "", to: To = "", in_place: InPlace = False,
+    lineage: Line = "", paths: Below = None, database: Database = "", to: To = "", in_place: InPlace = False,
     no_safety: NoSafety = False, merge: Merge = False, resume: Resume = False, accept: Accept = False,
     dry_run: DryRun = False, yes: Yes = False, as_json: Json = False,
 ) -> int:  # fmt: skip
@@ -74,6 +76,7 @@ def restore(
 
     if as_json and not (yes or dry_run):
         raise UsageError("--json asks nobody", "Add --yes to go ahead, or --dry-run to see what would be done.")
+    path = _only(paths)
     loaded = configured(config)
     if resume or accept:
         said = {"--at": at, "--snapshot": snapshot, "--lineage": lineage, "--path": path, "--to": to}
@@ -91,6 +94,13 @@ def restore(
     if accept or wish is None:
         return _finished(loaded, resource, sure=yes or resume, dry_run=dry_run, as_json=as_json)
     return _carried_out(loaded, wish, dry_run=dry_run, as_json=as_json)
+
+
+def _only(paths: list[str] | None) -> str:
+    """The one that was given, or "". Raises UsageError for a second one, which would be left out without a word."""
+    if paths and len(paths) > 1:
+        raise UsageError("--path is given more than once", "Restore them one after the other, or the tree above them.")
+    return paths[0] if paths else ""
 
 
 def _carried_out(loaded: Config, wish: Request, *, dry_run: bool, as_json: bool) -> int:

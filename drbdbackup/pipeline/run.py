@@ -145,14 +145,14 @@ def _take_in(result: RunResult, wrong: Sequence[DrbdBackupError]) -> None:
 def outcome_of(
     targets: Sequence[TargetResult], interrupted: Interrupted | None = None, held: PartialResult | None = None
 ) -> Outcome:
-    """complete: every target is done and lacks no file; partial: some have a copy, or lack files; else failed."""
+    """complete: every target is done and lacks no file; partial: some are, or lack files; else failed."""
     if interrupted is not None:
         return Outcome.INTERRUPTED
     if held is not None:
         return Outcome.HELD
     if all(target.done and target.error is None and not target.problem_count for target in targets):
         return Outcome.COMPLETE
-    return Outcome.PARTIAL if any(target.copy for target in targets) else Outcome.FAILED
+    return Outcome.PARTIAL if any(target.copy or target.done for target in targets) else Outcome.FAILED
 
 
 def _judge(config: Config, resource: ResourceConfig) -> Verdict:

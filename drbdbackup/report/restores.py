@@ -35,15 +35,14 @@ def planned(plan: Plan) -> Iterator[str]:
     if plan.request.in_place:
         gone = f"{text.count(plan.deleted, 'entry', 'entries')} that it does not have, {text.size(plan.deleted_bytes)}"
         rows.append(("deletes", gone if plan.deleted else "nothing"))
+        rows += [("", path) for path in plan.shown]
+        left = plan.deleted - len(plan.shown)
+        rows += [("", f"and {left:,} more")] if plan.shown and left > 0 else []
         keeps = "a safety copy of what is there now, before anything is replaced"
         rows.append(("keeps", keeps if plan.request.safety else "NOTHING of what is there now (--no-safety)"))
         rows.append(("stops", ", ".join(plan.services) or "no service: none is named in [resource.NAME] services"))
         rows += [("in use by" if not at else "", _user(one)) for at, one in enumerate(plan.busy[:_SHOWN])]
     yield from text.aligned(rows, "  ")
-    yield from (f"    {text.printable(path)}" for path in plan.shown)
-    left = plan.deleted - len(plan.shown)
-    if plan.shown and left > 0:
-        yield f"    and {left:,} more"
     for passed in plan.choice.passed_over:
         yield f"  not taken: {passed.copy.snapshot} at {passed.copy.location}: {passed.why}"
     yield from (f"  WARNING: {warning}" for warning in plan.warnings)
@@ -59,7 +58,8 @@ def restored(done: Restored) -> Iterator[str]:
         yield f"{done.plan.resource}: every content in {done.plan.destination} was as it is in the snapshot; {compared}"
         return
     line = f"{done.plan.resource}: restored {text.count(done.files, 'file')}, {text.size(done.bytes)}, in {took}"
-    yield f"{line} to {done.plan.destination}" + (f"; {done.deleted:,} entries deleted" if done.deleted else "")
+    deleted = f"; {text.count(done.deleted, 'entry', 'entries')} deleted" if done.deleted else ""
+    yield f"{line} to {done.plan.destination}{deleted}"
 
 
 def finished(done: Finished) -> Iterator[str]:

@@ -16,7 +16,7 @@ def filesystem(path: str) -> Filesystem:
     try:
         mode = os.stat(path).st_mode
     except OSError as error:
-        hint = "Is the disk plugged in, and is it still called so? Look with `lsblk -f`; /dev/disk/by-uuid/ stays."
+        hint = "Is the disk plugged in, and is it still called so? Look with `lsblk -f`; /dev/disk/by-label/ stays."
         raise TargetError(f"{path}: {error.strerror}", hint) from None
     if not (stat.S_ISBLK(mode) or stat.S_ISREG(mode)):
         raise TargetError(f"{path} is neither a block device nor an image file", "Look with `lsblk -f`.")

@@ -53,6 +53,12 @@ def test_a_nas_that_is_not_mounted_gets_nothing(pair: PlayedPair) -> None:
     assert os.listdir(pair.folder / "nas") == []
 
 
+def test_a_dry_run_ends_as_the_run_would(pair: PlayedPair) -> None:
+    ended = pair.run("www4", "run", "--dry-run")
+    assert ended.returncode == 3
+    assert "nothing is mounted" in ended.stderr
+
+
 def test_a_nas_that_is_gone_again_gets_nothing_either(pair: PlayedPair) -> None:
     with share(pair.folder / "nas", pair.folder / "behind"):
         pair.backs_up()

@@ -50,6 +50,14 @@ def test_a_dry_run_says_what_it_would_do_and_does_nothing(pair: PlayedPair) -> N
     assert not (pair.folder / "back").exists()
 
 
+def test_what_would_be_left_out_without_a_word_is_refused(pair: PlayedPair) -> None:
+    pair.backs_up()
+    said = restore(pair, "--path", "www", "--path", "mail", "--to", pair.folder / "back", status=2)
+    assert "--path is given more than once" in said
+    assert "not both" in restore(pair, "--in-place", "--to", pair.folder / "back", status=2)
+    assert not (pair.folder / "back").exists()
+
+
 def test_a_folder_that_holds_something_is_refused(pair: PlayedPair) -> None:
     pair.backs_up()
     (pair.folder / "back").mkdir()

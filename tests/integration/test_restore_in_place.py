@@ -160,7 +160,7 @@ def test_where_there_is_no_room_for_both_what_goes_anyway_goes_first(tmp_path: P
             (pair.volume / name).unlink()
         tool("fallocate", "--length=130M", pair.volume / "grown")
         said = restore(pair, "--in-place", "--no-safety")
-        assert "1 entries deleted" in said
+        assert "1 entry deleted" in said
         assert {file.name: file.read_bytes() for file in pair.volume.glob("file-*")} == wanted
         for name in wanted:
             (pair.volume / name).unlink()
@@ -183,6 +183,14 @@ def test_no_more_is_deleted_than_was_confirmed(pair: PlayedPair) -> None:
     assert (pair.volume / "intruder").exists()
     assert on_a_terminal(command, "[y/N]", b"y\n")[0] == 0
     assert not (pair.volume / "later").exists()
+
+
+def test_what_will_be_deleted_stands_below_that_word(pair: PlayedPair) -> None:
+    pair.backs_up()
+    write(pair.volume / "intruder")
+    lines = [line.split() for line in restore(pair, "--in-place", "--dry-run").splitlines()]
+    [at] = [number for number, words in enumerate(lines) if words[:1] == ["deletes"]]
+    assert lines[at + 1] == ["intruder"]
 
 
 def test_a_volume_that_is_as_it_was_is_said_to_be(pair: PlayedPair) -> None:

@@ -27,6 +27,10 @@ CLASSES = {
 }
 
 
+def test_no_blank_line_cuts_a_table_in_two() -> None:
+    assert "|\n\n|" not in PAGE
+
+
 def known(kind: Kind, at: str = "") -> set[str]:
     """The dotted keys of a table that are values; a target's retention is documented once, at the top."""
     if isinstance(kind, Named):
