@@ -68,7 +68,7 @@ def _about(found: Found, now: datetime) -> Iterator[tuple[str, str]]:
     copy = found.copy
     yield "made by", f"{copy.node}, {text.when(copy.started_at, now)}"
     yield "lies on", f"{copy.target} ({copy.location})"
-    yield "path", copy.path
+    yield "path", copy.path + (" (once that disk is mounted)" if copy.kind == "disk" else "")
     yield "holds", f"{text.count(copy.files, 'file')}, {text.size(copy.bytes)}"
     if copy.problems:
         yield "without", text.count(copy.problems, "file that could not be read", "files that could not be read")

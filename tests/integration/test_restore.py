@@ -37,6 +37,7 @@ def test_it_comes_back_from_this_nodes_own_disk(pair: PlayedPair, fstype: str) -
     pair.backs_up()
     (pair.volume / "www/site/new").write_text("later")
     pair.backs_up()
+    assert "/data (once that disk is mounted)" in pair.run("www4", "latest").stdout
     restore(pair, "--to", pair.folder / "back")
     assert differences(pair.volume, pair.folder / "back") == []
     assert nothing_is_left(pair.folder)
