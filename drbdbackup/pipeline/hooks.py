@@ -49,7 +49,11 @@ class Hooks:
             if not hook.before:
                 self._entered.append(hook)
                 continue
-            running = self._started(hook, "before", hook.before, {})
+            try:
+                running = self._started(hook, "before", hook.before, {})
+            except (Stopped, Interrupted):
+                self._entered.append(hook)  # the signal came in the middle of it: it may have been started
+                raise
             try:
                 self._entered.append(hook)
                 until = time.monotonic() + hook.timeout
@@ -116,6 +120,8 @@ class Hooks:
         self._said = deque(maxlen=_LINES)
         try:
             running = proc.talk(proc.Command(tuple(whole), env=tuple(told.items())), self._said.append)
+        except (Stopped, Interrupted):
+            raise
         except DrbdBackupError as error:
             raise self._failure(hook, when, f"could not be started: {error.message}") from None
         self._running = running

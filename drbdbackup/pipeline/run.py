@@ -120,7 +120,8 @@ def _back_up(order: Order, verdict: Verdict, events: journal.Journal) -> RunResu
         result.error = DrbdBackupError(f"{error.filename or order.config.state_dir}: {error.strerror}", _STATE_HINT)
     else:
         result.error = session.interrupted or session.gate.held
-        result.outcome = outcome_of(tuple(session.results.values()), session.interrupted, session.gate.held)
+        ended = tuple(session.results.values())
+        result.outcome = outcome_of(ended, session.interrupted, session.gate.held, dry_run=order.dry_run)
     result.targets, result.counts = tuple(session.results.values()), session.counts
     _take_in(result, wrong)
     _take_in(result, around.after(result.outcome, result.error, result.targets))
@@ -143,16 +144,20 @@ def _take_in(result: RunResult, wrong: Sequence[DrbdBackupError]) -> None:
 
 
 def outcome_of(
-    targets: Sequence[TargetResult], interrupted: Interrupted | None = None, held: PartialResult | None = None
-) -> Outcome:
-    """complete: every target is done and lacks no file; partial: some are, or lack files; else failed."""
+    targets: Sequence[TargetResult], interrupted: Interrupted | None = None, held: PartialResult | None = None,
+    *, dry_run: bool = False,
+) -> Outcome:  # fmt: skip
+    """complete: every target is done and lacks no file; partial: some have a copy, or lack files; else failed.
+
+    A dry run leaves no copy anywhere: a target that is done counts as one that would have it.
+    """
     if interrupted is not None:
         return Outcome.INTERRUPTED
     if held is not None:
         return Outcome.HELD
     if all(target.done and target.error is None and not target.problem_count for target in targets):
         return Outcome.COMPLETE
-    return Outcome.PARTIAL if any(target.copy or target.done for target in targets) else Outcome.FAILED
+    return Outcome.PARTIAL if any(target.copy or (dry_run and target.done) for target in targets) else Outcome.FAILED
 
 
 def _judge(config: Config, resource: ResourceConfig) -> Verdict:
