@@ -201,16 +201,13 @@ def _mount_objections(case: _Case) -> Iterator[_Objection]:
     """Nothing, or something else than the device, is mounted at the source: what lies there then is not the volume."""
     name, device, source = case.resource.name, case.resource.device, case.resource.source
     there = mounts.mounted_at(case.evidence.mounts, source)
-    if not device:
-        if any(seen.source in roles.DRBD_SOURCES for seen in case.seen):
-            yield _Objection(f"no device of {name} is configured", f"Set it in [resource.{name}].")
-        if there is None and case.resource.require_mount:
-            hint = f"Mount the volume. If {source} is to be a plain folder: require_mount = false in [resource.{name}]"
-            yield _Objection(f"nothing is mounted at {source}", hint)
-    elif there is None:
-        hint = f"Mount it, or let the cluster do so: `mount {device} {source}`. The next run looks again."
-        yield _Objection(f"nothing is mounted at {source}", hint)
-    elif not _is_device(there, case.evidence):
+    if not device and any(seen.source in roles.DRBD_SOURCES for seen in case.seen):
+        yield _Objection(f"no device of {name} is configured", f"Set it in [resource.{name}].")
+    if there is None and (device or case.resource.require_mount):
+        hint = f"Mount it, or let the cluster do so: `mount {device or 'DEVICE'} {source}`. The next run looks again."
+        plain = f" If it is to be a plain folder: require_mount = false in [resource.{name}]."
+        yield _Objection(f"nothing is mounted at {source}", hint if device else hint + plain)
+    elif there is not None and device and not _is_device(there, case.evidence):
         hint = f"Unmount it and mount {device} there, or put [resource.{name}] right."
         yield _Objection(f"{there.source} is mounted at {source}, not {device}", hint)
 

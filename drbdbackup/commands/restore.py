@@ -211,10 +211,9 @@ def _chosen(config: Config, request: Request, resource: ResourceConfig) -> Plan:
 
 def _checked(config: Config, request: Request) -> Request:
     """The request with absolute and plain paths. Raises UsageError for what makes no sense or is not safe."""
-    if request.to and request.in_place:
-        raise UsageError("not both --to and --in-place", "Either --to DIR, or --in-place over the volume itself.")
-    if not request.to and not request.in_place:
-        raise UsageError("say where to restore to", "Either --to DIR, or --in-place over the volume itself.")
+    if bool(request.to) == request.in_place:
+        told = "not both --to and --in-place" if request.to else "say where to restore to"
+        raise UsageError(told, "Either --to DIR, or --in-place over the volume itself.")
     if request.merge and request.in_place:
         raise UsageError("--merge belongs to --to", "--in-place makes the volume what the snapshot was.")
     path = places.within(config, request.path)

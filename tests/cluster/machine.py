@@ -127,12 +127,8 @@ class Machine:
         found = ["-drive", self.drive("root"), "-device", "virtio-blk-pci,drive=root"]
         found += ["-device", "virtio-scsi-pci,id=scsi"]
         for number, name in enumerate(self.disks[1:]):
-            found += [
-                "-drive",
-                self.drive(name),
-                "-device",
-                f"scsi-hd,id={name},drive={name},bus=scsi.0,scsi-id={number}",
-            ]
+            device = f"scsi-hd,id={name},drive={name},bus=scsi.0,scsi-id={number}"
+            found += ["-drive", self.drive(name), "-device", device]
         return found
 
     def drive(self, name: str) -> str:
