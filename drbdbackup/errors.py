@@ -88,7 +88,11 @@ class ToolMissing(ToolError):
     """A program is not installed (or not on PATH with /usr/sbin:/sbin appended)."""
 
 
-class ToolTimedOut(ToolError):
+class ToolHindered(ToolError):
+    """A program was kept from answering: killed, or no memory for it. It says nothing about what it was asked."""
+
+
+class ToolTimedOut(ToolHindered):
     """A program did not end by its deadline and was killed, or abandoned where it could not be killed."""
 
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
-from drbdbackup.errors import Interrupted, ToolError, UsageError
+from drbdbackup.errors import Interrupted, ToolError, ToolHindered, UsageError
 from drbdbackup.model.mount import Mount
 from drbdbackup.pipeline.source import identity
 from drbdbackup.scan import NOT_OURS
@@ -89,10 +89,12 @@ def _protect(job: dict[str, Any]) -> None:
     """Let no symlink in the live volume lead a write out of it; in a cage only, where the mount is our own."""
     if not job["caged"]:
         return
-    with suppress(ToolError):  # Linux before 5.10 or an odd file system: rsync's own care then
+    try:
         if _judged(job) is None:
             mount.bind(job["source"], job["source"])
-            mount.forbid_symlinks(job["source"])
             job["mounted"] = identity(mounts.mounted_at(mounts.table(), job["source"]))
-        else:
-            mount.forbid_symlinks(job["source"])
+        mount.forbid_symlinks(job["source"])
+    except ToolHindered:
+        raise
+    except ToolError:  # Linux before 5.10 or an odd file system: rsync's own care then
+        return

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from drbdbackup.errors import Interrupted, SourceError, ToolError
+from drbdbackup.errors import Interrupted, SourceError, ToolError, ToolHindered
 from drbdbackup.model.mount import Mount
 from drbdbackup.tools import mount, mounts
 
@@ -99,12 +99,18 @@ def _protect(source: str, seen: Mount | None) -> bool:
 
 
 def _without_symlinks(point: str) -> bool:
-    """Whether the kernel follows no symlinks there from now on."""
+    """Whether the kernel follows no symlinks there from now on. Raises ToolHindered.
+
+    The mount table is asked, not mount: a kernel that does not know the flag may take it without a word.
+    """
     try:
         mount.remount_nosymfollow(point)
-    except ToolError:  # Linux before 5.10 or an odd file system: rsync alone then
+    except ToolHindered:  # of this moment: the copy would be unguarded where it can be guarded
+        raise
+    except ToolError:
         return False
-    return True
+    seen = mounts.mounted_at(mounts.table(), point)
+    return seen is not None and "nosymfollow" in seen.options
 
 
 def _mount_id(source: str) -> int:
