@@ -63,7 +63,7 @@ def find(config: Config, resource: ResourceConfig, pattern: str) -> Found:
     if not found.histories:
         plain = "A name is looked for everywhere, a path from the volume's top."
         hint = f"Not looked through:\n{told(unread)}" if unread else plain
-        raise NothingFound(f"{pattern} is in none of the {len(found.snapshots)} snapshots that can be read", hint)
+        raise NothingFound(f"{pattern} is in none of the snapshots that can be read: {len(found.snapshots)}", hint)
     return found
 
 

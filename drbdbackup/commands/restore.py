@@ -270,7 +270,7 @@ def _planned(request: Request, resource: ResourceConfig, choice: Choice, look: d
     warnings = [
         _missing_room(look) if short else "",
         "this copy was found damaged" if choice.copy.damaged_at else "",
-        f"{look['unread']} entries could not be read when it was made" if look["unread"] else "",
+        f"entries that could not be read when it was made: {look['unread']}" if look["unread"] else "",
         "what it leaves out is not known to the last, so nothing is deleted" if not look["may_delete"] else "",
     ]
     return Plan(

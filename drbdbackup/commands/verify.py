@@ -133,7 +133,7 @@ def verified_copy(config: Config, reaching: Reaching, copy: Copy, share: float, 
     watcher.begun(copy.resource, (copy.target,))
     watcher.walked(copy.files, int(copy.bytes * share))
     found = _read(config, reaching, copy, share, watcher)
-    problem = found.error.message if found.error else f"{found.problem_count} problems" if found.problem_count else ""
+    problem = found.error.message if found.error else f"problems: {found.problem_count}" if found.problem_count else ""
     watcher.ended(copy.target, "failed" if problem else "complete", problem)
     return found
 
