@@ -88,12 +88,12 @@ class ToolMissing(ToolError):
     """A program is not installed (or not on PATH with /usr/sbin:/sbin appended)."""
 
 
-class ToolHindered(ToolError):
-    """A program was kept from answering: killed, or no memory for it. It says nothing about what it was asked."""
-
-
-class ToolTimedOut(ToolHindered):
+class ToolTimedOut(ToolError):
     """A program did not end by its deadline and was killed, or abandoned where it could not be killed."""
+
+
+class Unguarded(DrbdBackupError):
+    """What guards a copy can be had here, and could not be had at this moment."""
 
 
 class TargetError(DrbdBackupError):

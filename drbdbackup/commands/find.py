@@ -16,6 +16,7 @@ from drbdbackup.commands.latest import take_in
 from drbdbackup.commands.reaching import Order, Reaching, alone, attended
 from drbdbackup.config.values import Config, ResourceConfig
 from drbdbackup.errors import NothingFound, UsageError
+from drbdbackup.model.amount import count
 from drbdbackup.model.backup import Copy
 from drbdbackup.pipeline.cage import Event
 from drbdbackup.pipeline.choose import PassedOver, Way, told, way
@@ -63,7 +64,7 @@ def find(config: Config, resource: ResourceConfig, pattern: str) -> Found:
     if not found.histories:
         plain = "A name is looked for everywhere, a path from the volume's top."
         hint = f"Not looked through:\n{told(unread)}" if unread else plain
-        raise NothingFound(f"{pattern} is in none of the snapshots that can be read: {len(found.snapshots)}", hint)
+        raise NothingFound(f"{pattern} is in none of {count(len(found.snapshots), 'snapshot')} that can be read", hint)
     return found
 
 

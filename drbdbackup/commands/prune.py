@@ -81,13 +81,6 @@ def _weeded(config: Config, target: TargetConfig, planned: Weeded) -> Weeded:
     """Removed is what the cage said of each snapshot, also where it ended before the last one."""
     removed: list[str] = []
     by_name = {one.copy.snapshot: one for one in planned.dropped}
-    job = {
-        **surroundings(config), "job": "prune", "target": asdict(target),
-        "expected": view.expected_target(config.state_dir, subject(target, config.node)),
-        "resource": planned.resource, "drop": [[name, one.reason] for name, one in by_name.items()],
-        "over": leftovers.known_to_be_over(config),
-    }  # fmt: skip
-
     def hear(event: Event) -> None:
         if event.name == "pruned":
             one = by_name[event.fields["snapshot"]]
@@ -96,6 +89,12 @@ def _weeded(config: Config, target: TargetConfig, planned: Weeded) -> Weeded:
             removed.append(one.copy.snapshot)
 
     try:
+        job = {
+            **surroundings(config), "job": "prune", "target": asdict(target),
+            "expected": view.expected_target(config.state_dir, subject(target, config.node)),
+            "resource": planned.resource, "drop": [[name, one.reason] for name, one in by_name.items()],
+            "over": leftovers.known_to_be_over(config),
+        }  # fmt: skip
         attend(target.name, job, Patience(config.limits.stall, config.limits.stall), hear)
     except Stopped:
         raise

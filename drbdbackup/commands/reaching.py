@@ -27,6 +27,7 @@ from drbdbackup.errors import (
     NotInSnapshot,
     Stopped,
     TargetError,
+    Unguarded,
     UsageError,
 )
 from drbdbackup.model.backup import Copy
@@ -36,7 +37,7 @@ from drbdbackup.pipeline.choose import Way, way
 from drbdbackup.pipeline.roads import subject, surroundings
 from drbdbackup.tools import ssh
 
-_THROUGH = (UsageError, Interrupted, Stopped, NotInSnapshot)  # these are not about the copy
+_THROUGH = (UsageError, Interrupted, Stopped, NotInSnapshot, Unguarded)  # these are not about the copy
 _ANSWER = 60.0  # seconds for a peer that could be reached: it starts a program, wakes a disk and mounts it
 
 

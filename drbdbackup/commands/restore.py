@@ -21,7 +21,7 @@ from drbdbackup.commands.reaching import Order, Reaching, alone, attended
 from drbdbackup.commands.run import lock_file
 from drbdbackup.config.values import Config, ResourceConfig
 from drbdbackup.errors import DrbdBackupError, NothingFound, RoleError, TargetFull, UsageError
-from drbdbackup.model.amount import size
+from drbdbackup.model.amount import count, size
 from drbdbackup.model.backup import Copy
 from drbdbackup.model.role import Decision
 from drbdbackup.pipeline.cage import Event
@@ -175,7 +175,8 @@ def _still(plan: Plan, look: dict[str, Any]) -> None:
     """What was confirmed is what is deleted: the volume went on living while the question stood. Raises."""
     if look["deleted"] > plan.deleted:
         raise DrbdBackupError(
-            f"{look['deleted']} entries would be deleted by now, not the {plan.deleted} that were shown",
+            f"{count(look['deleted'], 'entry', 'entries')} would be deleted by now, "
+            f"not the {plan.deleted} that were shown",
             "Stop what writes to the volume, and run it again to see what it would delete.",
         )
 
@@ -270,7 +271,7 @@ def _planned(request: Request, resource: ResourceConfig, choice: Choice, look: d
     warnings = [
         _missing_room(look) if short else "",
         "this copy was found damaged" if choice.copy.damaged_at else "",
-        f"entries that could not be read when it was made: {look['unread']}" if look["unread"] else "",
+        f"{count(look['unread'], 'entry', 'entries')} could not be read when it was made" if look["unread"] else "",
         "what it leaves out is not known to the last, so nothing is deleted" if not look["may_delete"] else "",
     ]
     return Plan(

@@ -118,8 +118,8 @@ def _listing(config: Config) -> dict[str, Any]:
     copies: list[dict[str, Any]] = []
     closed: dict[str, str] = {}
     for disk in _own_disks(config):
-        job = {"job": "send", **_job(config, disk), "resources": [one.name for one in config.resources]}
         try:
+            job = {"job": "send", **_job(config, disk), "resources": [one.name for one in config.resources]}
             with alone(config):
                 said = attend(disk.name, job, Patience(config.limits.stall, config.limits.stall), lambda _: None)
             copies += [{**told, "target": disk.name} for told in said["copies"]]

@@ -18,6 +18,7 @@ from drbdbackup.catalog.rates import Work
 from drbdbackup.commands.reaching import Order, Reaching, alone, attended
 from drbdbackup.config.values import Config, ResourceConfig, TargetConfig
 from drbdbackup.errors import Damaged, DrbdBackupError, NothingFound, PartialResult, Stopped, UsageError
+from drbdbackup.model.amount import count
 from drbdbackup.model.backup import Copy
 from drbdbackup.pipeline import roads
 from drbdbackup.pipeline.cage import Event
@@ -133,7 +134,8 @@ def verified_copy(config: Config, reaching: Reaching, copy: Copy, share: float, 
     watcher.begun(copy.resource, (copy.target,))
     watcher.walked(copy.files, int(copy.bytes * share))
     found = _read(config, reaching, copy, share, watcher)
-    problem = found.error.message if found.error else f"problems: {found.problem_count}" if found.problem_count else ""
+    problems = count(found.problem_count, "problem") if found.problem_count else ""
+    problem = found.error.message if found.error else problems
     watcher.ended(copy.target, "failed" if problem else "complete", problem)
     return found
 

@@ -32,8 +32,9 @@ class SnapshotFacts:
 
 def gather(config: Config, resource: ResourceConfig, table: Sequence[Mount], *, is_at_work: bool) -> SnapshotFacts:
     """Ask DRBD and LVM; `table` is the mount table."""
-    live, can_cage = mounts.mounted_at(table, resource.source), proc.can_cage()
+    live, can_cage = mounts.mounted_at(table, resource.source), True
     try:
+        can_cage = not resource.snapshot or proc.can_cage()
         found = backing.below(resource, config.role.timeout)
     except DrbdBackupError as error:
         return SnapshotFacts(resource, None, error, live, can_cage, is_at_work)

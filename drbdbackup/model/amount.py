@@ -1,4 +1,4 @@
-"""Amounts of bytes in words: errors are written where the bytes are, far below what draws."""
+"""Amounts in words: errors are written where the bytes are, far below what draws."""
 
 from __future__ import annotations
 
@@ -12,3 +12,8 @@ def size(count: float) -> str:
         count /= 1024
         unit += 1
     return f"{count:.0f} {_UNITS[unit]}" if unit == 0 or count >= 100 else f"{count:.1f} {_UNITS[unit]}"
+
+
+def count(number: int, word: str, words: str = "") -> str:
+    """`1 file`, `1,204 files`; `words` is for those that take no s."""
+    return f"{number:,} {word}" if number == 1 else f"{number:,} {words or word + 's'}"

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from drbdbackup.errors import Interrupted, ToolError, ToolHindered, UsageError
+from drbdbackup import proc
+from drbdbackup.errors import Interrupted, UsageError
 from drbdbackup.model.mount import Mount
-from drbdbackup.pipeline.source import identity
+from drbdbackup.pipeline.source import identity, without_symlinks
 from drbdbackup.scan import NOT_OURS
 from drbdbackup.tools import mount, mounts
 
@@ -86,15 +87,14 @@ def _judged(job: dict[str, Any]) -> Mount | None:
 
 
 def _protect(job: dict[str, Any]) -> None:
-    """Let no symlink in the live volume lead a write out of it; in a cage only, where the mount is our own."""
+    """Let no symlink in the live volume lead a write out of it; in a cage only, where the mount is our own.
+
+    Raises Unguarded.
+    """
     if not job["caged"]:
         return
-    try:
-        if _judged(job) is None:
-            mount.bind(job["source"], job["source"])
-            job["mounted"] = identity(mounts.mounted_at(mounts.table(), job["source"]))
-        mount.forbid_symlinks(job["source"])
-    except ToolHindered:
-        raise
-    except ToolError:  # Linux before 5.10 or an odd file system: rsync's own care then
-        return
+    if _judged(job) is None:
+        if not proc.had(lambda: mount.bind(job["source"], job["source"]), "no mount of its own for the volume"):
+            return
+        job["mounted"] = identity(mounts.mounted_at(mounts.table(), job["source"]))
+    without_symlinks(job["source"], mount.forbid_symlinks)  # where that cannot be had: rsync's own care

@@ -16,7 +16,7 @@ from typing import Any
 from drbdbackup.catalog import bodies, store, view
 from drbdbackup.config.values import Retention, TargetConfig
 from drbdbackup.lineage import ONE_LINE, Lineages, lineages
-from drbdbackup.model.amount import size
+from drbdbackup.model.amount import count, size
 from drbdbackup.model.backup import Copy
 from drbdbackup.pipeline.cage import Cage, Event
 from drbdbackup.pipeline.order import Order
@@ -156,8 +156,8 @@ class Shortage:
         copy, looking.copy = looking.copy, None
         if event.name == "error":
             why = event.error.message
-        elif count := event.fields["problem_count"]:
-            why = f"{copy.snapshot} is damaged ({count:,} problems): `drbdbackup verify {copy.snapshot}`"
+        elif problems := event.fields["problem_count"]:
+            why = f"{copy.snapshot} is damaged ({count(problems, 'problem')}): `drbdbackup verify {copy.snapshot}`"
         elif would_leave_none(looking.target.name, copy.target, self._granted):
             why = "two targets that want to give their last copies up cannot vouch for each other"
         else:

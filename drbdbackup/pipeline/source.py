@@ -7,16 +7,21 @@ has unmounted it). Outside a cage nothing is touched: it is the host's mount.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from drbdbackup.errors import Interrupted, SourceError, ToolError, ToolHindered
+from drbdbackup import proc
+from drbdbackup.errors import Interrupted, SourceError, ToolError
 from drbdbackup.model.mount import Mount
 from drbdbackup.tools import mount, mounts
 
 UNPROTECTED = "the kernel cannot keep symlinks from being followed: a folder swapped for one in mid-run would be"
-UNCAGED = "no namespaces can be had here (not root, a container, no util-linux): a kill may leave processes or mounts"
+UNCAGED = (
+    "no namespaces can be had here (not root, a container, no util-linux): a kill may leave processes or mounts, and a "
+    "folder swapped for a symlink in mid-run would be followed"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +47,14 @@ def guarded(job: dict[str, Any]) -> Guarded:
 
     A folder that is swapped for a symlink in mid-run must not pull in files from outside: `nosymfollow` stops that.
     With `instant` the volume is left alone, and the snapshot is mounted at `source`, in this cage only. Raises
-    Interrupted if the volume is not mounted there (any more), SourceError if the snapshot cannot be mounted.
+    Interrupted if the volume is not mounted there (any more), SourceError if the snapshot cannot be mounted, Unguarded.
     """
     source = job["source"]
     if instant := job.get("instant"):
         _mount_snapshot(source, instant["device"], instant["fstype"])
         left_out = frozenset(map(os.fsencode, instant["left_out"]))
-        return Guarded(source, left_out, _mount_id(source), "" if _without_symlinks(source) else UNPROTECTED)
+        note = "" if without_symlinks(source, mount.remount_nosymfollow) else UNPROTECTED
+        return Guarded(source, left_out, _mount_id(source), note)
     seen = mounts.mounted_at(mounts.table(), source)
     if identity(seen) != job["mounted"]:
         raise Interrupted(f"{source} is not mounted any more as it was when the run began")
@@ -95,22 +101,18 @@ def let_go(job: dict[str, Any]) -> None:
 def _protect(source: str, seen: Mount | None) -> bool:
     if seen is None:
         mount.bind(source, source)
-    return _without_symlinks(source)
+    return without_symlinks(source, mount.remount_nosymfollow)
 
 
-def _without_symlinks(point: str) -> bool:
-    """Whether the kernel follows no symlinks there from now on. Raises ToolHindered.
+def without_symlinks(point: str, remount: Callable[[str], None]) -> bool:
+    """Whether the kernel follows no symlinks there from now on, after a `remount` in this cage. Raises Unguarded.
 
-    The mount table is asked, not mount: a kernel that does not know the flag may take it without a word.
+    The mount table is asked, not mount: before Linux 5.10 the flag may be taken without a word and without effect.
     """
-    try:
-        mount.remount_nosymfollow(point)
-    except ToolHindered:  # of this moment: the copy would be unguarded where it can be guarded
-        raise
-    except ToolError:
+    if not proc.had(lambda: remount(point), f"{point} could not be guarded against symlinks"):
         return False
-    seen = mounts.mounted_at(mounts.table(), point)
-    return seen is not None and "nosymfollow" in seen.options
+    there = _mount_id(point)
+    return any(seen.mount_id == there and "nosymfollow" in seen.options for seen in mounts.table())
 
 
 def _mount_id(source: str) -> int:

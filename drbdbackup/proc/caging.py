@@ -6,29 +6,22 @@ import os
 from collections.abc import Sequence
 from functools import cache
 
-from drbdbackup.errors import ToolError, ToolHindered
 from drbdbackup.proc.command import Command, find
+from drbdbackup.proc.guard import had
 from drbdbackup.proc.once import run
 
 _NAMESPACES = ("--mount", "--propagation", "slave", "--pid", "--fork", "--kill-child", "--mount-proc")
-_PATIENCE = 15 * 60.0  # it takes milliseconds, and touches nothing that could hang
 
 
 @cache
 def can_cage() -> bool:
     """Whether mount and PID namespaces can be had here (not in every container, not without root).
 
-    Raises ToolHindered: a run must not go on without them because of a moment.
+    Raises Unguarded. To be asked before the volume may have to be given up in time: it can take a minute.
     """
     if os.geteuid() != 0 or find("setpriv") is None:
         return False
-    try:
-        run(Command(("unshare", *_NAMESPACES, "true"), timeout=_PATIENCE))
-    except ToolHindered:
-        raise
-    except ToolError:
-        return False
-    return True
+    return had(lambda: run(Command(("unshare", *_NAMESPACES, "true"), timeout=20.0)), "no cage for the copies")
 
 
 def caged(argv: Sequence[str]) -> tuple[str, ...]:

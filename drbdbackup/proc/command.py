@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from drbdbackup.errors import ToolError, ToolHindered, ToolMissing
+from drbdbackup.errors import ToolError, ToolMissing
 
 STDERR_LINES = 25  # in an error
 FOREVER = 7 * 86400.0  # seconds, for what is ended by its watcher
-_OF_THE_MOMENT = ("Cannot allocate memory", "Resource temporarily unavailable")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,21 +78,11 @@ def environment(extra: Iterable[tuple[str, str]] = ()) -> dict[str, str]:
 
 
 def failure(command: Command, exit_status: int, stderr: Sequence[str]) -> ToolError:
-    """The error for an exit status that means failure, with the last lines of stderr.
-
-    ToolHindered where the moment was to blame.
-    """
+    """The error for an exit status that means failure, with the last lines of stderr."""
     shown = command.name if command.secret else " ".join(command.argv)
     said = "\n".join(line.rstrip() for line in list(stderr)[-STDERR_LINES:]).strip()
     told = f"killed by signal {-exit_status}" if exit_status < 0 else f"exit status {exit_status}"
-    kind = ToolHindered if exit_status < 0 or any(words in said for words in _OF_THE_MOMENT) else ToolError
-    return kind(f"{shown}: {told}" + (f"\n{said}" if said else ""))
-
-
-def not_started(command: Command, error: OSError) -> ToolError:
-    """The error for a program that is there and cannot be started."""
-    kind = ToolHindered if error.errno in (errno.ENOMEM, errno.EAGAIN) else ToolError
-    return kind(f"{command.name} could not be started: {error.strerror}")
+    return ToolError(f"{shown}: {told}" + (f"\n{said}" if said else ""))
 
 
 def found(program: str) -> str:

@@ -9,8 +9,8 @@ import os
 import signal
 import time
 
-from drbdbackup.errors import ToolTimedOut
-from drbdbackup.proc.command import Command, environment, failure, found, not_started
+from drbdbackup.errors import ToolError, ToolTimedOut
+from drbdbackup.proc.command import Command, environment, failure, found
 from drbdbackup.proc.waiting import end_group, reap
 
 _KEPT = 1 << 16
@@ -38,7 +38,7 @@ def run_leaving(command: Command) -> None:
         if status not in command.ok:
             raise failure(command, status, os.pread(said, _KEPT, 0).decode(errors="replace").splitlines())
     except OSError as error:
-        raise not_started(command, error) from None
+        raise ToolError(f"{command.name} could not be started: {error.strerror}") from None
     finally:
         os.close(said)
         os.close(nothing)

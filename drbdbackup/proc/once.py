@@ -8,7 +8,7 @@ import signal
 import time
 
 from drbdbackup.errors import ToolError, ToolTimedOut
-from drbdbackup.proc.command import Command, Result, environment, failure, found, not_started
+from drbdbackup.proc.command import Command, Result, environment, failure, found
 from drbdbackup.proc.waiting import end_group, leave, reap
 
 _KEPT_STDERR = 1 << 18
@@ -32,7 +32,7 @@ def run(command: Command) -> Result:
             setsid=not command.may_ask, setsigdef=_WHOLE if command.is_whole else (*_WHOLE, signal.SIGPIPE),
         )
     except OSError as error:
-        raise not_started(command, error) from None
+        raise ToolError(f"{command.name} could not be started: {error.strerror}") from None
     finally:
         for end in (in_read, out_write, err_write):
             os.close(end)

@@ -7,8 +7,8 @@ import signal
 import time
 from contextlib import suppress
 
-from drbdbackup.errors import ToolTimedOut
-from drbdbackup.proc.command import Command, environment, found, not_started
+from drbdbackup.errors import ToolError, ToolTimedOut
+from drbdbackup.proc.command import Command, environment, found
 from drbdbackup.proc.waiting import end_group, reap
 
 _LOOK = 5.0  # seconds between two looks whether it still moves
@@ -25,7 +25,7 @@ def pass_through(command: Command, patience: float) -> int:
     try:
         pid = os.posix_spawn(program, command.argv, environment(command.env), setsid=True, setsigdef=_SIGNALS)
     except OSError as error:
-        raise not_started(command, error) from None
+        raise ToolError(f"{command.name} could not be started: {error.strerror}") from None
     try:
         return _watched(command, pid, patience)
     except BaseException:

@@ -14,7 +14,8 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
-from drbdbackup.proc.command import STDERR_LINES, Command, environment, found, not_started
+from drbdbackup.errors import ToolError
+from drbdbackup.proc.command import STDERR_LINES, Command, environment, found
 from drbdbackup.proc.group import Group
 
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGPIPE)
@@ -78,7 +79,7 @@ def _started(command: Command) -> tuple[int, int, int, int]:
     except OSError as error:
         for end in (to, out, err):
             os.close(end)
-        raise not_started(command, error) from None
+        raise ToolError(f"{command.name} could not be started: {error.strerror}") from None
     finally:
         for end in theirs:
             os.close(end)

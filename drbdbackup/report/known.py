@@ -88,7 +88,7 @@ def _row(found: Found, now: datetime) -> tuple[str, ...]:
     if copy.drilled_at:
         state.append(f"drilled {text.age(copy.drilled_at, now)}")
     if copy.problems:
-        state.append(f"{copy.problems:,} problems")
+        state.append(text.count(copy.problems, "problem"))
     if found.line is not None:
         state.append("of a discarded lineage" if found.is_discarded else f"lineage of {found.line.name}")
     made = text.when(copy.started_at, now)

@@ -85,7 +85,7 @@ def outcome_line(attempt: Attempt) -> str:
 def row(target: TargetResult, dry_run: bool) -> tuple[str, str, str, str]:
     """A target's line of the closing table: name, outcome, what was copied, and what is worth a word."""
     counts = target.counts
-    entries, size = f"{counts.get('entries', 0):,} entries", text.size(counts.get("copied_bytes", 0))
+    entries, size = text.count(counts.get("entries", 0), "entry", "entries"), text.size(counts.get("copied_bytes", 0))
     copied = f"{counts.get('copied', 0):,} of {entries}, {size}"
     notes = [*target.notes]
     if target.problem_count:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
+from drbdbackup.model.amount import count as count
 from drbdbackup.model.amount import size as size
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
@@ -50,11 +51,6 @@ def local(moment: datetime) -> str:
 def when(moment: datetime, now: datetime) -> str:
     """Both of them: `Mon 2026-11-23 04:30 (2 h ago)`."""
     return f"{local(moment)} ({age(moment, now)})"
-
-
-def count(number: int, word: str, words: str = "") -> str:
-    """`1 file`, `1,204 files`; `words` is for those that take no s."""
-    return f"{number:,} {word}" if number == 1 else f"{number:,} {words or word + 's'}"
 
 
 def aligned(rows: Iterable[Sequence[str]], indent: str = "") -> list[str]:
