@@ -34,7 +34,7 @@ bench: $(VENV)/.for-test
 	@$(VENV)/bin/python -m tests.bench
 
 cluster: $(VENV)/.for-test packages-for-cluster
-	@$(PYTEST) -q -n $(LABS) --dist loadfile --durations=0 --durations-min=1 tests/cluster
+	@$(PYTEST) -q -n $(LABS) --dist worksteal --durations=0 --durations-min=1 tests/cluster
 
 cluster-shell: $(VENV)/.for-test packages-for-cluster
 	@$(VENV)/bin/python -m tests.cluster

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.cluster.asking import backs_up
+from tests.cluster.asking import backs_up, syncs
 from tests.cluster.lab import Lab
 from tests.cluster.pacemaker import take_in
 from tests.cluster.pair import hands_over, set_up
@@ -26,13 +26,13 @@ FILES = "mkdir /srv/raid/much && cd /srv/raid/much && seq 3000 | while read n; d
 
 def back_up(lab: Lab) -> None:
     assert backs_up(lab.www4).stdout == ""
-    lab.www5.run("drbdbackup sync")
+    syncs(lab.www5)
 
 
 def take_over(lab: Lab) -> None:
     hands_over(lab, lab.www4)
     backs_up(lab.www5)
-    lab.www4.run("drbdbackup sync")
+    syncs(lab.www4)
 
 
 def sell(lab: Lab) -> None:
@@ -41,7 +41,7 @@ def sell(lab: Lab) -> None:
         backs_up(lab.www4)
         assert shop.runs, "nobody bought anything any more"
     hands_over(lab, lab.www4)
-    lab.www5.run("drbdbackup sync", timeout=180)
+    syncs(lab.www5)
 
 
 def fill(lab: Lab) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.cluster.asking import agreed, backs_up, latest, status
+from tests.cluster.asking import agreed, backs_up, latest, status, syncs
 from tests.cluster.lab import Lab
 from tests.cluster.node import Node
 from tests.cluster.states import MOUNT, on_both, settles
@@ -41,7 +41,7 @@ def test_a_split_brain_is_the_admins_choice_until_it_is_resolved(bare: Lab) -> N
     www4.run("drbdadm connect raid")
     settles(bare, "Primary/Secondary")
     backs_up(www4)
-    www5.run("drbdbackup sync")
+    syncs(www5)
     for known in together(*((latest, node) for node in bare.pair)):
         assert known["backup"]["node"] == "www4"
         assert [line["nodes"] for line in known["lineages"] if line["discarded"]] == [["www5"]]
