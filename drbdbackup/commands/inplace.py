@@ -16,7 +16,7 @@ from typing import Any
 
 from drbdbackup import proc
 from drbdbackup.config.values import Config, ResourceConfig
-from drbdbackup.errors import DrbdBackupError, Interrupted, NothingFound
+from drbdbackup.errors import DrbdBackupError, Interrupted, NothingFound, Unguarded
 from drbdbackup.model.backup import Copy, snapshot_name
 from drbdbackup.model.restoring import RESUME, Restoring, Stage
 from drbdbackup.pipeline import fence, safety, services, unfinished
@@ -97,7 +97,12 @@ def over(what: Over, watcher: Watcher, bring: Callable[[], dict[str, Any]]) -> t
         if isinstance(error, DrbdBackupError):
             error.hint = _joined(error.hint, *wrong)
         raise
-    done = _brought(config, resource, bring, kept)
+    try:
+        done = _brought(config, resource, bring, kept)
+    except Unguarded as error:  # before anything was written
+        now = (_how_to_go_on(resource, kept),) if is_half else _finished(config, resource, book)
+        error.hint = _joined(error.hint, *now)
+        raise
     if done["problem_count"]:
         return done, Around(kept, resource.services, left=True)
     book.enter(Stage.RESTORED)
@@ -156,6 +161,8 @@ def _brought(
     fence.hold(config.state_dir)
     try:
         return bring()
+    except Unguarded:
+        raise
     except DrbdBackupError as error:
         error.hint = _joined(error.hint, _how_to_go_on(resource, kept))
         raise

@@ -81,6 +81,7 @@ def _weeded(config: Config, target: TargetConfig, planned: Weeded) -> Weeded:
     """Removed is what the cage said of each snapshot, also where it ended before the last one."""
     removed: list[str] = []
     by_name = {one.copy.snapshot: one for one in planned.dropped}
+
     def hear(event: Event) -> None:
         if event.name == "pruned":
             one = by_name[event.fields["snapshot"]]

@@ -21,7 +21,7 @@ from drbdbackup.catalog.scrubs import Scrub, Turn
 from drbdbackup.commands.reaching import Order, Reaching, alone, attended
 from drbdbackup.commands.verify import Verified, copies_here, damage, is_kept
 from drbdbackup.config.values import Config, ResourceConfig, TargetConfig
-from drbdbackup.errors import Interrupted, Locked, TargetError
+from drbdbackup.errors import Interrupted, Locked, TargetError, Unguarded
 from drbdbackup.model.backup import Copy
 from drbdbackup.pipeline import roads
 from drbdbackup.pipeline.cage import Event
@@ -119,7 +119,7 @@ def _turn(config: Config, copies: list[Copy], standby: Standby, until: float) ->
     ended = ""
     try:
         work.left = _told_left(_read(config, work, standby, until)) if work.copies else None
-    except (Interrupted, Locked, TargetError) as error:
+    except (Interrupted, Locked, TargetError, Unguarded) as error:
         ended = error.message
         work.stop()
     found = [one for one in work.found if not one.problem_count or is_kept(config, one.copy)]

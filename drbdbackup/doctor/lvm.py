@@ -35,6 +35,9 @@ def gather(config: Config, resource: ResourceConfig, table: Sequence[Mount], *, 
     live, can_cage = mounts.mounted_at(table, resource.source), True
     try:
         can_cage = not resource.snapshot or proc.can_cage()
+    except DrbdBackupError as error:
+        return SnapshotFacts(resource, None, error, live, can_cage, is_at_work)
+    try:
         found = backing.below(resource, config.role.timeout)
     except DrbdBackupError as error:
         return SnapshotFacts(resource, None, error, live, can_cage, is_at_work)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
+from drbdbackup import proc
 from drbdbackup.config.load import VARIABLE
 from drbdbackup.errors import DrbdBackupError, HookFailed, Interrupted, PartialResult, Stopped
 from drbdbackup.model.backup import Outcome, iso
@@ -41,8 +42,10 @@ class Around:
     def before(self) -> None:
         """Run the before-hooks of the run, then have its databases dumped.
 
-        Raises HookFailed, Interrupted if the volume has to be let go of.
+        Raises HookFailed, Unguarded, Interrupted if the volume has to be let go of.
         """
+        self._hooks.is_reached = True
+        proc.can_cage()  # before anything is begun, and before the fence, which could not end that
         if not (self._hooks or self._databases):
             return
         order = self._order

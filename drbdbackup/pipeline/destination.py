@@ -94,7 +94,7 @@ def _protect(job: dict[str, Any]) -> None:
     if not job["caged"]:
         return
     if _judged(job) is None:
-        if not proc.had(lambda: mount.bind(job["source"], job["source"]), "no mount of its own for the volume"):
+        if not proc.had(lambda: mount.bind(job["source"], job["source"]), f"{job['source']} could not be made a mount"):
             return
         job["mounted"] = identity(mounts.mounted_at(mounts.table(), job["source"]))
     without_symlinks(job["source"], mount.forbid_symlinks)  # where that cannot be had: rsync's own care

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from drbdbackup import gate, proc, roles
+from drbdbackup import gate, roles
 from drbdbackup.catalog import bodies, exchange, store, view
 from drbdbackup.catalog.bodies import Run
 from drbdbackup.config.values import Config, ResourceConfig, TargetConfig
@@ -109,7 +109,6 @@ def _back_up(order: Order, verdict: Verdict, events: journal.Journal) -> RunResu
     session, around = Session(order, events), Around(order, events)
     wrong: list[DrbdBackupError] = []
     try:
-        proc.can_cage()  # before any hook, and before the fence: a failover cannot end it
         around.before()
         with instant.taken(order, wrong):
             session.work()

@@ -9,17 +9,16 @@ from __future__ import annotations
 import json
 import os
 import sys
-from contextlib import suppress
 from typing import Any, NoReturn
 
 from drbdbackup import proc
-from drbdbackup.errors import DrbdBackupError, NothingFound, ToolError
+from drbdbackup.errors import DrbdBackupError, NothingFound
 from drbdbackup.manifest import is_safe
 from drbdbackup.pipeline import aside
 from drbdbackup.pipeline.attend import OPENED, OPENING
 from drbdbackup.pipeline.caged import Channel
 from drbdbackup.pipeline.opening import Opened, opened
-from drbdbackup.pipeline.source import let_go
+from drbdbackup.pipeline.source import let_go, without_symlinks
 from drbdbackup.targets import layout, sidecar
 from drbdbackup.tools import mount
 
@@ -66,8 +65,7 @@ def main() -> NoReturn:
         if job["caged"]:
             let_go(job)
         with opened(job, write=False) as at:
-            with suppress(ToolError):  # Linux before 5.10: the paths are checked all the same
-                mount.remount_nosymfollow(at.root)
+            without_symlinks(at.root, mount.remount_nosymfollow)  # before Linux 5.10 only the paths are checked
             path = path_of(at, job["resource"], job["snapshot"], job["part"], bytes.fromhex(job["inside"]))
             command = proc.Command(sender(tuple(job["options"]), path), timeout=proc.FOREVER)
             status = proc.pass_through(command, job["patience"])

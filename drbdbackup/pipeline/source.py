@@ -53,12 +53,13 @@ def guarded(job: dict[str, Any]) -> Guarded:
     if instant := job.get("instant"):
         _mount_snapshot(source, instant["device"], instant["fstype"])
         left_out = frozenset(map(os.fsencode, instant["left_out"]))
-        note = "" if without_symlinks(source, mount.remount_nosymfollow) else UNPROTECTED
-        return Guarded(source, left_out, _mount_id(source), note)
+        return Guarded(source, left_out, _mount_id(source))  # nobody can swap a folder in it
     seen = mounts.mounted_at(mounts.table(), source)
     if identity(seen) != job["mounted"]:
         raise Interrupted(f"{source} is not mounted any more as it was when the run began")
     is_protected = job["caged"] and _protect(source, seen)
+    if seen is not None and identity(mounts.mounted_at(mounts.table(), source)) != job["mounted"]:
+        raise Interrupted(f"{source} was unmounted as the run began")
     below = (os.fsencode(os.path.relpath(point.point, source)) for point in mounts.below(mounts.table(), source))
     note = "" if is_protected else UNPROTECTED if job["caged"] else UNCAGED
     return Guarded(source, frozenset(below), _mount_id(source), note)
@@ -99,8 +100,8 @@ def let_go(job: dict[str, Any]) -> None:
 
 
 def _protect(source: str, seen: Mount | None) -> bool:
-    if seen is None:
-        mount.bind(source, source)
+    if seen is None and not proc.had(lambda: mount.bind(source, source), f"{source} could not be made a mount"):
+        return False
     return without_symlinks(source, mount.remount_nosymfollow)
 
 

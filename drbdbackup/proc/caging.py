@@ -17,11 +17,11 @@ _NAMESPACES = ("--mount", "--propagation", "slave", "--pid", "--fork", "--kill-c
 def can_cage() -> bool:
     """Whether mount and PID namespaces can be had here (not in every container, not without root).
 
-    Raises Unguarded. To be asked before the volume may have to be given up in time: it can take a minute.
+    Raises Unguarded. To be asked before the volume may have to be given up in time: it can take half a minute.
     """
     if os.geteuid() != 0 or find("setpriv") is None:
         return False
-    return had(lambda: run(Command(("unshare", *_NAMESPACES, "true"), timeout=20.0)), "no cage for the copies")
+    return had(lambda: run(Command(("unshare", *_NAMESPACES, "true"), timeout=10.0)), "no cage for the copies")
 
 
 def caged(argv: Sequence[str]) -> tuple[str, ...]:

@@ -11,12 +11,15 @@ from collections.abc import Callable
 from drbdbackup.errors import ToolError, ToolMissing, Unguarded
 
 _PAUSES = (0.1, 1.0)  # seconds before the second and the third try
-_HINT = "It is tried again with the next run. Look at dmesg: was memory short, was something killed?"
+_HINT = "Try again (a due run does so by itself). Look at dmesg: was memory short, was something killed?"
 # What unshare(1) and mount(8) say where the kernel, a container or an old util-linux does not let us.
 _REFUSALS = (
     "operation not permitted", "permission denied", "must be superuser", "function not implemented",
-    "unshare failed: invalid argument", "bad option", "not supported", "unrecognized option", "invalid option",
-)  # fmt: skip
+    "unshare failed: invalid argument", "unshare failed: no space left on device",  # not built in; a limit of 0
+    "filesystem propagation: invalid argument",  # a chroot
+    "read-only", "is write-protected", "bad option", "not supported", "unrecognized option", "invalid option",
+)
+_FORBIDDEN = "killed by signal 31"  # a system call that a filter allows nobody  # fmt: skip
 
 
 def had(attempt: Callable[[], object], what: str) -> bool:
@@ -37,5 +40,6 @@ def had(attempt: Callable[[], object], what: str) -> bool:
 
 def is_refusal(error: ToolError) -> bool:
     """Whether it would fail so each time: the program is not there, or has said that it may not or cannot."""
-    said = error.message.partition("\n")[2].lower()  # after its arguments, which hold the names of folders
-    return isinstance(error, ToolMissing) or any(words in said for words in _REFUSALS)
+    asked, _, said = error.message.partition("\n")
+    refused = asked.endswith(_FORBIDDEN) or any(words in said.lower() for words in _REFUSALS)
+    return refused or isinstance(error, ToolMissing)
