@@ -73,7 +73,7 @@ def test_not_if_the_other_copy_turns_out_to_lack_a_file(pair: PlayedPair) -> Non
     before = snapshots(pair)
     ended = pair.run("www4", "run", "--target", "disk")
     assert ended.returncode == 1, ended.stderr
-    assert "is damaged (1 problems)" in ended.stderr
+    assert "is damaged (1 problem)" in ended.stderr
     assert snapshots(pair) == before == lying(pair)
 
 
