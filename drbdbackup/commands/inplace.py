@@ -91,17 +91,15 @@ def over(what: Over, watcher: Watcher, bring: Callable[[], dict[str, Any]]) -> t
     except Interrupted:
         raise  # the volume goes away, and who takes it over starts what belongs there
     except (DrbdBackupError, OSError) as error:
-        if _mounted(resource) != mounted:  # so is this, and here nothing is started any more
-            raise Interrupted(f"{resource.source} was unmounted meanwhile: {error}", _GO_THERE) from None
-        wrong = () if is_half else _finished(config, resource, book)
+        wrong = _left_alone(what, book, mounted, error)
         if isinstance(error, DrbdBackupError):
             error.hint = _joined(error.hint, *wrong)
         raise
     try:
         done = _brought(config, resource, bring, kept)
-    except Unguarded as error:  # before anything was written
-        now = (_how_to_go_on(resource, kept),) if is_half else _finished(config, resource, book)
-        error.hint = _joined(error.hint, *now)
+    except Unguarded as error:  # the destination is guarded before anything is written
+        wrong = _left_alone(what, book, mounted, error)
+        error.hint = _joined(error.hint, *wrong, _how_to_go_on(resource, kept) if is_half else "")
         raise
     if done["problem_count"]:
         return done, Around(kept, resource.services, left=True)
@@ -168,6 +166,17 @@ def _brought(
         raise
     finally:
         fence.let_go(config.state_dir)
+
+
+def _left_alone(what: Over, book: Book, mounted: dict[str, str] | None, error: Exception) -> tuple[str, ...]:
+    """Nothing was written: start the services, unless the volume was half restored before; what is wrong with which.
+
+    Raises Interrupted where the volume has gone away meanwhile: here nothing is started any more.
+    """
+    if _mounted(what.resource) != mounted:
+        raise Interrupted(f"{what.resource.source} was unmounted meanwhile: {error}", _GO_THERE) from None
+    is_half = what.before is not None and what.before.is_half
+    return () if is_half else _finished(what.config, what.resource, book)
 
 
 def _finished(config: Config, resource: ResourceConfig, book: Book) -> tuple[str, ...]:

@@ -18,8 +18,8 @@ _REFUSALS = (
     "unshare failed: invalid argument", "unshare failed: no space left on device",  # not built in; a limit of 0
     "filesystem propagation: invalid argument",  # a chroot
     "read-only", "is write-protected", "bad option", "not supported", "unrecognized option", "invalid option",
-)
-_FORBIDDEN = "killed by signal 31"  # a system call that a filter allows nobody  # fmt: skip
+)  # fmt: skip
+_FORBIDDEN = "killed by signal 31"  # a system call that a filter allows nobody
 
 
 def had(attempt: Callable[[], object], what: str) -> bool:
