@@ -3,24 +3,34 @@
 
 PYTHON := $(firstword $(wildcard /usr/bin/python3) python3)
 VENV := .venv
+LOWEST := .venv-lowest
+FOR_LOWEST := tests/unit tests/properties/test_command_line.py tests/integration/test_demo.py \
+	$(wildcard tests/integration/test_commands_*.py)
 PYTEST := $(VENV)/bin/python -m pytest
 LABS := $(shell awk '/MemAvailable/ { print ($$2 > 6000000 && '$$(nproc)' > 1) ? 2 : 1 }' /proc/meminfo)
-WORKERS := $(shell n=$$(nproc); echo $$((n < 4 ? 2 * n : 8)))
+WORKERS := $(shell n=$$(nproc); echo $$((n < 3 ? 3 * n : 8)))
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH):/usr/sbin:/sbin
+# Else each of the thousands of starts would compile every module anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 FOR_DEMO := python3 python3-venv rsync mount util-linux e2fsprogs acl
 FOR_CLUSTER := python3 python3-venv cpio e2fsprogs fdisk kmod mmdebstrap openssh-client qemu-system-x86 qemu-utils vde2
-FOR_TEST := attr bindfs btrfs-progs cron exfatprogs fuse3 libxml2-utils mariadb-backup mariadb-client \
-	mariadb-client-core mariadb-server-core openssh-client openssh-server procps resource-agents shellcheck xxhash
+FOR_PACKAGE := python3 python3-venv dpkg dpkg-dev lintian mmdebstrap util-linux
+FOR_TEST := attr bindfs btrfs-progs chromium cron exfatprogs fonts-dejavu-core fuse3 libxml2-utils man-db \
+	mariadb-backup mariadb-client mariadb-client-core mariadb-server-core monitoring-plugins-basic nagios-nrpe-plugin nagios-nrpe-server openssh-client \
+	openssh-server procps prometheus prometheus-node-exporter resource-agents shellcheck strace sudo systemd xxhash
 
-.PHONY: help demo test bench check clean packages-for-demo packages-for-test cluster cluster-shell packages-for-cluster
+.PHONY: help demo test lowest tests-with-lowest bench check clean deb package packages-for-package packages-for-demo packages-for-test cluster cluster-shell packages-for-cluster
 
 help:
 	@echo "make demo    play the whole story on this machine, without DRBD, in under a minute"
 	@echo "make test    run every test but those that need virtual machines"
+	@echo "make lowest  run the unit tests, the commands and the demo with the oldest packages that are allowed"
 	@echo "make cluster run the scenarios on a real pair, in virtual machines; make cluster-shell leaves you in it"
 	@echo "make bench   measure against the classic scripts"
 	@echo "make check   the quick part: style, types, layers and unit tests"
+	@echo "make deb     build a Debian package for this release into dist/"
+	@echo "make package build it and try it in a fresh Debian"
 	@echo "make clean   remove what these have made here"
 
 demo: $(VENV)/.for-demo
@@ -29,6 +39,13 @@ demo: $(VENV)/.for-demo
 test: $(VENV)/.for-test
 	@[ "$$(id -u)" = 0 ] || echo "Not root: tests that mount, chown or make namespaces are left out, and named at the end."
 	@$(PYTEST) -q -n $(WORKERS) --dist worksteal
+
+lowest: packages-for-test
+	@$(PYTHON) -m tests.lowest >$(LOWEST).txt
+	@$(MAKE) --no-print-directory VENV=$(LOWEST) CONSTRAINTS=$(LOWEST).txt tests-with-lowest
+
+tests-with-lowest: $(VENV)/.for-test
+	@$(PYTEST) -q -n $(WORKERS) --dist worksteal --ignore tests/unit/test_shape.py $(FOR_LOWEST)
 
 bench: $(VENV)/.for-test
 	@$(VENV)/bin/python -m tests.bench
@@ -40,10 +57,16 @@ cluster-shell: $(VENV)/.for-test packages-for-cluster
 	@$(VENV)/bin/python -m tests.cluster
 
 check: $(VENV)/.for-test
-	@$(PYTEST) -q tests/unit
+	@$(PYTEST) -q -n $(WORKERS) --dist worksteal tests/unit/test_shape.py tests/unit  # the types first: they take longest
+
+deb: $(VENV)/.for-demo packages-for-package
+	@debian/build $(VENV)/bin/python
+
+package: $(VENV)/.for-test packages-for-package
+	@$(PYTEST) -q --durations=0 --durations-min=1 tests/package
 
 clean:
-	rm -rf $(VENV) build dist .bench .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(LOWEST) $(LOWEST).txt build dist .bench .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.for-demo: pyproject.toml | packages-for-demo
@@ -60,6 +83,9 @@ packages-for-demo:
 packages-for-test:
 	$(call with_packages,$(FOR_DEMO) $(FOR_TEST))
 
+packages-for-package:
+	$(call with_packages,$(FOR_PACKAGE))
+
 packages-for-cluster:
 	$(call with_packages,$(FOR_CLUSTER))
 
@@ -68,7 +94,7 @@ define with_pip
 @[ -x $(VENV)/bin/pip ] || $(PYTHON) -m venv --clear $(VENV) || \
 	{ rm -rf $(VENV); echo "A virtual environment cannot be made: apt install python3-venv" >&2; exit 1; }
 @echo "Installing drbdbackup into $(VENV) ..."
-@$(VENV)/bin/pip install --quiet --disable-pip-version-check $(1)
+@$(VENV)/bin/pip install --quiet --disable-pip-version-check $(CONSTRAINTS:%=--constraint %) $(1)
 endef
 
 # Installs the Debian packages that are missing where this is root, else says which they are and goes on without.

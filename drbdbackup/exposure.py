@@ -1,24 +1,26 @@
 """If the volume were lost now: what is lost with it, and what is left to bring back, also without a node or a target.
 
-Pure, over the copies that the catalogs of all nodes tell of. Only a copy that is whole and undamaged counts. It never
+Pure, over the copies that the catalogs of all nodes name. Only a copy that is whole and undamaged counts. It never
 says how long something takes that nobody has measured.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from enum import Enum
 
+from msgspec import Struct
+
 from drbdbackup.catalog.rates import Measured, Work
+from drbdbackup.config.values import Config
 from drbdbackup.model.backup import Copy, Reach
 
 _BEST = (Work.RESTORED, Work.VERIFIED, Work.COPIED)
 Place = tuple[str, str]
 
 
-class Kind(Enum):
+class LossKind(Enum):
     """What may be gone beside the volume."""
 
     NOTHING = "nothing"
@@ -26,31 +28,39 @@ class Kind(Enum):
     TARGET = "target"
 
 
-@dataclass(frozen=True, slots=True)
-class Without:
-    """Gone with the volume: `kind` and `name` say what; `holder` is the node whose own disk a target is, else ""."""
+class Without(Struct, frozen=True):
+    """Gone with the volume: `kind` and `name` say what; `holder` is the node whose own disk a target is, else "".
 
-    kind: Kind
+    `also` is gone, too.
+    """
+
+    kind: LossKind
     name: str = ""
     holder: str = ""
+    also: Without | None = None
 
     def takes(self, copy: Copy) -> bool:
         """Whether a copy goes with it."""
-        if self.kind is Kind.NODE:
+        if self.also is not None and self.also.takes(copy):
+            return True
+        if self.kind is LossKind.NODE:
             return copy.holder == self.name
-        return self.kind is Kind.TARGET and (copy.target, copy.holder) == (self.name, self.holder)
+        return self.kind is LossKind.TARGET and (copy.target, copy.holder) == (self.name, self.holder)
+
+    def has_node(self, node: str) -> bool:
+        """Whether that node is gone."""
+        is_it = (self.kind, self.name) == (LossKind.NODE, node)
+        return is_it or (self.also is not None and self.also.has_node(node))
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
+class Estimate(Struct, frozen=True):
     """Restoring takes about so many `seconds`, at the rate that was `measured`."""
 
     seconds: float
     measured: Measured
 
 
-@dataclass(frozen=True, slots=True)
-class Left:
+class Left(Struct, frozen=True):
     """What is left then: the nearest copy of the newest snapshot, None for nothing at all.
 
     `lost` is the time since that one was begun. `lacking` is a newer copy that is not damaged, but lacks files.
@@ -64,8 +74,7 @@ class Left:
     estimate: Estimate | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(Struct, frozen=True):
     """What the answer is made of: the copies of one line, newest first, and whether each can be read by `node`."""
 
     node: str
@@ -74,9 +83,18 @@ class Known:
     measured: Sequence[Measured] = ()
 
 
+def losses(config: Config) -> Iterator[Without]:
+    """The volume alone, each node (this one first), each share, and this node's disks."""
+    yield Without(LossKind.NOTHING)
+    for node in sorted(config.nodes, key=lambda name: name != config.node):
+        yield Without(LossKind.NODE, node)
+    for target in config.targets:
+        yield Without(LossKind.TARGET, target.name, target.holder(config.node))
+
+
 def left(known: Known, without: Without) -> Left:
     """What is left of the copies, as seen from this node; if that is what is gone, as the others will see it."""
-    reader = "" if (without.kind, without.name) == (Kind.NODE, known.node) else known.node
+    reader = "" if without.has_node(known.node) else known.node
     sound = [one for one in known.copies if not without.takes(one[0]) and one[0].damaged_at is None]
     whole = [one for one in sound if not one[0].problems]
     lacking = sound[0][0] if sound and sound[0][0].problems else None

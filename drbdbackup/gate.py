@@ -1,7 +1,7 @@
 """May this node back up this resource, now? Evidence to a verdict, pure; and, at the edge, the gathering of evidence.
 
 Every observation counts and can only object: one more can turn `proceed` into something else, never `refuse` into
-`proceed`. What cannot be told is refused, because a gate that skips in doubt is green on both nodes for ever.
+`proceed`. What is not known is refused, because a gate that skips in doubt is green on both nodes for ever.
 """
 
 from __future__ import annotations
@@ -9,13 +9,15 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
-from drbdbackup import roles
+from msgspec import Struct
+
+from drbdbackup import roles, verbose
 from drbdbackup.config.values import Config, ResourceConfig
+from drbdbackup.errors import RoleError, RoleUnreadable
 from drbdbackup.model.mount import Mount
-from drbdbackup.model.role import Connection, Decision, Disk, Observation, PeerSeen, Role, Verdict
+from drbdbackup.model.role import Connection, Decision, DiskState, Observation, PeerSeen, Role, Verdict
 from drbdbackup.tools import drbd, mounts
 
 _SUSPENDED = {
@@ -29,8 +31,7 @@ _SUSPENDED = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(Struct, frozen=True):
     """All that a verdict is made of: what the role sources said, the mount table, and the resource's device.
 
     `device_names` are the paths that mean the configured device, `device_number` is its "major:minor", or "".
@@ -47,8 +48,7 @@ class _Objection(NamedTuple):
     hint: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Case:
+class _Case(Struct, frozen=True):
     """One question to the gate; `seen` is sorted, so that the order of the evidence changes nothing."""
 
     resource: ResourceConfig
@@ -59,7 +59,7 @@ class _Case:
 
     @property
     def rivals(self) -> tuple[str, ...]:
-        """The connected peers that are Primary as well, by node name where it can be told."""
+        """The connected peers that are Primary as well, by node name where it is known."""
         return tuple(sorted({
             self.called(peer)
             for observation in self.seen
@@ -73,7 +73,7 @@ class _Case:
         return drbd.minor(self.evidence.device_names, self.evidence.device_number)
 
     def called(self, peer: PeerSeen) -> str:
-        """The peer as `nodes` has it, where that can be told. DRBD 8.x has no names: of two nodes it is the other."""
+        """The peer as `nodes` has it, where that is known. DRBD 8.x has no names: of two nodes it is the other."""
         others = [other for other in self.nodes if other != self.node]
         if peer.name in {"", "peer"} and len(others) == 1:
             return others[0]
@@ -101,7 +101,14 @@ def judge(resource: ResourceConfig, node: str, nodes: tuple[str, ...], evidence:
 
 def ask(config: Config, resource: ResourceConfig) -> Verdict:
     """The verdict on this node, now."""
-    return judge(resource, config.node, config.nodes, gather(config, resource))
+    verdict = judge(resource, config.node, config.nodes, gather(config, resource))
+    verbose.tell(f"{resource.name}: {verdict.decision.value}: {'; '.join(verdict.because)}")
+    return verdict
+
+
+def refusal(verdict: Verdict, told: str, hint: str) -> RoleError:
+    """The error for a verdict that forbids the run. An unreadable role has a class of its own."""
+    return (RoleUnreadable if verdict.role is Role.UNKNOWN else RoleError)(told, hint)
 
 
 def gather(config: Config, resource: ResourceConfig) -> Evidence:
@@ -109,6 +116,15 @@ def gather(config: Config, resource: ResourceConfig) -> Evidence:
     observations = roles.observe(config.role, resource)
     table = mounts.table()
     return Evidence(observations, table, *_device(resource, table))
+
+
+def given_up(node: str, nodes: tuple[str, ...], evidence: Evidence) -> tuple[str, ...]:
+    """The peers that DRBD does not even try to reach any more, as after a split brain, or on an admin's order."""
+    seen = [peer for one in evidence.observations for peer in one.peers]
+    others = [other for other in nodes if other != node]
+    gone = [peer.name for peer in seen if peer.connection is Connection.STANDALONE]
+    known = [name if name not in ("", "peer") else others[0] if len(others) == 1 else "a peer" for name in gone]
+    return tuple(dict.fromkeys(known))
 
 
 def _device(resource: ResourceConfig, table: tuple[Mount, ...]) -> tuple[tuple[str, ...], str]:
@@ -135,7 +151,7 @@ def _doubts(case: _Case) -> Iterator[_Objection]:
         yield _Objection(f"nothing was asked for the role of {name}", "Set `source` in [role].")
     for seen in case.seen:
         if seen.resource != name:
-            problem = f"{seen.source} spoke of {seen.resource}, not of {name}"
+            problem = f"{seen.source} reported {seen.resource} instead of {name}"
             yield _Objection(problem, "This is a mistake in drbdbackup: please report it.")
         elif seen.role is Role.UNKNOWN:
             problem = seen.problem or f"{seen.source} does not know the role of {name}"
@@ -162,7 +178,7 @@ def _rival_objections(case: _Case) -> Iterator[_Objection]:
         yield _Objection(f"it is Primary on {_listed(rivals)} too", hint)
     elif rivals and not {case.node, *rivals} <= set(case.nodes):
         hint = f"The names in nodes ({', '.join(case.nodes)}) must be those of DRBD's configuration."
-        yield _Objection(f"it is Primary on {_listed(rivals)} too, and which comes first cannot be told", hint)
+        yield _Objection(f"it is Primary on {_listed(rivals)} too, and it is unknown which of them comes first", hint)
 
 
 def _data_objections(case: _Case) -> Iterator[_Objection]:
@@ -186,13 +202,13 @@ def _data_objections(case: _Case) -> Iterator[_Objection]:
 
 
 def _volumes(seen: Observation, minor: int | None) -> Sequence[int]:
-    """The volume that the device is; all of them where that cannot be told (LVM on top of DRBD, 8.3)."""
+    """The volume that the device is; all of them where that is not known (LVM on top of DRBD, 8.3)."""
     return range(len(seen.disks)) if minor is None or minor not in seen.minors else [seen.minors.index(minor)]
 
 
 def _readable(seen: Observation, volume: int) -> bool:
-    return seen.disks[volume] is Disk.UP_TO_DATE or any(
-        peer.connection is Connection.CONNECTED and peer.disks[volume:volume + 1] == (Disk.UP_TO_DATE,)
+    return seen.disks[volume] is DiskState.UP_TO_DATE or any(
+        peer.connection is Connection.CONNECTED and peer.disks[volume:volume + 1] == (DiskState.UP_TO_DATE,)
         for peer in seen.peers
     )
 
@@ -205,8 +221,7 @@ def _mount_objections(case: _Case) -> Iterator[_Objection]:
         yield _Objection(f"no device of {name} is configured", f"Set it in [resource.{name}].")
     if there is None and (device or case.resource.require_mount):
         hint = f"Mount it, or let the cluster do so: `mount {device or 'DEVICE'} {source}`. The next run looks again."
-        plain = f" If it is to be a plain folder: require_mount = false in [resource.{name}]."
-        yield _Objection(f"nothing is mounted at {source}", hint if device else hint + plain)
+        yield _Objection(f"nothing is mounted at {source}", hint)
     elif there is not None and device and not _is_device(there, case.evidence):
         hint = f"Unmount it and mount {device} there, or put [resource.{name}] right."
         yield _Objection(f"{there.source} is mounted at {source}, not {device}", hint)
@@ -226,12 +241,12 @@ def _notes(case: _Case) -> Iterator[str]:
         yield f"it is Primary on {_listed(case.rivals)} too, and {case.node} comes first in nodes"
     for seen in case.seen:
         if not seen.disks:
-            yield f"the role comes from {seen.source}, which tells nothing of disks and links"
+            yield f"the role comes from {seen.source}, which does not report disks and connections"
         for volume in _volumes(seen, case.minor):
-            if (disk := seen.disks[volume]) is not Disk.UP_TO_DATE:
+            if (disk := seen.disks[volume]) is not DiskState.UP_TO_DATE:
                 yield f"the disk here is {disk.value}: the data comes from a connected peer"
-        if seen.disks and not seen.peers:
-            yield "DRBD knows of no peer: this copy is all the more needed"
+        if seen.disks and all(peer.is_client for peer in seen.peers):
+            yield "DRBD knows of no peer that has a disk, so the backup is the only second copy"
     yield from _peer_notes(case)
 
 
@@ -251,7 +266,7 @@ def _peer_notes(case: _Case) -> Iterator[str]:
 
 
 def _peer_note(peer: PeerSeen, who: str, role: Role) -> Iterator[str]:
-    needed = ": this copy is all the more needed" if role is Role.PRIMARY else ""
+    needed = ", so the backup is the only second copy" if role is Role.PRIMARY else ""
     if peer.connection is not Connection.CONNECTED:
         yield f"{who} is not connected ({peer.connection.value}){needed}"
         return
@@ -259,8 +274,19 @@ def _peer_note(peer: PeerSeen, who: str, role: Role) -> Iterator[str]:
         yield f"{who} is Primary"
     if peer.syncing:
         yield f"replication with {who} is not steady ({peer.syncing})"
-    elif bad := [disk.value for disk in peer.disks if disk is not Disk.UP_TO_DATE]:
+    elif not peer.is_client and (bad := [disk.value for disk in peer.disks if disk is not DiskState.UP_TO_DATE]):
         yield f"{who} has no good copy ({', '.join(bad)}){needed}"
+
+
+def _left_out(case: _Case) -> tuple[str, ...]:
+    """Volumes of the resource beside the one that is configured: only that one is ever backed up."""
+    ignored, found = case.resource.ignore_volumes, dict[str, None]()
+    for seen in case.seen:
+        if case.minor in seen.minors:
+            for volume, minor in zip(seen.volumes, seen.minors, strict=False):
+                if minor != case.minor and volume not in ignored:
+                    found[f"volume {volume} (/dev/drbd{minor}) of {case.resource.name} is not backed up"] = None
+    return tuple(found)
 
 
 def _listed(names: tuple[str, ...]) -> str:
@@ -271,11 +297,13 @@ def _verdict(case: _Case, decision: Decision, role: Role, because: Sequence[str]
     """The verdict with each reason once, and what `status` prints of disks and peers."""
     disks = next((seen.disks for seen in case.seen if seen.disks), ())
     peers = next((seen.peers for seen in case.seen if seen.peers), ())
+    left_out = _left_out(case)
     return Verdict(
-        decision,
-        tuple(dict.fromkeys(because)),
-        role,
+        decision=decision,
+        because=tuple(dict.fromkeys((*because, *left_out))),
+        role=role,
         disk=",".join(disk.value for disk in disks),
         peer_role=",".join(peer.role.value for peer in peers),
         hint=hint,
+        left_out=left_out,
     )

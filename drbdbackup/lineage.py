@@ -1,4 +1,4 @@
-"""Which copies descend from which, and whether two nodes wrote apart from one another: a split brain. Pure.
+"""Which copies descend from which, and whether two nodes diverged: a split brain. Pure.
 
 DRBD gives the data a new generation when a Primary goes on without its peer, and notes from which it departs (in the
 bitmap's UUID). That one was on every node; a node departs from it once. When the peers meet again, the younger one
@@ -13,17 +13,18 @@ or that was seen with an empty bitmap, *was shared*.
   night makes more than these, and no copy saw those in between. Yet each departed from one that all nodes had, so the
   later of two that depart from different ones has the earlier behind it.
 
-Copies without a generation count as what their node had when it last told one. A node's own copies come in the order of
+Copies without a generation count as what their node had when it last had one. A node's own copies come in the order of
 their sequence; between nodes that have not heard of each other it says nothing, so it is asked last.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 
-from drbdbackup.errors import NothingFound, UsageError
-from drbdbackup.model.backup import Copy
+from msgspec import Struct
+
+from drbdbackup.errors import NothingFound, Undecided, UsageError
+from drbdbackup.model.backup import Copy, recorded
 from drbdbackup.model.generation import Generation
 
 _SYNC_OFFSET = 0x0001000000000000  # UUID_NEW_BM_OFFSET: 8.4 names the base of a resync after the bitmap's, plus this
@@ -32,14 +33,13 @@ _ALL = (1 << 64) - 1
 _Place = tuple[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Lineage:
+class Lineage(Struct, frozen=True):
     """The copies of one generation that stand against others. `nodes` made them; `members` are (medium, snapshot)."""
 
     generation: str
     nodes: tuple[str, ...]
     discarded: bool
-    members: frozenset[_Place] = field(repr=False, default=frozenset())
+    members: frozenset[_Place] = frozenset()
 
     def __contains__(self, copy: Copy) -> bool:
         """Whether the copy belongs to it."""
@@ -60,8 +60,7 @@ class Lineage:
         return word in self.nodes or (len(word) >= 4 and self.generation.startswith(word.upper()))
 
 
-@dataclass(frozen=True, slots=True)
-class Lineages:
+class Lineages(Struct, frozen=True):
     """Two or more `rivals`, or none; and those `discarded` whose copies are still there. All others are of one line."""
 
     rivals: tuple[Lineage, ...] = ()
@@ -112,8 +111,8 @@ class Lineages:
             return None
         choices = " or ".join(f"--lineage {line.word} ({copy.snapshot})" for line, copy in heads)
         names = " and ".join(line.name for line, _ in heads)
-        return NothingFound(
-            f"split brain: {names} wrote apart from one another, so there is no one newest backup",
+        return Undecided(
+            f"split brain: {names} diverged, so there is no single newest backup",
             f"Choose {choices}, or a copy with --snapshot.",
         )
 
@@ -122,8 +121,12 @@ ONE_LINE = Lineages()
 
 
 def lineages(copies: Iterable[Copy]) -> Lineages:
-    """What the copies of one resource, of all nodes on all media and in any order, say of its lineages."""
-    ordered = sorted(copies, key=lambda copy: (copy.sequence, copy.started_at, copy.snapshot, copy.medium))
+    """What the copies of one resource, of all nodes on all media and in any order, say of its lineages.
+
+    Copies that are known only from their medium do not count while there are others: see `recorded`.
+    """
+    known = recorded(list(copies))
+    ordered = sorted(known, key=lambda copy: (copy.sequence, copy.started_at, copy.snapshot, copy.medium))
     made = [(copy, told) for copy in ordered if (told := _generation(copy)) is not None]
     family = _Family(made)
     rivals: set[str] = set()
@@ -218,7 +221,7 @@ def _is_made_up(uuid: str, older: str) -> bool:
 
 
 def _belonging(ordered: Sequence[Copy]) -> Iterator[tuple[_Place, tuple[str, str]]]:
-    """Each copy's (generation, node); one that tells none has that of its node's copy before it."""
+    """Each copy's (generation, node); one that has none gets that of its node's copy before it."""
     last: dict[str, str] = {}
     for copy in ordered:
         if copy.generation is not None:

@@ -11,14 +11,17 @@ import errno
 import fcntl
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 
 from drbdbackup.catalog.folders import private_folder
-from drbdbackup.errors import DrbdBackupError, Locked
+from drbdbackup.config.values import Config
+from drbdbackup.errors import Locked, StateError
 from drbdbackup.model.backup import iso
 
+_PAUSE = 0.05  # seconds between two tries
 _held: set[int] = set()
 
 
@@ -38,6 +41,25 @@ def held(path: str) -> Iterator[None]:
         os.close(handle)
 
 
+@contextmanager
+def one_held(paths: Sequence[str], patience: float) -> Iterator[None]:
+    """Hold one of several lock files, as `held` does, once one is free. Raises Locked after `patience` seconds."""
+    until = time.monotonic() + patience
+    with ExitStack() as stack:
+        while not any(_entered(stack, path) for path in paths):
+            if time.monotonic() >= until:
+                raise Locked("all are held: " + ", ".join(paths), "Wait for one of their processes to end.")
+            time.sleep(_PAUSE)
+        yield
+
+
+def _entered(stack: ExitStack, path: str) -> bool:
+    with suppress(Locked):
+        stack.enter_context(held(path))
+        return True
+    return False
+
+
 def is_held(path: str) -> bool:
     """Whether a process of this machine holds it, asked without taking it: a run that begins now must not be in our
     way, nor we in its. Source: proc_locks(5).
@@ -55,12 +77,16 @@ def _opened(path: str) -> int:
         private_folder(os.path.dirname(path))
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     except OSError as error:
-        raise DrbdBackupError(f"{path} cannot be opened: {error.strerror}", _hint(error, path)) from None
+        raise StateError(f"{path} cannot be opened: {error.strerror}", _hint(error, path)) from None
 
 
 def _hint(error: OSError, path: str) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"Free some space on the disk that holds {os.path.dirname(path)} (state_dir)."
+    if error.errno in (errno.EROFS, errno.EIO):
+        return "Is that disk healthy? The kernel makes a file system with errors read-only: see `dmesg`."
+    if error.errno in (errno.ENOTDIR, errno.ELOOP):
+        return "Every part of state_dir must be a folder: remove what is in its place, or set another state_dir."
     return "Run it as root, or give the configuration a state_dir of your own."
 
 
@@ -70,7 +96,7 @@ def _take(handle: int, path: str) -> None:
     except BlockingIOError:
         holder = os.pread(handle, 200, 0).decode(errors="replace").strip()
         raise Locked(
-            f"another run is at work{f': {holder}' if holder else ''} ({path})",
+            f"another drbdbackup is running{f': {holder}' if holder else ''} ({path})",
             "Wait for it to end; `ps` shows the process if it should have ended long ago.",
         ) from None
     with suppress(OSError):  # a courtesy to whoever waits: on a full disk it is left out
@@ -95,3 +121,8 @@ def _let_go() -> None:
 
 
 os.register_at_fork(after_in_child=_let_go)
+
+
+def lock_file(config: Config) -> str:
+    """What a run holds, and everything else that changes targets."""
+    return os.path.join(config.state_dir, "lock")

@@ -13,22 +13,37 @@ import io
 import json
 import os
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 
+from msgspec import Struct
+
+from drbdbackup import plain_file
 from drbdbackup.errors import Damaged
 
 HEADER = b"#drbdbackup manifest 1 xxh128\n"
 SETTLED, RACY, CHANGED = b"s", b"r", b"c"
 SETTLE_NS = 2_000_000_000
+_PACKED = b"\x1f\x8b"  # how a gzip file begins
+_MODES, _OWNERS, _LARGE, _HUGE = 0o7777, (1 << 32) - 1, (1 << 63) - 1, (1 << 64) - 1
+_TIMES = 10**9 << 63  # ns; what a file system may know, and utime(2) takes
 NOTHING = b"-"
 ROOT = b"."  # the folder that is copied, itself: no other entry can have this name
+LARGEST = 4 << 30  # bytes, packed: some 70 million entries
+LONGEST_LINE = 1 << 20  # bytes; a path and a link's target take 16 KiB at most, attributes the rest
+LARGEST_ATTRIBUTES = 512 << 10  # bytes of them as a word, so that what is written can be read again
+LARGEST_VALUE = 1024  # bytes of one that are kept where the target holds it, too; of a longer one its digest is
+LACKS = "lacks"  # what of an entry its target cannot hold; stands with its attributes, whose names have a dot
+SHORT = "the target cannot hold its "  # how a problem begins that costs nothing but that
+_HELD_TIMES = range(-(2**31), 2**31)  # seconds that every file system can hold
+_DIGEST = "sha256 "  # before the name of an attribute of which only the digest is kept
+_NONE = base64.urlsafe_b64encode(b"{}")  # the word of an entry that has no attributes
+_SHORT_WORD = base64.urlsafe_b64encode(b'{"%s":' % LACKS.encode())  # 12 whole characters: how such a word begins
+KINDS = b"fdlpscb"  # the types of entries, as lines begin: file, folder, symlink, FIFO, socket, two kinds of device
 DEEPEST_PATH = 4000  # bytes; rsync and the kernel stop at 4096, and a target's own path comes before it
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True, kw_only=True):
     """One entry as the walk saw it; times in ns since the epoch, `link` is a symlink's target."""
 
     kind: bytes
@@ -45,9 +60,27 @@ class Entry:
     link: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """A manifest line: the entry, its content's hash ("" for what has none), its flag and attributes kept for it."""
+class KnownAttributes(Struct, frozen=True):
+    """The extended attributes of an entry, by name: values, and of what is long only the SHA-256."""
+
+    values: dict[str, bytes]
+    digests: dict[str, bytes]
+
+    def are(self, name: str, value: bytes) -> bool:
+        """Whether this is one of them."""
+        if name in self.values:
+            return self.values[name] == value
+        return name in self.digests and self.digests[name] == _sha256(value)
+
+
+NO_ATTRIBUTES = KnownAttributes({}, {})
+
+
+class Recorded(Struct, frozen=True):
+    """A manifest line: the entry, its content's hash ("" for what has none), its flag and attributes.
+
+    These are a word for `known_attributes`; "" where an older version made the line, and noted none.
+    """
 
     entry: Entry
     hash: str
@@ -100,9 +133,27 @@ def parse(line: bytes) -> Entry:
         path, _, link = fields[10].partition(b"\t")
     except (ValueError, IndexError):
         raise Damaged(f"a manifest line cannot be read: {line[:80]!r}") from None
-    if fields[0] not in b"fdlpscb" or len(fields[0]) != 1:
+    if not (
+        0 <= mode <= _MODES and 0 <= uid <= _OWNERS >= gid >= 0 and 0 <= size <= _LARGE and 0 <= inode <= _HUGE
+        and 0 <= nlink <= _HUGE and 0 <= rdev <= _HUGE and -_TIMES < mtime < _TIMES and -_TIMES < ctime < _TIMES
+    ):  # fmt: skip
+        raise Damaged(f"a manifest line has a number out of range: {line[:80]!r}")
+    if fields[0] not in KINDS or len(fields[0]) != 1:
         raise Damaged(f"a manifest line has an unknown type: {line[:80]!r}")
-    return Entry(fields[0], mode, uid, gid, size, mtime, ctime, inode, nlink, rdev, unescape(path), unescape(link))
+    return Entry(
+        kind=fields[0],
+        mode=mode,
+        uid=uid,
+        gid=gid,
+        size=size,
+        mtime=mtime,
+        ctime=ctime,
+        inode=inode,
+        nlink=nlink,
+        rdev=rdev,
+        path=unescape(path),
+        link=unescape(link),
+    )
 
 
 def path_of(line: bytes) -> bytes:
@@ -138,12 +189,37 @@ def is_safe(path: bytes) -> bool:
     return bool(path) and not any(part in (b"", b".", b"..") for part in path.split(b"/"))
 
 
-def encode_attributes(attributes: dict[bytes, bytes]) -> bytes:
-    """Extended attributes (ACLs among them) as one word; `-` for none."""
-    if not attributes:
-        return NOTHING
-    plain = {os.fsdecode(name): base64.b64encode(value).decode() for name, value in sorted(attributes.items())}
+def encode_attributes(
+    attributes: Mapping[bytes, bytes] | Mapping[str, bytes], lacks: Collection[str] = (),
+    longest: int = LARGEST_ATTRIBUTES,
+) -> bytes:  # fmt: skip
+    """Extended attributes (ACLs among them) as one word. `lacks` is what the target cannot hold.
+
+    Of a value of more than `longest` bytes the word has the SHA-256 only.
+    """
+    if not (attributes or lacks):
+        return _NONE
+    plain = {LACKS: base64.b64encode(" ".join(sorted(lacks)).encode()).decode()} if lacks else {}
+    for name, value in sorted((os.fsdecode(name), value) for name, value in attributes.items()):
+        is_long = len(value) > longest and not name.startswith("security.")  # these may come from the manifest alone
+        plain[(_DIGEST if is_long else "") + name] = base64.b64encode(_sha256(value) if is_long else value).decode()
     return base64.urlsafe_b64encode(json.dumps(plain).encode())
+
+
+def _sha256(value: bytes) -> bytes:
+    import hashlib
+
+    return hashlib.sha256(value).digest()
+
+
+def is_short(recorded: bytes) -> bool:
+    """Whether a manifest line is that of an entry of which its target cannot hold everything."""
+    return _SHORT_WORD in recorded and recorded.split(b" ", 3)[2].startswith(_SHORT_WORD)
+
+
+def is_odd_time(mtime: int) -> bool:
+    """Whether there are file systems that cannot hold this time; they keep another one without a word."""
+    return mtime // 10**9 not in _HELD_TIMES
 
 
 def decode_attributes(word: bytes) -> bytes:
@@ -152,14 +228,53 @@ def decode_attributes(word: bytes) -> bytes:
 
 
 def attributes_of(word: bytes) -> dict[str, bytes]:
-    """Extended attributes by name from a `Recorded.attributes` word; Damaged if it is not one."""
+    """Values of extended attributes by name from a `Recorded.attributes` word; Damaged if it is not one."""
+    known = known_attributes(word)
+    return known.values if known else {}
+
+
+def known_attributes(word: bytes) -> KnownAttributes | None:
+    """The extended attributes that an entry had, from a `Recorded.attributes` word; None where nobody noted them.
+
+    Raises Damaged as `attributes_of`.
+    """
+    if not word:
+        return None
+    if word == _NONE:
+        return NO_ATTRIBUTES
+    values, digests = dict[str, bytes](), dict[str, bytes]()
+    for name, value in _decoded(word).items():
+        if name.startswith(_DIGEST):
+            digests[name.removeprefix(_DIGEST)] = value
+        elif name != LACKS:
+            values[name] = value
+    return KnownAttributes(values, digests)
+
+
+def is_unknown(front: bytes) -> bool:
+    """Whether a `hash flag attributes` says nothing of attributes, since an older version has made it."""
+    return front.endswith(b" " + NOTHING)
+
+
+def lacks_of(word: bytes) -> frozenset[str]:
+    """What of an entry its target cannot hold: "owner", "attributes", "mode", "times". Damaged as `attributes_of`."""
+    if not word.startswith(_SHORT_WORD):
+        return frozenset()
+    return frozenset(_decoded(word)[LACKS].decode("utf-8", "replace").split())
+
+
+def _decoded(word: bytes) -> dict[str, bytes]:
     if not word:
         return {}
     try:
         plain = json.loads(base64.urlsafe_b64decode(word))
-        return {str(name): base64.b64decode(value) for name, value in plain.items()}
-    except (ValueError, AttributeError, TypeError):
-        raise Damaged("the attributes in a manifest line cannot be read") from None
+        found = {str(name): base64.b64decode(value) for name, value in plain.items()}
+        is_possible = not any(b"\0" in os.fsencode(name) for name in found)
+    except (ValueError, AttributeError, TypeError, RecursionError):
+        is_possible = False
+    if not is_possible:
+        raise Damaged("the attributes in a manifest line cannot be read")
+    return found
 
 
 class Digest(io.RawIOBase):
@@ -225,24 +340,58 @@ class Writer:
 
 
 def digest_of(file: str) -> str:
-    """SHA-256 of a file's bytes, in hex."""
+    """SHA-256 of a manifest's bytes, in hex. Raises OSError, or Damaged for what is no file of this kind."""
     import hashlib
 
-    with open(file, "rb") as handle:
+    with plain_file.opened(file, LARGEST) as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def copied(file: str, into: str) -> str:
+    """Copy a manifest to a new file on a local disk; the SHA-256 of what was copied, in hex.
+
+    Raises OSError, or Damaged for what is no packed file; then nothing is left of it here.
+    Whoever can write to a medium could put another one in its place between a look at its digest and the reading of it.
+    """
+    import hashlib
+
+    with suppress(FileNotFoundError):
+        os.unlink(into)  # somebody may still be reading the one that was here
+    digest = hashlib.sha256()
+    with plain_file.opened(file, LARGEST) as reader, open(into, "xb") as writer:
+        try:
+            for piece in _packed(reader, file):
+                digest.update(piece)
+                writer.write(piece)
+        except BaseException:
+            os.unlink(into)
+            raise
+    return digest.hexdigest()
+
+
+def _packed(reader: io.FileIO, file: str) -> Iterator[bytes]:
+    """All of a file, as long as it looks like a packed one; somebody may be adding to it."""
+    left = LARGEST
+    while piece := reader.read(1 << 20):
+        if left == LARGEST and not piece.startswith(_PACKED):
+            raise Damaged(f"{file} is damaged: it is no gzip file")
+        left -= len(piece)
+        if left < 0:
+            raise Damaged(f"{file} is larger than a manifest")
+        yield piece
 
 
 @contextmanager
 def reading(file: str) -> Iterator[Iterator[bytes]]:
     """The lines of a manifest without its header; Damaged if it is torn or not a manifest."""
-    with gzip.open(file, "rb") as lines:
+    with plain_file.opened(file, LARGEST) as packed, gzip.GzipFile(fileobj=io.BufferedReader(packed)) as lines:
         yield _checked(lines, file)
 
 
 def _checked(lines: gzip.GzipFile, file: str) -> Iterator[bytes]:
     try:
-        if lines.readline() != HEADER:
+        if lines.readline(len(HEADER)) != HEADER:
             raise Damaged(f"{file} is not a manifest of this version")
-        yield from io.BufferedReader(lines, 1 << 16)
+        yield from plain_file.lines(io.BufferedReader(lines, 1 << 16), LONGEST_LINE, file)
     except (EOFError, OSError, ValueError, zlib.error) as error:
         raise Damaged(f"{file} is damaged: {error}") from None

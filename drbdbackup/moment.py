@@ -1,7 +1,8 @@
-"""What people mean by a time, in the local time of this machine: the text behind `restore --at`.
+"""What people mean by a time, in the local time of this machine: the text behind `restore --at` and `list --since`.
 
-A day means its end: the newest copy of that day counts. The libraries for this guess (parsedatetime passes over what
-it does not know, dateparser costs 90 ms), and a guess is no base for a restore: what is not in the list is refused.
+A day means its end, because the newest copy of that day counts; behind `--since` its beginning. The libraries for this
+guess (parsedatetime passes over what it does not know, dateparser costs 90 ms), and a guess is no base for a restore:
+what is not in the list is refused.
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ from datetime import UTC, date, datetime, time, timedelta, tzinfo
 
 from drbdbackup.errors import UsageError
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EVERYWHERE = range(2, 9999)  # the years that all zones have
 _ALLOWED = (
     'Allowed: "now", "today", "yesterday", "monday", "last monday", "3 days ago" (a day means its end), each also with '
-    'a time behind it ("yesterday 14:30"), "2 hours ago", or ISO: 2026-11-20, 2026-11-20T14:30, 2026-11-20T14:30:00Z.'
+    'a time ("yesterday 14:30", "14:30" for today), "2 hours ago", or ISO: 2026-11-20, 2026-11-20T14:30, '
+    "2026-11-20T14:30:00Z."
 )
 _WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _HOURS = {"minute": timedelta(minutes=1), "hour": timedelta(hours=1)}
@@ -21,7 +25,8 @@ _DAYS = {"day": timedelta(days=1), "week": timedelta(days=7)}
 _MONTHS = {"month": 1, "year": 12}
 _HOURS_AGO = re.compile(r"(\d{1,6}|an?) (minute|hour)s? ago\Z")
 _DAYS_AGO = re.compile(r"(\d{1,6}|an?) (day|week|month|year)s? ago\Z")
-_INSTANT = re.compile(r"\d{4}-?\d\d-?\d\d[t ]\S+\Z")
+_TIME = re.compile(r"\d{4}-?\d\d-?\d\d[t ]\S+\Z")
+_TIME_FIRST = re.compile(r"(\d{1,2}:\d\d(?::\d\d)?)(?: (.+))?\Z")
 _WITH_TIME = re.compile(r"(.+?)(?: at)? (\d{1,2}):(\d\d)(?::(\d\d))?\Z")
 
 
@@ -51,33 +56,57 @@ def local_zone() -> tzinfo:
     return _LocalZone()
 
 
+def of_file(mtime_ns: int) -> datetime | None:
+    """When a file was changed, in UTC; None for a time that no calendar has: a user of the volume may give it any."""
+    try:
+        at = _EPOCH + timedelta(microseconds=mtime_ns // 1000)
+    except OverflowError:
+        return None
+    return at if at.year in _EVERYWHERE else None
+
+
 def moment(text: str, now: datetime, zone: tzinfo | None = None) -> datetime:
     """The latest time (aware, UTC) that `text` may mean; `now` is aware. Raises UsageError with what is allowed."""
-    zone = zone or local_zone()
+    return _meant(text, now, zone or local_zone(), at_end=True)
+
+
+def since(text: str, now: datetime, zone: tzinfo | None = None) -> datetime:
+    """The earliest time that `text` may mean: of a day its beginning. The rest is as for `moment`."""
+    return _meant(text, now, zone or local_zone(), at_end=False)
+
+
+def _meant(text: str, now: datetime, zone: tzinfo, *, at_end: bool) -> datetime:
     said = " ".join(text.split()).lower()
+    if time_first := _TIME_FIRST.match(said):
+        said = f"{time_first[2] or 'today'} {time_first[1]}"
     try:
         found = _exact(said, now, zone)
-        return found if found is not None else _on_day(said, now.astimezone(zone).date(), zone)
+        found = found if found is not None else _on_day(said, now.astimezone(zone).date(), zone, at_end=at_end)
     except (ValueError, OverflowError):
         raise UsageError(f"{text!r} is not a time", _ALLOWED) from None
+    if time_first and not time_first[2] and found > now:  # yesterday's, or none?
+        raise UsageError(f"{text!r} is not a time", _ALLOWED)
+    return found
 
 
 def _exact(said: str, now: datetime, zone: tzinfo) -> datetime | None:
-    """Texts that mean an instant; None for those that mean a day."""
+    """Texts that mean a time; None for those that mean a day."""
     if said == "now":
         return now.astimezone(UTC)
     ago = _HOURS_AGO.match(said)
     if ago:
         return now.astimezone(UTC) - _count(ago[1]) * _HOURS[ago[2]]
-    if not _INSTANT.match(said):
+    if not _TIME.match(said):
         return None
     stated = datetime.fromisoformat(said.upper())
     return (stated if stated.tzinfo else stated.replace(tzinfo=zone, fold=1)).astimezone(UTC)
 
 
-def _on_day(said: str, today: date, zone: tzinfo) -> datetime:
-    """The end of the day that `said` names, or the time of that day that it adds."""
+def _on_day(said: str, today: date, zone: tzinfo, *, at_end: bool) -> datetime:
+    """The end (or the beginning) of the day that `said` names, or the time of that day that it adds."""
     with_time = _WITH_TIME.match(said)
+    if not with_time and not at_end:
+        return datetime.combine(_day(said, today), time(), zone).astimezone(UTC)
     if not with_time:
         following = datetime.combine(_day(said, today) + timedelta(days=1), time(), zone)
         return following.astimezone(UTC) - timedelta(microseconds=1)

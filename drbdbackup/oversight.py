@@ -1,15 +1,16 @@
 """Has *somebody* backed the pair up? No node can say so of itself: each may have done nothing wrong, and nobody did it.
 
-Pure, from what all nodes' catalogs tell: the newest backup, each node's last run, and when it was last heard of. It
+Pure, from what all nodes' catalogs say: the newest backup, each node's last run, and when it was last heard of. It
 never decides what a run does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
+
+from msgspec import Struct
 
 from drbdbackup.catalog.bodies import Run
 from drbdbackup.model.backup import Copy, Outcome, iso
@@ -18,7 +19,7 @@ _SKEW = timedelta(minutes=5)  # by which another node's clock may be behind ours
 _WELL = frozenset({Outcome.COMPLETE, Outcome.STOOD_DOWN})
 
 
-class State(Enum):
+class PairState(Enum):
     """How a pair is backed up, the better first."""
 
     OK = "ok"
@@ -26,8 +27,7 @@ class State(Enum):
     CRITICAL = "critical"
 
 
-@dataclass(frozen=True, slots=True)
-class NodeSeen:
+class NodeSeen(Struct, frozen=True):
     """What is known of a node. `heard_at` is None for one never heard of; `is_here` is the node that asks."""
 
     node: str
@@ -42,13 +42,12 @@ class NodeSeen:
         return max((sign for sign in signs if sign is not None), default=None)
 
 
-@dataclass(frozen=True, slots=True)
-class Watched:
+class Watched(Struct, frozen=True, kw_only=True):
     """All that a verdict is made of.
 
     `due` is the newest due time whose grace is over, None if there is none; a node that gives no sign for `silence` is
     silent. `backup` is the newest undamaged copy of a lineage that lives, `began` the start of the first run that is
-    known. `rivals` names the nodes of a split brain.
+    known. `rivals` names the nodes of a split brain, `apart` the peers that DRBD has given up here (StandAlone).
     """
 
     now: datetime
@@ -58,33 +57,35 @@ class Watched:
     backup: Copy | None = None
     began: datetime | None = None
     rivals: tuple[str, ...] = ()
+    apart: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class PairVerdict:
+class PairVerdict(Struct, frozen=True):
     """The state with its reasons, the worst first."""
 
-    state: State
+    state: PairState
     because: tuple[str, ...]
 
 
 def judge(watched: Watched) -> PairVerdict:
     """Critical: no backup of the last due time, a silent node, a split brain. Warning: the next one may be missing."""
     found = [*_of_rivals(watched), *_of_backup(watched), *_of_nodes(watched)]
-    for state in (State.CRITICAL, State.WARNING):
+    for state in (PairState.CRITICAL, PairState.WARNING):
         if any(own is state for own, _ in found):
-            ordered = sorted(found, key=lambda told: told[0] is not State.CRITICAL)
+            ordered = sorted(found, key=lambda told: told[0] is not PairState.CRITICAL)
             return PairVerdict(state, tuple(dict.fromkeys(why for _, why in ordered)))
-    return PairVerdict(State.OK, tuple(_good_news(watched)))
+    return PairVerdict(PairState.OK, tuple(_good_news(watched)))
 
 
-_Found = Iterator[tuple[State, str]]
+_Found = Iterator[tuple[PairState, str]]
 
 
 def _of_rivals(watched: Watched) -> _Found:
     if watched.rivals:
         names = " and ".join(watched.rivals)
-        yield State.CRITICAL, f"split brain: {names} wrote apart from one another, and nothing is pruned"
+        yield PairState.CRITICAL, f"split brain: {names} diverged, and nothing is pruned"
+    if watched.apart:
+        yield PairState.WARNING, f"DRBD has given up the link to {_listed(watched.apart)} (StandAlone): a split brain?"
 
 
 def _of_backup(watched: Watched) -> _Found:
@@ -92,9 +93,10 @@ def _of_backup(watched: Watched) -> _Found:
     backup, due, began = watched.backup, watched.due, watched.began
     if due is None or (backup is None and (began is None or began > due)):
         if backup is None:
-            yield State.WARNING, "no backup has been made yet"
+            yield PairState.WARNING, "no backup has been made yet"
     elif backup is None or backup.started_at < due - _SKEW:
-        yield State.CRITICAL, f"nobody has made the backup that was due at {iso(due)}: {_instead(watched.nodes, due)}"
+        instead = _instead(watched.nodes, due)
+        yield PairState.CRITICAL, f"nobody has made the backup that was due at {iso(due)}: {instead}"
 
 
 def _instead(nodes: Sequence[NodeSeen], due: datetime) -> str:
@@ -115,12 +117,12 @@ def _of_nodes(watched: Watched) -> _Found:
         is_long = watched.began is not None and watched.now - watched.began >= watched.silence
         if sign is None:
             told = f"{seen.node} has never run" if seen.is_here else f"{seen.node} has never been heard of"
-            yield (State.CRITICAL if is_long else State.WARNING), told
+            yield (PairState.CRITICAL if is_long else PairState.WARNING), told
         elif watched.now - sign >= watched.silence:
             told = "has not run" if seen.is_here else "has not been heard of"
-            yield State.CRITICAL, f"{seen.node} {told} since {iso(sign)}"
+            yield PairState.CRITICAL, f"{seen.node} {told} since {iso(sign)}"
         if run is not None and run.outcome not in _WELL and _is_newest(run, watched.backup):
-            yield State.WARNING, f"the last run of {seen.node} ended {run.outcome.value}"
+            yield PairState.WARNING, f"the last run of {seen.node} ended {run.outcome.value}"
 
 
 def _is_newest(run: Run, backup: Copy | None) -> bool:

@@ -26,7 +26,7 @@ def next_due(expression: str, now: datetime, zone: tzinfo | None = None) -> date
     """The first due time after `now` (aware), in UTC. Raises ConfigError as `check` does."""
     for due in _dues(expression, now, zone, forward=True):
         return due
-    raise _wrong(expression, "it never comes")
+    raise _wrong(expression, "it never occurs")
 
 
 def last_due(expression: str, now: datetime, zone: tzinfo | None = None) -> datetime | None:

@@ -16,7 +16,9 @@ from drbdbackup.model.role import Decision, Role
 FOLDER = Path(__file__).parent / "captures"
 EIGHT, NINE = "drbd84-utils9.22", "drbd9.3.3-utils9.22"
 EVENTS2, PROC, ROLE = "drbdsetup events2 --now", "cat /proc/drbd", "drbdadm role raid"
-MOUNTED = Mount(90, 1, "147:0", "/", "/srv/raid", "ext3", "/dev/drbd0")
+MOUNTED = Mount(
+    mount_id=90, parent_id=1, device="147:0", root="/", point="/srv/raid", fstype="ext3", source="/dev/drbd0"
+)
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def play(path: Path, script: str) -> None:
 
 def _mount(number: int, source: str, point: str, fstype: str) -> Mount:
     device = "147:0" if source == "/dev/drbd0" else f"0:{number}"
-    return Mount(number, 1, device, "/", point, fstype, source)
+    return Mount(mount_id=number, parent_id=1, device=device, root="/", point=point, fstype=fstype, source=source)
 
 
 def _load() -> list[Capture]:
@@ -109,8 +111,8 @@ _PRIMARY = (Role.PRIMARY, Decision.REFUSE, Decision.PROCEED)
 _SECONDARY = (Role.SECONDARY, Decision.STAND_DOWN, Decision.STAND_DOWN)
 _UNKNOWN = (Role.UNKNOWN, Decision.REFUSE, Decision.REFUSE)
 _TOGETHER = "/dev/drbd0 is mounted at /srv/raid"
-_WAITING = "the peer {} is not connected (Connecting): this copy is all the more needed"
-_ALONE = "the peer {} is not connected (StandAlone): this copy is all the more needed"
+_WAITING = "the peer {} is not connected (Connecting), so the backup is the only second copy"
+_ALONE = "the peer {} is not connected (StandAlone), so the backup is the only second copy"
 _ABSENT = "drbdsetup does not list it"
 
 EXPECTED: dict[tuple[str, ...], Expected] = {

@@ -9,9 +9,10 @@ from pathlib import Path
 def children(pid: int) -> list[int]:
     """Of all its threads."""
     found: list[int] = []
-    for listed in Path(f"/proc/{pid}/task").glob("*/children"):
-        with suppress(OSError):  # it has ended meanwhile
-            found += map(int, listed.read_text().split())
+    with suppress(OSError):  # it has ended meanwhile
+        for listed in Path(f"/proc/{pid}/task").glob("*/children"):
+            with suppress(OSError):  # or this thread has
+                found += map(int, listed.read_text().split())
     return found
 
 

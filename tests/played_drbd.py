@@ -148,6 +148,7 @@ class PlayedDrbd:
 def a_copy(sequence: int, node: str, at: datetime, generation: Generation | None, medium: str = "m-nas") -> Copy:
     name = snapshot_name(at, node)
     return Copy(
-        name, "raid", sequence, node, "nas", "nas", medium, "nas:/backup", "", f"/backup/{name}/data", at, at, 10, 1000,
-        generation=generation,
+        snapshot=name, resource="raid", sequence=sequence, node=node, target="nas", kind="nas", medium=medium,
+        location="nas:/backup", holder="", path=f"/backup/{name}/data", started_at=at, finished_at=at, files=10,
+        bytes=1000, generation=generation,
     )  # fmt: skip

@@ -1,9 +1,10 @@
 """FUSE file systems that keep less than a disk does, spoken over /dev/fuse in plain Python.
 
-`played_fuse.py simple|squashed BEHIND AT [WRITES ERRNO [NAME]]`: shows the folder BEHIND at AT. `simple` is like CIFS
-or exFAT: no links, owners, modes, attributes or devices; names fold case and must suit Windows; times have 100 ns.
-`squashed` is like NFS with all_squash: whoever asks, `nobody` does it. After WRITES writes each further one fails
-with ERRNO. When a file is to be made whose name holds NAME it stops itself, once. Ends when it is unmounted.
+`played_fuse.py KIND BEHIND AT [WRITES ERRNO [NAME]]`: shows the folder BEHIND at AT. `simple` is like CIFS or exFAT: no
+links, owners, modes, attributes or devices; names fold case and must suit Windows; times have 100 ns. `squashed` is
+like NFS with all_squash: whoever asks, `nobody` does it. On `small`, too, and no file may have more than a MiB or three
+names. After WRITES writes each further one fails with ERRNO. When a file is to be made whose name holds NAME it stops
+itself, once. Ends when it is unmounted.
 Source: linux/fuse.h, protocol 7.31.
 """
 
@@ -33,6 +34,7 @@ class SimpleShare:
 
     grain = 100  # of times, in ns
     ahead = 0  # of its clock, in seconds
+    largest = 0  # bytes of a file, 0 for any
     makes = (stat.S_IFREG,)
 
     def __init__(self, behind: str, writes: int | None, refusal: int, stops_at: str) -> None:
@@ -159,6 +161,8 @@ class SimpleShare:
                 raise OSError(self.refusal, "as told")
             self.writes -= 1
         fd, offset, size, *_ = struct.unpack_from("<QQI", body)
+        if self.largest and offset + size > self.largest:
+            raise OSError(errno.EFBIG, "as told")
         return struct.pack("<II", os.pwrite(fd, body[40 : 40 + size], offset), 0)
 
     def release(self, _node: int, body: bytes) -> bytes:
@@ -262,13 +266,25 @@ class AheadShare(SquashedShare):
     ahead = 3600
 
 
+class SmallShare(SquashedShare):
+    """No file may be large, or have many names."""
+
+    largest = 1 << 20
+    names = 3
+
+    def link(self, node: int, body: bytes) -> bytes:
+        if os.lstat(self.real(self.paths[struct.unpack_from("<Q", body)[0]])).st_nlink >= self.names:
+            raise OSError(errno.EMLINK, "as told")
+        return super().link(node, body)
+
+
 def main(kind: str, behind: str, at: str, writes: str = "", refusal: str = "28", stops_at: str = "") -> None:
     device = os.open("/dev/fuse", os.O_RDWR)
     libc = ctypes.CDLL(None, use_errno=True)
     options = f"fd={device},rootmode=40000,user_id=0,group_id=0,allow_other"
     if libc.mount(b"simple", os.fsencode(at), b"fuse.simple", 6, options.encode()):
         sys.exit(os.strerror(ctypes.get_errno()))
-    kinds = {"simple": SimpleShare, "squashed": SquashedShare, "ahead": AheadShare}
+    kinds = {"simple": SimpleShare, "squashed": SquashedShare, "ahead": AheadShare, "small": SmallShare}
     share = kinds[kind](behind, int(writes) if writes else None, int(refusal), stops_at)
     os.umask(0)
     if kind == "squashed":

@@ -12,6 +12,7 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests import preloaded
 from tests.captured import play
 from tests.played_media import disk_image, tool
 from tests.played_pair import PlayedPair
@@ -29,9 +30,10 @@ FILES = {
     "etc/fstab": "/dev/vda1 / ext4 defaults 0 1\n/dev/drbd0 /srv/raid ext4 noauto 0 0\nnas:/b /backup nfs hard 0 0\n",
     "etc/cron.d/drbdbackup": (Path(__file__).parents[1] / "cron/drbdbackup").read_text(),
 }
+AGENT = Path(__file__).parents[1] / "drbdbackup/share/resource-agent"
 PROGRAMS = (
     "etc/ha.d/resource.d/IPaddr", "etc/ha.d/resource.d/drbddisk", "etc/ha.d/resource.d/Filesystem", "etc/init.d/mysql",
-    "etc/init.d/apache2", "etc/ha.d/resource.d/drbdbackup", "usr/local/bin/drbdbackup",
+    "etc/init.d/apache2", "usr/local/bin/drbdbackup",
 )  # fmt: skip
 EVENTS = """\
 exists resource name:raid role:{} suspended:no
@@ -114,6 +116,7 @@ class PlayedNodes(PlayedPair):
             (home / name).parent.mkdir(parents=True, exist_ok=True)
             play(home / name, "#!/bin/sh\n")
             (home / name).chmod(0o755)
+        self.write(node, "etc/ha.d/resource.d/drbdbackup", AGENT.read_text(), 0o755)
         for name, place in LINKED.items():
             (home / name).symlink_to(self.volume / place)
         (home / "units/apache2").write_text("disabled\n")
@@ -149,7 +152,7 @@ class PlayedNodes(PlayedPair):
         (self.of(node) / "mounts").write_text("\n".join(lines) + "\n")
 
     def command(self, node: str, *args: str) -> list[str]:
-        inner = super().command(node, *args)
+        inner = [*preloaded.door(), *super().command(node, *args)[len(preloaded.ENTRY) :]]
         home, path = self.of(node), f"PATH={self.of(node)}/bin:{os.environ['PATH']}"
         setting = ["sh", str(self.folder / "setting"), node, str(home), "env", path]
         return ["unshare", "--mount", "--uts", *setting, *inner]

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from tests.integration.test_snapshots import HOSTILE, furnish
+from tests.played_media import tool
 from tests.played_pair import PlayedPair
 
 
@@ -50,3 +51,27 @@ def rot(path: Path) -> None:
     data = path.read_bytes()
     path.write_bytes(bytes([data[0] ^ 1]) + data[1:])
     os.utime(path, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+
+
+def with_a_way(volume: Path, *names: str) -> str:
+    """A file whose folders above have what is hard to keep; its path from the volume's top."""
+    way = volume / "way/sh[o]p\\"
+    way.mkdir(parents=True)
+    (way / "f").write_text("f")
+    for number, folder in enumerate((way, volume / "way")):
+        tool("setfacl", "-m", "g::---,u:1234:rwx,o::---", folder)
+        tool("setfacl", "-d", "-m", "u:1234:rwx,g::---", folder)
+        for name in names or ("user.k", "trusted.k", "security.k"):
+            os.setxattr(folder, name, b"\0v")
+        os.chown(folder, 33, 44 + number)
+        os.utime(folder, ns=(1, 1_234_567_890_123_456_789 + number))
+    return str((way / "f").relative_to(volume))
+
+
+def the_way(root: Path) -> list[tuple[object, ...]]:
+    """What the folders above that file have of their own."""
+    found: list[tuple[object, ...]] = []
+    for one in (root / "way", root / "way/sh[o]p\\"):
+        seen, extended = one.stat(), {name: os.getxattr(one, name) for name in os.listxattr(one)}
+        found.append((seen.st_mode, seen.st_uid, seen.st_gid, seen.st_mtime_ns, extended))
+    return found

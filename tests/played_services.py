@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests import preloaded
 from tests.played_media import unmount
 
 COUNTED = ("cp", "ln", "mkdir", "mv", "rm", "sync")
@@ -121,13 +122,12 @@ class PlayedServices:
 
 
 @contextmanager
-def played_services(folder: Path, drbdbackup: str) -> Iterator[PlayedServices]:
+def played_services(folder: Path) -> Iterator[PlayedServices]:
     """Two nodes with services installed, www4 the Primary, nothing moved yet."""
     (folder / "pair.toml").write_text(PAIR.format(folder=folder))
-    subprocess.run(
-        [drbdbackup, "pair", "render", str(folder / "pair.toml"), "--out", str(folder / "out")], check=True,
-        capture_output=True, timeout=60,
-    )  # fmt: skip
+    argv = [*preloaded.ENTRY, "pair", "render", str(folder / "pair.toml"), "--out", str(folder / "out")]
+    rendered = preloaded.run(argv, capture_output=True, timeout=60)
+    assert rendered.returncode == 0, rendered.stderr
     for name in ("here", "raid", "volume", "bin"):
         (folder / name).mkdir()
     for node in ("www4", "www5"):

@@ -9,23 +9,32 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from drbdbackup.catalog import view
+from tests import preloaded
 from tests.descent import family
 from tests.played_media import disk_image, loop_devices, mount_points, mounted, unmount, wait_for, weak_share
 from tests.played_pair import PlayedPair
-from tests.settled import wait_until_settled
+from tests.settled import settled_volume
 
 KINDS = ("nas", "disk", "btrfs", "share")
 KEPT = 2  # copies on each target: every run drops one
 PATIENCE = 120.0
+KEEPS = "[retention]\ndaily = 0\nweekly = 0\nmonthly = 0\nminimum = {}"
 Tree = dict[str, tuple[object, ...]]
+
+
+def furnish(volume: Path) -> None:
+    for number in range(30):
+        (volume / f"file-{number}").write_text(f"content {number}" * 100)
+    for number in (1, 2):
+        os.link(volume / f"file-{number}", volume / f"again-{number}")
 
 
 class Site:
@@ -38,23 +47,21 @@ class Site:
         self.lost: list[str] = []
         self.survived = False
         self._truth: dict[tuple[str, str], Tree] = {}
+        self._spared = KEPT  # how many of the newest are there for certain
+        self._may_go: set[tuple[str, str]] = set()
         for name, fstype in (("nas", "ext4"), ("state-www4", "ext4")):
             disk_image(folder / f"{name}.img", fstype)
             stack.callback(unmount, folder / name)
             self._mount(name)
         stack.enter_context(weak_share(folder / "share", folder / "behind"))
         targets = {name: f'kind = "nas"\npath = "{folder}/{name}"' for name in ("nas", "share")}
-        self.pair = PlayedPair(folder, targets, f"[retention]\ndaily = 0\nweekly = 0\nmonthly = 0\nminimum = {KEPT}")
+        self.pair = PlayedPair(folder, targets, KEEPS.format(KEPT))
         for name, fstype in (("disk", "ext4"), ("btrfs", "btrfs")):
             self.pair.add_disk(name, f"{folder}/{name}-{{node}}.img")
             for node in ("www4", "www5"):
                 disk_image(folder / f"{name}-{node}.img", fstype)
         self._own = set(mount_points(folder))
-        for number in range(30):
-            (self.pair.volume / f"file-{number}").write_text(f"content {number}" * 100)
-        for number in (1, 2):
-            os.link(self.pair.volume / f"file-{number}", self.pair.volume / f"again-{number}")
-        wait_until_settled(self.pair.volume)
+        settled_volume(self.pair.volume, furnish)
         for _ in range(KEPT):
             self.pair.backs_up()
         self.look("www4")
@@ -66,13 +73,18 @@ class Site:
         (volume / "file-1").write_text(now)
         (volume / "file-3").write_text(now * 50)
 
+    def spares(self) -> None:
+        """From now on only the newest copy has to stay, so that the next run begins with the tree of the one before."""
+        self._spared = 1
+        self.pair.extra = KEEPS.format(self._spared)
+
     def broken(self, number: int, fault: Callable[[subprocess.Popen[bytes]], None], path: str = "") -> list[str]:
         """Start a run on www4 and do that to it right after its journal's event `number`; the events it came to."""
         self.faults += 1
         journal = self.folder / "state-www4/journal"
         journal.unlink(missing_ok=True)
         os.mkfifo(journal)
-        run = subprocess.Popen(
+        run = preloaded.Popen(
             self.pair.command("www4", "run"), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL, env={**os.environ, "PATH": path or os.environ["PATH"]},
         )  # fmt: skip
@@ -95,6 +107,8 @@ class Site:
         """Nothing is lost; then this node backs up, as if nothing had been, and both nodes know the same."""
         wait_for(lambda: set(mount_points(self.folder)) == self._own, "the run's mounts to go")
         self.look("www4", is_healed=False)
+        self._spared = KEPT
+        self.pair.extra = KEEPS.format(self._spared)
         self.pair.roles(node)
         self.pair.backs_up(node)
         self.look(node)
@@ -103,12 +117,12 @@ class Site:
             assert newest.sequence == self._copies(node, KINDS[0])[0].sequence, f"{name} was left out"
         for left in (self.folder / "nas", self.folder / "behind"):
             found = [path.name for path in (left / "drbdbackup/raid").glob(".*")]
-            assert [name for name in found if not (node == "www5" and name.endswith("-www4"))] == []
+            assert [name for name in found if not (node == "www5" and re.search(r"-www4(-\d+)?$", name))] == []
         self.pair.roles("www4")
         if node == "www5":
             for other, command in (("www4", "sync"), ("www5", "run")):  # tells and hears; hears, and stands down
                 assert self.pair.run(other, command).returncode == 0
-            known = [view.copies(str(self.folder / f"state-{one}"), "raid", KINDS) for one in ("www4", "www5")]
+            known = [view.copies(str(self.folder / f"state-{one}"), one, "raid", KINDS) for one in ("www4", "www5")]
             assert known[0] == known[1], "the catalogs do not converge"
         assert list((self.folder / f"state-{node}/spool").glob("*")) == []
         assert self.lost == [], self.lost
@@ -130,7 +144,10 @@ class Site:
         for place, there in self._places(node):
             name = place.partition("-")[0]
             listed = {copy.snapshot for copy in self._copies(node, name)}
-            newest = [snapshot for where, snapshot in self._truth if where == place][-KEPT:]
+            there_once = [one for one in self._truth if one[0] == place and one not in self._may_go]
+            newest = [snapshot for _, snapshot in there_once][-self._spared :]
+            if self._spared < KEPT:
+                self._may_go.update(there_once[: -self._spared])
             for snapshot in sorted(listed.union(newest)):
                 if not (is_healed or snapshot in newest or (there / snapshot).exists()):
                     continue
@@ -146,7 +163,7 @@ class Site:
                 yield place, self._opened(place, stack) / "drbdbackup/raid"
 
     def _copies(self, node: str, target: str) -> list[view.Copy]:
-        found = view.copies(str(self.folder / f"state-{node}"), "raid", KINDS)
+        found = view.copies(str(self.folder / f"state-{node}"), node, "raid", KINDS)
         return [copy for copy in found if copy.target == target and copy.holder in ("", node)]
 
     def _opened(self, place: str, stack: ExitStack) -> Path:
@@ -186,13 +203,12 @@ def difference(found: Tree, truth: Tree | None, *, is_plain: bool) -> str:
 
 
 def caged(run: subprocess.Popen[bytes], job: str) -> list[int]:
-    """The processes of a run that do such a job."""
+    """The processes of a run that do such a job: the first in their cages, which have children with the same name."""
     found = []
     for pid in family(run.pid):
-        try:
-            argv = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if argv[0] == os.fsencode(sys.executable) and argv[-3:-1] == [b"drbdbackup.pipeline.caged", job.encode()]:
-            found.append(pid)
+        with suppress(OSError):
+            home = Path(f"/proc/{pid}")
+            is_first = re.search(r"^NSpid:.*\t1$", (home / "status").read_text(), re.MULTILINE)
+            if is_first and (home / "comm").read_text() == f"cage: {job}\n":
+                found.append(pid)
     return found

@@ -7,38 +7,45 @@ makes a reader here answer None, and the fact is passed over. Nothing here raise
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from drbdbackup.catalog.facts import (
     COPY,
     DAMAGED,
     DRILLED,
+    FOUND,
     PRUNED,
     RESTORE,
     RUN,
     SAFETY,
+    SIGNED,
     TARGET,
     VERIFIED,
     Fact,
     fact,
     moment,
 )
+from drbdbackup.config.values import TargetConfig
 from drbdbackup.model import backup
 from drbdbackup.model.backup import Copy, Outcome, is_snapshot_name, iso
+from drbdbackup.model.document_reader import LARGEST, Count, fitting
 from drbdbackup.model.generation import from_document
 from drbdbackup.model.restoring import Restoring
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,127}\Z")
-_LARGEST = 1 << 60
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _SHOWN_PROBLEMS = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One attempt by one node for one resource. `targets` maps a name to its outcome, message and hint (texts)."""
+class Run(Struct, frozen=True, kw_only=True):
+    """One attempt by one node for one resource. `targets` maps a name to its outcome, message and hint (texts); what
+    is recorded has the files and bytes that were copied, too.
+    """
 
     name: str
     resource: str
@@ -47,7 +54,7 @@ class Run:
     started_at: datetime
     finished_at: datetime
     because: tuple[str, ...] = ()
-    targets: tuple[tuple[str, Mapping[str, str]], ...] = ()
+    targets: tuple[tuple[str, Mapping[str, Any]], ...] = ()
     due_at: datetime | None = None
     snapshot: str = ""
 
@@ -73,15 +80,42 @@ def copied(node: str, at: datetime, copy: Copy) -> Fact:
     return fact(node, at, kind, copy.resource, subject_of(copy), copy_body(copy))
 
 
+def adopted(node: str, at: datetime, copy: Copy) -> Fact:
+    """The fact that a copy is on a medium, known only from its own sidecar: that vouches for nothing."""
+    return copied(node, at, replace(copy, adopted=True, manifest_sha256="", sidecar_sha256=""))
+
+
 def pruned(node: str, at: datetime, copy: Copy, reason: str) -> Fact:
-    """The fact that a copy is no more. Any node may say so of any copy, and nothing takes it back."""
+    """The fact that a copy is no more. Any node may say so of any copy; only `found` takes it back."""
     return fact(node, at, PRUNED, copy.resource, subject_of(copy), {"reason": reason})
+
+
+def found(node: str, at: datetime, copy: Copy, after: Collection[str]) -> Fact:
+    """The fact that a copy is on its medium `after` it was said to be pruned: by the facts with these ids.
+
+    They are named, because clocks differ and facts come in any order; one that is said later counts again.
+    """
+    return fact(node, at, FOUND, copy.resource, subject_of(copy), {"after": sorted(after)})
+
+
+def taken_back(said: Fact) -> frozenset[str]:
+    """The ids of facts that a `found` fact takes back."""
+    after = said.body.get("after")
+    return frozenset(one for one in after if isinstance(one, str)) if isinstance(after, list) else frozenset()
 
 
 def verified(node: str, at: datetime, copy: Copy, files: int, size: int, share: float) -> Fact:
     """The fact that `files` files of `size` bytes were read and found right; `share` of all, 1.0 for every one."""
     body = {"files": files, "bytes": size, "share": share}
     return fact(node, at, VERIFIED, copy.resource, subject_of(copy), body)
+
+
+def signed(node: str, at: datetime, copy: Copy, manifest_sha256: str, sidecar_sha256: str) -> Fact:
+    """The fact that a node vouches for a copy that it has read whole: for the manifest that it was held to, and for
+    what its sidecar says.
+    """
+    body = {"manifest_sha256": manifest_sha256, "sidecar_sha256": sidecar_sha256}
+    return fact(node, at, SIGNED, copy.resource, subject_of(copy), body)
 
 
 def drilled(node: str, at: datetime, copy: Copy, files: int, size: int, tables: int | None) -> Fact:
@@ -116,52 +150,96 @@ def copy_body(copy: Copy) -> dict[str, Any]:
         "target": copy.target, "kind": copy.kind, "medium": copy.medium, "location": copy.location,
         "holder": copy.holder, "path": copy.path, "started_at": iso(copy.started_at),
         "finished_at": iso(copy.finished_at), "files": copy.files, "bytes": copy.bytes, "problems": copy.problems,
+        **({"allocated": copy.allocated} if copy.allocated is not None else {}),
         **({"generation": copy.generation.as_document()} if copy.generation else {}),
         **({"purpose": copy.purpose} if copy.purpose else {}),
+        **({"manifest_sha256": copy.manifest_sha256} if copy.manifest_sha256 else {}),
+        **({"sidecar_sha256": copy.sidecar_sha256} if copy.sidecar_sha256 else {}),
+        **({"adopted": True} if copy.adopted else {}),
     }
+
+
+class _CopyBody(Struct, frozen=True, kw_only=True):
+    """What a body must have to describe a copy."""
+
+    snapshot: str
+    resource: str
+    sequence: Count
+    node: str
+    target: str
+    kind: str
+    medium: str
+    location: str
+    holder: str
+    path: str
+    started_at: str
+    finished_at: str
+    files: Count
+    bytes: Count
+    problems: Count = 0
+    generation: Any = None
+    purpose: Any = ""
+    adopted: Any = False
+    allocated: Any = None
 
 
 def copy_from(body: Mapping[str, Any]) -> Copy | None:
     """The copy that a body describes, or None if it does not describe one."""
-    texts = [body.get(name) for name in ("node", "target", "kind", "location", "holder")]
-    names = [body.get(name) for name in ("snapshot", "resource", "medium", "path")]
-    counts = [body.get(name) for name in ("sequence", "files", "bytes")]
-    started_at, finished_at = moment(body.get("started_at")), moment(body.get("finished_at"))
-    if started_at is None or finished_at is None or not all(isinstance(text, str) for text in (*texts, *names)):
+    said = fitting(_CopyBody, body)
+    if said is None or not said.sequence:
         return None
-    if not all(is_count(number) for number in (*counts, body.get("problems", 0))) or not counts[0]:
+    started_at, finished_at = moment(said.started_at), moment(said.finished_at)
+    if started_at is None or finished_at is None:
         return None
-    if not _is_in_its_place(*(str(name) for name in names)):
+    if not _is_in_its_place(said.snapshot, said.resource, said.medium, said.path):
         return None
     return Copy(
-        snapshot=body["snapshot"], resource=body["resource"], sequence=body["sequence"], node=body["node"],
-        target=body["target"], kind=body["kind"], medium=body["medium"], location=body["location"],
-        holder=body["holder"], path=body["path"], started_at=started_at, finished_at=finished_at,
-        files=body["files"], bytes=body["bytes"], problems=body.get("problems", 0),
-        generation=from_document(body.get("generation")),
-        purpose=backup.SAFETY if body.get("purpose") == backup.SAFETY else "",
+        snapshot=said.snapshot, resource=said.resource, sequence=said.sequence, node=said.node, target=said.target,
+        kind=said.kind, medium=said.medium, location=said.location, holder=said.holder, path=said.path,
+        started_at=started_at, finished_at=finished_at, files=said.files, bytes=said.bytes, problems=said.problems,
+        generation=from_document(said.generation),
+        purpose=backup.SAFETY if said.purpose == backup.SAFETY else "",
+        manifest_sha256=digest(body), sidecar_sha256=digest(body, "sidecar_sha256"), adopted=said.adopted is True,
+        allocated=said.allocated if is_count(said.allocated) else None,
     )
+
+
+class _RunBody(Struct, frozen=True, kw_only=True):
+    """What a body must have to describe a run."""
+
+    started_at: str
+    finished_at: str
+    outcome: Outcome
+    because: Any = None
+    targets: Any = None
+    due_at: Any = None
+    snapshot: Any = ""
 
 
 def run_from(said: Fact) -> Run | None:
-    """The run that a fact tells of, or None: an outcome of a newer version is not one that can be counted."""
-    body = said.body
-    started_at, finished_at = moment(body.get("started_at")), moment(body.get("finished_at"))
-    outcomes = {outcome.value: outcome for outcome in Outcome}
-    word = body.get("outcome")
-    if started_at is None or finished_at is None or not isinstance(word, str) or word not in outcomes:
+    """The run that a fact describes, or None: an outcome of a newer version is not one that can be counted."""
+    body = fitting(_RunBody, said.body)
+    if body is None:
         return None
-    snapshot = body.get("snapshot")
+    started_at, finished_at = moment(body.started_at), moment(body.finished_at)
+    if started_at is None or finished_at is None:
+        return None
     return Run(
-        name=said.subject, resource=said.resource, node=said.node, outcome=outcomes[word], started_at=started_at,
-        finished_at=finished_at, because=_texts(body.get("because")), targets=_targets(body.get("targets")),
-        due_at=moment(body.get("due_at")), snapshot=snapshot if isinstance(snapshot, str) else "",
+        name=said.subject, resource=said.resource, node=said.node, outcome=body.outcome, started_at=started_at,
+        finished_at=finished_at, because=_texts(body.because), targets=_targets(body.targets),
+        due_at=moment(body.due_at), snapshot=body.snapshot if isinstance(body.snapshot, str) else "",
     )
+
+
+def digest(body: Mapping[str, Any], key: str = "manifest_sha256") -> str:
+    """The SHA-256 that a body has of a manifest (or of what `key` says), "" if it has none."""
+    value = body.get(key)
+    return value if isinstance(value, str) and _SHA256.match(value) else ""
 
 
 def is_count(value: Any) -> bool:
     """Whether a JSON value can be a number of things: a whole number that fits a database."""
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LARGEST
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST
 
 
 def _is_in_its_place(snapshot: str, resource: str, medium: str, path: str) -> bool:
@@ -182,3 +260,8 @@ def _targets(value: Any) -> tuple[tuple[str, Mapping[str, str]], ...]:
         (name, {key: text for key, text in ended.items() if isinstance(text, str)})
         for name, ended in value.items() if isinstance(ended, dict)
     )
+
+
+def subject(target: TargetConfig, node: str) -> str:
+    """What the catalog calls a target: where each node has its own, each is one."""
+    return f"{target.name}@{node}" if target.is_local else target.name

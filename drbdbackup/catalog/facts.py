@@ -10,10 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
+
+from msgspec import Struct
 
 from drbdbackup.errors import CatalogError
 from drbdbackup.model.backup import from_iso
@@ -22,15 +23,26 @@ RUN = "run"
 COPY = "copy"
 SAFETY = "safety"  # a copy that is no backup: a kind of its own, so that nobody takes it for one, older versions least
 PRUNED = "pruned"
+FOUND = "found"  # a copy that was said to be pruned is there all the same
 RESTORE = "restore"
 VERIFIED = "verified"
 DAMAGED = "damaged"
 SCRUBBED = "scrubbed"
 DRILLED = "drilled"
+SIGNED = "signed"
 TARGET = "target"
 MEASURED = "measured"
+PAIR = "pair"
+TASK = "task"
+PINNED = "pinned"
+UNPINNED = "unpinned"
+NOTED = "noted"
+NOTIFIED = "notified"
+
+Read = TypeVar("Read")
 
 COLUMNS = ("id", "node", "at", "kind", "resource", "subject", "body")
+SIGNATURE = "signature"  # of the node over the other columns; null in what older versions recorded
 
 # What a row of another node may hold at most. Ours stay far below: one that others refuse would shut them off for ever.
 _LONGEST = {"node": 64, "at": 40, "kind": 64, "resource": 256, "subject": 1024, "body": 1 << 20}
@@ -44,11 +56,10 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z\Z", re.ASCII)  
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Fact:
+class Fact(Struct, frozen=True, kw_only=True):
     """One fact: `node` recorded it at `at`; `kind` says what `subject` and the JSON object `body` mean.
 
-    `at` is an `instant` text, in the facts of older versions an `iso` one.
+    `at` is an `iso_microseconds` text, in the facts of older versions an `iso` one.
     """
 
     id: str
@@ -57,7 +68,7 @@ class Fact:
     kind: str
     resource: str
     subject: str
-    body: Mapping[str, Any] = field(hash=False)
+    body: Mapping[str, Any]
 
 
 def fact(node: str, at: datetime, kind: str, resource: str, subject: str, body: Mapping[str, Any]) -> Fact:
@@ -68,14 +79,14 @@ def fact(node: str, at: datetime, kind: str, resource: str, subject: str, body: 
     text = canonical(body)
     if len(text) > _OWN_BODY:
         text = canonical(_cut(json.loads(text)))
-    row = (node, instant(at), kind, resource, subject, text)
+    row = (node, iso_microseconds(at), kind, resource, subject, text)
     reason = "the body is too large" if len(text) > _OWN_BODY else why_not((identity(*row), *row))
     if reason:
         raise CatalogError(f"a fact of kind {kind!r} about {subject!r} cannot be recorded: {reason}")
     return from_row((identity(*row), *row))
 
 
-def instant(at: datetime) -> str:
+def iso_microseconds(at: datetime) -> str:
     """ISO 8601 in UTC to the microsecond: what one node says within a second has an order, and texts sort by it.
 
     Always with the fraction: without one, as older versions write it, a text sorts behind all of its second.
@@ -90,20 +101,12 @@ def canonical(value: Any) -> str:
 
 def identity(node: str, at: str, kind: str, resource: str, subject: str, body: str) -> str:
     """The id of a fact whose body is already canonical: 32 hex digits of SHA-256 over its other columns as JSON."""
-    say = canonical
-    text = (
-        f'{{"at":{say(at)},"body":{body},"kind":{say(kind)},"node":{say(node)},'
-        f'"resource":{say(resource)},"subject":{say(subject)}}}'
-    )
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return hashlib.sha256(_content(node, at, kind, resource, subject, body)).hexdigest()[:32]
 
 
-def is_genuine(said: Fact) -> bool:
-    """Whether the fact is what its id says, and something that a catalog may hold."""
-    try:
-        return why_not(as_row(said)) == ""
-    except (TypeError, ValueError, RecursionError):
-        return False
+def to_sign(node: str, at: str, kind: str, resource: str, subject: str, body: str) -> bytes:
+    """What the node signs of a fact: all that its id is made of, whole."""
+    return b"drbdbackup-fact\n" + _content(node, at, kind, resource, subject, body)
 
 
 def as_row(said: Fact) -> tuple[str, ...]:
@@ -114,7 +117,7 @@ def as_row(said: Fact) -> tuple[str, ...]:
 def from_row(row: tuple[str, ...]) -> Fact:
     """The fact of a row that `why_not` found nothing against."""
     ident, node, at, kind, resource, subject, body = row
-    return Fact(ident, node, at, kind, resource, subject, json.loads(body))
+    return Fact(id=ident, node=node, at=at, kind=kind, resource=resource, subject=subject, body=json.loads(body))
 
 
 def why_not(row: tuple[Any, ...]) -> str:
@@ -134,19 +137,48 @@ def why_not(row: tuple[Any, ...]) -> str:
     return "" if _is_canonical_object(body) else "its body is malformed"
 
 
+def readable(answer: Iterable[tuple[Any, ...]], read: Callable[[Fact], Read | None]) -> list[Read]:
+    """What `read` makes of the facts in a query's answer.
+
+    Those are passed over which it makes nothing of (they may be a newer version's, or invalid), and rows that rotted on
+    our own disk.
+    """
+    found = []
+    for row in answer:
+        try:
+            said = from_row(row)
+            one = read(said) if isinstance(said.body, dict) else None
+        except (TypeError, ValueError, AttributeError, RecursionError):
+            continue
+        if one is not None:
+            found.append(one)
+    return found
+
+
 def is_node_name(name: str) -> bool:
     """Whether `name` can be a node's: the gate for file names on a road."""
     return _NODE.match(name) is not None
 
 
 def moment(text: Any) -> datetime | None:
-    """The UTC time of an `iso` or `instant` text, or None for anything else: what others wrote never raises."""
+    """The UTC time of an `iso` or `iso_microseconds` text, or None for anything else: what others wrote never
+    raises.
+    """
     if not isinstance(text, str):
         return None
     try:
         return from_iso(text)
-    except (ValueError, OverflowError):
+    except ValueError:
         return None
+
+
+def _content(node: str, at: str, kind: str, resource: str, subject: str, body: str) -> bytes:
+    say = canonical
+    text = (
+        f'{{"at":{say(at)},"body":{body},"kind":{say(kind)},"node":{say(node)},'
+        f'"resource":{say(resource)},"subject":{say(subject)}}}'
+    )
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _is_canonical_object(text: str) -> bool:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from contextlib import suppress
+
+AS_ROOT = "Run it as root: what is known of the backups is root's alone."
 
 
 def path_of(state_dir: str) -> str:
@@ -35,3 +38,12 @@ def private_folder(path: str) -> None:
     status = os.lstat(path)
     if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and status.st_mode & 0o077:
         os.chmod(path, 0o700)
+
+
+def hint_of(error: OSError) -> str:
+    """What to do about an error of the disk that holds the state folder."""
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return AS_ROOT
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "Free some space on the disk that holds state_dir."
+    return "Is state_dir on a healthy local disk?"

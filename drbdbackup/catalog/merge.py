@@ -2,27 +2,53 @@
 
 The file is one that anyone with the share in hand may have written, half written or damaged. It is opened read-only, as
 it is (no journal of its own is played), with nothing in its schema trusted, and its schema must hold plain tables and
-nothing that computes. One bad row and all of it is refused, with the reason: then older knowledge stands.
+nothing that computes. One bad row and all of it is refused, with the reason: then older knowledge stands. Facts that
+the node which they name has not signed are left out, and so are those of nodes that the configuration does not name,
+and what is not for a node to say (see `authority`).
+A file that is not signed by the node that it is of is not looked into at all, once that node's key is known.
 """
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import sqlite3
 import stat
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from drbdbackup.catalog.facts import COLUMNS, Fact, canonical, from_row, identity, is_node_name, moment, why_not
-from drbdbackup.catalog.local import note, rows, uri, writing
-from drbdbackup.catalog.publish import Content, by_id, digest_of
-from drbdbackup.catalog.road import LARGEST
-from drbdbackup.catalog.store import add
+from msgspec import Struct
+
+from drbdbackup.catalog import authority
+from drbdbackup.catalog.authority import OwnView, is_entitled, is_in_good_faith
+from drbdbackup.catalog.bodies import is_count
+from drbdbackup.catalog.exchange import LARGEST
+from drbdbackup.catalog.facts import (
+    COLUMNS,
+    COPY,
+    PRUNED,
+    SAFETY,
+    SIGNATURE,
+    TARGET,
+    Fact,
+    canonical,
+    from_row,
+    identity,
+    is_node_name,
+    moment,
+    readable,
+    to_sign,
+    why_not,
+)
+from drbdbackup.catalog.folders import incoming_folder
+from drbdbackup.catalog.local import make_ready, note, rows, uri, writing
+from drbdbackup.catalog.publish import Content, by_id, digest_of, meta_to_sign
+from drbdbackup.catalog.signatures import Signers, fingerprint, is_public_key, is_signed, learn
+from drbdbackup.catalog.store import MOST_COLUMNS, add, forget_unsigned
 from drbdbackup.model.backup import iso
 
 _SEEN = """
@@ -31,15 +57,26 @@ ON CONFLICT (node) DO UPDATE SET seen_at = excluded.seen_at, road = excluded.roa
 WHERE excluded.seen_at > seen_at
 """
 _FETCHED = "INSERT OR REPLACE INTO fetched (road, name, stamp) VALUES (?, ?, ?)"
+_CLAIMS = "SELECT id, node, at, kind, resource, subject, body FROM fact WHERE kind = 'target'"
+_OWN_COPIES = """
+SELECT id, node, at, kind, resource, subject, body FROM fact
+WHERE kind = 'copy' AND node = ? ORDER BY at DESC, id DESC LIMIT 100
+"""
+_STANDING = """
+SELECT count(DISTINCT fact.subject) FROM fact LEFT JOIN standing ON standing.subject = fact.subject
+WHERE node = ? AND kind IN ('copy', 'safety') AND coalesce(pruned, 0) = 0
+"""
+MOST_COPIES = 4000  # that one node says are there; who keeps each hour of a month and each day of a year has 1100
 _COLUMN = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
 _DEADLINE = 60.0  # seconds for SQLite to work on one file
 _LONGEST_VALUE = 4 << 20
-_MOST_COLUMNS = 32
 
 
-@dataclass(frozen=True, slots=True)
-class Merged:
-    """What became of one file: `new` facts came from `node`'s catalog, or it was `refused` for that reason."""
+class Merged(Struct, frozen=True):
+    """What became of one file: `new` facts came from `node`'s catalog, or it was `refused` for that reason.
+
+    `refused` may also say what in it was left out, beside what was taken in.
+    """
 
     file: str
     node: str = ""
@@ -47,8 +84,7 @@ class Merged:
     refused: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Read:
+class _Read(Struct, frozen=True):
     """A catalog that was found good: its line of meta, and the rows that are not known here."""
 
     meta: Mapping[str, Any]
@@ -59,35 +95,91 @@ class _Refused(Exception):
     """The file is not a catalog that may be taken in; says why."""
 
 
-def merge(state_dir: str, file: str, road: str, now: datetime | None = None) -> Merged:
-    """Take the facts of a published catalog into this node's own, all of them or none.
+def merge(state_dir: str, file: str, road: str, whose: Signers, now: datetime | None = None) -> Merged:
+    """Take the facts of a published catalog into this node's own that are by one of `whose` nodes.
 
     `file` lies on a local disk (see `road.fetch`). A file that is not good is refused in the answer, not raised;
-    CatalogError is for this node's own catalog alone. `seen` is never later than `now` (this moment).
+    CatalogError is for this node's own catalog alone. `seen` is never later than `now` (this moment), and only what the
+    node itself has signed counts as seen.
     """
-    known = {str(row[0]) for row in rows(state_dir, "SELECT id FROM fact")}
+    make_ready(state_dir)
+    known = {str(ident): bool(signed) for ident, signed in rows(state_dir, "SELECT id, signature NOTNULL FROM fact")}
     last = rows(state_dir, "SELECT content FROM seen ORDER BY node")
     try:
-        read = _read(file, known, {str(row[0]) for row in last})
+        read = _read(file, known, {str(row[0]) for row in last}, whose)
     except _Refused as refused:
         return Merged(file, refused=str(refused))
+    if read is None:
+        return Merged(file)
     node = str(read.meta["node"])
     published_at = moment(read.meta["published_at"]) or datetime.min.replace(tzinfo=UTC)
-    sight = (node, iso(min(published_at, now or datetime.now(UTC))), road, read.meta["content"])
-    if not read.unknown:
+    from_ours = [row for row in read.unknown if row["node"] in whose.nodes]
+    by_ours = _bounded(state_dir, from_ours, whose.own)
+    signed = [_with_proof(row, whose) for row in by_ours if _is_signed(row, whose)]
+    own = [row for row in signed if row["node"] == whose.own]
+    known_now = _known(state_dir, whose.own, own)
+    judged = [(row, said, is_entitled(said, known_now)) for row in signed for said in (_fact(row),)]
+    entitled = [row for row, _, counts in judged if counts]
+    odd = [row for row, said, counts in judged if not counts and not is_in_good_faith(said)]
+    objections = {
+        f"are of more copies than a node may have ({MOST_COPIES:,})": len(from_ours) - len(by_ours),
+        "are not signed by the node that they name": len(by_ours) - len(signed),
+        "are about things that node cannot know": len(odd),
+    }
+    objection = "; ".join(f"{number} facts in it {why}" for why, number in objections.items() if number)
+    whole = "" if objection else read.meta["content"]  # what was left out is looked at again, and named again
+    sight = (node, iso(min(published_at, now or datetime.now(UTC))), road, whole)
+    if not entitled:
         note(state_dir, _SEEN, [sight])
-        return Merged(file, node)
-    with writing(state_dir) as db:
-        new = add(db, read.unknown)
-        db.conn.execute(_SEEN, sight)
-    return Merged(file, node, new)
+        return Merged(file, node, refused=objection)
+    with writing(state_dir) as connection:
+        new = add(connection, entitled)
+        connection.execute(_SEEN, sight)
+    return Merged(file, node, new, objection)
 
 
-def take_in(
-    state_dir: str, road: str, folder: str, fetched: Mapping[str, Sequence[int]], now: datetime | None = None
-) -> list[Merged]:
+def learn_key(state_dir: str, file: str, node: str, known: str) -> str:
+    """Learn the key of a node from its catalog, which came by a road that only that node can use.
+
+    `known` is the key that is known already, "" for none. Why another one is not learned, "" if nothing is wrong. What
+    was believed of the node before its key was known, and is not in that catalog, is believed no longer.
+    """
+    try:
+        with _opened(file) as connection:
+            _check_schema(connection)
+            meta = _meta(connection)
+    except (_Refused, sqlite3.Error, ValueError):
+        return ""  # merge says what is wrong with it
+    key = meta.get("key")
+    said = meta.get("signature")
+    if meta["node"] != node or not is_public_key(key) or not is_signed(key, meta_to_sign(meta), said):
+        return ""  # an older version's
+    if not known:
+        learn(state_dir, node, key)
+        forget_unsigned(state_dir, node)
+    elif known != key:
+        return f"{node} has another key now ({fingerprint(key)}) than it had ({fingerprint(known)})"
+    return ""
+
+
+def unsigned_by(state_dir: str, node: str, key: str) -> list[str]:
+    """The roads by which a catalog came last in a node's name that was not signed with its key. Never raises."""
+    found = []
+    for file in glob.glob(os.path.join(glob.escape(incoming_folder(state_dir, "")), "*", f"{glob.escape(node)}.db")):
+        with suppress(_Refused, sqlite3.Error, ValueError), _opened(file) as connection:
+            _check_schema(connection)
+            meta = _meta(connection)
+            if not is_signed(key, meta_to_sign(meta), meta.get("signature")):
+                found.append(os.path.basename(os.path.dirname(file)))
+    return sorted(found)
+
+
+def merge_fetched(
+    state_dir: str, road: str, folder: str, fetched: Mapping[str, Sequence[int]], whose: Signers,
+    now: datetime | None = None,
+) -> list[Merged]:  # fmt: skip
     """Merge what `road.fetch` copied into `folder`. The good ones are not fetched again until they change."""
-    merged = [merge(state_dir, os.path.join(folder, name), road, now) for name in fetched]
+    merged = [merge(state_dir, os.path.join(folder, name), road, whose, now) for name in fetched]
     good = {name: stamp for (name, stamp), one in zip(fetched.items(), merged, strict=True) if not one.refused}
     remember(state_dir, road, good)
     return merged
@@ -118,14 +210,68 @@ def salvage(file: str) -> list[Fact]:
     return found
 
 
-def _read(file: str, known: set[str], contents: set[str]) -> _Read:
-    """Read and check a published catalog, or raise _Refused. Rows that were all taken in before are not read again."""
+def _known(state_dir: str, node: str, more: Sequence[Mapping[str, Any]]) -> OwnView:
+    """By what is judged what other nodes say: what is known here, and `more` of this node's own that comes just now."""
+    claims = readable(rows(state_dir, _CLAIMS), lambda said: said)
+    copies = readable(rows(state_dir, _OWN_COPIES, (node,)), lambda said: said)
+    facts = [_fact(row) for row in more]
+    claims = sorted([*claims, *(said for said in facts if said.kind == TARGET)], key=lambda said: (said.at, said.id))
+    vouched = [said for said in (*copies, *facts) if said.kind == COPY and authority.vouches(said)]
+    numbers = [int(said.body["sequence"]) for said in vouched if is_count(said.body.get("sequence"))]
+    return OwnView(node, authority.owners(claims, node), max(numbers, default=0))
+
+
+def _bounded(state_dir: str, rows_of_all: list[Mapping[str, Any]], own: str) -> list[Mapping[str, Any]]:
+    """Without the oldest copies of a node that says that more are there than may be: each costs every command time.
+
+    Before a signature is checked, which costs most. This node's own are not counted.
+    """
+    pruned = {row["subject"] for row in rows_of_all if row["kind"] == PRUNED}
+    named: dict[str, dict[str, str]] = {}
+    for row in rows_of_all:
+        if row["kind"] in (COPY, SAFETY) and row["node"] != own and row["subject"] not in pruned:
+            about = named.setdefault(row["node"], {})
+            about[row["subject"]] = max(row["at"], about.get(row["subject"], ""))
+    left_out: dict[str, set[str]] = {}
+    for node, about in named.items():
+        room = max(0, MOST_COPIES - int((rows(state_dir, _STANDING, (node,)) or [(0,)])[0][0]))
+        left_out[node] = set(sorted(about, key=lambda subject: (about[subject], subject))[: max(0, len(about) - room)])
+    return [
+        row for row in rows_of_all
+        if row["kind"] not in (COPY, SAFETY) or row["subject"] not in left_out.get(row["node"], ())
+    ]  # fmt: skip
+
+
+def _fact(row: Mapping[str, Any]) -> Fact:
+    return from_row(tuple(row[name] for name in COLUMNS))
+
+
+def _is_signed(row: Mapping[str, Any], whose: Signers) -> bool:
+    return whose.takes(row["node"], to_sign(*(row[name] for name in COLUMNS[1:])), row.get(SIGNATURE))
+
+
+def _with_proof(row: Mapping[str, Any], whose: Signers) -> Mapping[str, Any]:
+    """The row; without a signature that nobody here can check, so that one that can be checked may take its place."""
+    return row if row["node"] in whose.keys else {**row, SIGNATURE: None}
+
+
+def _read(file: str, known: Mapping[str, bool], contents: set[str], whose: Signers) -> _Read | None:
+    """Read and check a published catalog, or raise _Refused. Rows that were all taken in before are not read again.
+
+    None for one of this node's own that it has not signed, as an older version leaves it: it says nothing new.
+    """
     try:
         with _opened(file) as connection:
             _check_schema(connection)
+            meta = _meta(connection)
+            if meta["node"] not in whose.nodes:
+                raise _Refused(f"{meta['node']} is not a node of this configuration")
+            if not whose.takes(meta["node"], meta_to_sign(meta), meta.get("signature")):
+                if meta["node"] == whose.own and meta.get("signature") is None:
+                    return None
+                raise _Refused(f"it is not signed by {meta['node']} (`drbdbackup peer list` shows the keys)")
             if connection.execute("PRAGMA integrity_check(1)").fetchall() != [("ok",)]:
                 raise _Refused("it is damaged (integrity check)")
-            meta = _meta(connection)
             return _Read(meta, () if meta["content"] in contents else _unknown_rows(connection, meta, known))
     except (sqlite3.Error, UnicodeError, ValueError, OverflowError) as error:
         raise _Refused(f"it cannot be read as a catalog ({error})") from None
@@ -159,7 +305,7 @@ def _check_schema(connection: sqlite3.Connection) -> None:
         columns = connection.execute(f"PRAGMA table_xinfo({table})").fetchall()
         if not columns:
             raise _Refused(f"it has no table {table}")
-        if len(columns) > _MOST_COLUMNS or any(hidden for *_, hidden in columns):
+        if len(columns) > MOST_COLUMNS or any(hidden for *_, hidden in columns):
             raise _Refused(f"its table {table} is not a catalog's")
         if table == "fact" and not _are_columns({str(column[1]) for column in columns}):
             raise _Refused("its table fact has not a catalog's columns")
@@ -180,19 +326,23 @@ def _meta(connection: sqlite3.Connection) -> dict[str, Any]:
     meta = found[0]
     if not isinstance(meta["node"], str) or not is_node_name(meta["node"]) or moment(meta["published_at"]) is None:
         raise _Refused("nothing in it says who published it")
+    if not all(isinstance(value, (str, int, float, type(None))) for value in meta.values()):
+        raise _Refused("nothing in it says who published it")
     if digest_of(meta) != meta["digest"]:
         raise _Refused("it is damaged (digest)")
     return meta
 
 
-def _objection(row: tuple[Any, ...], known: set[str]) -> str:
+def _objection(row: tuple[Any, ...], known: Container[str]) -> str:
     """As `why_not`; one with a known id and that id's content was looked at when it came first."""
     is_known = row[0] in known and all(isinstance(value, str) for value in row)
     return "" if is_known and identity(*row[1:]) == row[0] else why_not(row)
 
 
-def _unknown_rows(connection: sqlite3.Connection, meta: Mapping[str, Any], known: set[str]) -> list[Mapping[str, Any]]:
-    """All rows checked, those returned that are not known."""
+def _unknown_rows(
+    connection: sqlite3.Connection, meta: Mapping[str, Any], known: Mapping[str, bool]
+) -> list[Mapping[str, Any]]:
+    """All rows checked, those returned that are not known, or not known with a signature (which `known` says)."""
     content = Content()
     unknown: list[Mapping[str, Any]] = []
     for row in by_id(connection):
@@ -200,7 +350,8 @@ def _unknown_rows(connection: sqlite3.Connection, meta: Mapping[str, Any], known
         if reason or not all(isinstance(value, (str, int, float, type(None))) for value in row.values()):
             raise _Refused(f"it holds what is no fact ({reason or 'a value of another type'})")
         content.add(row)
-        if row["id"] not in known:
+        is_signed_here = known.get(row["id"])
+        if is_signed_here is None or (not is_signed_here and row.get(SIGNATURE) is not None):
             unknown.append(row)
     if content.count != meta["rows"] or content.digest() != meta["content"]:
         raise _Refused("it is damaged (digest of its rows)")

@@ -1,4 +1,4 @@
-"""A node's catalog as one file that may travel: consistent, complete, and with a digest of what is in it.
+"""A node's catalog as one file that may travel: consistent, complete, with a digest of what is in it, and signed.
 
 SQLite's own integrity check says ok for a byte that flipped inside a row, so the file carries a digest of its own: of
 the rows' ids (each the hash of its row), of what columns a newer version added, and of the line that says who
@@ -18,12 +18,18 @@ from typing import Any
 from drbdbackup.catalog.facts import COLUMNS, canonical, identity
 from drbdbackup.catalog.folders import path_of, private_folder, published_path
 from drbdbackup.catalog.local import REBUILD, SCHEMA, connect, explained, writing
+from drbdbackup.catalog.signatures import OwnKey, own_key
+from drbdbackup.catalog.store import sign_own
 from drbdbackup.errors import CatalogError
 from drbdbackup.model.backup import iso
 
 _LOCAL_ONLY = "SELECT type, name FROM sqlite_master WHERE name <> 'fact' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
 
-_META = "CREATE TABLE meta (node TEXT, published_at TEXT, schema INTEGER, rows INTEGER, content TEXT, digest TEXT)"
+_META = """
+CREATE TABLE meta (
+    node TEXT, published_at TEXT, schema INTEGER, rows INTEGER, content TEXT, key TEXT, signature TEXT, digest TEXT
+)
+"""
 
 
 class Content:
@@ -49,8 +55,9 @@ def publish(state_dir: str, node: str, now: datetime | None = None) -> str:
 
     Raises CatalogError if the catalog is damaged: what others would refuse is not sent.
     """
-    with writing(state_dir):
-        pass
+    key = own_key(state_dir, node)
+    with writing(state_dir) as connection:
+        sign_own(connection, node, key)
     final, path = published_path(state_dir, node), path_of(state_dir)
     draft = f"{final}.tmp-{os.urandom(4).hex()}"
     try:
@@ -61,8 +68,8 @@ def publish(state_dir: str, node: str, now: datetime | None = None) -> str:
                 connection.execute("VACUUM INTO ?", (draft,))
             os.chmod(draft, 0o600)
             with closing(connect(draft)) as connection:
-                _seal(connection, path, node, now or datetime.now(UTC))
-            _settle(draft, final)
+                _seal(connection, path, node, key, now or datetime.now(UTC))
+            _rename_synced(draft, final)
     finally:
         with suppress(FileNotFoundError):
             os.unlink(draft)
@@ -74,6 +81,12 @@ def digest_of(meta: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical({k: v for k, v in meta.items() if k != "digest"}).encode()).hexdigest()
 
 
+def meta_to_sign(meta: Mapping[str, Any]) -> bytes:
+    """What a node signs of its line of `meta`: all but the signature and the digest."""
+    said = {name: value for name, value in meta.items() if name not in ("signature", "digest")}
+    return b"drbdbackup-catalog\n" + canonical(said).encode()
+
+
 def by_id(connection: sqlite3.Connection) -> Iterable[dict[str, Any]]:
     """The rows of a catalog with whatever columns they have, in the order of their ids."""
     cursor = connection.execute("SELECT * FROM fact ORDER BY id")
@@ -82,7 +95,7 @@ def by_id(connection: sqlite3.Connection) -> Iterable[dict[str, Any]]:
         yield dict(zip(names, row, strict=True))
 
 
-def _seal(connection: sqlite3.Connection, path: str, node: str, now: datetime) -> None:
+def _seal(connection: sqlite3.Connection, path: str, node: str, key: OwnKey, now: datetime) -> None:
     """Leave the facts alone in the draft, and add the line that vouches for them. The draft may be lost: no journal."""
     for pragma in ("journal_mode = OFF", "synchronous = OFF"):
         connection.execute(f"PRAGMA {pragma}")
@@ -95,13 +108,15 @@ def _seal(connection: sqlite3.Connection, path: str, node: str, now: datetime) -
         content.add(row)
     meta = {
         "node": node, "published_at": iso(now), "schema": SCHEMA, "rows": content.count, "content": content.digest(),
+        "key": key.public,
     }
+    meta["signature"] = key.sign(meta_to_sign(meta))
     connection.execute(_META)
-    connection.execute("INSERT INTO meta VALUES (?, ?, ?, ?, ?, ?)", (*meta.values(), digest_of(meta)))
+    connection.execute("INSERT INTO meta VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*meta.values(), digest_of(meta)))
     connection.execute("VACUUM")
 
 
-def _settle(draft: str, final: str) -> None:
+def _rename_synced(draft: str, final: str) -> None:
     handle = os.open(draft, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(handle)

@@ -1,20 +1,21 @@
 """How long it took to read a copy, to bring it back or to make it: facts, so that nobody has to guess at four o'clock.
 
-Only what says something about the whole copy is kept: how long three small files took tells nothing of a million.
+Only what says something about the whole copy is kept: how long three small files took says nothing about a million.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
-from typing import Any
+from typing import Annotated, Any
 
-from drbdbackup.catalog.bodies import is_count, subject_of
-from drbdbackup.catalog.facts import MEASURED, Fact, fact, from_row, moment
+from msgspec import Meta, Struct
+
+from drbdbackup.catalog.bodies import subject_of
+from drbdbackup.catalog.facts import MEASURED, Fact, fact, moment, readable
 from drbdbackup.catalog.local import rows
 from drbdbackup.model.backup import Copy, iso
+from drbdbackup.model.document_reader import Count, fitting
 
 _ENOUGH = 0.02  # of a copy's bytes
 _LONGEST = 1e7  # seconds
@@ -32,8 +33,7 @@ class Work(Enum):
     COPIED = "copied"
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
+class Measured(Struct, frozen=True, kw_only=True):
     """`files` files of `bytes` bytes took `seconds`, by `node`, on that medium; `over_ssh` if it was at a peer."""
 
     work: Work
@@ -74,34 +74,26 @@ def measured(
 def known(state_dir: str, resource: str) -> list[Measured]:
     """The newest 1000 measurements of all nodes, the newest first."""
     until = iso(datetime.now(UTC) + timedelta(days=1))  # a clock that was wrong once must not rule for ever
-    found = []
-    for row in rows(state_dir, _MEASURED, (resource, until)):
-        try:
-            one = _from(from_row(row))
-        except (TypeError, ValueError, RecursionError):
-            continue  # it rotted on our own disk
-        if one is not None:
-            found.append(one)
-    return found
+    return readable(rows(state_dir, _MEASURED, (resource, until)), _from)
+
+
+class _MeasuredBody(Struct, frozen=True, kw_only=True):
+    """What a body must have to describe a measurement."""
+
+    work: Work
+    medium: str
+    files: Count
+    bytes: Count
+    seconds: Annotated[float, Meta(gt=0, le=_LONGEST)]
+    over_ssh: Any = False
 
 
 def _from(said: Fact) -> Measured | None:
-    """What a fact tells, or None: it may be a newer version's, or nonsense."""
-    body, at = said.body, moment(said.at)
-    if not isinstance(body, Mapping) or at is None:
-        return None
-    works = {work.value: work for work in Work}
-    medium, seconds = body.get("medium"), body.get("seconds")
-    counts = [body.get(name) for name in ("files", "bytes")]
-    if body.get("work") not in works or not isinstance(medium, str) or not all(is_count(number) for number in counts):
-        return None
-    if not _is_length(seconds):
+    """What a fact says, or None: it may be a newer version's, or nonsense."""
+    body, at = fitting(_MeasuredBody, said.body), moment(said.at)
+    if body is None or at is None:
         return None
     return Measured(
-        works[body["work"]], medium, said.node, at, body["files"], body["bytes"], float(body["seconds"]),
-        body.get("over_ssh") is True,
+        work=body.work, medium=body.medium, node=said.node, at=at, files=body.files, bytes=body.bytes,
+        seconds=body.seconds, over_ssh=body.over_ssh is True,
     )  # fmt: skip
-
-
-def _is_length(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= _LONGEST

@@ -1,23 +1,21 @@
 """Facts from what lies on a medium: each snapshot carries a sidecar that says what it is, so the catalog can be lost.
 
 Pure: whoever reads the sidecars gives them here. A sidecar is believed only about the folder that it lies in: one that
-was copied or renamed by hand tells of a snapshot that is not there.
+was copied or renamed by hand describes a snapshot that is not there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from drbdbackup.catalog.bodies import copied, copy_from, subject_of
-from drbdbackup.catalog.facts import Fact
-from drbdbackup.model.backup import SAFETY
+from msgspec import Struct
+
+from drbdbackup.catalog.bodies import copy_from
+from drbdbackup.model.backup import SAFETY, Copy
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class SidecarMedium(Struct, frozen=True):
     """The medium where sidecars were found, as its target.json and this node's configuration name it.
 
     `root` is the absolute path of the folder `drbdbackup` on it, as the configuration would have it mounted.
@@ -31,13 +29,11 @@ class Place:
     root: str
 
 
-def facts_from_sidecars(
-    node: str, at: datetime, place: Place, sidecars: Iterable[tuple[str, str, Any]], known: Collection[str] = ()
-) -> list[Fact]:
-    """The copy facts that are missing, said by `node` at `at`.
+def copies_from_sidecars(place: SidecarMedium, sidecars: Iterable[tuple[str, str, Any]]) -> list[Copy]:
+    """The copies on a medium, as their sidecars describe them.
 
-    Each sidecar comes as (resource folder, snapshot folder, the document in it). Passed over are those `known` as
-    subjects (pruned ones too: what was pruned stays pruned) and those that make no sense. Unknown fields do no harm.
+    Each sidecar comes as (resource folder, snapshot folder, the document in it); invalid ones are passed over. Unknown
+    fields do no harm. A sidecar does not vouch for its manifest: whoever can replace one can replace the other.
     """
     found = []
     for resource, snapshot, document in sidecars:
@@ -49,8 +45,8 @@ def facts_from_sidecars(
         copy = copy_from({
             **document, "medium": place.medium, "target": place.target, "kind": place.kind, "holder": place.holder,
             "location": place.location, "path": f"{place.root}/{within}/{snapshot}/data",
-            "problems": document.get("problem_count", 0),
+            "problems": document.get("problem_count", 0), "adopted": True,
         })
-        if copy is not None and subject_of(copy) not in known:
-            found.append(copied(node, at, copy))
+        if copy is not None:
+            found.append(copy)
     return found

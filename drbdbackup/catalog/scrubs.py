@@ -7,14 +7,16 @@ everything. How far a round is, is in the facts: whichever node stands by goes o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from msgspec import Struct
+
 from drbdbackup.catalog.bodies import is_count
-from drbdbackup.catalog.facts import SCRUBBED, Fact, fact, from_row, moment
+from drbdbackup.catalog.facts import SCRUBBED, Fact, fact, moment, readable
 from drbdbackup.catalog.local import rows
 from drbdbackup.model.backup import iso
+from drbdbackup.model.document_reader import Count, fitting
 
 _SCRUBS = """
 SELECT id, node, at, kind, resource, subject, body FROM fact
@@ -23,12 +25,11 @@ WHERE kind = 'scrubbed' AND resource = ? AND at <= ? ORDER BY at DESC, id DESC L
 _MOST_PARTS = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Scrub:
+class Scrub(Struct, frozen=True, kw_only=True):
     """Of `snapshots` on `medium`, `part` of `of` was read: `files` files of `bytes` bytes, well.
 
     `turn` counts up on each medium, for clocks differ. `left` is where to go on, None if the part is done: a snapshot,
-    and how many entries of its manifest were looked at.
+    and how many entries of its manifest were looked at. `node` has read it ("" in one that is not a fact yet).
     """
 
     medium: str
@@ -41,10 +42,10 @@ class Scrub:
     files: int = 0
     bytes: int = 0
     left: tuple[str, int] | None = None
+    node: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(Struct, frozen=True):
     """What is to be read next on a medium: `part`, without the snapshots that are `done`; see `Scrub`."""
 
     number: int
@@ -62,29 +63,42 @@ def scrubbed(node: str, scrub: Scrub) -> Fact:
     return fact(node, scrub.at, SCRUBBED, scrub.resource, f"{scrub.medium}/{scrub.resource}", body)
 
 
+class _ScrubBody(Struct, frozen=True, kw_only=True):
+    """What a body must have to describe a scrub."""
+
+    turn: Count
+    part: Count
+    of: Count
+    snapshots: list[Any]
+    files: Count
+    bytes: Count
+    left: Any = None
+
+
 def scrub_from(said: Fact) -> Scrub | None:
-    """The scrub that a fact tells of, or None if it makes no sense."""
-    body, at, medium = said.body, moment(said.at), said.subject.partition("/")[0]
-    turn, part, of, files, size = counts = [body.get(key, -1) for key in ("turn", "part", "of", "files", "bytes")]
-    names = body.get("snapshots")
-    if at is None or not all(map(is_count, counts)) or not isinstance(names, list):
+    """The scrub that a fact describes, or None if it is invalid."""
+    body, at, medium = fitting(_ScrubBody, said.body), moment(said.at), said.subject.partition("/")[0]
+    if body is None or at is None or not body.part < body.of <= _MOST_PARTS:
         return None
-    if not part < of <= _MOST_PARTS:
-        return None
-    known = tuple(name for name in names if isinstance(name, str))
-    return Scrub(medium, said.resource, turn, part, of, at, known, files, size, _left(body.get("left")))
+    known = tuple(name for name in body.snapshots if isinstance(name, str))
+    return Scrub(
+        medium=medium,
+        resource=said.resource,
+        turn=body.turn,
+        part=body.part,
+        of=body.of,
+        at=at,
+        snapshots=known,
+        files=body.files,
+        bytes=body.bytes,
+        left=_left(body.left),
+        node=said.node,
+    )
 
 
 def scrubs(state_dir: str, resource: str, until: datetime) -> list[Scrub]:
     """The newest scrubs of all media, the newest of each first; times after `until` are not believed."""
-    found = []
-    for row in rows(state_dir, _SCRUBS, (resource, iso(until))):
-        try:
-            scrub = scrub_from(from_row(row))
-        except (TypeError, ValueError, AttributeError, RecursionError):
-            continue  # a row that rotted on our own disk
-        if scrub is not None:
-            found.append(scrub)
+    found = readable(rows(state_dir, _SCRUBS, (resource, iso(until))), scrub_from)
     return sorted(found, key=lambda one: (one.turn, one.at), reverse=True)
 
 

@@ -7,34 +7,31 @@ before. Concurrent writers wait for one another.
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from drbdbackup.catalog.bodies import is_count
-from drbdbackup.catalog.facts import COLUMNS, COPY, PRUNED, Fact, as_row, from_row, why_not
+from drbdbackup import durable
+from drbdbackup.catalog import copy_summary
+from drbdbackup.catalog.facts import COLUMNS, SIGNATURE, Fact, as_row, to_sign, why_not
 from drbdbackup.catalog.folders import path_of
-from drbdbackup.catalog.local import explained, writing
+from drbdbackup.catalog.local import explained, tables, writing
+from drbdbackup.catalog.signatures import OwnKey, own_key
 from drbdbackup.errors import CatalogError
 from drbdbackup.model.backup import iso
 
-if TYPE_CHECKING:
-    from sqlite_utils import Database
-
-_STAND = """
-INSERT INTO standing (subject, resource, sequence, pruned) VALUES (?, ?, ?, ?)
-ON CONFLICT (subject) DO UPDATE SET sequence = max(sequence, excluded.sequence), pruned = max(pruned, excluded.pruned)
+MOST_COLUMNS = 32  # of the table `fact`: what has more is no catalog
+_ADD = """
+INSERT OR IGNORE INTO fact (id, node, at, kind, resource, subject, body, signature) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 """
-
-
-def warm_up() -> None:
-    """Load what writing needs, for who has a moment to spare: it takes long from a cold disk."""
-    import sqlite_utils.db  # noqa: F401
+_KEEP_SIGNATURE = "UPDATE fact SET signature = ? WHERE id = ? AND signature IS NULL"
+_UNSIGNED = "SELECT id, node, at, kind, resource, subject, body FROM fact WHERE node = ? AND signature IS NULL"
 
 
 def record(state_dir: str, node: str, facts: Iterable[Fact]) -> int:
-    """Add facts of this node, all or none, durably; how many were new.
+    """Add facts of this node, signed, all or none, durably; how many were new.
 
     Raises CatalogError if the database is damaged or foreign, or a fact is not this node's own.
     """
@@ -43,28 +40,58 @@ def record(state_dir: str, node: str, facts: Iterable[Fact]) -> int:
         reason = why_not(row) or ("" if row[1] == node else f"it is {row[1]}'s, not {node}'s")
         if reason:
             raise CatalogError(f"a fact about {row[5]!r} cannot be recorded: {reason}")
-    with writing(state_dir) as db:
-        return add(db, [dict(zip(COLUMNS, row, strict=True)) for row in rows])
+    key = own_key(state_dir, node)
+    with writing(state_dir) as connection:
+        return add(connection, [
+            {**dict(zip(COLUMNS, row, strict=True)), SIGNATURE: key.sign(to_sign(*row[1:]))} for row in rows
+        ])  # fmt: skip
 
 
-def add(db: Database, rows: Sequence[Mapping[str, Any]]) -> int:
-    """Add checked rows inside the transaction of `db`; how many were new. Columns of a newer version are kept."""
-    if not rows:
-        return 0
-    columns = sorted({name for row in rows for name in row})
-    before = db.conn.total_changes
-    db.table("fact").insert_all(({name: row.get(name) for name in columns} for row in rows), ignore=True, alter=True)
-    new = db.conn.total_changes - before
-    db.conn.executemany(_STAND, [_standing(row) for row in rows if row["kind"] in (COPY, PRUNED)])
+def add(connection: sqlite3.Connection, rows: Sequence[Mapping[str, Any]]) -> int:
+    """Add checked rows inside an open transaction; how many were new. Columns of a newer version are kept."""
+    columns = {name for row in rows for name in row}
+    before = connection.total_changes
+    if columns <= {*COLUMNS, SIGNATURE}:
+        connection.executemany(_ADD, [[row.get(name) for name in (*COLUMNS, SIGNATURE)] for row in rows])
+    else:
+        known = {str(column[1]) for column in connection.execute("PRAGMA table_info(fact)")}
+        kept = columns if len(known | columns) <= MOST_COLUMNS else known
+        whole = ({name: row.get(name) for name in sorted(kept)} for row in rows)
+        tables(connection).table("fact").insert_all(whole, ignore=True, alter=True)
+    new = connection.total_changes - before
+    signed = [(row[SIGNATURE], row["id"]) for row in rows if row.get(SIGNATURE)]
+    connection.executemany(_KEEP_SIGNATURE, signed)  # one that was known without it, from an older version
+    copy_summary.add(connection, rows)
     return new
 
 
-def tell(state_dir: str, resource: str, due_at: datetime, message: str) -> None:
-    """Remember that `message` was told for this due time (see `view.was_told`); older due times are forgotten."""
-    with writing(state_dir) as db:
-        db.conn.execute("DELETE FROM told WHERE resource = ? AND due_at <> ?", (resource, iso(due_at)))
-        row = {"resource": resource, "due_at": iso(due_at), "message": message}
-        db.table("told").insert(row, ignore=True)
+def sign_own(connection: sqlite3.Connection, node: str, key: OwnKey) -> None:
+    """Sign what an older version has recorded here, inside an open transaction. By a road comes only what is signed."""
+    new = connection.execute(_UNSIGNED, (node,)).fetchall()
+    connection.executemany(_KEEP_SIGNATURE, [(key.sign(to_sign(*row[1:])), row[0]) for row in new])
+
+
+def note_reported(state_dir: str, resource: str, due_at: datetime, message: str) -> None:
+    """Remember that `message` was reported for this due time (see `view.was_reported`); older ones are forgotten."""
+    with writing(state_dir) as connection:
+        connection.execute("DELETE FROM told WHERE resource = ? AND due_at <> ?", (resource, iso(due_at)))
+        row = (resource, iso(due_at), message)
+        connection.execute("INSERT OR IGNORE INTO told (resource, due_at, message) VALUES (?, ?, ?)", row)
+
+
+def forget_unsigned(state_dir: str, node: str) -> None:
+    """Forget what is known of a node without its signature, and which catalogs were taken in; see `forget_fetched`."""
+    with writing(state_dir) as connection:
+        connection.execute("DELETE FROM fact WHERE node = ? AND signature IS NULL", (node,))
+        copy_summary.sum_up(connection)
+    forget_fetched(state_dir)
+
+
+def forget_fetched(state_dir: str) -> None:
+    """Forget which catalogs were taken in, so that all that lie on a road are read again."""
+    with writing(state_dir) as connection:
+        connection.execute("DELETE FROM fetched")
+        connection.execute("UPDATE seen SET content = ''")
 
 
 def set_aside(state_dir: str) -> str | None:
@@ -81,16 +108,5 @@ def set_aside(state_dir: str) -> str | None:
         if not os.path.lexists(path):
             return None
         os.rename(path, aside)
-        folder = os.open(state_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        durable.sync_folder(state_dir)
     return aside
-
-
-def _standing(row: Mapping[str, Any]) -> tuple[str, str, int, int]:
-    """What a copy or pruned fact says of its copy's standing. A sequence that cannot be is 0, the copy stays listed."""
-    said = from_row(tuple(row[name] for name in COLUMNS))
-    sequence = said.body.get("sequence", 0) if said.kind == COPY else 0
-    return said.subject, said.resource, sequence if is_count(sequence) else 0, int(said.kind == PRUNED)

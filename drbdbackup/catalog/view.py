@@ -1,50 +1,74 @@
 """What is known, read from the facts of all nodes: copies, runs, targets, and when each node was last heard of.
 
 State is never stored, only derived here. Reading takes the standard library alone and a few milliseconds, whatever
-the catalog's size. A fact that makes no sense is passed over; so is, where the newest counts, one that claims to be
+the catalog's size. An invalid fact is passed over; so is, where the newest counts, one that claims to be
 from the future (a clock that was wrong once must not rule for ever).
 
-Who may write a catalog is trusted: any node may say that any copy was pruned.
+Each node may say that any copy was pruned; whoever finds it on its medium all the same takes that back. A copy that is
+known only from what lies on its medium takes part in no decision while there is another.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count, groupby
 from typing import Any
 
-from drbdbackup.catalog.bodies import Run, copy_from, run_from, subject_of
+from msgspec import Struct
+from msgspec.structs import replace
+
+from drbdbackup.catalog.authority import MakerWord, Trust, made_by, may_sign, owners, trust_in, vouches
+from drbdbackup.catalog.bodies import Run, copy_from, digest, run_from, subject, subject_of
 from drbdbackup.catalog.facts import (
     COPY,
     DAMAGED,
     DRILLED,
     SAFETY,
+    SIGNED,
     VERIFIED,
     Fact,
     canonical,
-    from_row,
-    instant,
+    iso_microseconds,
     moment,
+    readable,
 )
 from drbdbackup.catalog.local import rows
+from drbdbackup.catalog.pins import NO_LABEL, labels
 from drbdbackup.catalog.scrubs import Scrub, read_since
 from drbdbackup.catalog.scrubs import scrubs as known_scrubs
-from drbdbackup.model.backup import Copy, Outcome, iso, snapshot_name
+from drbdbackup.config.values import Config, TargetConfig
+from drbdbackup.model.backup import Copy, Outcome, iso, may_be_by, recorded, snapshot_name
 
 _LIVE = """
 SELECT fact.id, node, at, kind, fact.resource, fact.subject, body
 FROM standing CROSS JOIN fact ON fact.subject = standing.subject
-WHERE standing.resource = ? AND pruned = 0 AND kind IN ('copy', 'verified', 'damaged', 'drilled') ORDER BY fact.subject
+WHERE standing.resource = ? AND pruned = 0 AND kind IN ('copy', 'verified', 'damaged', 'drilled', 'signed')
+ORDER BY fact.subject
 """
 _SAFETY = """
 SELECT id, node, at, kind, resource, subject, body FROM fact
-WHERE kind IN ('safety', 'verified', 'damaged')
+WHERE kind IN ('safety', 'verified', 'damaged', 'signed')
 AND subject IN (SELECT subject FROM fact WHERE kind = 'safety' AND resource = ?)
 AND NOT EXISTS (SELECT 1 FROM standing WHERE standing.subject = fact.subject AND pruned = 1) ORDER BY subject
 """
+_SAID_GONE = """
+SELECT id, fact.rowid <= ? FROM standing JOIN fact ON fact.subject = standing.subject
+WHERE standing.subject = ? AND pruned = 1 AND kind = 'pruned'
+"""
+_OF_COPY = """
+SELECT id, node, at, kind, resource, subject, body FROM fact
+WHERE subject = ? AND kind IN ('copy', 'safety', 'signed')
+"""
+_OF_SNAPSHOTS = """
+SELECT id, node, at, kind, fact.resource, fact.subject, body FROM (
+    SELECT subject FROM standing WHERE resource = ? UNION SELECT subject FROM fact WHERE kind = 'safety'
+) AS place CROSS JOIN fact ON fact.subject = place.subject
+WHERE substr(place.subject, instr(place.subject, '/') + 1) IN (SELECT value FROM json_each(?))
+AND kind IN ('copy', 'safety', 'signed')
+"""
+_CLAIMS = "SELECT id, node, at, kind, resource, subject, body FROM fact WHERE kind = 'target' ORDER BY at, id"
 _RUNS = """
 SELECT id, node, at, kind, resource, subject, body FROM fact
 WHERE kind = 'run' AND resource = ? AND at BETWEEN ? AND ? AND instr(body, ?)
@@ -52,40 +76,72 @@ ORDER BY at DESC, id DESC LIMIT ? OFFSET ?
 """
 _RUN_OF = """
 SELECT id, node, at, kind, resource, subject, body FROM fact
-WHERE kind = 'run' AND resource = ? AND node = ? AND at <= ? ORDER BY at DESC, id DESC LIMIT 1
+WHERE kind = 'run' AND resource = ? AND node = ? AND at <= ? AND at > ? AND NOT EXISTS (
+    SELECT 1 FROM fact AS heard
+    WHERE kind = 'run' AND resource = ? AND node = ? AND at <= ? AND heard.rowid > fact.rowid
+) ORDER BY at DESC, id DESC LIMIT 1
 """
 _TARGETS = """
 SELECT id, node, at, kind, resource, subject, body FROM fact
 WHERE kind = 'target' AND subject = ? AND at BETWEEN ? AND ? ORDER BY at DESC, id DESC
 """
 _NAMED = """
-SELECT 1 FROM fact WHERE kind = 'run' AND subject = ? UNION ALL SELECT 1 FROM standing WHERE subject GLOB '*/' || ?
+SELECT 1 FROM fact WHERE kind IN ('run', 'task') AND subject = ?
+UNION ALL SELECT 1 FROM standing WHERE subject GLOB '*/' || ?
 UNION ALL SELECT 1 FROM fact WHERE kind = 'safety' AND subject GLOB '*/' || ? LIMIT 1
 """
 _HOLDING = "SELECT DISTINCT node, substr(subject, 1, instr(subject, '/') - 1) FROM fact WHERE kind = 'copy'"
 _PAGE = 100
+_SKEW = timedelta(minutes=5)  # by which a clock may be ahead
+_MOST_SNAPSHOTS = 1 << 40  # one a second for 35,000 years
 _AFTER_ALL = "~"  # sorts behind every time
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class _Witness(Struct, frozen=True):
+    """What tells how far another node's word goes: this node, what makers say of snapshots, whose a disk is.
+
+    `made` is by the snapshot's name and the maker's.
+    """
+
+    own: str
+    made: Mapping[tuple[str, str], MakerWord]
+    owners: Mapping[str, str]
+
+    def trust(self, said: Fact) -> Trust:
+        """See `authority.trust_in`."""
+        about = said.subject.rpartition("/")[2], str(said.body.get("node"))
+        return trust_in(said, self.own, self.made.get(about), self.owners)
+
+
+class SeenCatalog(Struct, frozen=True):
     """The newest catalog of a node that was read: when that node published it, and the road by which it came."""
 
     seen_at: datetime
     road: str
 
 
-def copies(state_dir: str, resource: str, target_order: Sequence[str]) -> list[Copy]:
-    """Every complete, unpruned copy of all nodes on all targets, the newest first.
+def copies(
+    state_dir: str, own: str, resource: str, target_order: Sequence[str], read_by: str = "", *, adopted: bool = False
+) -> list[Copy]:
+    """Every complete, unpruned copy of all nodes on all targets, the newest first; see `model.backup.recorded`.
 
-    Newest is by sequence (then start, then name: clocks differ); copies of one snapshot come in `target_order`.
+    `own` is this node: it believes its own eyes, and others as far as `authority` says.
+
+    With `adopted` those as well that are known from their medium alone, behind the others: to show them, or to find
+    them by name.
+
+    Newest is by sequence (then start, then name: clocks differ); copies of one snapshot come in `target_order`. With
+    `read_by`, a copy is verified, drilled or damaged only as far as this node has read it itself.
     """
-    return _copies(state_dir, _LIVE, resource, target_order)
+    found = _copies(state_dir, own, _LIVE, resource, target_order, read_by)
+    return sorted(found, key=lambda copy: copy.adopted) if adopted else recorded(found)
 
 
-def safety(state_dir: str, resource: str, target_order: Sequence[str] = ()) -> list[Copy]:
+def safety(
+    state_dir: str, own: str, resource: str, target_order: Sequence[str] = (), read_by: str = ""
+) -> list[Copy]:
     """The same of what restores in place kept of the volume before they went over it: no backups, so apart."""
-    return _copies(state_dir, _SAFETY, resource, target_order)
+    return _copies(state_dir, own, _SAFETY, resource, target_order, read_by)
 
 
 def newest_first(copies: Iterable[Copy]) -> list[Copy]:
@@ -93,14 +149,20 @@ def newest_first(copies: Iterable[Copy]) -> list[Copy]:
     return sorted(copies, key=lambda copy: (copy.sequence, copy.started_at, copy.snapshot), reverse=True)
 
 
-def _copies(state_dir: str, sql: str, resource: str, target_order: Sequence[str]) -> list[Copy]:
+def _copies(
+    state_dir: str, own: str, sql: str, resource: str, target_order: Sequence[str], read_by: str
+) -> list[Copy]:
     horizon = _horizon()
-    since = read_since(scrubs(state_dir, resource))
+    since = read_since([one for one in scrubs(state_dir, resource) if read_by in ("", one.node)])
+    labelled = labels(state_dir, resource)
+    every = _facts(rows(state_dir, sql, (resource,)))
+    witness = _witness(state_dir, own, resource, every)
     found = []
-    for _, about in groupby(_facts(rows(state_dir, sql, (resource,))), lambda f: f.subject):
-        copy = _folded(list(about), horizon, since)
+    for _, about in groupby(every, lambda f: f.subject):
+        copy = _folded([said for said in about if _counts(said, read_by)], witness, horizon, since)
         if copy is not None and copy.resource == resource:
-            found.append(copy)
+            label = labelled.get(copy.snapshot, NO_LABEL)
+            found.append(replace(copy, pinned_at=label.pinned_at, note=label.note) if label != NO_LABEL else copy)
     rank = {name: place for place, name in enumerate(target_order)}
     found.sort(key=lambda copy: (rank.get(copy.target, len(rank)), copy.target, copy.holder, copy.medium))
     return newest_first(found)
@@ -112,15 +174,44 @@ def scrubs(state_dir: str, resource: str) -> list[Scrub]:
 
 
 def highest_sequence(state_dir: str, resource: str) -> int:
-    """The highest sequence that any snapshot of the resource was ever known to have, pruned ones too; 0 if none."""
-    answer = rows(state_dir, "SELECT max(sequence) FROM standing WHERE resource = ?", (resource,))
+    """The highest sequence that any snapshot of the resource was ever known to have, pruned ones too; 0 if none.
+
+    What is known from a medium alone does not count, nor does a number that could be the last that can be given.
+    """
+    highest = "SELECT max(sequence) FROM standing WHERE resource = ? AND sequence < ?"
+    answer = rows(state_dir, highest, (resource, _MOST_SNAPSHOTS))
     return int(answer[0][0] or 0) if answer else 0
 
 
 def known_subjects(state_dir: str) -> frozenset[str]:
-    """All copies that any fact tells of, pruned ones too, as `<medium>/<resource>/<snapshot>`."""
+    """All copies that any fact names, pruned ones too, as `<medium>/<resource>/<snapshot>`."""
     every = "SELECT subject FROM standing UNION SELECT subject FROM fact WHERE kind = 'safety'"
     return frozenset(str(row[0]) for row in rows(state_dir, every))
+
+
+def newest_row(state_dir: str) -> int:
+    """How far the catalog has come, for `said_gone`: what is taken in from now on has a higher number."""
+    answer = rows(state_dir, "SELECT max(rowid) FROM fact")
+    return int(answer[0][0] or 0) if answer else 0
+
+
+def said_gone(state_dir: str, own: str, there: Iterable[Copy], until: int) -> list[tuple[Copy, frozenset[str]]]:
+    """Of the copies on a medium, those that some node says were pruned: as recorded, with the ids of those facts.
+
+    Left out are those that were found since. So is what was said after the row `until`: it may have been pruned since
+    the look at the medium. So is one whose sidecar names another manifest than the catalog knows: that is not the copy
+    that was pruned.
+    """
+    found = []
+    for one in there:
+        told = rows(state_dir, _SAID_GONE, (until, subject_of(one)))
+        about = _facts(rows(state_dir, _OF_COPY, (subject_of(one),))) if told else []
+        copy = _folded(about, _witness(state_dir, own, one.resource, about), _horizon(), {})
+        if copy is None or not all(was_before for _, was_before in told):
+            continue
+        if copy.has_known_manifest and copy.manifest_sha256 == one.manifest_sha256:
+            found.append((copy, frozenset(str(ident) for ident, _ in told)))
+    return found
 
 
 def free_name(state_dir: str, started_at: datetime, node: str) -> str:
@@ -137,7 +228,7 @@ def runs(state_dir: str, resource: str, limit: int = 20) -> list[Run]:
     horizon = iso(_horizon())
     wanted: list[Run] = []
     for first, last in (("", horizon), (horizon, _AFTER_ALL)):
-        wanted += _readable_runs(rows(state_dir, _RUNS, (resource, first, last, "", limit - len(wanted), 0)))
+        wanted += readable(rows(state_dir, _RUNS, (resource, first, last, "", limit - len(wanted), 0)), run_from)
     return wanted
 
 
@@ -157,14 +248,26 @@ def last_run(
 
 
 def last_run_of(state_dir: str, resource: str, node: str) -> Run | None:
-    """The newest run of one node."""
-    return next(iter(_readable_runs(rows(state_dir, _RUN_OF, (resource, node, iso(_horizon()))))), None)
+    """The newest run of one node.
+
+    One of which a clock that was ahead said so is not, once this catalog has heard of a run with a time that can be.
+    """
+    until = iso(datetime.now(UTC) + _SKEW)
+    for now, last in ((until, iso(_horizon())), ("", until)):
+        if found := readable(rows(state_dir, _RUN_OF, (resource, node, last, now, resource, node, now)), run_from):
+            return found[0]
+    return None
 
 
 def first_run_at(state_dir: str, resource: str) -> datetime | None:
     """When the first run of any node that is known was recorded."""
     answer = rows(state_dir, "SELECT min(at) FROM fact WHERE kind = 'run' AND resource = ?", (resource,))
     return moment(answer[0][0]) if answer else None
+
+
+def expected(config: Config, target: TargetConfig) -> dict[str, Any] | None:
+    """The medium that a target of this node is expected to be: see `expected_target`."""
+    return expected_target(config.state_dir, subject(target, config.node))
 
 
 def expected_target(state_dir: str, subject: str) -> dict[str, Any] | None:
@@ -192,19 +295,19 @@ def moment_to_correct(state_dir: str, subject: str) -> datetime:
     now = datetime.now(UTC)
     said = next(iter(_facts(rows(state_dir, _TARGETS, (subject, "", iso(_horizon()))))), None)
     last = moment(said.at) if said is not None else None
-    if said is None or last is None or instant(now) > said.at:
+    if said is None or last is None or iso_microseconds(now) > said.at:
         return now
     just_after = last + timedelta(microseconds=1)
-    return just_after if instant(just_after) > said.at else last + timedelta(seconds=1)
+    return just_after if iso_microseconds(just_after) > said.at else last + timedelta(seconds=1)
 
 
-def seen(state_dir: str) -> dict[str, Seen]:
+def seen(state_dir: str) -> dict[str, SeenCatalog]:
     """The newest catalog read of each node, by node."""
     found = {}
     for node, text, road in rows(state_dir, "SELECT node, seen_at, road FROM seen ORDER BY node"):
         at = moment(text)
         if at is not None:
-            found[str(node)] = Seen(at, str(road))
+            found[str(node)] = SeenCatalog(at, str(road))
     return found
 
 
@@ -219,8 +322,8 @@ def known_files(state_dir: str, road: str) -> dict[str, list[int]]:
     return found
 
 
-def was_told(state_dir: str, resource: str, due_at: datetime, message: str) -> bool:
-    """Whether `store.tell` was called with this: the same refusal is told once per due time."""
+def was_reported(state_dir: str, resource: str, due_at: datetime, message: str) -> bool:
+    """Whether `store.note_reported` was called with this: the same refusal is reported once per due time."""
     sql = "SELECT 1 FROM told WHERE resource = ? AND due_at = ? AND message = ?"
     return bool(rows(state_dir, sql, (resource, iso(due_at), message)))
 
@@ -230,7 +333,7 @@ def _last_run(state_dir: str, resource: str, outcome: Outcome, until: datetime, 
     wanted = f'"outcome":{canonical(outcome.value)}'
     for page in count(0, _PAGE):
         answer = rows(state_dir, _RUNS, (resource, "", iso(_horizon()), wanted, _PAGE, page))
-        for run in _readable_runs(answer):
+        for run in readable(answer, run_from):
             if run.outcome is outcome and run.started_at <= until and targets <= dict(run.targets).keys():
                 return run
         if len(answer) < _PAGE:
@@ -244,38 +347,75 @@ def _horizon() -> datetime:
 
 
 def _facts(answer: Iterable[tuple[Any, ...]]) -> list[Fact]:
-    """The facts of an answer; a row that rotted on our own disk is passed over."""
-    found = []
-    for row in answer:
-        try:
-            said = from_row(row)
-        except (TypeError, ValueError, RecursionError):
-            continue
-        if isinstance(said.body, dict):
-            found.append(said)
-    return found
+    return readable(answer, lambda said: said)
 
 
-def _readable_runs(answer: Iterable[tuple[Any, ...]]) -> list[Run]:
-    return [run for run in map(run_from, _facts(answer)) if run is not None]
+def _witness(state_dir: str, own: str, resource: str, about: Iterable[Fact]) -> _Witness:
+    """What is needed to judge these facts. Only for what other nodes say of snapshots of a third is it read."""
+    asked = {
+        (said.subject.rpartition("/")[2], str(said.body.get("node"))) for said in about
+        if said.kind in (COPY, SAFETY) and vouches(said) and said.node not in (own, said.body.get("node"))
+    }  # fmt: skip
+    if not asked:
+        return _Witness(own, {}, {})
+    places = json.dumps([f"{resource}/{name}" for name, _ in asked])
+    told: dict[str, list[Fact]] = {}
+    for said in _facts(rows(state_dir, _OF_SNAPSHOTS, (resource, places))):
+        told.setdefault(said.subject.rpartition("/")[2], []).append(said)
+    made = {(name, by): one for name, by in asked if (one := made_by(by, told.get(name, ()))) is not None}
+    return _Witness(own, made, owners(_facts(rows(state_dir, _CLAIMS)), own))
 
 
-def _folded(about: list[Fact], horizon: datetime, since: Mapping[tuple[str, str], datetime]) -> Copy | None:
-    """The copy that the newest sensible copy fact describes, with what was found when it was read again."""
+def _folded(
+    about: list[Fact], witness: _Witness, horizon: datetime, since: Mapping[tuple[str, str], datetime]
+) -> Copy | None:
+    """The copy that its copy fact describes, with what was found when it was read again.
+
+    Of several, those count first whose word goes furthest, of these those by the node that made the snapshot, the
+    newest first. Those that were made from what is on a medium, or by a node that cannot know what it is, come last.
+    """
     newest_first = sorted(about, key=lambda said: (said.at, said.id), reverse=True)
-    for said in newest_first:
-        copy = copy_from(said.body) if said.kind in (COPY, SAFETY) else None
+    of_copy = [said for said in newest_first if said.kind in (COPY, SAFETY)]
+    for said in sorted(of_copy, key=lambda said: _trust_order(said, witness)):
+        copy, trust = copy_from(said.body), witness.trust(said)
+        if copy is not None and trust is not Trust.MANIFEST:
+            copy = replace(copy, adopted=trust is Trust.NOTHING, manifest_sha256="", sidecar_sha256="")
         if copy is not None and subject_of(copy) == said.subject:
-            return _read_again(copy, newest_first, horizon, since.get((copy.medium, copy.snapshot)))
+            return _read_again(_signed(copy, newest_first, witness.own), newest_first, horizon, since)
     return None
 
 
-def _read_again(copy: Copy, about: Sequence[Fact], horizon: datetime, by_parts: datetime | None) -> Copy:
+def _trust_order(said: Fact, witness: _Witness) -> tuple[int, bool]:
+    """What is believed first sorts first: whose word goes further, and then the node in the snapshot's name."""
+    return -witness.trust(said), not may_be_by(said.node, said.subject.rpartition("/")[2])
+
+
+def _signed(copy: Copy, newest_first: Sequence[Fact], own: str) -> Copy:
+    """The copy with what this node, or its maker, has said later that its manifest and its sidecar were, unless that
+    was said when it was made.
+    """
+    for said in newest_first:
+        later = digest(said.body) if said.kind == SIGNED and may_sign(said, own, copy.node) else ""
+        if later and later == (copy.manifest_sha256 or later):
+            sidecar = copy.sidecar_sha256 or digest(said.body, "sidecar_sha256")
+            copy = replace(copy, manifest_sha256=later, sidecar_sha256=sidecar, adopted=False)
+    return copy
+
+
+def _counts(said: Fact, read_by: str) -> bool:
+    """Whether a fact counts: what the node `read_by` ("" for any) did not find itself does not."""
+    return read_by in ("", said.node) or said.kind in (COPY, SAFETY)
+
+
+def _read_again(
+    copy: Copy, about: Sequence[Fact], horizon: datetime, since: Mapping[tuple[str, str], datetime]
+) -> Copy:
     """Only a verify of everything counts: it makes a copy verified, and takes back damage that was found before it.
 
     So does one of all its parts, as of the first of them. What a drill found, only a drill takes back. A time beyond
     the horizon is no later time.
     """
+    by_parts = since.get((copy.medium, copy.snapshot))
     full = [_believed(said, horizon) for said in about if said.kind == VERIFIED and said.body.get("share") == 1]
     drills = [_believed(said, horizon) for said in about if said.kind == DRILLED]
     verified_at = max((at for at in (*full, by_parts) if at is not None), default=None)

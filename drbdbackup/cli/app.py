@@ -8,101 +8,147 @@ import signal
 import sys
 from collections.abc import Sequence
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import NoReturn
 
-import typer
-
-from drbdbackup import __version__
-from drbdbackup.cli import checking, looking, options, pairing, peering, reading, restoring, running
-from drbdbackup.cli.quick import Group
-from drbdbackup.errors import DrbdBackupError, Interrupted, Stopped, Terminated, UsageError
+from drbdbackup import verbose
+from drbdbackup.cli import (
+    argv,
+    backup,
+    doctor,
+    explore,
+    history,
+    notify,
+    options,
+    pair,
+    peer,
+    process_setup,
+    restore,
+    setup,
+    status,
+)
+from drbdbackup.cli.declared import CliCommand, CliGroup, Option, parameters
+from drbdbackup.errors import CalledOff, DrbdBackupError, Failure, Stopped, Terminated, UnexpectedError
 from drbdbackup.report import console
 
-REPORT = "This is a mistake in drbdbackup: please report it, with what it says when DRBDBACKUP_DEBUG=1 is set."
+REPORT = "This is a bug in drbdbackup: please report it, with the output that it prints when DRBDBACKUP_DEBUG=1 is set."
 
-_FULL = "Free some space there; the disk that holds state_dir is the first to look at."
+_FULL = "Free some space there. Check the disk that holds state_dir first."
 _HINTS = {
     errno.ENOSPC: _FULL,
     errno.EDQUOT: _FULL,
-    errno.EROFS: "Is that disk healthy? The kernel mounts one read-only that has errors: see `dmesg`.",
+    errno.EROFS: "Is that disk healthy? The kernel makes a file system with errors read-only: see `dmesg`.",
     errno.EACCES: "Run it as root.",
     errno.EPERM: "Run it as root.",
 }
 
+COMMANDS = (
+    *backup.COMMANDS, *status.COMMANDS, *explore.COMMANDS, *history.COMMANDS, *restore.COMMANDS, *pair.COMMANDS,
+    *peer.COMMANDS, *doctor.COMMANDS, *setup.COMMANDS, *notify.COMMANDS,
+)  # fmt: skip
+
+_COMPLETION = "_DRBDBACKUP_COMPLETE"  # a shell asks typer what may come next
+_VERBOSE, _QUIET = ("-v", "--verbose"), ("-q", "--quiet")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)  # the last is the resource agent's
 
-# What typer raises for a command line that makes no sense; only some of its children have public names.
-_Misused: type[Exception] = typer.BadParameter.__mro__[2]
 
-app = typer.Typer(
-    name="drbdbackup", cls=Group, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)  # fmt: skip
-for commands in (running, reading, looking, restoring, pairing, peering, checking):
-    commands.register(app)
-
-
-@app.callback(invoke_without_command=True, epilog=options.exits(3, 4, 5, 6, 7))
-def _before(
-    context: typer.Context,
-    config: options.File = None,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
-) -> None:
-    """Back up the Primary of a DRBD pair, know the newest backup from either node, and bring it back."""
-    options.remember(config)
-    if version:
-        console.say([f"drbdbackup {__version__}"])
-        raise typer.Exit(0)
-    if context.invoked_subcommand is None:
-        console.say([context.get_help()])
-        raise typer.Exit(UsageError.status)
-
-
-def main(argv: Sequence[str] | None = None) -> NoReturn:
+def main(words: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with the status of the design's table."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    process_setup.put_right()
+    arguments = _without_volume(list(sys.argv[1:] if words is None else words))
     _turn_signals_into_errors()
     status = _guarded(arguments)
     console.flush()
+    if why := console.lost():
+        console.complain(f"the answer could not be written: {why}")
+        status = status or _without_answer(arguments)
+        console.flush()
     os._exit(status)  # everything is undone; Python would take as long to clear up as `latest` takes to answer
+
+
+def _without_volume(arguments: list[str]) -> list[str]:
+    """The words without -v and -q, which every command takes anywhere before `--`, after doing what they say."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    asked = [at for at in range(end) if arguments[at] in (*_VERBOSE, *_QUIET) and not _is_a_value(arguments, at)]
+    if any(arguments[at] in _VERBOSE for at in asked):
+        verbose.ask()
+    if any(arguments[at] in _QUIET for at in asked) and not options.asked_for_json(arguments):
+        console.be_quiet()
+    return [word for at, word in enumerate(arguments) if at not in asked]
+
+
+def _is_a_value(arguments: list[str], at: int) -> bool:
+    """Whether a word belongs to the option before it: `--note -v`."""
+    command = _command(arguments)
+    known = parameters(command.function) if command and at else []
+    return any(one.given_by.flag == arguments[at - 1] and one.type is not bool
+               for one in known if isinstance(one.given_by, Option))  # fmt: skip
+
+
+def _without_answer(arguments: list[str]) -> int:
+    """The status of a command that did what it had to, and could not say so: it says of a backup what became of it."""
+    word = _command(arguments)
+    return 1 if word is None or word.is_answer or "--dry-run" in arguments else 0
+
+
+def _command(arguments: list[str]) -> CliCommand | None:
+    """The command that these words name."""
+    known: Sequence[CliCommand | CliGroup] = COMMANDS
+    for word in arguments:
+        found = next((one for one in known if one.name == word), None)
+        if isinstance(found, CliCommand):
+            return found
+        known = found.commands if found is not None else known
+    return None
 
 
 def _guarded(arguments: list[str]) -> int:
     """The one handler of errors."""
     try:
-        return int(app(arguments, prog_name="drbdbackup", standalone_mode=False) or 0)
+        return _called(arguments) or 0
     except DrbdBackupError as error:
-        return _told(error, error.status, arguments)
-    except _Misused as misuse:
-        return _told(_usage(misuse), UsageError.status, arguments)
-    except (KeyboardInterrupt, typer.Abort):
-        return _told(Stopped("stopped"), Stopped.status, arguments)
+        return _told(error, arguments)
+    except KeyboardInterrupt:
+        return _told(Stopped("stopped"), arguments)
     except Exception as error:
         if os.environ.get("DRBDBACKUP_DEBUG"):
             raise
-        return _told(_unexpected(error), DrbdBackupError.status, arguments)
+        return _told(_unexpected(error), arguments)
 
 
-def _told(error: DrbdBackupError, status: int, arguments: list[str]) -> int:
-    """Say it to people on stderr, and to a script that asked for JSON as a document."""
+def _called(arguments: list[str]) -> int | None:
+    """Do what argv says. What our own reader of it does not wholly understand is typer's, which costs 40 ms."""
+    call = None
+    if _COMPLETION not in os.environ:
+        argv.refuse_blank(arguments)
+        call = argv.read(COMMANDS, options.CONFIG, arguments)
+    if call is not None:
+        options.remember(call.config)
+        return call()
+    from drbdbackup.cli import typer_app
+
+    found = typer_app.read(COMMANDS, arguments)
+    return found if isinstance(found, int) else found()
+
+
+def _told(error: DrbdBackupError, arguments: list[str]) -> int:
+    """The exit status. Say it to people on stderr, and to a script that asked for JSON as a document."""
+    command = _command(arguments)
+    plugin = command.plugin if command is not None else None
+    if plugin is not None and not options.asked_for_json(arguments):
+        console.say([plugin.line(error.message, arguments)])
+        return plugin.unknown
     console.complain(error.message, error.hint)
     if options.asked_for_json(arguments):
-        console.show({"error": {**error.as_document(), "status": status}})
-    return status
-
-
-def _usage(misuse: Exception) -> UsageError:
-    context = getattr(misuse, "ctx", None)
-    message = getattr(misuse, "format_message", lambda: str(misuse))()
-    return UsageError(message, f"See `{context.command_path if context else 'drbdbackup'} --help`.")
+        console.show({"error": error.as_document()})
+    return error.status if plugin is None else plugin.unknown
 
 
 def _unexpected(error: Exception) -> DrbdBackupError:
     if isinstance(error, OSError) and error.strerror:
         where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
         hint = _HINTS.get(error.errno or 0, "Set DRBDBACKUP_DEBUG=1 to see where this comes from.")
-        return DrbdBackupError(f"{where}{error.strerror}", hint)
-    return DrbdBackupError(f"{type(error).__name__}: {error}", REPORT)
+        return Failure(f"{where}{error.strerror}", hint)
+    return UnexpectedError(f"{type(error).__name__}: {error}", REPORT)
 
 
 def _turn_signals_into_errors() -> None:
@@ -116,7 +162,7 @@ def _stop(signum: int, _frame: FrameType | None) -> NoReturn:
     for further in _SIGNALS:
         signal.signal(further, signal.SIG_IGN)
     if signum == signal.SIGUSR1:
-        raise Interrupted("interrupted: the cluster takes the volume away", "The new Primary makes up for it.")
+        raise CalledOff("interrupted: the cluster takes the volume away", CalledOff.made_there)
     if signum == signal.SIGINT:
         raise Stopped("stopped by Ctrl-C")
     raise Terminated(f"stopped by {signal.Signals(signum).name}")

@@ -1,52 +1,32 @@
-"""Options that several commands share, and how a command tells its exit statuses in --help."""
+"""Options that several commands share, and what `--config` and `--json` mean."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Annotated
 
-import typer
-
+from drbdbackup.cli.declared import Option
 from drbdbackup.config.load import VARIABLE, load
 from drbdbackup.config.values import Config
+from drbdbackup.errors import NothingFound, PartialResult, UsageError
 
-_STATUSES = {
-    0: "done, or rightly stood down",
-    1: "failed",
-    2: "usage or configuration",
-    3: "partial or held",
-    4: "role refused or unreadable",
-    5: "another run holds the lock",
-    6: "nothing found",
-    7: "interrupted by a failover",
-    130: "stopped by Ctrl-C",
-    143: "stopped by SIGTERM or SIGHUP",
-}
+CONFIG = Option(
+    "--config", "FILE", "Read this configuration. Default: $DRBDBACKUP_CONFIG, else /etc/drbdbackup/config.toml."
+)
 
-File = Annotated[
-    str | None,
-    typer.Option(
-        "--config", metavar="FILE",
-        help="The configuration, else DRBDBACKUP_CONFIG, else /etc/drbdbackup/config.toml.",
-    ),
-]  # fmt: skip
-Json = Annotated[bool, typer.Option("--json", help='Print one JSON document with "schema": 1.')]
-Resource = Annotated[str | None, typer.Option("--resource", metavar="NAME", help="Only this resource.")]
-Resources = Annotated[
-    list[str] | None, typer.Option("--resource", metavar="NAME", help="Only this resource; may be repeated.")
-]
-Targets = Annotated[
-    list[str] | None, typer.Option("--target", metavar="NAME", help="Only this target; may be repeated.")
-]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
-
-
-def exits(*own: int) -> str:
-    """The end of a command's help: its exit statuses. Those that every command has need not be named."""
-    told = sorted({0, 1, 2, *own, 130, 143})
-    return "Exit status: " + "; ".join(f"{status} {_STATUSES[status]}" for status in told) + "."
+File = Annotated[str | None, CONFIG]
+Json = Annotated[bool, Option("--json", help='Print one JSON document with "schema": 1.')]
+Resource = Annotated[str | None, Option("--resource", "NAME", "Use only this resource.")]
+Resources = Annotated[list[str] | None, Option("--resource", "NAME", "Use only this resource. May be repeated.")]
+Targets = Annotated[list[str] | None, Option("--target", "NAME", "Use only this target. May be repeated.")]
+DryRun = Annotated[bool, Option("--dry-run", help="Show what would be done, and change nothing.")]
+Limit = Annotated[str, Option("--limit", "N", "Only so many of the newest.")]
+Since = Annotated[str, Option("--since", "TIME", 'Only from then on: a date, "yesterday", "3 days ago", "14:30".')]
+Node = Annotated[str, Option("--node", "NODE", "Only what this node made.")]
+Note = Annotated[str, Option("--note", "TEXT", "A note on the snapshot, one line: `list` and `latest` show it.")]
+Yes = Annotated[bool, Option("--yes", help="Do not ask for confirmation.")]
 
 
 def configured(file: str | None) -> Config:
@@ -54,10 +34,33 @@ def configured(file: str | None) -> Config:
     return load(file)
 
 
+def number(option: str, text: str) -> int:
+    """The whole number above 0 that an option was given, 0 for none. Raises UsageError."""
+    if text and (not text.isascii() or not text.isdigit() or len(text) > 9 or not int(text)):
+        raise UsageError(f"{option} {text} is not a whole number above 0", "Allowed: a whole number, 1 or more.")
+    return int(text or 0)
+
+
+def from_time(text: str) -> datetime | None:
+    """The time that `--since` was given, None for none. Raises UsageError."""
+    if not text:
+        return None
+    from drbdbackup.moment import since
+
+    return since(text, datetime.now(UTC))
+
+
 def remember(file: str | None) -> None:
     """`--config` before the verb is the same as the variable."""
     if file is not None:
         os.environ[VARIABLE] = file
+
+
+def status_of_missing(missing: Sequence[NothingFound], asked: int) -> int:
+    """The exit status where these of `asked` resources have no backup: the others have an answer."""
+    if not missing:
+        return 0
+    return missing[0].status if len(missing) == asked else PartialResult.status
 
 
 def asked_for_json(arguments: Sequence[str]) -> bool:

@@ -5,20 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from threading import Lock
 
-from drbdbackup.commands.fetching import fetched
-from drbdbackup.commands.latest import Found, found, take_in
-from drbdbackup.commands.reaching import scratch_folder
-from drbdbackup.commands.restore import Request
+from msgspec import Struct, field
+
 from drbdbackup.config.values import Config, ResourceConfig
-from drbdbackup.errors import NothingFound
-from drbdbackup.pipeline.leaves import Leaves
+from drbdbackup.errors import NoBackup
+from drbdbackup.pipeline.copies.fetch_manifest import fetched
+from drbdbackup.pipeline.copies.known_copies import KnownCopy, fetch_catalogs, found
+from drbdbackup.pipeline.copies.read_copy import scratch_folder
+from drbdbackup.pipeline.explore.manifest_index import ManifestIndex
+from drbdbackup.pipeline.restore.request import Request
 
 
-@dataclass(frozen=True, slots=True)
-class Picked:
+class Picked(Struct, frozen=True):
     """What somebody wants back: `paths` of one snapshot ("" for all of it) into the folder `to`."""
 
     snapshot: str
@@ -28,13 +28,12 @@ class Picked:
     def requests(self, resource: str) -> list[Request]:
         """A restore for each, into the same folder."""
         return [
-            Request(resource, snapshot=self.snapshot, path=path, to=self.to, merge=at > 0)
+            Request(resource=resource, snapshot=self.snapshot, path=path, to=self.to, merge=at > 0)
             for at, path in enumerate(self.paths)
         ]
 
 
-@dataclass(slots=True)
-class Shelf:
+class Shelf(Struct, kw_only=True):
     """The snapshots, newest first, each as all of its copies. A manifest lies in the scratch folder once it is opened.
 
     `is_closed` ends at once what is under way in another thread.
@@ -42,21 +41,21 @@ class Shelf:
 
     config: Config
     resource: ResourceConfig
-    snapshots: dict[str, tuple[Found, ...]]
+    snapshots: dict[str, tuple[KnownCopy, ...]]
     scratch: str
     stack: ExitStack
     is_closed: bool = False
-    _open: dict[str, Leaves] = field(default_factory=dict)
+    _open: dict[str, ManifestIndex] = field(default_factory=dict)
     _turn: Lock = field(default_factory=Lock)
 
-    def leaves(self, snapshot: str) -> Leaves:
+    def leaves(self, snapshot: str) -> ManifestIndex:
         """The entries of a snapshot; the first time, its manifest is brought here. Raises NothingFound, Interrupted."""
         with self._turn:
             if snapshot not in self._open:
                 file = os.path.join(self.scratch, snapshot)
                 fetched(self.config, self.resource, snapshot, file, plain=True, lost=self._why_lost)
                 lines = self.stack.enter_context(open(file, "rb", buffering=1 << 13))  # noqa: SIM115  the stack closes it
-                self._open[snapshot] = Leaves(lines)
+                self._open[snapshot] = ManifestIndex(lines)
             return self._open[snapshot]
 
     def _why_lost(self) -> str:
@@ -66,10 +65,10 @@ class Shelf:
 @contextmanager
 def shelf(config: Config, resource: ResourceConfig) -> Iterator[Shelf]:
     """All snapshots that are known. Raises NothingFound if there is none."""
-    copies = found(config, resource.name, take_in(config, (resource,)))
+    copies = found(config, resource.name, fetch_catalogs(config, (resource,)))
     if not copies:
-        raise NothingFound(f"{resource.name}: no backup is known here", "Look with `drbdbackup sync`.")
+        raise NoBackup(f"{resource.name}: no backup is known here", "Run `drbdbackup sync` to look for one.")
     names = dict.fromkeys(one.copy.snapshot for one in copies)
     snapshots = {name: tuple(one for one in copies if one.copy.snapshot == name) for name in names}
     with scratch_folder(config) as scratch, ExitStack() as stack:
-        yield Shelf(config, resource, snapshots, scratch, stack)
+        yield Shelf(config=config, resource=resource, snapshots=snapshots, scratch=scratch, stack=stack)

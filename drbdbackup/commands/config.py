@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from drbdbackup import schedule
-from drbdbackup.commands.due import next_due
+from msgspec import Struct
+
+from drbdbackup import delivery, schedule
 from drbdbackup.config.load import load
 from drbdbackup.config.show import as_document, as_toml
 from drbdbackup.config.values import Config
+from drbdbackup.due import next_due
 from drbdbackup.errors import ConfigError
+from drbdbackup.scan import exclusion
 
 
-@dataclass(frozen=True, slots=True)
-class Validated:
-    """A configuration that is right."""
+class Validated(Struct, frozen=True):
+    """A configuration that is right; `notes` say what it wants that this node cannot do."""
 
     config: Config
     next_due: datetime
+    notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
+class ShownConfig(Struct, frozen=True):
     """A configuration as a file and as a document."""
 
     toml: str
@@ -35,11 +36,14 @@ def validate(file: str | None) -> Validated:
     config = load(file)
     try:
         schedule.check(config.schedule)
+        for resource in config.resources:
+            exclusion(resource.exclude)
     except ConfigError as error:
         raise ConfigError(f"{config.file}: {error.message}", error.hint) from None
-    return Validated(config, next_due(config, datetime.now(UTC)))
+    is_mute = bool(config.notify.urls) and not delivery.is_installed()
+    return Validated(config, next_due(config, datetime.now(UTC)), (f"notify.urls: {delivery.MISSING}",) * is_mute)
 
 
-def show(config: Config) -> Shown:
+def show(config: Config) -> ShownConfig:
     """What is in force."""
-    return Shown(as_toml(config), as_document(config))
+    return ShownConfig(as_toml(config), as_document(config))

@@ -10,38 +10,39 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from drbdbackup import gate, lock
-from drbdbackup.commands.fetching import fetched
-from drbdbackup.commands.latest import take_in
-from drbdbackup.commands.reaching import scratch_folder
-from drbdbackup.commands.run import lock_file
 from drbdbackup.config.values import Config, ResourceConfig
-from drbdbackup.errors import Interrupted, PartialResult, RoleError, UsageError
+from drbdbackup.errors import Interrupted, PartialResult, UsageError
+from drbdbackup.lock import lock_file
 from drbdbackup.model.backup import Copy
 from drbdbackup.model.role import Decision
-from drbdbackup.pipeline import fence
-from drbdbackup.pipeline.attend import Patience, attend
-from drbdbackup.pipeline.roads import surroundings
-from drbdbackup.pipeline.source import identity
-from drbdbackup.tools import mounts
+from drbdbackup.pipeline.cage.node_facts import node_facts
+from drbdbackup.pipeline.cage.protocol import Conversation, EndT, EventT, JobT
+from drbdbackup.pipeline.cage.supervisor import Patience, attend
+from drbdbackup.pipeline.copies.fetch_manifest import fetched
+from drbdbackup.pipeline.copies.known_copies import fetch_catalogs
+from drbdbackup.pipeline.copies.read_copy import scratch_folder
+from drbdbackup.pipeline.explore.diff_protocol import DIFF, DiffJob, DiffResult, WalkedVolume
+from drbdbackup.pipeline.volume import in_use
+from drbdbackup.pipeline.volume.guard import mounted_now, unmounted
+from drbdbackup.pipeline.volume.source_protocol import WALK, WalkJob
 
 NOW = "now"
 
 
-@dataclass(frozen=True, slots=True)
-class Side:
+class Side(Struct, frozen=True):
     """One of the two: a copy of a snapshot, or None for the volume as it was at `at`."""
 
     copy: Copy | None
     at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Changed:
+class Changed(Struct, frozen=True):
     """An entry that differs. `change` is added, removed, content or attributes, `what` says in which ways; `letter` is
     its type's, sizes are in bytes, None where it is not there.
     """
@@ -54,8 +55,7 @@ class Changed:
     after: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Compared:
+class Compared(Struct, frozen=True, kw_only=True):
     """What came of it: `counts` of entries and `bytes` of files by change, entries that are the `same`, and the first
     1000 of `problem_count` entries of the volume that could not be read, as (path, why).
     """
@@ -92,7 +92,7 @@ def diff(config: Config, resource: ResourceConfig, before: str, after: str) -> I
     if before == after == NOW or not (before and after):
         what = "both sides are now" if before == NOW else "a side has no name"  # an unset variable of a script
         raise UsageError(what, "Name a snapshot: `drbdbackup list` shows them.")
-    take_in(config, (resource,))
+    fetch_catalogs(config, (resource,))
     with scratch_folder(config) as scratch:
         sides, files = [], []
         for name, word in (("before", before), ("after", after)):
@@ -100,17 +100,19 @@ def diff(config: Config, resource: ResourceConfig, before: str, after: str) -> I
             at = datetime.now(UTC)
             copy = None if word == NOW else fetched(config, resource, word, files[-1])
             sides.append(Side(copy, copy.started_at if copy else at))
-        into = os.path.join(scratch, "changes")
-        job = {"job": "diff", "before": files[0], "after": files[1], "into": into, "scratch": scratch}
+        job = DiffJob(
+            here=node_facts(config), before=files[0], after=files[1], into=os.path.join(scratch, "changes"),
+            scratch=scratch, volume=None,
+        )  # fmt: skip
         if NOW in (before, after):
             with _holding(config, resource) as mounted:
-                said = _with_volume(config, resource, {**job, "spool": files[before != NOW], "mounted": mounted})
+                volume = WalkedVolume(resource.source, mounted, files[before != NOW], config.limits.stall)
+                said = _with_volume(config, resource, replace(job, volume=volume), volume)
         else:
-            said = _attend(config, resource, job)
-        problems = tuple((path, why) for path, why in said["problems"])
+            said = _attend(config, resource, DIFF, job, None)
         yield Compared(
-            resource.name, sides[0], sides[1], said["counts"], said["bytes"], said["same"], problems,
-            said["problem_count"], into,
+            resource=resource.name, before=sides[0], after=sides[1], counts=said.counts, bytes=said.bytes,
+            same=said.same, problems=said.problems, problem_count=said.problem_count, _file=job.into,
         )  # fmt: skip
 
 
@@ -121,36 +123,38 @@ def _holding(config: Config, resource: ResourceConfig) -> Iterator[dict[str, str
     What is yielded is the identity of its mount: nothing that comes in its place is the volume.
     """
     with lock.held(lock_file(config)):
-        mounted = identity(mounts.mounted_at(mounts.table(), resource.source))
-        verdict = gate.judge(resource, config.node, config.nodes, gate.gather(config, resource))
+        mounted = mounted_now(resource.source)
+        verdict = gate.ask(config, resource)
         if verdict.decision is not Decision.PROCEED:
             hint = verdict.hint or "Compare two snapshots, or do it on the node that is Primary."
-            raise RoleError(f"{resource.name} cannot be read here: {'; '.join(verdict.because)}", hint)
-        fence.hold(config.state_dir)
+            raise gate.refusal(verdict, f"{resource.name} cannot be read here: {'; '.join(verdict.because)}", hint)
+        in_use.mark_in_use(config.state_dir)
         try:
             yield mounted
         finally:
-            fence.let_go(config.state_dir)
+            in_use.clear_in_use(config.state_dir)
 
 
-def _with_volume(config: Config, resource: ResourceConfig, job: dict[str, Any]) -> dict[str, Any]:
+def _with_volume(config: Config, resource: ResourceConfig, job: DiffJob, volume: WalkedVolume) -> DiffResult:
     """Walk the volume, then compare."""
-    volume = {"source": resource.source, "mounted": job["mounted"]}
-    _attend(config, resource, {"job": "walk", "spool": job["spool"], "exclude": list(resource.exclude), **volume})
-    return _attend(config, resource, {**job, **volume})
+    walk = WalkJob(
+        here=job.here, source=volume.source, mounted=volume.mounted, exclude=resource.exclude, spool=volume.spool
+    )
+    _attend(config, resource, WALK, walk, volume)
+    return _attend(config, resource, DIFF, job, volume)
 
 
-def _attend(config: Config, resource: ResourceConfig, job: dict[str, Any]) -> dict[str, Any]:
-    """Have a caged job done; one that reads the volume (`source`) ends at once when that is unmounted."""
+def _attend(
+    config: Config, resource: ResourceConfig, conversation: Conversation[JobT, EventT, EndT], job: JobT,
+    volume: WalkedVolume | None,
+) -> EndT:  # fmt: skip
+    """Have a caged job done; one that reads the volume ends at once when that is unmounted."""
 
     def lost() -> str:
-        if "source" not in job or identity(mounts.mounted_at(mounts.table(), job["source"])) == job["mounted"]:
-            return ""
-        return f"{job['source']} was unmounted meanwhile"
+        return unmounted(volume.source, volume.mounted) if volume is not None else ""
 
     stall = config.limits.stall
-    full = {**surroundings(config), **job, "patience": stall}
     try:
-        return attend(resource.name, full, Patience(stall, stall), lambda _: None, lost)
+        return attend(conversation, resource.name, job, Patience(stall, stall), lost=lost)
     except Interrupted as error:
-        raise Interrupted(error.message, "Run it again on the node that is Primary.") from None
+        raise type(error)(error.message, "Run it again on the Primary.") from None

@@ -9,31 +9,41 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Never
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from drbdbackup import lock
-from drbdbackup.catalog import bodies, store, view
-from drbdbackup.commands import places, restore
-from drbdbackup.commands.latest import take_in
-from drbdbackup.commands.reaching import Reaching
-from drbdbackup.commands.restore import Plan, Request
+from drbdbackup.catalog import bodies, history, store, view
+from drbdbackup.catalog.history import TaskKind
+from drbdbackup.commands import restore
 from drbdbackup.commands.verify import Verified, verified_copy
+from drbdbackup.config.open_to_others import caller, open_to_others
 from drbdbackup.config.values import Config, ResourceConfig
-from drbdbackup.errors import Damaged, NothingFound, TargetFull
+from drbdbackup.errors import Damaged, DestinationFull, NothingFound, OutOfReach, UsageError
 from drbdbackup.model.amount import size
-from drbdbackup.model.backup import Copy
+from drbdbackup.model.backup import Copy, Outcome
 from drbdbackup.pipeline import roads
-from drbdbackup.pipeline.attend import Patience, attend
-from drbdbackup.pipeline.choose import Way, resolved, told
-from drbdbackup.pipeline.drill import HOME, VOLUME
-from drbdbackup.pipeline.watching import Nobody, Watcher
+from drbdbackup.pipeline.cage.node_facts import node_facts
+from drbdbackup.pipeline.cage.protocol import Conversation, EndT, JobT
+from drbdbackup.pipeline.cage.supervisor import Patience, attend
+from drbdbackup.pipeline.copies.choose import Way, resolved, told
+from drbdbackup.pipeline.copies.known_copies import fetch_catalogs
+from drbdbackup.pipeline.copies.read_copy import CopyAccess
+from drbdbackup.pipeline.database.drill_protocol import DUMPS, SWEEP, TABLES, DumpsJob, SweepJob, TablesJob
+from drbdbackup.pipeline.database.dump_files import HOME, VOLUME
+from drbdbackup.pipeline.progress import Nobody, Watcher
+from drbdbackup.pipeline.restore import paths
+from drbdbackup.pipeline.restore.request import Request, RestorePlan
+from drbdbackup.pipeline.volume import way_to_folder
 from drbdbackup.targets import document
 
+_SHOWN = 10  # problems that the history keeps
 
-@dataclass(frozen=True, slots=True)
-class Drilled:
+
+class Drilled(Struct, frozen=True, kw_only=True):
     """What came of it: what was restored, how many `dumps` and physical `backups` of databases it holds and, where a
     database was started, how many `tables` were checked (or None).
 
@@ -59,44 +69,72 @@ class Drilled:
         return int(bool(self.problem_count or self.damaged))
 
 
+class _Databases(Struct, frozen=True):
+    """What was found in the databases; fields as in `Drilled`."""
+
+    tables: int | None = None
+    problems: tuple[tuple[str, str], ...] = ()
+    problem_count: int = 0
+    dumps: int = 0
+    backups: int = 0
+
+
 def drill(config: Config, resource: ResourceConfig, watcher: Watcher, *, snapshot: str = "", to: str = "") -> Drilled:
     """Drill the newest snapshot (or the one that is called so) in the folder `to`, else where the configuration says.
 
     Raises Locked if another drill is at work, NothingFound, TargetFull, and DrbdBackupError for a database server that
-    cannot be had here.
+    cannot be started here.
     """
-    folder = os.path.abspath(to or config.drill.folder or os.path.join(config.state_dir, "drill"))
+    named = os.path.abspath(to or config.drill.folder or os.path.join(config.state_dir, "drill"))
+    folder = paths.real_folder(config, named)
     if to or config.drill.folder:
-        places.refuse_ours(config, os.path.realpath(folder), "--to" if to else "drill.folder")
-    take_in(config, (resource,))
+        paths.refuse_ours(config, folder, "--to" if to else "drill.folder")
+    fetch_catalogs(config, (resource,))
     with lock.held(os.path.join(config.state_dir, "drill.lock")), _scratch(config, folder) as volume:
-        return _drilled(config, resource, watcher, snapshot, folder, volume)
+        with history.recorded(config, TaskKind.DRILL, resource.name, place=folder) as task:
+            found = _drilled(config, resource, watcher, snapshot, folder, volume)
+            task.snapshot, task.files, task.bytes = found.copy.snapshot, found.files, found.bytes
+            if found.status:
+                task.outcome = Outcome.FAILED
+                task.because += [f"{one.copy.snapshot} at {one.copy.location} is damaged" for one in found.damaged]
+                task.because += [f"{where}: {why}".removeprefix(": ") for where, why in found.problems[:_SHOWN]]
+        roads.put_all(config, None, on_volume=False)
+        return found
 
 
 def _drilled(
     config: Config, resource: ResourceConfig, watcher: Watcher, snapshot: str, folder: str, volume: str
 ) -> Drilled:
     started_at = datetime.now(UTC)
-    plan, damaged = _planned(config, Request(resource.name, snapshot=snapshot, to=volume, is_ours=True))
+    plan, damaged = _planned(config, Request(resource=resource.name, snapshot=snapshot, to=volume, is_ours=True))
     if plan is None:
-        return Drilled(damaged[0].copy, 0, 0, None, (), 0, damaged, started_at, datetime.now(UTC))
-    done = restore.restore(config, plan, watcher)
-    said: dict[str, Any] = {
-        "tables": None, "dumps": 0, "backups": 0, "problems": done.problems, "problem_count": done.problem_count,
-    }  # fmt: skip
+        return Drilled(
+            copy=damaged[0].copy,
+            files=0,
+            bytes=0,
+            tables=None,
+            problems=(),
+            problem_count=0,
+            damaged=damaged,
+            started_at=started_at,
+            finished_at=datetime.now(UTC),
+        )
+    done = restore.restore(config, plan, watcher).brought
     if done.problem_count:
         damaged += _read_again(config, [plan.copy])
+        said = _Databases(problems=done.problems, problem_count=done.problem_count)
     else:
         said = _databases(config, folder)
     found = Drilled(
-        plan.copy, done.files, done.bytes, said["tables"], tuple((what, why) for what, why in said["problems"]),
-        said["problem_count"], damaged, started_at, datetime.now(UTC), said["dumps"], said["backups"],
+        copy=plan.copy, files=done.files, bytes=done.bytes, tables=said.tables, problems=said.problems,
+        problem_count=said.problem_count, damaged=damaged, started_at=started_at, finished_at=datetime.now(UTC),
+        dumps=said.dumps, backups=said.backups,
     )  # fmt: skip
     _record(config, found, by_database=bool(found.problem_count and not done.problem_count))
     return found
 
 
-def _planned(config: Config, request: Request) -> tuple[Plan | None, tuple[Verified, ...]]:
+def _planned(config: Config, request: Request) -> tuple[RestorePlan | None, tuple[Verified, ...]]:
     """What will be restored, and which copies that come before it are damaged; no plan if all that there is are.
 
     Raises NothingFound, TargetFull.
@@ -112,73 +150,82 @@ def _planned(config: Config, request: Request) -> tuple[Plan | None, tuple[Verif
     out_of_reach = [one for one in plan.choice.out_of_reach if (one.copy.medium, one.copy.snapshot) not in bad]
     if out_of_reach:
         hint = f"The next is {plan.copy.snapshot}: `drbdbackup drill {plan.copy.snapshot}` drills that one."
-        raise NothingFound(f"the newest snapshot cannot be read:\n{told(out_of_reach)}", hint)
+        raise OutOfReach(f"the newest snapshot cannot be read:\n{told(out_of_reach)}", hint)
     if plan.missing:
-        needs = f"{size(plan.bytes)} would be restored, and {size(plan.free)} are free there"
+        needs = f"{size(plan.bytes)} would be restored, and {size(plan.free or 0)} are free there"
         hint = "Name a folder with more room: `--to`, or `drill.folder` in the configuration."
-        raise TargetFull(f"there is no room for a drill in {os.path.dirname(plan.destination)}: {needs}", hint)
+        raise DestinationFull(f"there is no room for a drill in {os.path.dirname(plan.destination)}: {needs}", hint)
     return plan, damaged
 
 
 def _wanted(config: Config, request: Request) -> list[Copy]:
     """The copies of the snapshot that is asked for, of the newest if none is."""
-    known = view.copies(config.state_dir, str(request.resource), [target.name for target in config.targets])
+    targets, is_named = [target.name for target in config.targets], bool(request.snapshot)
+    known = view.copies(config.state_dir, config.node, str(request.resource), targets, adopted=is_named)
     sound = [copy for copy in known if request.snapshot or copy.damaged_at is None]
-    name = resolved(request.snapshot, sound, "") if request.snapshot else sound[0].snapshot if sound else ""
+    name = resolved(request.snapshot, sound) if request.snapshot else sound[0].snapshot if sound else ""
     return [copy for copy in sound if copy.snapshot == name]
 
 
 def _read_again(config: Config, copies: Sequence[Copy]) -> tuple[Verified, ...]:
     """Those that are damaged, of the copies that this node itself can read."""
-    reaching = Reaching(config)
-    near = [copy for copy in copies if reaching.way(copy) is not Way.PEER]
-    read = [verified_copy(config, reaching, copy, 1.0, Nobody()) for copy in near]
+    access = CopyAccess(config)
+    near = [copy for copy in copies if access.way(copy) is not Way.PEER]
+    read = [verified_copy(config, access, copy, 1.0, Nobody()) for copy in near]
     return tuple(one for one in read if one.problem_count)
 
 
-def _databases(config: Config, folder: str) -> dict[str, Any]:
+def _databases(config: Config, folder: str) -> _Databases:
     """The dumps that came back and, where they are well, the tables that a server finds in each database."""
-    found = {**_attended(config, {"step": "dumps", "to": folder}), "tables": None}
-    backups = found.pop("backups")
-    if not found["problem_count"]:
-        asked = [(path, True) for path in backups] + [(path, False) for path in filter(None, [config.drill.mariadb])]
-        for number, (path, is_backup) in enumerate(asked, 1):
-            said = _attended(config, {
-                "step": "tables", "to": folder, "server": f"server-{number}", "mariadb": path, "is_backup": is_backup,
-                "options": list(config.drill.options), "starting": config.limits.stall, "checking": config.limits.run,
-            })  # fmt: skip
-            found["tables"] = (found["tables"] or 0) + said["tables"]
-            found["problems"] += said["problems"]
-            found["problem_count"] += said["problem_count"]
-    return {**found, "backups": len(backups)}
+    came = _attended(config, DUMPS, DumpsJob(here=node_facts(config), to=folder))
+    found = _Databases(None, came.problems, came.problem_count, came.dumps, len(came.backups))
+    if came.problem_count:
+        return found
+    asked = [(path, True) for path in came.backups] + [(path, False) for path in filter(None, [config.drill.mariadb])]
+    for number, (path, is_backup) in enumerate(asked, 1):
+        said = _attended(config, TABLES, TablesJob(
+            here=node_facts(config), to=folder, server=f"server-{number}", mariadb=path, is_backup=is_backup,
+            options=config.drill.options, starting=config.limits.stall, checking=config.limits.run,
+        ))  # fmt: skip
+        found = replace(
+            found, tables=(found.tables or 0) + said.tables, problems=found.problems + said.problems,
+            problem_count=found.problem_count + said.problem_count,
+        )  # fmt: skip
+    return found
 
 
-def _attended(config: Config, job: dict[str, Any]) -> dict[str, Any]:
-    patience = Patience(config.limits.stall, config.limits.stall)
-    return attend("the drill", {**roads.surroundings(config), "job": "drill", **job}, patience, lambda _: None)
+def _attended(config: Config, conversation: Conversation[JobT, Never, EndT], job: JobT) -> EndT:
+    return attend(conversation, "the drill", job, Patience(config.limits.stall, config.limits.stall))
 
 
 def _record(config: Config, found: Drilled, *, by_database: bool) -> None:
     """A database that does not start says something of the snapshot, wherever it lies."""
     node, copy, now = config.node, found.copy, datetime.now(UTC)
     if by_database:
-        known = view.copies(config.state_dir, copy.resource, [copy.target])
+        known = view.copies(config.state_dir, config.node, copy.resource, [copy.target])
         told_of = [f"{table}: {why}" for table, why in found.problems]
         same = [one for one in known if one.snapshot == copy.snapshot]
         store.record(config.state_dir, node, [bodies.damaged(node, now, one, told_of, by_drill=True) for one in same])
     elif not found.problem_count:
         fact = bodies.drilled(node, now, copy, found.files, found.bytes, found.tables)
         store.record(config.state_dir, node, [fact])
-    roads.put_all(config, None, on_volume=False)
 
 
 @contextmanager
 def _scratch(config: Config, folder: str) -> Iterator[str]:
     """Where to restore to, below `folder`; what a drill that was killed left goes first, wherever that was."""
-    note = os.path.join(config.state_dir, "drilling.json")
+    note = os.path.join(os.path.realpath(config.state_dir), "drilling.json")
     with suppress(FileNotFoundError, Damaged):
-        _sweep(config, str(document.read(note, 1 << 16).get("folder")))
-    os.makedirs(folder, 0o700, exist_ok=True)
+        left = str(document.read(note, 1 << 16).get("folder"))
+        if not _why_unsafe(left):
+            _sweep(config, left)
+    try:
+        with way_to_folder.opened(folder, make=True):
+            why = _why_unsafe(folder)
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be restored to: {error.strerror}") from None
+    if why:
+        raise UsageError(f"{why}: a drill there could be led astray", "Name a folder that only root can change.")
     _sweep(config, folder)
     document.write(note, {"folder": folder})
     try:
@@ -189,5 +236,14 @@ def _scratch(config: Config, folder: str) -> Iterator[str]:
         os.unlink(note)
 
 
+def _why_unsafe(folder: str) -> str:
+    """Who else could replace the folder or one above it while a drill is at work there; "" if nobody. Raises OSError.
+
+    A group is let pass, as above the configuration.
+    """
+    found = open_to_others(folder, {0, os.geteuid(), caller()})
+    return next((one.why for one in found if not one.is_groups), "")
+
+
 def _sweep(config: Config, folder: str) -> None:
-    _attended(config, {"step": "sweep", "to": folder})
+    _attended(config, SWEEP, SweepJob(here=node_facts(config), to=folder))

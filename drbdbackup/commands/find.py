@@ -1,30 +1,30 @@
 """`find`: which snapshots hold which versions of a path, from the manifests of all copies that can be read.
 
 Each snapshot is looked through once, on the nearest medium that gives its manifest. What could not be looked through is
-part of the answer: a version that is not told is not proven to be nowhere.
+part of the answer: a version that is not shown is not proven to be nowhere.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from drbdbackup.catalog import view
-from drbdbackup.commands.latest import take_in
-from drbdbackup.commands.reaching import Order, Reaching, alone, attended
 from drbdbackup.config.values import Config, ResourceConfig
-from drbdbackup.errors import NothingFound, UsageError
+from drbdbackup.errors import NoBackup, NothingFound, UsageError
 from drbdbackup.model.amount import count
 from drbdbackup.model.backup import Copy
-from drbdbackup.pipeline.cage import Event
-from drbdbackup.pipeline.choose import PassedOver, Way, told, way
-from drbdbackup.pipeline.versions import History, Version, histories
+from drbdbackup.pipeline.copies.choose import PassedOver, Way, told, way
+from drbdbackup.pipeline.copies.known_copies import fetch_catalogs
+from drbdbackup.pipeline.copies.read_copy import CopyAccess, run_read_job
+from drbdbackup.pipeline.copies.read_protocol import Unread
+from drbdbackup.pipeline.explore.find_protocol import FIND, FindEvent, FindJob, Searched, VersionFound
+from drbdbackup.pipeline.explore.versions import History, Version, histories
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class FoundVersions(Struct, frozen=True):
     """The histories of all paths that are meant. `snapshots` are those that were looked through, newest first, each as
     a copy that was read; `unread` are copies of the others, and why they could not be.
     """
@@ -36,8 +36,7 @@ class Found:
     unread: tuple[PassedOver, ...]
 
 
-@dataclass(slots=True)
-class _Search:
+class _Search(Struct):
     """What was read so far, by snapshot: the copy, and what is meant in it by path. `failed` is why a copy was not."""
 
     read: dict[str, Copy] = field(default_factory=dict)
@@ -45,35 +44,36 @@ class _Search:
     failed: list[PassedOver] = field(default_factory=list)
 
 
-def find(config: Config, resource: ResourceConfig, pattern: str) -> Found:
+def find(config: Config, resource: ResourceConfig, pattern: str) -> FoundVersions:
     """Look through every snapshot. Raises UsageError for a pattern that means nothing or too much, NothingFound."""
     wanted = _relative(resource, pattern)
-    take_in(config, (resource,))
-    copies = view.copies(config.state_dir, resource.name, [target.name for target in config.targets])
+    fetch_catalogs(config, (resource,))
+    copies = view.copies(config.state_dir, config.node, resource.name, [target.name for target in config.targets])
     if not copies:
-        raise NothingFound(f"{resource.name}: no backup is known here", "Look with `drbdbackup sync`.")
-    search, reaching = _Search(), Reaching(config)
+        raise NoBackup(f"{resource.name}: no backup is known here", "Run `drbdbackup sync` to look for one.")
+    search, access = _Search(), CopyAccess(config)
     for batch in _batches(copies, config.node):
-        _look_through(config, reaching, [copy for copy in batch if copy.snapshot not in search.read], wanted, search)
+        _look_through(config, access, [copy for copy in batch if copy.snapshot not in search.read], wanted, search)
     order = list(dict.fromkeys(copy.snapshot for copy in copies))
     unread = tuple(passed for passed in search.failed if passed.copy.snapshot not in search.read)
-    found = Found(
+    found = FoundVersions(
         resource.name, wanted, histories(search.seen, order),
         tuple(search.read[name] for name in order if name in search.read), unread,
     )  # fmt: skip
     if not found.histories:
         plain = "A name is looked for everywhere, a path from the volume's top."
         hint = f"Not looked through:\n{told(unread)}" if unread else plain
-        raise NothingFound(f"{pattern} is in none of {count(len(found.snapshots), 'snapshot')} that can be read", hint)
+        searched = f"; {count(len(found.snapshots), 'snapshot')} searched"
+        raise NothingFound(f"no snapshot holds {pattern!r}{searched}", hint)
     return found
 
 
 def _relative(resource: ResourceConfig, pattern: str) -> str:
-    """The pattern from the volume's top. Raises UsageError for one that does not lie in the volume."""
+    """The pattern from the volume's top. Raises UsageError for one that is not in the volume."""
     inside = pattern.removeprefix(resource.source.rstrip("/") + "/") if pattern.startswith("/") else pattern
     plain = inside.removeprefix("./").rstrip("/")
     if not plain or plain.startswith("/") or ".." in plain.split("/") or "\0" in plain:
-        raise UsageError(f"{pattern!r} does not lie in the volume", "Give a name, or a path from the volume's top.")
+        raise UsageError(f"{pattern!r} is not in the volume", "Use a name, or a path relative to the volume.")
     return plain
 
 
@@ -88,7 +88,7 @@ def _batches(copies: Sequence[Copy], node: str) -> Iterator[list[Copy]]:
 
 
 def _look_through(
-    config: Config, reaching: Reaching, batch: list[Copy], pattern: str, search: _Search
+    config: Config, access: CopyAccess, batch: list[Copy], pattern: str, search: _Search
 ) -> None:
     """Let a cage look through copies of one medium; a snapshot counts when the cage has come to its end."""
     if not batch:
@@ -97,24 +97,23 @@ def _look_through(
     answered: set[str] = set()
     pending: dict[str, dict[str, Version]] = {}
 
-    def hear(event: Event) -> None:
-        fields = event.fields
-        if event.name == "version":
-            pending.setdefault(fields["snapshot"], {})[fields["path"]] = Version(**fields["version"])
-        elif event.name == "read":
-            name = fields["snapshot"]
-            answered.add(name)
-            search.read[name], search.seen[name] = by_name[name], pending.pop(name, {})
-        elif event.name == "unread":
-            answered.add(fields["snapshot"])
-            search.failed.append(PassedOver(by_name[fields["snapshot"]], fields["why"]))
+    def hear(told: FindEvent) -> None:
+        match told:
+            case VersionFound(snapshot=name, path=path, version=version):
+                pending.setdefault(name, {})[path] = version
+            case Searched(snapshot=name):
+                answered.add(name)
+                search.read[name], search.seen[name] = by_name[name], pending.pop(name, {})
+            case Unread(snapshot=name, why=why):
+                answered.add(name)
+                search.failed.append(PassedOver(by_name[name], why))
 
     def look() -> None:
-        with ExitStack() as stack:
-            if reaching.way(batch[0]) is Way.OWN_DISK:
-                stack.enter_context(alone(config))
-            job = {"job": "find", "pattern": os.fsencode(pattern).hex(), "snapshots": list(by_name)}
-            attended(config, Order(batch[0], job, hear), reaching)
+        run_read_job(
+            FIND, access, batch[0], lambda here, at: FindJob(
+                here=here, copy=at, pattern=os.fsencode(pattern), snapshots=tuple(by_name),
+            ), hear, others=batch[1:],
+        )  # fmt: skip
 
-    if why := reaching.why_not(batch[0], look):
-        search.failed += [PassedOver(copy, why) for name, copy in by_name.items() if name not in answered]
+    if closed := access.why_not(batch[0], look):
+        search.failed += [PassedOver(copy, closed) for name, copy in by_name.items() if name not in answered]

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from importlib import resources
 
-from drbdbackup.errors import DrbdBackupError
+from msgspec import Struct
+
+from drbdbackup.errors import Failure
 from drbdbackup.pair import place, secret
 from drbdbackup.pair.load import load
 from drbdbackup.pair.render import render as rendered
 from drbdbackup.pair.values import Pair
 
 
-@dataclass(frozen=True, slots=True)
-class PairRendered:
+class PairRendered(Struct, frozen=True):
     """What a rendering has done, or would do, below `out`."""
 
     pair: Pair
@@ -31,7 +31,7 @@ def init(file: str) -> str:
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
             stream.write(text)
     except FileExistsError:
-        raise DrbdBackupError(f"{path} is there already", "Name another file; nothing is written over.") from None
+        raise Failure(f"{path} already exists", "Name another file; none is overwritten.") from None
     return path
 
 

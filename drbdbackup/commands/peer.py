@@ -1,21 +1,23 @@
-"""`peer`: the keys by which the nodes read each other's disks. What is installed can do that and nothing else.
+"""`peer`: the keys that sign the nodes' catalogs, and the ssh keys by which the nodes read each other's disks.
 
-`add` works with the access that the admin has and leaves none of its own. What it changes on a node is changed by that
-node's own drbdbackup (`accept`), which shows it. Nobody's line in authorized_keys is ever touched but ours.
+What `add` installs can do that and nothing else. It works with the access that the admin has and leaves none of its
+own. What it changes on a node is changed by that node's own drbdbackup (`accept`), which shows it. No line in
+authorized_keys is ever touched but ours.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-from drbdbackup import proc
+from msgspec import Struct
+
+from drbdbackup import documentation, plain_file, proc
+from drbdbackup.catalog import signatures, store
 from drbdbackup.config.load import DEFAULT_FILE
 from drbdbackup.config.values import Config, PeerConfig
-from drbdbackup.errors import DrbdBackupError, NothingFound, ToolError, ToolMissing, UsageError
+from drbdbackup.errors import DrbdBackupError, Failure, NothingFound, PeerError, ToolError, ToolMissing, UsageError
 from drbdbackup.tools import authorized_keys, ssh, ssh_keys
 from drbdbackup.tools.authorized_keys import Key
 
@@ -24,8 +26,7 @@ _ADMIN = "Can you say"
 _ANSWER = 60.0  # seconds for a peer that was reached: it starts a program, wakes a disk and mounts it
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class PeerPlan(Struct, frozen=True):
     """What `add` will do. `learns` are the host's keys that ssh does not know yet, `shown` their fingerprints."""
 
     peer: PeerConfig
@@ -36,8 +37,7 @@ class Plan:
     shown: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class AcceptedKey(Struct, frozen=True):
     """A node lets another one in by a `line` in `file`, which is new or was there. `key` is its own public key."""
 
     node: str
@@ -48,13 +48,12 @@ class Accepted:
     key: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Added:
+class Added(Struct, frozen=True):
     """What came of it: who lets whom in (`there`, `here`), where the host key went, and why a road is closed yet."""
 
-    plan: Plan
-    there: Accepted
-    here: Accepted | None
+    plan: PeerPlan
+    there: AcceptedKey
+    here: AcceptedKey | None
     known_hosts: str
     closed_there: str
     closed_here: str
@@ -65,8 +64,7 @@ class Added:
         return DrbdBackupError.status if self.closed_there else 0
 
 
-@dataclass(frozen=True, slots=True)
-class Removed:
+class Removed(Struct, frozen=True):
     """Lines that were taken out of `file`."""
 
     node: str
@@ -74,21 +72,50 @@ class Removed:
     lines: tuple[str, ...]
 
 
-def plan(config: Config, node: str) -> Plan:
+class NodeKey(Struct, frozen=True):
+    """The key that signs a node's catalogs, 64 hex digits, and its fingerprint; both "" where none is known.
+
+    `is_own`: it is that of this node.
+    """
+
+    node: str
+    key: str
+    fingerprint: str
+    is_own: bool
+
+
+def keys(config: Config) -> tuple[NodeKey, ...]:
+    """Those of all nodes of the configuration. This node's is made if it has none. Raises CatalogError."""
+    own = signatures.own_key(config.state_dir, config.node).public
+    known = {one: own if one == config.node else signatures.known_key(config.state_dir, one) for one in config.nodes}
+    return tuple(_node_key(config, node, key) for node, key in known.items())
+
+
+def trust(config: Config, node: str, key: str) -> NodeKey:
+    """Know a node by this key from now on. Raises UsageError, CatalogError."""
+    _check_is_another(config, node)
+    if not signatures.is_public_key(key):
+        raise UsageError(f"{key!r} is not a key", f"`drbdbackup peer list` on {node} shows it: 64 hex digits.")
+    signatures.learn(config.state_dir, node, key)
+    store.forget_fetched(config.state_dir)  # so that what was left out is looked at again
+    return _node_key(config, node, key)
+
+
+def plan(config: Config, node: str) -> PeerPlan:
     """Look what is there already; changes nothing. Raises UsageError, ToolError if nothing answers there."""
     peer = _peer(config, node)
     key = ssh_keys.key_file(peer)
     host = ssh_keys.host_of(peer)
     learns = () if ssh_keys.is_known(host) else ssh_keys.scanned(host, config.limits.ssh)
     shown = ssh_keys.fingerprints(learns) if learns else ()
-    return Plan(peer, key, not os.path.exists(key), host, learns, shown)
+    return PeerPlan(peer, key, not os.path.exists(key), host, learns, shown)
 
 
-def add(config: Config, plan: Plan, identity: str, *, may_ask: bool) -> Added:
+def add(config: Config, plan: PeerPlan, identity: str, *, may_ask: bool) -> Added:
     """Do it. `identity` is a key of the admin's own, "" for what ssh finds by itself. Raises what ssh says."""
     known = ssh_keys.remember(plan.host, plan.learns) if plan.learns else ""
     if plan.makes_key:
-        ssh_keys.make(plan.key_file, authorized_keys.OWNER + config.node)
+        ssh_keys.create(plan.key_file, authorized_keys.OWNER + config.node)
     options = ssh_keys.others(plan.peer.options) + (("-i", identity) if identity else ())
 
     def there(*words: str, stdin: bytes = b"") -> dict[str, Any]:
@@ -104,23 +131,21 @@ def add(config: Config, plan: Plan, identity: str, *, may_ask: bool) -> Added:
     return Added(plan, accepted, here, known, closed_there, closed_here)
 
 
-def accept(config: Config, node: str, public: str) -> Accepted:
+def accept(config: Config, node: str, public: str) -> AcceptedKey:
     """Let `node` read this node's disk by its public key; our own key for it is made if the configuration names one."""
-    if node == config.node or node not in config.nodes:
-        others = ", ".join(one for one in config.nodes if one != config.node)
-        raise UsageError(f"{node} is not another node of this pair", f"{config.file} knows: {others}.")
+    _check_is_another(config, node)
     key = authorized_keys.public_key(public)
     line, file = authorized_keys.forced_line(key, node, _command(config)), os.path.expanduser(AUTHORIZED)
     own = _own_key(config, node)
     is_new = authorized_keys.change(file, lambda text: authorized_keys.with_line(text, line))
-    return Accepted(config.node, node, file, line if is_new else _there(file, key), is_new, own)
+    return AcceptedKey(config.node, node, file, line if is_new else _there(file, key), is_new, own)
 
 
 def try_out(config: Config, node: str) -> int:
     """Ask a node what lies on its disk, as `restore` would; the number of copies. Raises what speaks against it."""
     listed = ssh.listing(_peer(config, node), config.limits.ssh, _ANSWER)
     if listed.get("node") != node:
-        raise ToolError(f"who answers there is {listed.get('node')}, not {node}", f"Look at [peer.{node}].")
+        raise PeerError(f"the node that answers there is {listed.get('node')}, not {node}", f"Look at [peer.{node}].")
     return len(listed["copies"])
 
 
@@ -140,6 +165,16 @@ def remove(config: Config, node: str) -> Removed:
     return Removed(node, file, tuple(gone))
 
 
+def _check_is_another(config: Config, node: str) -> None:
+    if node == config.node or node not in config.nodes:
+        others = ", ".join(one for one in config.nodes if one != config.node)
+        raise UsageError(f"{node} is not another node of this pair", f"{config.file} knows: {others}.")
+
+
+def _node_key(config: Config, node: str, key: str) -> NodeKey:
+    return NodeKey(node, key, signatures.fingerprint(key) if key else "", node == config.node)
+
+
 def _peer(config: Config, node: str) -> PeerConfig:
     found = next((peer for peer in config.peers if peer.node == node), None)
     if found is None:
@@ -155,7 +190,7 @@ def _own_key(config: Config, node: str) -> str:
         return ""
     file = ssh_keys.key_file(peer)
     if not os.path.exists(file):
-        ssh_keys.make(file, authorized_keys.OWNER + config.node)
+        ssh_keys.create(file, authorized_keys.OWNER + config.node)
     return ssh_keys.public_half(file)
 
 
@@ -179,32 +214,30 @@ def _at_peer(
     """What the peer's own drbdbackup answers to the admin."""
     try:
         said = ssh.as_admin(peer, options, words, config.limits.ssh, stdin=stdin, may_ask=may_ask)
-        document = json.loads(said)
     except ToolError as error:
         first, *said_there = error.message.splitlines()
         told = "\n".join(said_there).removeprefix("drbdbackup: ") or first
-        hint = f"{_ADMIN} `ssh {peer.ssh} drbdbackup --version`? If not, by hand: docs/peer.md."
+        hint = f"{_ADMIN} `ssh {peer.ssh} drbdbackup --version`? If not, by hand: {documentation.page('docs/peer.md')}."
         raise ToolError(f"{peer.node}: {told}", hint) from None
-    except ValueError:
-        document = None
-    if not isinstance(document, dict):
-        raise ToolError(f"{peer.node} answers what makes no sense", "Do both nodes have the same drbdbackup?")
+    document = plain_file.json_object(said)
+    if document is None:
+        raise PeerError(f"{peer.node} sent an invalid answer", "Do both nodes have the same drbdbackup?")
     return document
 
 
-def _accepted(peer: PeerConfig, told: dict[str, Any]) -> Accepted:
+def _accepted(peer: PeerConfig, told: dict[str, Any]) -> AcceptedKey:
     """What `accept` said there; who answers must be who was meant."""
     texts = [told.get(name) for name in ("node", "accepts", "file", "line", "key")]
     if not all(isinstance(text, str) for text in texts) or told.get("node") != peer.node:
-        raise ToolError(f"who answers at {peer.ssh} is {told.get('node')}, not {peer.node}", "Look at its address.")
+        raise PeerError(f"the node at {peer.ssh} is {told.get('node')}, not {peer.node}", "Check its address.")
     node, accepts, file, line, key = map(str, texts)
-    return Accepted(node, accepts, file, line, told.get("is_new") is True, key)
+    return AcceptedKey(node, accepts, file, line, told.get("is_new") is True, key)
 
 
 def _closed(look: Callable[[], object]) -> str:
     """Why a road is closed, "" if it is open."""
     try:
         look()
-    except DrbdBackupError as error:
+    except Failure as error:
         return f"{error.message}\n{error.hint}".rstrip()
     return ""

@@ -9,28 +9,29 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from time import monotonic
-from typing import Any
 
-from drbdbackup import lock
+from msgspec import Struct, field
+
+from drbdbackup import lock, proc
 from drbdbackup.catalog import scrubs, store, view
 from drbdbackup.catalog.scrubs import Scrub, Turn
-from drbdbackup.commands.reaching import Order, Reaching, alone, attended
 from drbdbackup.commands.verify import Verified, copies_here, damage, is_kept
 from drbdbackup.config.values import Config, ResourceConfig, TargetConfig
-from drbdbackup.errors import Interrupted, Locked, TargetError, Unguarded
+from drbdbackup.errors import CalledOff, Interrupted, Locked, TargetError, Unguarded
 from drbdbackup.model.backup import Copy
 from drbdbackup.pipeline import roads
-from drbdbackup.pipeline.cage import Event
-from drbdbackup.pipeline.choose import Way
-from drbdbackup.pipeline.standby import Standby, standing_by
+from drbdbackup.pipeline.cage.protocol import NodeFacts
+from drbdbackup.pipeline.copies.read_copy import CopyAccess, run_read_job
+from drbdbackup.pipeline.copies.read_protocol import CopyToRead, Unread
+from drbdbackup.pipeline.progress import Progress
+from drbdbackup.pipeline.verify.scrub_protocol import SCRUB, ScrubEnd, ScrubEvent, ScrubJob
+from drbdbackup.pipeline.verify.verify_protocol import NO_EXTRAS, Extras
+from drbdbackup.pipeline.volume.standby_watch import Standby, standing_by
 
 
-@dataclass(frozen=True, slots=True)
-class Scrubbed:
+class Scrubbed(Struct, frozen=True):
     """What one medium's turn came to. `found` has each copy that was looked at; `ended` says what cut it short."""
 
     resource: str
@@ -41,9 +42,8 @@ class Scrubbed:
     ended: str = ""
 
 
-@dataclass(slots=True)
-class _Work:
-    """One medium's turn under way: the copies still to be read, and what the cage has told."""
+class _Work(Struct):
+    """One medium's turn under way: the copies still to be read, and what its job has reported."""
 
     turn: Turn
     of: int
@@ -52,23 +52,30 @@ class _Work:
     whole: list[str] = field(default_factory=list)
     left: tuple[str, int] | None = None
 
-    def hear(self, event: Event) -> None:
-        """Take in what the cage tells of a copy."""
-        fields = event.fields
-        copy = next((one for one in self.copies if one.snapshot == fields.get("snapshot")), None)
+    def hear(self, told: ScrubEvent) -> None:
+        """Add what the job reports of a copy."""
+        if isinstance(told, Progress):
+            return
+        copy = next((one for one in self.copies if one.snapshot == told.snapshot), None)
         if copy is None:
             return
-        if event.name == "unread":
+        if isinstance(told, Unread):
             self.whole.append(copy.snapshot)
-            self._find(copy, 0, 0, [["", fields["why"]]], 1)
-        elif event.name == "scrubbed":
-            if fields["is_whole"]:
+            self._find(copy, 0, 0, (("", told.why),), 1)
+        else:
+            if told.is_whole:
                 self.whole.append(copy.snapshot)
-            self._find(copy, fields["files"], fields["bytes"], fields["problems"], fields["problem_count"])
+            self._find(copy, told.files, told.bytes, told.problems, told.problem_count, told.extras)
 
-    def _find(self, copy: Copy, files: int, size: int, problems: list[list[str]], count: int) -> None:
-        told = tuple((path, why) for path, why in problems)
-        self.found.append(Verified(copy, 1 / self.of, files, size, told, count, finished_at=datetime.now(UTC)))
+    def _find(
+        self, copy: Copy, files: int, size: int, problems: tuple[tuple[str, str], ...], count: int,
+        extras: Extras = NO_EXTRAS,
+    ) -> None:  # fmt: skip
+        now = datetime.now(UTC)
+        self.found.append(Verified(
+            copy=copy, share=1 / self.of, files=files, bytes=size, problems=problems, problem_count=count,
+            finished_at=now, extras=extras,
+        ))
 
     def stop(self) -> None:
         """It was cut short: the copy that was being read is begun again."""
@@ -87,11 +94,16 @@ def scrub(
     done: list[Scrubbed] = []
     until = monotonic() + config.limits.verify
     try:
-        with lock.held(os.path.join(config.state_dir, "scrub.lock")), standing_by(config, resources) as standby:
-            for copies in _media(config, resources, targets):
-                if (done and monotonic() > until) or standby.why_over():
-                    break
-                done.append(_turn(config, copies, standby, until))
+        with lock.held(os.path.join(config.state_dir, "scrub.lock")):
+            media = _media(config, resources, targets)
+            if not media:
+                return ()
+            proc.prepare()  # who follows the roles does so with threads
+            with standing_by(config, resources) as standby:
+                for copies in media:
+                    if (done and monotonic() > until) or standby.why_over():
+                        break
+                    done.append(_turn(config, copies, standby, until))
     except Locked:
         return ()
     if done:
@@ -102,7 +114,7 @@ def scrub(
 def _media(
     config: Config, resources: Sequence[ResourceConfig], targets: Sequence[TargetConfig]
 ) -> list[list[Copy]]:
-    """The undamaged copies on each medium within reach, newest first; what is known to be damaged was told."""
+    """The undamaged copies on each medium within reach, newest first; what is known to be damaged was reported."""
     media: dict[tuple[str, str], list[Copy]] = {}
     for resource in resources:
         for copy in copies_here(config, resource, targets):
@@ -118,16 +130,20 @@ def _turn(config: Config, copies: list[Copy], standby: Standby, until: float) ->
     work = _Work(turn, of, [copy for copy in copies if copy.snapshot not in turn.done])
     ended = ""
     try:
-        work.left = _told_left(_read(config, work, standby, until)) if work.copies else None
+        work.left = _read(config, work, standby, until).left if work.copies else None
+    except CalledOff:
+        raise
     except (Interrupted, Locked, TargetError, Unguarded) as error:
         ended = error.message
         work.stop()
+    if any(one.problem_count for one in work.found):
+        roads.fetch_all(config)  # the Primary may have pruned it meanwhile: its run is at work at the same time
     found = [one for one in work.found if not one.problem_count or is_kept(config, one.copy)]
     well = [one for one in found if not one.problem_count]
     names = tuple(one.copy.snapshot for one in well if one.copy.snapshot in work.whole)
     told = Scrub(
-        first.medium, first.resource, turn.number, turn.part, of, datetime.now(UTC), names,
-        sum(one.files for one in well), sum(one.bytes for one in well), work.left,
+        medium=first.medium, resource=first.resource, turn=turn.number, part=turn.part, of=of, at=datetime.now(UTC),
+        snapshots=names, files=sum(one.files for one in well), bytes=sum(one.bytes for one in well), left=work.left,
     )  # fmt: skip
     facts = [damage(config, one) for one in found if one.problem_count]
     if not ended or work.whole:
@@ -136,19 +152,15 @@ def _turn(config: Config, copies: list[Copy], standby: Standby, until: float) ->
     return Scrubbed(first.resource, first.target, first.location, told, tuple(found), ended)
 
 
-def _read(config: Config, work: _Work, standby: Standby, until: float) -> dict[str, Any]:
+def _read(config: Config, work: _Work, standby: Standby, until: float) -> ScrubEnd:
     """Let a cage read. Raises Interrupted when the node does not stand by any more, TargetError."""
-    reaching, first = Reaching(config), work.copies[0]
-    job = {
-        "job": "scrub", "part": work.turn.part, "of": work.of, "left": work.turn.left,
-        "snapshots": [copy.snapshot for copy in work.copies], "seconds": max(0.0, until - monotonic()),
-    }  # fmt: skip
-    with ExitStack() as stack:
-        if reaching.way(first) is Way.OWN_DISK:
-            stack.enter_context(alone(config))
-        return attended(config, Order(first, job, work.hear, standby.why_over), reaching)
+    access, first = CopyAccess(config), work.copies[0]
 
+    def job(here: NodeFacts, at: CopyToRead) -> ScrubJob:
+        return ScrubJob(
+            here=here, copy=at, part=work.turn.part, of=work.of, left=work.turn.left,
+            snapshots=tuple(copy.snapshot for copy in work.copies), seconds=max(0.0, until - monotonic()),
+            ignore=config.verify.ignore,
+        )  # fmt: skip
 
-def _told_left(said: dict[str, Any]) -> tuple[str, int] | None:
-    left = said["left"]
-    return (str(left[0]), int(left[1])) if left else None
+    return run_read_job(SCRUB, access, first, job, work.hear, others=work.copies[1:], lost=standby.why_over)

@@ -11,37 +11,46 @@ from __future__ import annotations
 import json
 import os
 import re
-import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from drbdbackup import proc
-from drbdbackup.catalog import exchange, view
-from drbdbackup.commands.reaching import alone
+from msgspec import Struct
+
+from drbdbackup import lock, proc
+from drbdbackup.catalog import publish, view
 from drbdbackup.config.values import Config, TargetConfig
-from drbdbackup.doctor import sameness
-from drbdbackup.errors import DrbdBackupError, NothingFound, UsageError
+from drbdbackup.errors import Failure, Locked, NoSandbox, NothingFound, PeerBusy, UsageError
 from drbdbackup.manifest import DEEPEST_PATH, is_safe
 from drbdbackup.model.backup import is_snapshot_name
-from drbdbackup.pipeline.attend import Patience, attend
-from drbdbackup.pipeline.roads import subject, surroundings
-from drbdbackup.pipeline.send import ASIDE, DATA, MANIFEST
+from drbdbackup.pair import digests
+from drbdbackup.pipeline.cage.node_facts import node_facts
+from drbdbackup.pipeline.cage.protocol import encode
+from drbdbackup.pipeline.cage.supervisor import Patience, attend
+from drbdbackup.pipeline.copies.read_copy import alone
+from drbdbackup.pipeline.copies.serve_protocol import LIST, ListJob, SendJob
+from drbdbackup.targets.layout import ASIDE, DATA
+from drbdbackup.targets.sidecar import MANIFEST
 from drbdbackup.tools import ssh
 
 VARIABLE = "SSH_ORIGINAL_COMMAND"
 # What our own rsync sends (rsync(1), "--server"): archive letters, then what its protocol can do.
-_LETTERS = re.compile(r"-[lHogDtpAXrcISnvx]{1,24}(?:e[0-9]{0,3}\.[A-Za-z]{0,24})?\Z", re.ASCII)
-_LONG = frozenset({"--numeric-ids", "--checksum-choice=xxh128", "--specials", "--devices"})
+_LETTERS = re.compile(r"-[lHogDtpAXrcIRSnvx]{1,24}(?:e[0-9]{0,3}\.[A-Za-z]{0,24})?\Z", re.ASCII)
+# A list of names, over stdin. It may name any file, but the sender sees none but those of the snapshot.
+_LISTED = ("--files-from=-", "--from0", "--no-implied-dirs", "--ignore-missing-args")
+_LONG = frozenset({"--numeric-ids", "--checksum-choice=xxh128", "--specials", "--devices", *_LISTED})
 _SENDER = (ssh.RSYNC_HOST, "rsync", "--server", "--sender")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z", re.ASCII)
 _HEX = re.compile(r"(?:[0-9a-f]{2})+\Z", re.ASCII)
 _LONGEST = 16384
+SLOTS = 6  # three nodes: each of the other two may restore, verify and replicate at the same time
+_WAIT = 1.0  # seconds
+_NO_CAGE = "This host allows no mount namespaces (is it a container?). Restore on this node, or from another target."
+_SENDS = "drbdbackup.pipeline.copies.serve_job"
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(Struct, frozen=True):
     """A checked wish for a `part` of a copy; `inside` is one entry of its tree, b"" for all of the part."""
 
     target: str
@@ -89,12 +98,16 @@ def serve(config: Config, words: str | None = None) -> int:
     """Answer the peer on stdout; the exit status. Raises UsageError for what is refused."""
     wish = understood(os.environ.get(VARIABLE, "") if words is None else words)
     if wish == ssh.CATALOG:
-        with open(exchange.publish(config.state_dir, config.node), "rb") as file:
+        with open(publish.publish(config.state_dir, config.node), "rb") as file:
             _answer(file.read())
         return 0
     if isinstance(wish, Send):
         return _send(config, wish)
-    told = _digests(config) if wish == ssh.DIGESTS else _listing(config)
+    if wish == ssh.DIGESTS:
+        told = _digests(config)
+    else:
+        with _slot(config, "listing"):
+            told = _listing(config)
     _answer(json.dumps(told).encode() + b"\n")
     return 0
 
@@ -104,13 +117,29 @@ def _send(config: Config, wish: Send) -> int:
     disk = next((one for one in _own_disks(config) if one.name == wish.target), None)
     if disk is None or wish.resource not in [one.name for one in config.resources]:
         raise NothingFound(f"{config.node} has no copy of {wish.resource} on a disk {wish.target}")
-    job = {
-        **_job(config, disk), "resource": wish.resource, "snapshot": wish.snapshot, "part": wish.part,
-        "inside": wish.inside.hex(), "options": list(wish.options), "patience": config.limits.stall,
-    }  # fmt: skip
-    argv = proc.caged((sys.executable, "-P", "-m", "drbdbackup.pipeline.send", json.dumps(job)))
-    with alone(config):
-        return proc.pass_through(proc.Command(argv, timeout=proc.FOREVER), config.limits.stall)
+    job = SendJob(
+        here=node_facts(config), target=disk, expected=view.expected(config, disk), resource=wish.resource,
+        snapshot=wish.snapshot, part=wish.part, inside=wish.inside, options=wish.options, patience=config.limits.stall,
+    )  # fmt: skip
+    if not proc.can_cage():
+        raise NoSandbox("no copy is sent: what reads it could not be kept from this host's other files", _NO_CAGE)
+    with _slot(config, "serving"):
+        return proc.pass_through_caged(proc.Job("cage: send", (_SENDS,), (encode(job),)), config.limits.stall)
+
+
+@contextmanager
+def _slot(config: Config, folder: str) -> Iterator[None]:
+    """One of a few, so that a peer that opens many connections cannot fill this host. Raises PeerBusy.
+
+    The wait is for who was just served and has still to let go of the disk.
+    """
+    files = [os.path.join(config.state_dir, folder, str(number + 1)) for number in range(SLOTS)]
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(lock.one_held(files, _WAIT))
+        except Locked:
+            raise PeerBusy(f"{config.node} {ssh.BUSY}", "Try again later.") from None
+        yield
 
 
 def _listing(config: Config) -> dict[str, Any]:
@@ -119,29 +148,25 @@ def _listing(config: Config) -> dict[str, Any]:
     closed: dict[str, str] = {}
     for disk in _own_disks(config):
         try:
-            job = {"job": "send", **_job(config, disk), "resources": [one.name for one in config.resources]}
+            job = ListJob(
+                here=node_facts(config), target=disk, expected=view.expected(config, disk),
+                resources=tuple(one.name for one in config.resources),
+            )  # fmt: skip
             with alone(config):
-                said = attend(disk.name, job, Patience(config.limits.stall, config.limits.stall), lambda _: None)
-            copies += [{**told, "target": disk.name} for told in said["copies"]]
-        except DrbdBackupError as error:
+                said = attend(LIST, disk.name, job, Patience(config.limits.stall, config.limits.stall))
+            copies += [{**told, "target": disk.name} for told in said.copies]
+        except Failure as error:
             closed[disk.name] = error.message
-    return {"schema": 1, "node": config.node, "copies": copies, "closed": closed}
+    return {"schema": 1, "node": config.node, "copies": copies, "closed": closed, "takes_list": True}
 
 
 def _digests(config: Config) -> dict[str, Any]:
     """What must be the same on every node, and the time here in seconds since 1970."""
-    return {"schema": 1, "node": config.node, "now": time.time(), **sameness.here(config).said.as_body()}
-
-
-def _job(config: Config, disk: TargetConfig) -> dict[str, Any]:
-    return {
-        **surroundings(config), "target": asdict(disk),
-        "expected": view.expected_target(config.state_dir, subject(disk, config.node)),
-    }  # fmt: skip
+    return {"schema": 1, "node": config.node, "now": time.time(), **digests.here(config).said.as_body()}
 
 
 def _own_disks(config: Config) -> Iterator[TargetConfig]:
-    return (one for one in config.targets if one.kind == "disk")
+    return (one for one in config.targets if one.is_local)
 
 
 def _answer(data: bytes) -> None:

@@ -3,62 +3,86 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
-from drbdbackup import gate, lock, oversight, schedule
+from msgspec import Struct
+from msgspec.structs import replace
+
+from drbdbackup import gate, lock
 from drbdbackup.catalog import view
 from drbdbackup.catalog.bodies import Run
-from drbdbackup.commands.due import due_since, next_due
-from drbdbackup.commands.latest import Found, found, last_heard, living, take_in, undamaged
-from drbdbackup.commands.run import lock_file
 from drbdbackup.config.values import Config, ResourceConfig
-from drbdbackup.lineage import Lineages, lineages
-from drbdbackup.model.restoring import Restoring
+from drbdbackup.due import due_since, next_due
+from drbdbackup.lineage import lineages
+from drbdbackup.lock import lock_file
+from drbdbackup.model.restoring import RESUME, Restoring
 from drbdbackup.model.role import Verdict
-from drbdbackup.oversight import NodeSeen, PairVerdict, Watched
-from drbdbackup.pipeline import unfinished
+from drbdbackup.oversight import PairState, PairVerdict
+from drbdbackup.pipeline.copies.known_copies import (
+    KnownCopy,
+    fetch_catalogs,
+    found,
+    living,
+    newer_retired,
+    undamaged,
+)
+from drbdbackup.pipeline.copies.pair_state import overseen
 from drbdbackup.pipeline.roads import Travelled
+from drbdbackup.pipeline.volume import restore_record
+
+_IN_PROGRESS = "a restore in place is in progress here"
 
 
-@dataclass(frozen=True, slots=True)
-class ResourceStatus:
-    """One resource, seen from this node. `source` names who told the role; `last_run` is this node's own newest.
+class ResourceStatus(Struct, frozen=True, kw_only=True):
+    """One resource, seen from this node. `source` names who reported the role; `last_run` is this node's own newest.
 
-    `pair` is about all nodes together; `heads` are the newest copies of the rivals of a split brain. `restoring` is a
-    restore in place that has not ended, `at_work` that it goes on here and now.
+    `restoring` is a restore in place that has not ended, `at_work` that it goes on here and now.
     `pair` is about all nodes together; `heads` are the newest copies of the rivals of a split brain. `verified_at` and
-    `drilled_at` are when any copy was proven last.
+    `drilled_at` are when any copy was proven last. `newer_retired` is a newer copy than the last complete one, on a
+    target that no node has in its configuration any more.
     """
 
     resource: str
     source: str
     verdict: Verdict
-    last_complete: Found | None
+    last_complete: KnownCopy | None
     next_due: datetime
     due_since: datetime | None
     last_run: Run | None
     pair: PairVerdict
-    heads: tuple[tuple[str, Found], ...] = ()
+    heads: tuple[tuple[str, KnownCopy], ...] = ()
     restoring: Restoring | None = None
     at_work: bool = False
     verified_at: datetime | None = None
     drilled_at: datetime | None = None
+    newer_retired: KnownCopy | None = None
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nobody was to have made a backup yet."""
+        return self.last_complete is None and self.pair.state is not PairState.CRITICAL
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
-    """All of them. `closed` says why a road led nowhere."""
+class Status(Struct, frozen=True):
+    """All of them. `closed` says why nothing, or not everything, was learned by a road."""
 
     node: str
     resources: tuple[ResourceStatus, ...]
     closed: dict[str, str]
 
+    @property
+    def is_critical(self) -> bool:
+        """Whether a backup that should be there is not, or will not be: somebody has to act."""
+        return any(
+            one.pair.state is PairState.CRITICAL or (one.restoring is not None and one.restoring.is_half)
+            for one in self.resources
+        )
+
 
 def status(config: Config, resources: tuple[ResourceConfig, ...]) -> Status:
     """Ask the gate and the catalog. A verdict that refuses is an answer here, not an error."""
-    travelled = take_in(config, resources)
-    return Status(config.node, tuple(_of(config, resource, travelled) for resource in resources), travelled.closed)
+    travelled = fetch_catalogs(config, resources)
+    return Status(config.node, tuple(_of(config, resource, travelled) for resource in resources), travelled.unread)
 
 
 def _of(config: Config, resource: ResourceConfig, travelled: Travelled) -> ResourceStatus:
@@ -67,42 +91,39 @@ def _of(config: Config, resource: ResourceConfig, travelled: Travelled) -> Resou
     copies = found(config, resource.name, travelled)
     lines = lineages(one.copy for one in copies)
     backup = undamaged(living(copies))
+    apart = gate.given_up(config.node, config.nodes, evidence)
     verdict = gate.judge(resource, config.node, config.nodes, evidence)
-    restoring = unfinished.known(config, resource, verdict)
+    restoring, judged = restore_record.looked(config, resource, verdict)
+    at_work = restoring is not None and restoring.node == config.node and lock.is_held(lock_file(config))
+    if restoring is not None and at_work:
+        judged = in_progress(judged, restoring)
     return ResourceStatus(
-        resource.name,
-        ", ".join(dict.fromkeys(seen.source for seen in evidence.observations)),
-        unfinished.judged(config, resource, verdict),
-        backup,
-        next_due(config, now),
-        due_since(config, resource.name, now),
-        view.last_run_of(config.state_dir, resource.name, config.node),
-        _overseen(config, resource.name, backup, lines, now),
-        tuple((line.word, one) for line in lines.rivals if (one := undamaged(_in(copies, line.generation)))),
-        restoring,
-        restoring is not None and restoring.node == config.node and lock.is_held(lock_file(config)),
-        _last(one.copy.verified_at for one in copies),
-        _last(one.copy.drilled_at for one in copies),
+        resource=resource.name,
+        source=", ".join(dict.fromkeys(seen.source for seen in evidence.observations)),
+        verdict=judged,
+        last_complete=backup,
+        next_due=next_due(config, now),
+        due_since=due_since(config, resource.name, now),
+        last_run=view.last_run_of(config.state_dir, resource.name, config.node),
+        pair=overseen(config, resource.name, [one.copy for one in copies], now, apart),
+        heads=tuple((line.word, one) for line in lines.rivals if (one := undamaged(_in(copies, line.generation)))),
+        restoring=restoring,
+        at_work=at_work,
+        verified_at=_last(one.copy.verified_at for one in copies),
+        drilled_at=_last(one.copy.drilled_at for one in copies),
+        newer_retired=newer_retired(living(copies), backup),
     )
+
+
+def in_progress(judged: Verdict, restoring: Restoring) -> Verdict:
+    """The verdict while the restore goes on here: nobody is to decide anything, least of all to accept half of it."""
+    because = tuple(_IN_PROGRESS if why == restoring.description else why for why in judged.because)
+    return replace(judged, because=because, hint="Wait for its end." if judged.hint == RESUME else judged.hint)
 
 
 def _last(moments: Iterable[datetime | None]) -> datetime | None:
     return max((moment for moment in moments if moment is not None), default=None)
 
 
-def _overseen(config: Config, resource: str, backup: Found | None, lines: Lineages, now: datetime) -> PairVerdict:
-    """What all nodes together have done."""
-    heard = {one.node: one.seen_at for one in last_heard(config)}
-    nodes = [
-        NodeSeen(node, heard.get(node), view.last_run_of(config.state_dir, resource, node), node == config.node)
-        for node in config.nodes
-    ]
-    return oversight.judge(Watched(
-        now, schedule.last_due(config.schedule, now - timedelta(seconds=config.limits.grace)),
-        timedelta(seconds=config.limits.silence), nodes, backup.copy if backup else None,
-        view.first_run_at(config.state_dir, resource), tuple(line.name for line in lines.rivals),
-    ))  # fmt: skip
-
-
-def _in(copies: tuple[Found, ...], generation: str) -> tuple[Found, ...]:
+def _in(copies: tuple[KnownCopy, ...], generation: str) -> tuple[KnownCopy, ...]:
     return tuple(one for one in copies if one.line is not None and one.line.generation == generation)

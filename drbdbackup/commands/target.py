@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from drbdbackup import lock
 from drbdbackup.catalog import bodies, store, view
-from drbdbackup.commands import chosen
-from drbdbackup.commands.run import lock_file
+from drbdbackup.catalog.bodies import subject
+from drbdbackup.config import select
 from drbdbackup.config.values import Config, TargetConfig
-from drbdbackup.errors import DrbdBackupError, Stopped
-from drbdbackup.pipeline import cage
-from drbdbackup.pipeline.looking import LOOK, inspection, look
-from drbdbackup.pipeline.roads import subject
+from drbdbackup.errors import DrbdBackupError, Failure
+from drbdbackup.lock import lock_file
+from drbdbackup.pipeline.cage.supervisor import Patience, attend
+from drbdbackup.pipeline.target.inspect_protocol import INSPECT, TargetLook
+from drbdbackup.pipeline.target.inspect_target import LOOK, inspection, look
 from drbdbackup.tools import mounts
 
 
-@dataclass(frozen=True, slots=True)
-class TargetSeen:
+class TargetSeen(Struct, frozen=True):
     """A target: what the catalog expects there, what a look at it found (None if that failed, then `error` says why).
 
     `mounted` is whether something is mounted where the configuration says, now; a disk is only while it is used.
@@ -28,12 +29,11 @@ class TargetSeen:
     location: str
     expected: dict[str, Any] | None
     mounted: bool
-    found: dict[str, Any] | None
+    found: TargetLook | None
     error: DrbdBackupError | None
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class AcceptedTarget(Struct, frozen=True):
     """A target's new medium, and the one that it was (None if there was none)."""
 
     name: str
@@ -45,37 +45,30 @@ class Accepted:
 def listing(config: Config) -> tuple[TargetSeen, ...]:
     """Look at every target; one that cannot be opened is listed with the reason."""
     table = mounts.table()
-    return tuple(_seen(config, one, mounts.mounted_at(table, place(one)) is not None) for one in config.targets)
+    return tuple(_seen(config, one, mounts.mounted_at(table, one.folder) is not None) for one in config.targets)
 
 
-def accept(config: Config, name: str) -> Accepted:
+def accept(config: Config, name: str) -> AcceptedTarget:
     """Mark the medium that is there now as target `name` and expect it from now on.
 
     Raises Locked while a run is at work, UsageError for an unknown name, TargetError if it cannot be opened.
     """
-    target = chosen.targets(config, [name])[0]
+    target = select.targets(config, [name])[0]
     with lock.held(lock_file(config)):
-        before = view.expected_target(config.state_dir, subject(target, config.node))
-        found = cage.ask(target.name, inspection(config, target, accept=True), LOOK)
-        body = {key: found[key] for key in ("medium", "filesystem_uuid", "location")} | {"kind": target.kind}
+        before = view.expected(config, target)
+        found = attend(INSPECT, target.name, inspection(config, target, accept=True), Patience.within(LOOK))
         named = subject(target, config.node)
-        fact = bodies.expected(config.node, view.moment_to_correct(config.state_dir, named), named, body)
+        at = view.moment_to_correct(config.state_dir, named)
+        fact = bodies.expected(config.node, at, named, found.as_expected(target.kind))
         store.record(config.state_dir, config.node, [fact])
-    return Accepted(name, found["medium"], found["location"], before["medium"] if before else None)
-
-
-def place(target: TargetConfig) -> str:
-    """The folder where it is when it is mounted."""
-    return target.mountpoint if target.kind == "disk" else target.path
+    return AcceptedTarget(name, found.medium, found.location, before["medium"] if before else None)
 
 
 def _seen(config: Config, target: TargetConfig, mounted: bool) -> TargetSeen:
-    expected = view.expected_target(config.state_dir, subject(target, config.node))
-    where = f"{config.node}:{target.device}" if target.kind == "disk" else f"{target.name}:{target.path}"
+    expected = view.expected(config, target)
+    where = target.location(config.node)
     try:
         found = look(config, target)
-    except Stopped:
-        raise
-    except DrbdBackupError as error:
+    except Failure as error:
         return TargetSeen(target, where, expected, mounted, None, error)
     return TargetSeen(target, where, expected, mounted, found, None)

@@ -7,33 +7,36 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import monotonic
 
-from drbdbackup.catalog import bodies, rates, store, view
+from msgspec import Struct
+
+from drbdbackup.catalog import bodies, history, rates, store, view
 from drbdbackup.catalog.facts import Fact
+from drbdbackup.catalog.history import Draft, TaskKind
 from drbdbackup.catalog.rates import Work
-from drbdbackup.commands.reaching import Order, Reaching, alone, attended
 from drbdbackup.config.values import Config, ResourceConfig, TargetConfig
-from drbdbackup.errors import Damaged, DrbdBackupError, NothingFound, PartialResult, Stopped, UsageError
+from drbdbackup.errors import Damaged, DrbdBackupError, Failure, NothingFound, PartialResult, UsageError
 from drbdbackup.model.amount import count
-from drbdbackup.model.backup import Copy
+from drbdbackup.model.backup import Copy, Outcome, recorded
 from drbdbackup.pipeline import roads
-from drbdbackup.pipeline.cage import Event
-from drbdbackup.pipeline.choose import Way, resolved
-from drbdbackup.pipeline.watching import Progress, Watcher
+from drbdbackup.pipeline.copies.choose import resolved
+from drbdbackup.pipeline.copies.read_copy import CopyAccess, run_read_job
+from drbdbackup.pipeline.progress import Watcher
+from drbdbackup.pipeline.verify.verify_protocol import NO_EXTRAS, VERIFY, Extras, VerifyJob
 
-_SHARE = re.compile(r"(\d{1,3}(?:\.\d{1,6})?) ?%\Z")
+_PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,6})?) ?%\Z", re.ASCII)
+_FRACTION = re.compile(r"[01]?\.\d{1,9}\Z", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class Verified:
+class Verified(Struct, frozen=True, kw_only=True):
     """One copy: `files` and `bytes` that were read and found right, or why it could not be read (`error`).
 
     `problems` are the first 1000 of `problem_count`, as (path, why); `share` of its files was to be read, 1.0 for all;
-    it took `seconds`.
+    it took `seconds`. `manifest_sha256` is that of the manifest that it was held to, `sidecar_sha256` that of what its
+    sidecar says. `extras` is what lies in it besides: none of that makes it damaged. `unknown` of its entries have
+    extended attributes that its manifest does not know, because an older version made it.
     """
 
     copy: Copy
@@ -45,50 +48,109 @@ class Verified:
     error: DrbdBackupError | None = None
     finished_at: datetime | None = None
     seconds: float = 0.0
+    manifest_sha256: str = ""
+    sidecar_sha256: str = ""
+    extras: Extras = NO_EXTRAS
+    unknown: int = 0
 
     @property
     def is_well(self) -> bool:
-        """Whether it was read and nothing was wrong."""
-        return self.error is None and not self.problem_count
+        """Whether it was read, nothing was wrong, and nobody has added anything to it."""
+        return self.error is None and not self.problem_count and not self.extras.added_count
+
+
+class VerifiedCopies(Struct, frozen=True):
+    """Every copy that was to be read."""
+
+    copies: tuple[Verified, ...]
+
+    @property
+    def status(self) -> int:
+        """1 for damage, for what was added to a copy, or if nothing could be read (its own where all say the same); 3
+        if only some could.
+        """
+        if any(one.problem_count or one.extras.added_count for one in self.copies):
+            return Damaged.status
+        statuses = [one.error.status for one in self.copies if one.error is not None]
+        if statuses and len(statuses) == len(self.copies):
+            return statuses[0] if len(set(statuses)) == 1 else DrbdBackupError.status
+        return PartialResult.status if statuses else 0
 
 
 def share_of(text: str) -> float:
-    """"5%" as 0.05. Raises UsageError."""
-    found = _SHARE.match(text.strip())
-    share = float(found[1]) / 100 if found else 0.0
+    """"5%", or 0.05 as in the configuration; "1" could be 1% or all, and is refused. Raises UsageError."""
+    said = text.strip()
+    percent = _PERCENT.match(said)
+    share = float(percent[1]) / 100 if percent else float(said) if _FRACTION.match(said) else 0.0
     if not 0 < share <= 1:
-        raise UsageError(f"--sample {text} is not a share", 'Allowed: above 0% and up to 100%, like "5%".')
+        allowed = 'Allowed: above 0% and up to 100%, like "5%", or a fraction, like 0.05.'
+        raise UsageError(f"--sample {text} is not a percentage", allowed)
     return share
 
 
 def verify(
     config: Config, resources: Sequence[ResourceConfig], targets: Sequence[TargetConfig], watcher: Watcher, *,
     snapshot: str = "", share: float = 1.0,
-) -> tuple[Verified, ...]:  # fmt: skip
+) -> VerifiedCopies:  # fmt: skip
     """Read the newest copy of each resource on each target of this node, or those of `snapshot` (or what begins so).
 
     What was found is passed on: the other node must not take what is damaged either.
 
     Raises NothingFound if there is none, UsageError for a beginning of several snapshots' names.
     """
+    roads.fetch_all(config)  # which one is the newest may be known only to the node that has made it
     wanted = [copy for one in resources for copy in _wanted(config, one, targets, snapshot)]
     if not wanted:
-        what = f"no copy of {snapshot} lies" if snapshot else "no copy lies"
+        what = f"no copy of {snapshot} is" if snapshot else "no copy is"
         raise NothingFound(f"{what} on a target of {config.node}", "`drbdbackup list` shows what there is, and where.")
-    reaching = Reaching(config)
-    found = tuple(verified_copy(config, reaching, copy, share, watcher) for copy in wanted)
+    access = CopyAccess(config)
+    found: list[Verified] = []
+    for resource in dict.fromkeys(copy.resource for copy in wanted):
+        with history.recorded(config, TaskKind.VERIFY, resource) as task:
+            here = [
+                verified_copy(config, access, copy, share, watcher) for copy in wanted if copy.resource == resource
+            ]
+            _say(task, here)
+        found += here
     roads.put_all(config, None, on_volume=False)
-    return found
+    return VerifiedCopies(tuple(found))
 
 
-def exit_status(verified: Sequence[Verified]) -> int:
-    """1 for damage, or if nothing could be read (its own where all say the same); 3 if only some could."""
-    if any(one.problem_count for one in verified):
-        return Damaged.status
-    errors = [one.error for one in verified if one.error is not None]
-    if errors and len(errors) == len(verified):
-        return max({error.status for error in errors}) if len({error.status for error in errors}) == 1 else 1
-    return PartialResult.status if errors else 0
+def _say(task: Draft, found: Sequence[Verified]) -> None:
+    """What came of reading them, for the history."""
+    task.snapshot = found[0].copy.snapshot if len({one.copy.snapshot for one in found}) == 1 else ""
+    task.place = ", ".join(dict.fromkeys(one.copy.location for one in found))
+    task.files, task.bytes = sum(one.files for one in found), sum(one.bytes for one in found)
+    wrong = [one for one in found if one.error is not None or not one.is_well]
+    for one in wrong:
+        why = one.error.message if one.error else f"damaged or added to ({count(one.problem_count, 'problem')})"
+        task.because.append(f"{one.copy.snapshot} at {one.copy.location}: {why}")
+    is_damaged = any(one.error is None for one in wrong)
+    if wrong:
+        task.outcome = Outcome.FAILED if is_damaged or len(wrong) == len(found) else Outcome.PARTIAL
+
+
+def sign(config: Config, target: TargetConfig, watcher: Watcher) -> VerifiedCopies:
+    """Read each copy on a target that no node has signed, whole, and sign those that are what their manifest says.
+
+    One whose sidecar is not signed, as older versions leave it, is one of them.
+
+    That a copy was not forged before, nobody can tell by reading it: that is the admin's word.
+    """
+    unsigned = [
+        copy for one in config.resources for copy in copies_here(config, one, [target], safety=True)
+        if not (copy.has_known_manifest and copy.sidecar_sha256)
+    ]  # fmt: skip
+    access = CopyAccess(config)
+    found = tuple(verified_copy(config, access, copy, 1.0, watcher) for copy in unsigned)
+    now = datetime.now(UTC)
+    store.record(config.state_dir, config.node, [
+        bodies.signed(config.node, now, one.copy, one.manifest_sha256, one.sidecar_sha256)
+        for one in found if one.is_well
+    ])  # fmt: skip
+    if found:
+        roads.put_all(config, None, on_volume=False)
+    return VerifiedCopies(found)
 
 
 def copies_here(
@@ -96,16 +158,18 @@ def copies_here(
 ) -> list[Copy]:
     """The copies that lie on these targets of this node, newest first; then, with `safety`, what restores have kept."""
     names = [target.name for target in targets]
-    known = view.copies(config.state_dir, resource.name, names)
+    known = view.copies(config.state_dir, config.node, resource.name, names, adopted=True)
     if safety:
-        known += view.safety(config.state_dir, resource.name, names)
+        known += view.safety(config.state_dir, config.node, resource.name, names)
     return [copy for copy in known if copy.target in names and copy.holder in ("", config.node)]
 
 
 def is_kept(config: Config, copy: Copy) -> bool:
     """Whether the catalog still has it: a run that prunes waits for no reader."""
-    known = view.safety if copy.purpose else view.copies
-    kept = known(config.state_dir, copy.resource, [copy.target])
+    if copy.purpose:
+        kept = view.safety(config.state_dir, config.node, copy.resource, [copy.target])
+    else:
+        kept = view.copies(config.state_dir, config.node, copy.resource, [copy.target], adopted=True)
     return any((one.medium, one.snapshot) == (copy.medium, copy.snapshot) for one in kept)
 
 
@@ -121,51 +185,50 @@ def _wanted(
 ) -> list[Copy]:
     here = copies_here(config, resource, targets, safety=bool(snapshot))
     if snapshot:
-        name = resolved(snapshot, here, "")
+        name = resolved(snapshot, here)
         return [copy for copy in here if copy.snapshot == name]
     newest: dict[str, Copy] = {}
-    for copy in here:
+    for copy in recorded(here):
         newest.setdefault(copy.target, copy)
     return list(newest.values())
 
 
-def verified_copy(config: Config, reaching: Reaching, copy: Copy, share: float, watcher: Watcher) -> Verified:
+def verified_copy(config: Config, access: CopyAccess, copy: Copy, share: float, watcher: Watcher) -> Verified:
     """Read `share` of one copy, and record what was found."""
-    watcher.begun(copy.resource, (copy.target,))
+    watcher.begun(copy.resource, (copy.target,), reads=True)
     watcher.walked(copy.files, int(copy.bytes * share))
-    found = _read(config, reaching, copy, share, watcher)
+    found = _read(config, access, copy, share, watcher)
     problems = count(found.problem_count, "problem") if found.problem_count else ""
     problem = found.error.message if found.error else problems
     watcher.ended(copy.target, "failed" if problem else "complete", problem)
     return found
 
 
-def _read(config: Config, reaching: Reaching, copy: Copy, share: float, watcher: Watcher) -> Verified:
-    def hear(event: Event) -> None:
-        if event.name == "progress":
-            watcher.progress(copy.target, Progress(**event.fields))
-
+def _read(config: Config, access: CopyAccess, copy: Copy, share: float, watcher: Watcher) -> Verified:
     begun = monotonic()
     try:
-        with ExitStack() as stack:
-            if reaching.way(copy) is Way.OWN_DISK:
-                stack.enter_context(alone(config))
-            said = attended(config, Order(copy, {"job": "verify", "share": share}, hear), reaching)
-    except Stopped:
-        raise
+        said = run_read_job(
+            VERIFY, access, copy,
+            lambda here, at: VerifyJob(here=here, copy=at, share=share, ignore=config.verify.ignore),
+            lambda told: watcher.progress(copy.target, told),
+        )  # fmt: skip
     except (Damaged, NothingFound) as error:  # the medium is the right one, and the copy is not there (any more)
+        roads.fetch_all(config)  # another node may have pruned it
         if not is_kept(config, copy):
-            return Verified(copy, share, error=NothingFound(f"{copy.snapshot} was pruned while it was read"))
-        found = Verified(copy, share, problems=(("", error.message),), problem_count=1, finished_at=datetime.now(UTC))
-    except DrbdBackupError as error:
-        return Verified(copy, share, error=error)
-    else:
-        if said["wanted"] and not said["files"] and not said["problem_count"]:
-            return Verified(copy, share, error=DrbdBackupError("none of its files was read"))
-        problems = tuple((path, why) for path, why in said["problems"])
+            return Verified(copy=copy, share=share, error=NothingFound(f"{copy.snapshot} was pruned while it was read"))
         found = Verified(
-            copy, share, said["files"], said["bytes"], problems, said["problem_count"], finished_at=datetime.now(UTC),
-            seconds=monotonic() - begun,
+            copy=copy, share=share, problems=(("", error.message),), problem_count=1, finished_at=datetime.now(UTC),
+        )
+    except Failure as error:
+        return Verified(copy=copy, share=share, error=error)
+    else:
+        if said.wanted and not said.files and not said.problem_count:
+            return Verified(copy=copy, share=share, error=Failure("none of its files was read"))
+        found = Verified(
+            copy=copy, share=share, files=said.files, bytes=said.bytes, problems=said.problems,
+            problem_count=said.problem_count, finished_at=datetime.now(UTC), seconds=monotonic() - begun,
+            manifest_sha256=said.manifest_sha256, sidecar_sha256=said.sidecar_sha256, extras=said.extras,
+            unknown=said.unknown,
         )  # fmt: skip
     _record(config, found)
     return found

@@ -10,26 +10,37 @@ from drbdbackup.config.kinds import (
     ARGV,
     AT_LEAST_ONE,
     COUNT,
+    COUNTS,
     CRON,
     DURATION,
+    ENTRIES,
     FLAG,
+    HTML_FILE,
     INSIDE,
+    METRICS_FILE,
     NAME,
     NAMES,
+    NICE,
     OPERANDS,
     PATH,
+    PERIOD,
     PORTION,
+    RATE,
     ROOM,
     SERVICES,
     SHARE,
     TEXTS,
-    Choice,
+    URLS,
+    WEB_ADDRESS,
     Named,
     Table,
+    Variants,
     one_of,
 )
+from drbdbackup.config.target_kinds import TARGET_KINDS
 
 RETENTION = Table({
+    "last": COUNT,
     "hourly": COUNT,
     "daily": COUNT,
     "weekly": COUNT,
@@ -41,6 +52,7 @@ RETENTION = Table({
 LIMITS = Table({
     "probe": DURATION,
     "ssh": DURATION,
+    "answer": DURATION,
     "run": DURATION,
     "stall": DURATION,
     "shrink": SHARE,
@@ -48,22 +60,29 @@ LIMITS = Table({
     "silence": DURATION,
     "verify": DURATION,
     "services": DURATION,
+    "nice": NICE,
+    "rate": RATE,
 })
 
 DRILL = Table({"folder": PATH, "mariadb": INSIDE, "options": TEXTS})
 
-VERIFY = Table({"share": PORTION})
+VERIFY = Table({"share": PORTION, "ignore": ENTRIES})
 
-ROLE = Choice("source", {
+CHECK = Table({"verified": PERIOD, "drilled": PERIOD})
+METRICS = Table({"textfile": METRICS_FILE})
+REPORT = Table({"html": HTML_FILE})
+NOTIFY = Table({"urls": URLS, "ping": WEB_ADDRESS, "timeout": DURATION}, secret=True)
+
+ROLE = Variants("source", {
     "drbd": Table({"timeout": DURATION}),
     "command": Table({"command": ARGV, "timeout": DURATION}, required=("command",)),
     "file": Table({"path": PATH, "timeout": DURATION}, required=("path",)),
 }, default="drbd")
 
-HOOK = Table({"before": ARGV, "after": ARGV, "on_error": ARGV, "timeout": DURATION})
+HOOK = Table({"before": ARGV, "after": ARGV, "on_error": ARGV, "timeout": DURATION, "required": FLAG})
 SERVICE = Table({"start": ARGV, "stop": ARGV, "check": ARGV}, required=("start", "stop"))
 
-DATABASE = Choice("kind", {
+DATABASE = Variants("kind", {
     "mariadb": Table({
         "method": one_of("dump", "backup"), "databases": OPERANDS, "defaults_file": PATH, "timeout": DURATION,
     }),
@@ -75,6 +94,7 @@ RESOURCE = Table({
     "require_mount": FLAG,
     "exclude": TEXTS,
     "dual_primary": one_of("refuse", "first-node"),
+    "ignore_volumes": COUNTS,
     "snapshot": one_of("lvm"),
     "snapshot_size": ROOM,
     "hook": Named(HOOK, "[resource.raid.hook.freeze]"),
@@ -85,14 +105,9 @@ RESOURCE = Table({
 
 _TARGET_HOOK = Named(HOOK, "[target.nas.hook.wake]")
 
-TARGET = Choice("kind", {
-    "nas": Table({
-        "path": PATH, "require_mount": FLAG, "retention": RETENTION, "hook": _TARGET_HOOK,
-    }, required=("path",)),
-    "disk": Table({
-        "device": PATH, "mountpoint": PATH, "on_full": one_of("keep", "replace"), "retention": RETENTION,
-        "hook": _TARGET_HOOK,
-    }, required=("device", "mountpoint")),
+TARGET = Variants("kind", {
+    kind.name: Table({**kind.keys, "retention": RETENTION, "hook": _TARGET_HOOK}, kind.required)
+    for kind in TARGET_KINDS.values()
 })
 
 PEER = Table({"ssh": ADDRESS, "options": TEXTS}, required=("ssh",))
@@ -110,4 +125,8 @@ FILE = Table({
     "limits": LIMITS,
     "verify": VERIFY,
     "drill": DRILL,
+    "check": CHECK,
+    "metrics": METRICS,
+    "report": REPORT,
+    "notify": NOTIFY,
 }, required=("nodes", "resource", "target"))

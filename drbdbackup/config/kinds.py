@@ -10,20 +10,24 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
+
+from msgspec import Struct
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd])\Z")
 _PERCENT = re.compile(r"(\d{1,3}(?:\.\d+)?) ?%\Z")
 _SIZE = re.compile(r"(\d{1,9}(?:\.\d+)?) ?([MGT])(?:iB|B)?\Z")
-_BYTES = {"M": float(1 << 20), "G": float(1 << 30), "T": float(1 << 40)}
+_RATE = re.compile(r"(\d{1,9}(?:\.\d+)?) ?([KMGT])(?:iB|B)?\Z")
+_LOWEST_RATE = 65536.0  # bytes a second; who writes 50 means 50M
+_BYTES = {"K": 1024.0, "M": float(1 << 20), "G": float(1 << 30), "T": float(1 << 40)}
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _CRON = re.compile(r"(?:[\d*/,-]+\s+){2}[\dLl*/,-]+(?:\s+[\dA-Za-z*/,#-]+){2}\Z")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\x00-\x1f\x7f]+\Z")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
-class Kind(Protocol):
+class ValueKind(Protocol):
     """`allowed` completes "must be ..."; `read` returns the value as the configuration holds it."""
 
     @property
@@ -32,34 +36,42 @@ class Kind(Protocol):
     def read(self, at: str, raw: Any, mistakes: list[str]) -> Any: ...  # noqa: D102 the class says it
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
-    """A single value. `parse` returns it as the configuration holds it, or None where it is not allowed."""
+class Value(Struct, frozen=True):
+    """A single value. `parse` returns it as the configuration holds it, or None where it is not allowed.
+
+    `shape` is the same in the words of a JSON Schema, for editors; it may allow more than `parse` does.
+    One that is `secret` is in no message and in nothing that is shown.
+    """
 
     allowed: str
     parse: Callable[[Any], Any]
+    shape: Mapping[str, Any] = {}  # msgspec copies it
+    secret: bool = False
 
     def read(self, at: str, raw: Any, mistakes: list[str]) -> Any:
         """The parsed value at the dotted key `at`."""
         value = self.parse(raw)
         if value is None:
-            mistakes.append(f"{at} = {shown(raw)}: must be {self.allowed}")
+            mistakes.append(f"{at}{'' if self.secret else f' = {shown(raw)}'}: must be {self.allowed}")
         return value
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A table with these keys and no others; what is left out is left out of the value too."""
+class Table(Struct, frozen=True):
+    """A table with these keys and no others; what is left out is left out of the value too.
 
-    keys: Mapping[str, Kind]
+    Of one that is `secret` no value is in a message, also where no table was given.
+    """
+
+    keys: Mapping[str, ValueKind]
     required: tuple[str, ...] = ()
     elsewhere: Mapping[str, str] | None = None  # keys that would be right under another choice, and which
     allowed: str = "a table"
+    secret: bool = False
 
     def read(self, at: str, raw: Any, mistakes: list[str]) -> Any:
         """The table as a dict of read values."""
         if not isinstance(raw, dict):
-            mistakes.append(f"{at} = {shown(raw)}: must be {self.allowed}")
+            mistakes.append(f"{at}{'' if self.secret else f' = {shown(raw)}'}: must be {self.allowed}")
             return None
         mistakes.extend(self._misplaced(at, key) for key in raw if key not in self.keys)
         mistakes.extend(
@@ -74,8 +86,7 @@ class Table:
         return f"{under(at, key)}: unknown key; {meant(key, self.keys)}"
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Variants(Struct, frozen=True):
     """A table whose further keys depend on the word at `key`."""
 
     key: str
@@ -107,11 +118,10 @@ class Choice:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class Named:
+class Named(Struct, frozen=True):
     """One table for each name, at least `least` of them: `[resource.raid]`."""
 
-    kind: Kind
+    kind: ValueKind
     example: str
     least: int = 0
 
@@ -176,6 +186,18 @@ def _path(raw: Any) -> str | None:
     return os.path.normpath("/" + raw.lstrip("/"))
 
 
+def _metrics_file(raw: Any) -> str | None:
+    """node_exporter reads no other names."""
+    path = _path(raw)
+    return path if path is not None and path.endswith(".prom") else None
+
+
+def _html_file(raw: Any) -> str | None:
+    """What a browser and a web server take for a page."""
+    path = _path(raw)
+    return path if path is not None and path.endswith(".html") else None
+
+
 def _inside(raw: Any) -> str | None:
     """A path from a volume's top that does not lead out of it."""
     if not isinstance(raw, str) or raw.startswith("/") or ".." in raw.split("/") or _CONTROL.search(raw):
@@ -186,6 +208,11 @@ def _inside(raw: Any) -> str | None:
 
 def _text(raw: Any) -> str | None:
     return raw if isinstance(raw, str) and raw and "\0" not in raw else None
+
+
+def _entry(raw: Any) -> str | None:
+    """A name, or a pattern of names."""
+    return raw if _text(raw) and "/" not in raw else None
 
 
 def _several(raw: Any, parse: Callable[[Any], str | None], least: int) -> tuple[str, ...] | None:
@@ -215,6 +242,19 @@ def _duration(raw: Any) -> float | None:
     return float(raw)
 
 
+def _period(raw: Any) -> float | None:
+    """The same, or 0.0."""
+    return 0.0 if raw == 0 and not isinstance(raw, bool) else _duration(raw)
+
+
+def _url(raw: Any) -> str | None:
+    return raw if isinstance(raw, str) and _URL.match(raw) else None
+
+
+def _web_address(raw: Any) -> str | None:
+    return raw if _url(raw) and raw.startswith(("http://", "https://")) else None
+
+
 def _share(raw: Any) -> float | None:
     if isinstance(raw, bool) or not isinstance(raw, (int, float)) or not 0 <= raw < 1:
         return None
@@ -239,33 +279,108 @@ def _room(raw: Any) -> float | None:
     return _portion(room) or None
 
 
+def _rate(raw: Any) -> float | None:
+    """Bytes a second, from "50M" or a number."""
+    match = _RATE.match(raw) if isinstance(raw, str) else None
+    rate = float(match[1]) * _BYTES[match[2]] if match else raw
+    is_number = isinstance(rate, (int, float)) and not isinstance(rate, bool)
+    return float(rate) if is_number and (rate == 0 or _LOWEST_RATE <= rate < math.inf) else None
+
+
 def _whole(raw: Any, least: int) -> int | None:
     return raw if isinstance(raw, int) and not isinstance(raw, bool) and raw >= least else None
+
+
+def _counts(raw: Any) -> tuple[int, ...] | None:
+    found = tuple(_whole(one, 0) for one in raw) if isinstance(raw, list) else (None,)
+    whole = tuple(one for one in found if one is not None)
+    return whole if len(whole) == len(found) else None
 
 
 def one_of(*words: str) -> Value:
     """One of these words."""
     allowed = " or ".join(filter(None, [", ".join(map(quoted, words[:-1])), quoted(words[-1])]))
-    return Value(allowed, lambda raw: raw if isinstance(raw, str) and raw in words else None)
+    return Value(allowed, lambda raw: raw if isinstance(raw, str) and raw in words else None, {"enum": list(words)})
 
 
-NAME = Value("letters, digits, '.', '_' and '-', a letter or digit first", _name)
-NAMES = Value("a list of at least one name, each of " + NAME.allowed, lambda raw: _several(raw, _name, 1))
-SERVICES = Value("a list of names, each of " + NAME.allowed, lambda raw: _several(raw, _name, 0))
-PATH = Value('an absolute path without ".."', _path)
-INSIDE = Value('a path from the volume\'s top, like "mysql", without ".."', _inside)
-OPERANDS = Value('a list of strings, none with "-" first', lambda raw: _several(raw, _operand, 0))
-TEXTS = Value("a list of strings", lambda raw: _several(raw, _text, 0))
-ARGV = Value("a list of a program and its arguments", lambda raw: _several(raw, _text, 1))
-ADDRESS = Value('like "root@host" or an alias of ssh, no spaces, no "-" first', _address)
-FLAG = Value("true or false", lambda raw: raw if isinstance(raw, bool) else None)
-COUNT = Value("a whole number, 0 or more", lambda raw: _whole(raw, 0))
-AT_LEAST_ONE = Value("a whole number, 1 or more", lambda raw: _whole(raw, 1))
-DURATION = Value('seconds above 0, or like "90s", "15m", "6h", "1d"', _duration)
-SHARE = Value("a share from 0 to below 1, like 0.5", _share)
-PORTION = Value('from "1%" to "100%", or 0 for never', _portion)
-ROOM = Value('from "1%" to "100%", or a size like "512M", "20G", "1T"', _room)
+def _string(pattern: str) -> dict[str, Any]:
+    return {"type": "string", "pattern": pattern}
+
+
+def _list(of: Mapping[str, Any], least: int = 0) -> dict[str, Any]:
+    return {"type": "array", "items": dict(of), **({"minItems": least} if least else {})}
+
+
+def _number_or(pattern: str, **bounds: float) -> dict[str, Any]:
+    return {"anyOf": [{"type": "number", **bounds}, _string(pattern)]}
+
+
+_A_NAME = _string("^[A-Za-z0-9][A-Za-z0-9._-]*$")
+_A_TEXT = {"type": "string", "minLength": 1}
+_A_SIZE = r"[0-9]{1,9}(\.[0-9]+)? ?[MGT](iB|B)?"
+_A_PERCENT = r"[0-9]{1,3}(\.[0-9]+)? ?%"
+
+NAME = Value("letters, digits, '.', '_' and '-', a letter or digit first", _name, _A_NAME)
+NAMES = Value(
+    "a list of at least one name, each of " + NAME.allowed, lambda raw: _several(raw, _name, 1), _list(_A_NAME, 1)
+)
+SERVICES = Value("a list of names, each of " + NAME.allowed, lambda raw: _several(raw, _name, 0), _list(_A_NAME))
+PATH = Value('an absolute path without ".." and control characters', _path, _string("^/"))
+METRICS_FILE = Value('an absolute path that ends in ".prom"', _metrics_file, _string(r"^/.*\.prom$"))
+HTML_FILE = Value('an absolute path that ends in ".html"', _html_file, _string(r"^/.*\.html$"))
+INSIDE = Value(
+    'a path from the volume\'s top, like "mysql", without ".." and control characters', _inside, _string("^[^/]")
+)
+OPERANDS = Value(
+    'a list of strings, none with "-" first', lambda raw: _several(raw, _operand, 0), _list(_string("^[^-]"))
+)
+TEXTS = Value("a list of strings", lambda raw: _several(raw, _text, 0), _list(_A_TEXT))
+ENTRIES = Value(
+    'a list of names without "/", with * and ? like "._*"', lambda raw: _several(raw, _entry, 0),
+    _list(_string("^[^/]+$")),
+)  # fmt: skip
+ARGV = Value("a list of a program and its arguments", lambda raw: _several(raw, _text, 1), _list(_A_TEXT, 1))
+ADDRESS = Value(
+    'like "root@host" or an alias of ssh, no spaces, no "-" first', _address, _string(r"^[^-\s]\S*$")
+)
+FLAG = Value("true or false", lambda raw: raw if isinstance(raw, bool) else None, {"type": "boolean"})
+COUNT = Value("a whole number, 0 or more", lambda raw: _whole(raw, 0), {"type": "integer", "minimum": 0})
+COUNTS = Value("a list of whole numbers, 0 or more", _counts, _list({"type": "integer", "minimum": 0}))
+AT_LEAST_ONE = Value("a whole number, 1 or more", lambda raw: _whole(raw, 1), {"type": "integer", "minimum": 1})
+DURATION = Value(
+    'seconds above 0, or like "90s", "15m", "6h", "1d"', _duration,
+    _number_or(r"^[0-9]+(\.[0-9]+)?[smhd]$", exclusiveMinimum=0),
+)  # fmt: skip
+PERIOD = Value(
+    'like "45d" or "12h", or 0 for never', _period, _number_or(r"^[0-9]+(\.[0-9]+)?[smhd]$", minimum=0),
+)  # fmt: skip
+URLS = Value(
+    'a list of URLs, like "mailto://..."', lambda raw: _several(raw, _url, 0), _list(_string("^[a-z]+://")), secret=True
+)
+WEB_ADDRESS = Value(
+    'a URL that begins with "https://" or "http://"', _web_address, _string("^https?://"), secret=True
+)
+NICE = Value(
+    "a whole number from 0 to 19",
+    lambda raw: raw if isinstance(raw, int) and not isinstance(raw, bool) and 0 <= raw <= 19 else None,
+    {"type": "integer", "minimum": 0, "maximum": 19},
+)
+SHARE = Value(
+    "a share from 0 to below 1, like 0.5", _share, {"type": "number", "minimum": 0, "exclusiveMaximum": 1}
+)
+PORTION = Value(
+    'from "1%" to "100%", or 0 for never', _portion, _number_or(f"^{_A_PERCENT}$", minimum=0, maximum=1)
+)
+ROOM = Value(
+    'from "1%" to "100%", or a size like "512M", "20G", "1T"', _room,
+    _number_or(f"^({_A_PERCENT}|{_A_SIZE})$", exclusiveMinimum=0),
+)  # fmt: skip
+RATE = Value(
+    'bytes a second, at least 64 KiB, like "500K" or "50M", or 0 for no limit', _rate,
+    _number_or(r"^[0-9]{1,9}(\.[0-9]+)? ?[KMGT](iB|B)?$", minimum=0),
+)  # fmt: skip
 CRON = Value(
     'five fields as in a crontab (minute hour day month weekday), like "30 4 * * *"',
     lambda raw: raw.strip() if isinstance(raw, str) and _CRON.match(raw.strip()) else None,
+    _string(r"^\s*(\S+\s+){4}\S+\s*$"),
 )

@@ -30,6 +30,15 @@ def _names_differ(config: Config) -> Iterator[str]:
     yield from _clashes(named, "the names of nodes and targets must differ (small and capital letters are the same)")
 
 
+def _roads_differ(config: Config) -> Iterator[str]:
+    """What came by the volume is believed more than what came by a share, so neither may pass for the other."""
+    roads = {f"volume-{resource.name}".casefold(): resource.name for resource in config.resources}
+    for target in config.targets:
+        if resource := roads.get(target.name.casefold()):
+            taken = f"the volume of resource {shown(resource)} goes by this name, so choose another"
+            yield f"{under('target', target.name)}: {taken}"
+
+
 def _resource_names_differ(config: Config) -> Iterator[str]:
     named = [(under("resource", resource.name), resource.name) for resource in config.resources]
     yield from _clashes(named, "the names of resources must differ (small and capital letters are the same)")
@@ -109,10 +118,7 @@ def _places_are_apart(config: Config) -> Iterator[str]:
     """A copy inside its own source, or a state folder that leaves with the volume, would be found out too late."""
     sources = [(f"resource.{resource.name}.source", resource.source) for resource in config.resources]
     images = [(f"target.{target.name}.device", target.device) for target in config.targets if target.device]
-    places = [
-        (f"target.{target.name}.{'mountpoint' if target.kind == 'disk' else 'path'}", target.mountpoint or target.path)
-        for target in config.targets
-    ]
+    places = [(f"target.{target.name}.{target.folder_key}", target.folder) for target in config.targets]
     places.append(("state_dir", config.state_dir))
     apart = [*combinations(places, 2), *((source, place) for source in sources for place in [*places, *images])]
     for (one, place), (other, path) in apart:
@@ -144,6 +150,7 @@ def _all_of_a_server_is_backed_up(config: Config) -> Iterator[str]:
 RULES: tuple[Rule, ...] = (
     _node_is_known,
     _names_differ,
+    _roads_differ,
     _resource_names_differ,
     _drbd_has_devices,
     _plain_folders_have_no_device,

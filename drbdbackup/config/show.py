@@ -1,4 +1,7 @@
-"""The effective configuration as a document and as a file that `load` reads back to the same values."""
+"""The effective configuration as a document and as a file that `load` reads back to the same values.
+
+Secrets are not shown: of a URL in [notify] only its scheme is.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from drbdbackup.config import keys
-from drbdbackup.config.kinds import quoted, under
+from drbdbackup.config.kinds import Value, quoted, under
 from drbdbackup.config.values import Config, DatabaseConfig
 
 _BELOW = ("hook", "database", "service")
@@ -34,6 +37,10 @@ def as_document(config: Config) -> dict[str, Any]:
         "limits": _picked(config.limits, keys.LIMITS.keys),
         "verify": _picked(config.verify, keys.VERIFY.keys),
         "drill": _picked(config.drill, keys.DRILL.keys),
+        "check": _picked(config.check, keys.CHECK.keys),
+        "metrics": _picked(config.metrics, keys.METRICS.keys),
+        "report": _picked(config.report, keys.REPORT.keys),
+        "notify": _masked(_picked(config.notify, keys.NOTIFY.keys)),
     }
 
 
@@ -59,6 +66,21 @@ def _picked(value: object, names: Iterable[str]) -> dict[str, Any]:
     """The named fields, without paths that were left out; tables below are shown by themselves."""
     found = {name: getattr(value, name) for name in names if name not in _BELOW}
     return {name: list(field) if isinstance(field, tuple) else field for name, field in found.items() if field != ""}
+
+
+def without_secrets(url: str) -> str:
+    """Of a URL only what it is for: each part of it may be a password or a token."""
+    return f"{url.partition('://')[0]}://***"
+
+
+def _masked(table: dict[str, Any]) -> dict[str, Any]:
+    """The table with its secret values masked."""
+    secret = {key for key, kind in keys.NOTIFY.keys.items() if isinstance(kind, Value) and kind.secret}
+    return {
+        key: value if key not in secret else [*map(without_secrets, value)] if isinstance(value, list)
+        else without_secrets(value)
+        for key, value in table.items()
+    }  # fmt: skip
 
 
 def _lines(at: str, table: dict[str, Any]) -> Iterable[str]:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
+
+from drbdbackup.config.target_kinds import TARGET_KINDS, TargetKind
+
+STATE_DIR = "/var/lib/drbdbackup"
 
 
-@dataclass(frozen=True, slots=True)
-class Retention:
-    """How many dated copies to keep per resource and target; `minimum` complete ones always stay (at least 1)."""
+class Retention(Struct, frozen=True, kw_only=True):
+    """How many dated copies to keep per resource and target; `minimum` complete ones always stay (at least 1).
 
+    `last` are the newest, however many were made in a day.
+    """
+
+    last: int = 0
     hourly: int = 0
     daily: int = 14
     weekly: int = 8
@@ -17,8 +24,7 @@ class Retention:
     minimum: int = 3
 
 
-@dataclass(frozen=True, slots=True)
-class RoleConfig:
+class RoleConfig(Struct, frozen=True):
     """Where the role comes from: "drbd", "command" (argv prints a role) or "file" (path holds the word)."""
 
     source: str = "drbd"
@@ -27,19 +33,21 @@ class RoleConfig:
     timeout: float = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class HookConfig:
-    """Programs around a run, or around its part for one target: an argv each, or (); `timeout` is in seconds, each."""
+class HookConfig(Struct, frozen=True):
+    """Programs around a run, or around its part for one target: an argv each, or (); `timeout` is in seconds, each.
+
+    Without one that is not `required` the copy is made all the same, where `before` fails.
+    """
 
     name: str
     before: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
     on_error: tuple[str, ...] = ()
     timeout: float = 300.0
+    required: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class DatabaseConfig:
+class DatabaseConfig(Struct, frozen=True):
     """A database server whose consistent copy is part of every snapshot; `timeout` is in seconds.
 
     `method` is "dump" (SQL) or "backup" (its files). `databases` () means all; `defaults_file` has the credentials.
@@ -53,8 +61,7 @@ class DatabaseConfig:
     timeout: float = 3600.0
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceConfig:
+class ServiceConfig(Struct, frozen=True):
     """How a service is started, stopped and asked (() where it cannot be) that has no script of its name."""
 
     name: str
@@ -63,14 +70,13 @@ class ServiceConfig:
     check: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ResourceConfig:
+class ResourceConfig(Struct, frozen=True, kw_only=True):
     """One replicated volume. `device` may be empty only where the role does not come from DRBD; then something must be
     mounted at `source` unless `require_mount` is False: a plain folder.
 
     `snapshot` "lvm": copies come from an LVM snapshot of the disk below `device`; `snapshot_size` is its room, as a
     share of that disk (up to 1.0) or in bytes. `services` live on it, in the order in which they are started; `service`
-    says how, for those that need it.
+    says how, for those that need it. `ignore_volumes` are volumes of the DRBD resource that may be left out.
     """
 
     name: str
@@ -85,11 +91,11 @@ class ResourceConfig:
     snapshot: str = ""  # or "lvm"
     snapshot_size: float = 0.1
     require_mount: bool = True
+    ignore_volumes: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class TargetConfig:
-    """A place for copies: `path`, `require_mount` belong to kind "nas"; `device`, `mountpoint`, `on_full` to "disk"."""
+class TargetConfig(Struct, frozen=True, kw_only=True):
+    """A place for copies. Which of the keys a `kind` has, and how kinds differ, is said in `target_kinds`."""
 
     name: str
     kind: str
@@ -99,11 +105,74 @@ class TargetConfig:
     mountpoint: str = ""
     retention: Retention = Retention()
     on_full: str = "keep"  # or "replace"
+    replicate: bool = True
+    recycle: bool = True
     hooks: tuple[HookConfig, ...] = ()
 
+    @property
+    def is_local(self) -> bool:
+        """Whether each node has one of its own, which the others reach over ssh."""
+        return self._kind.is_local
 
-@dataclass(frozen=True, slots=True)
-class PeerConfig:
+    @property
+    def is_mounted_for_use(self) -> bool:
+        """Whether a run mounts its device, and nothing else should."""
+        return self._kind.is_mounted_for_use
+
+    @property
+    def carries_catalogs(self) -> bool:
+        """Whether nodes exchange their catalogs through it."""
+        return self._kind.carries_catalogs
+
+    @property
+    def wakes_up(self) -> bool:
+        """Whether it may have to, so that a look at it takes longer than at a share."""
+        return self._kind.wakes_up
+
+    @property
+    def can_replace(self) -> bool:
+        """Whether it may be set to give up its last copy for a new one (`on_full`)."""
+        return "on_full" in self._kind.keys
+
+    @property
+    def is_replicated(self) -> bool:
+        """Whether a node that stands by fetches the newest snapshot to its own one."""
+        return self.is_local and self.replicate
+
+    @property
+    def closed_hint(self) -> str:
+        """What to do where it cannot be opened, and nobody has a better hint."""
+        return self._kind.closed_hint
+
+    @property
+    def address(self) -> str:
+        """What holds the copies: a device, a share's folder."""
+        return str(getattr(self, self._kind.address))
+
+    @property
+    def folder(self) -> str:
+        """Where it is in the tree of files while it is open."""
+        return str(getattr(self, self._kind.folder))
+
+    @property
+    def folder_key(self) -> str:
+        """The key that says `folder`."""
+        return self._kind.folder
+
+    def holder(self, node: str) -> str:
+        """The node whose own it is, "" for one that all share; `node` is this one."""
+        return node if self.is_local else ""
+
+    def location(self, node: str) -> str:
+        """What people call it; `node` is this one."""
+        return f"{self.holder(node) or self.name}:{self.address}"
+
+    @property
+    def _kind(self) -> TargetKind:
+        return TARGET_KINDS[self.kind]
+
+
+class PeerConfig(Struct, frozen=True):
     """How to reach a node's own disk: `ssh` is `user@host` (or an alias), `options` go to ssh before it."""
 
     node: str
@@ -111,17 +180,21 @@ class PeerConfig:
     options: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Struct, frozen=True, kw_only=True):
     """Deadlines in seconds: `probe` for a look at a share, `ssh` to reach a peer, `run` and `stall` for a run.
+
+    `answer`: what `latest`, `list` and `status` wait for a road before they answer without it.
 
     `grace`: how long after a due time its backup may take to be there; `silence`: after which a node counts as silent.
     `verify`: for a night's share of what is read again on a node that stands by; `services`: for a service to start or
     to stop. `shrink`: a source with less than this share of the files or bytes that it had is held back; 0 means never.
+    `nice`: that of what works in the background, from 0 to 19 (the last in line). `rate`: bytes a second that a run may
+    copy, to all targets together; 0 for as many as it can.
     """
 
     probe: float = 5.0
     ssh: float = 5.0
+    answer: float = 2.0
     run: float = 6 * 3600.0
     stall: float = 15 * 60.0
     shrink: float = 0.5
@@ -129,17 +202,23 @@ class Limits:
     silence: float = 2 * 86400.0
     verify: float = 2 * 3600.0
     services: float = 5 * 60.0
+    nice: int = 19
+    rate: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class VerifyConfig:
-    """What a node that stands by reads again each night: `share` of what lies within its reach, 0.0 for nothing."""
+class VerifyConfig(Struct, frozen=True):
+    """What a node that stands by reads again each night: `share` of what lies within its reach, 0.0 for nothing.
+
+    `ignore` are the names (with `*`, `?`, `[...]`) of what a NAS puts into folders by itself.
+    """
 
     share: float = 0.05
+    ignore: tuple[str, ...] = (
+        "@eaDir", "#recycle", "@Recycle", ".@__thumb", ".AppleDouble", "._*", ".DS_Store", "Thumbs.db", "desktop.ini",
+    )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class DrillConfig:
+class DrillConfig(Struct, frozen=True):
     """Where a drill restores to ("": below `state_dir`), and where in the volume a database lies ("": nowhere).
 
     `options` go to the server that is started on what was restored.
@@ -150,8 +229,37 @@ class DrillConfig:
     options: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
+class CheckConfig(Struct, frozen=True):
+    """When `check` warns: seconds since any copy was verified whole, and since the last drill; 0.0 for never."""
+
+    verified: float = 45 * 86400.0
+    drilled: float = 0.0
+
+
+class ReportConfig(Struct, frozen=True):
+    """`html` is the page that is written after each run, "" for none."""
+
+    html: str = ""
+
+
+class MetricsConfig(Struct, frozen=True):
+    """`textfile` is the file for Prometheus's node_exporter, "" for none."""
+
+    textfile: str = ""
+
+
+class NotifyConfig(Struct, frozen=True):
+    """Whom to tell: `urls` as apprise knows them, `ping` as healthchecks does; both may hold secrets.
+
+    `timeout` is in seconds, for all of them together.
+    """
+
+    urls: tuple[str, ...] = ()
+    ping: str = ""
+    timeout: float = 20.0
+
+
+class Config(Struct, frozen=True, kw_only=True):
     """The whole file, checked. `peers` never holds this node itself; `file` is where it was read from."""
 
     file: str
@@ -162,8 +270,12 @@ class Config:
     role: RoleConfig = RoleConfig()
     peers: tuple[PeerConfig, ...] = ()
     schedule: str = "30 4 * * *"
-    state_dir: str = "/var/lib/drbdbackup"
+    state_dir: str = STATE_DIR
     retention: Retention = Retention()
     limits: Limits = Limits()
     verify: VerifyConfig = VerifyConfig()
     drill: DrillConfig = DrillConfig()
+    check: CheckConfig = CheckConfig()
+    metrics: MetricsConfig = MetricsConfig()
+    report: ReportConfig = ReportConfig()
+    notify: NotifyConfig = NotifyConfig()

@@ -6,37 +6,43 @@ so that the doctor on the other node has something to hold its own files against
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
-from drbdbackup.catalog import view
+from drbdbackup.catalog import pair, view
 from drbdbackup.config.values import Config, TargetConfig
-from drbdbackup.doctor import clocks, media, peers, sameness
+from drbdbackup.doctor import clocks, media, peers
 from drbdbackup.doctor.clocks import ShareFacts
 from drbdbackup.doctor.finding import Finding
-from drbdbackup.errors import CatalogError, DrbdBackupError, Stopped
+from drbdbackup.errors import CatalogError, Failure
+from drbdbackup.model.backup import Copy
 from drbdbackup.model.mount import Mount
-from drbdbackup.pipeline import looking, roads
+from drbdbackup.pair import digests
+from drbdbackup.pipeline import roads
+from drbdbackup.pipeline.target import inspect_target
+from drbdbackup.pipeline.target.inspect_protocol import TargetLook
 
 
 def examine(config: Config, table: Sequence[Mount]) -> Iterator[Finding]:
     """Take in what the others have left, then look. Raises CatalogError."""
-    roads.fetch_all(config)
+    with suppress(OSError):  # what is wrong with the state folder is a finding of its own
+        roads.fetch_all(config)
     shares: dict[str, float] = {}
     for target in config.targets:
-        expected = view.expected_target(config.state_dir, roads.subject(target, config.node)) or {}
+        expected = view.expected(config, target) or {}
         facts = _medium(config, target, table)
         yield from media.judge(facts)
-        if target.kind == "nas" and facts.is_the_one:
+        if target.carries_catalogs and facts.is_the_one:
             share = clocks.gather_share(config, target, expected)
             yield from clocks.judge_share(share)
             shares |= _known(share)
     told = peers.gather(config)
-    own = sameness.here(config)
-    if sameness.record(config):
+    own = digests.here(config)
+    if digests.record(config):
         roads.put_all(config, config.resources[0], on_volume=False)
+    newest = pair.newest(config.state_dir, config.node)
     surroundings = peers.Surroundings(
-        own, has_disks=any(target.kind == "disk" for target in config.targets),
+        own, newest.at if newest else None, has_disks=any(target.is_local for target in config.targets),
         resources=tuple(one.name for one in config.resources) if config.role.source == "drbd" else (),
     )  # fmt: skip
     for peer in told:
@@ -50,18 +56,25 @@ def _known(share: ShareFacts) -> dict[str, float]:
 
 def _medium(config: Config, target: TargetConfig, table: Sequence[Mount]) -> media.MediumFacts:
     try:
-        found = looking.look(config, target)
-    except (CatalogError, Stopped):
+        found = inspect_target.look(config, target)
+    except CatalogError:
         raise
-    except DrbdBackupError as error:
+    except Failure as error:
         return media.closed(target, error.message, error.hint, table)
-    return media.opened(target, found, _need(config, target, found), table)
+    newest = [_newest_on(config, one.name, found.medium) for one in config.resources]
+    lacking = tuple(copy for copy in newest if copy is not None and copy.problems)
+    return media.opened(target, found, _need(config, target, found), table, lacking)
 
 
-def _need(config: Config, target: TargetConfig, found: Mapping[str, Any]) -> media.Need | None:
+def _newest_on(config: Config, resource: str, medium: str) -> Copy | None:
+    copies = view.copies(config.state_dir, config.node, resource, ())
+    return next((copy for copy in copies if copy.medium == medium), None)
+
+
+def _need(config: Config, target: TargetConfig, found: TargetLook) -> media.Need | None:
     order = [one.name for one in config.targets]
-    links = not any(word.startswith("hard links") for word in found["lacks"] or ())
+    links = not any(word.startswith("hard links") for word in found.lacks or ())
     return media.together([
-        media.need(view.copies(config.state_dir, one.name, order), target.name, found["medium"], links=links)
+        media.need(view.copies(config.state_dir, config.node, one.name, order), target.name, found.medium, links=links)
         for one in config.resources
     ])

@@ -1,22 +1,23 @@
 """The clocks of the NAS and the other nodes, against ours: times of copies, retention and due times go by them.
 
 The NAS shows its own by the time that it gives to a fresh file, which also shows that one can be written there. Another
-node tells the time over ssh; without ssh, its catalog on the NAS says when it was sent, and the file when it came.
+node gives its time over ssh; without ssh, its catalog on the NAS says when it was sent, and the file when it came.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from time import time
 from typing import Any
 
+from msgspec import Struct
+
 from drbdbackup import proc
-from drbdbackup.catalog import exchange, view
+from drbdbackup.catalog import folders, merge, view
 from drbdbackup.config.values import Config, TargetConfig
 from drbdbackup.doctor.finding import Check, Finding
-from drbdbackup.errors import DrbdBackupError, Stopped
+from drbdbackup.errors import Failure
 from drbdbackup.targets import identity, layout, target
 
 MOST = 60.0  # seconds
@@ -24,8 +25,7 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FRESH = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-@dataclass(frozen=True, slots=True)
-class ShareFacts:
+class ShareFacts(Struct, frozen=True):
     """By how many seconds a share's clock is ahead of ours; None and the problem where no file could be written."""
 
     name: str
@@ -34,9 +34,8 @@ class ShareFacts:
     hint: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class NodeFacts:
-    """By how many seconds another node's clock is ahead of ours, None if nobody tells; `by` is the share that did."""
+class ClockFacts(Struct, frozen=True):
+    """By how many seconds another node's clock is ahead of ours, None if it is not known; `by` is what says so."""
 
     node: str
     ahead: float | None
@@ -47,35 +46,33 @@ def gather_share(config: Config, share: TargetConfig, expected: Mapping[str, Any
     """Have a file written there and away again, by a probe."""
     try:
         ahead = proc.probe(_looking(share, expected, config.node), config.limits.probe, share.path)
-    except Stopped:
-        raise
-    except DrbdBackupError as error:
+    except Failure as error:
         return ShareFacts(share.name, None, error.message, error.hint)
     return ShareFacts(share.name, float(ahead))
 
 
-def gather_node(config: Config, node: str, told: float | None, shares: Mapping[str, float]) -> NodeFacts:
+def gather_node(config: Config, node: str, told: float | None, shares: Mapping[str, float]) -> ClockFacts:
     """`told` is what the node said over ssh; `shares` are those whose clock is known. Raises CatalogError."""
     if told is not None:
-        return NodeFacts(node, told)
+        return ClockFacts(node, told)
     for share, ahead in shares.items():
-        sent = exchange.published(os.path.join(exchange.incoming_folder(config.state_dir, share), f"{node}.db"))
+        sent = merge.published(os.path.join(folders.incoming_folder(config.state_dir, share), f"{node}.db"))
         stamp = view.known_files(config.state_dir, share).get(f"{node}.db")
         if sent is not None and sent[0] == node and stamp:
-            return NodeFacts(node, sent[1].timestamp() - stamp[0] / 1e9 + ahead, share)
-    return NodeFacts(node, None)
+            return ClockFacts(node, sent[1].timestamp() - stamp[0] / 1e9 + ahead, share)
+    return ClockFacts(node, None)
 
 
 def judge_share(facts: ShareFacts) -> list[Finding]:
     """It can be written to, and its clock is within a minute."""
     check = Check("writable", facts.name)
     if facts.ahead is None:
-        return [check.fail(f"no file can be written there: {facts.problem}", facts.hint or "Look at dmesg.")]
+        return [check.fail(f"no file can be written there: {facts.problem}", facts.hint or "See `dmesg`.")]
     return [check.ok("a file can be written there"), *_clock(facts.name, facts.ahead, "")]
 
 
-def judge_node(facts: NodeFacts) -> list[Finding]:
-    """Within a minute, where it can be told."""
+def judge_node(facts: ClockFacts) -> list[Finding]:
+    """Within a minute, where it is known."""
     if facts.ahead is None:
         return []
     return list(_clock(facts.node, facts.ahead, f", as {facts.by} shows" if facts.by else ""))

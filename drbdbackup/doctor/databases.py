@@ -1,4 +1,4 @@
-"""The files with the credentials of databases: there, root's, and nobody else's business.
+"""The files with the credentials of databases: there, owned by root, and readable by nobody else.
 
 Only their modes are looked at, never what they say.
 """
@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 
+from msgspec import Struct
+
+from drbdbackup import documentation
 from drbdbackup.config.values import DatabaseConfig
 from drbdbackup.doctor.finding import Check, Finding
 
 
-@dataclass(frozen=True, slots=True)
-class DefaultsFacts:
+class DefaultsFacts(Struct, frozen=True):
     """The file of one database: `mode` and `owner` (a uid), None where it is not there; `problem` says why it cannot be
     seen.
 
@@ -55,13 +56,13 @@ def judge(facts: DefaultsFacts) -> list[Finding]:
     if facts.problem:
         return [check.warn(f"{file}: {facts.problem}", "Run it as root; if it does not answer: dmesg.")]
     if mode is None:
-        remedy = "Make it on every node (docs/config.md, Databases), or take `defaults_file` out."
+        remedy = f"Make it on every node ({documentation.page('docs/config.md')}), or take `defaults_file` out."
         return [check.fail(f"{file} is missing: no copy of the database can be made", remedy)]
     if not stat.S_ISREG(mode):
         return [check.fail(f"{file} is no plain file", "Name the file that holds user and password.")]
     shown, remedy = f"its mode is {stat.S_IMODE(mode):04o}", f"chown root {file}; chmod 600 {file}"
     if facts.owner not in (0, os.geteuid()):
-        return [check.fail(f"{file} belongs to another user ({facts.owner}), who says what root's programs do", remedy)]
+        return [check.fail(f"{file} belongs to another user ({facts.owner}), who can change what root runs", remedy)]
     if mode & 0o022:
         return [check.fail(f"{file}: {shown}: others may write to it", remedy)]
     if mode & 0o044:

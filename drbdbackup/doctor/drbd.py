@@ -1,6 +1,6 @@
 """DRBD itself: its tools, its configuration as drbdadm reads it, its kernel module, the resource, this host in it.
 
-Left out altogether where the role does not come from DRBD. What hangs on something that failed is not told again.
+Left out altogether where the role does not come from DRBD. What hangs on something that failed is not reported again.
 """
 
 from __future__ import annotations
@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from drbdbackup import proc
 from drbdbackup.config.values import Config, ResourceConfig
-from drbdbackup.doctor.finding import Check, Finding, State
+from drbdbackup.doctor.finding import Check, Finding, FindingState
 from drbdbackup.errors import ToolError
 from drbdbackup.tools import drbd
 
@@ -23,8 +24,7 @@ _DISK = re.compile(r"disk\s+(\S+)\s*;\Z")
 _LISTED = re.compile(r"exists resource name:(\S+) ")
 
 
-@dataclass(frozen=True, slots=True)
-class Defined:
+class Defined(Struct, frozen=True):
     """A resource of DRBD's configuration: the hosts that have it, and each one's backing disks as (host, disk)."""
 
     name: str
@@ -32,8 +32,7 @@ class Defined:
     disks: tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class DrbdFacts:
+class DrbdFacts(Struct, frozen=True, kw_only=True):
     """What DRBD's tools say of one resource on this host.
 
     `defined` is the resource in DRBD's configuration, whichever hosts it is for, None if it is in none; `for_us` says
@@ -79,10 +78,11 @@ def gather(config: Config, resource: ResourceConfig, host: str) -> DrbdFacts:
     timeout, name = config.role.timeout, resource.name
     missing = tuple(tool for tool in TOOLS if proc.find(tool) is None)
     if missing:
-        return DrbdFacts(name, host, config.nodes, missing, drbd.is_loaded())
+        return DrbdFacts(resource=name, host=host, nodes=config.nodes, missing=missing, loaded=drbd.is_loaded())
     defined, for_us, complaint, hint = _configured(name, timeout)
     return DrbdFacts(
-        name, host, config.nodes, (), drbd.is_loaded(), defined, for_us, complaint, hint, _listed(timeout)
+        resource=name, host=host, nodes=config.nodes, missing=(), loaded=drbd.is_loaded(), defined=defined,
+        for_us=for_us, complaint=complaint, hint=hint, listed=_listed(timeout),
     )  # fmt: skip
 
 
@@ -116,7 +116,7 @@ def _listed(timeout: float) -> frozenset[str] | None:
 
 
 def judge(facts: DrbdFacts) -> list[Finding]:
-    """Tools, configuration, host, module and resource, as far as one can be told without the one before it."""
+    """Tools, configuration, host, module and resource, as far as one can be known without the one before it."""
     found = [_tools(facts)]
     if not facts.missing:
         found.append(_configuration(facts))
@@ -130,7 +130,7 @@ def judge(facts: DrbdFacts) -> list[Finding]:
 
 def hides_the_role(found: list[Finding]) -> bool:
     """Whether one of these findings is reason enough for a role that cannot be read."""
-    return any(one.state is State.FAIL for one in found)
+    return any(one.state is FindingState.FAIL for one in found)
 
 
 def _tools(facts: DrbdFacts) -> Finding:

@@ -4,53 +4,68 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 
-from drbdbackup import lock, proc
+from msgspec import Struct
+
+from drbdbackup import gate, lock, proc
 from drbdbackup.config.values import Config, ResourceConfig
 from drbdbackup.doctor import (
     afield,
+    agent,
     databases,
     drbd,
     heartbeat,
     lvm,
-    naming,
+    monitoring,
+    owners,
     programs,
-    sameness,
     services,
     standing,
     starting,
+    state_folder,
     volume,
 )
 from drbdbackup.doctor.drbd import DrbdFacts
-from drbdbackup.doctor.finding import Check, Finding
+from drbdbackup.doctor.finding import Check, Finding, FindingState
 from drbdbackup.errors import CatalogError, DrbdBackupError
 from drbdbackup.model.mount import Mount
-from drbdbackup.pipeline import sweep
+from drbdbackup.pair import digests
+from drbdbackup.pipeline.volume import lvm_leftovers
 from drbdbackup.tools import mounts
 
 
-@dataclass(frozen=True, slots=True)
-class Diagnosis:
+class Diagnosis(Struct, frozen=True):
     """What was found on this node, theme by theme."""
 
     node: str
     findings: tuple[Finding, ...]
 
+    @property
+    def status(self) -> int:
+        """1 if something FAILs; a WARN is no failure."""
+        return DrbdBackupError.status if any(one.state is FindingState.FAIL for one in self.findings) else 0
+
 
 def examine(config: Config) -> Diagnosis:
     """Look at everything that a backup on this node needs. Whatever cannot be looked at is a finding, not an error."""
     host, table = os.uname().nodename, mounts.table()
-    found = naming.judge(naming.NameFacts(config.file, config.node, config.nodes, host))
+    found = standing.judge_name(standing.NameFacts(config.file, config.node, config.nodes, host))
     for resource in config.resources:
         found += _resource(config, resource, host, table)
     found += [*_cluster(config, host), *programs.judge(programs.gather())]
+    found += [finding for one in owners.gather(config) for finding in owners.judge(one)]
+    state = state_folder.gather(config)
+    found += state_folder.judge(state)
     found += starting.judge(starting.gather(config.schedule))
+    found += monitoring.judge(monitoring.gather(config, datetime.now(UTC)))
+    found += monitoring.judge_messages(monitoring.gather_messages(config))
     try:
         found += afield.examine(config, table)
     except CatalogError as error:
-        found.append(Check("catalog").fail(error.message, error.hint))
+        if not state.problem:
+            found.append(Check("catalog").fail(error.message, error.hint))
     return Diagnosis(config.node, tuple(dict.fromkeys(found)))
 
 
@@ -59,6 +74,8 @@ def _cluster(config: Config, host: str) -> Iterator[Finding]:
     facts = heartbeat.gather(host, config.nodes)
     if config.role.source == "drbd" or facts.is_used:
         yield from heartbeat.judge(facts)
+    for one in agent.gather():
+        yield from agent.judge(one)
     names = dict.fromkeys((*heartbeat.services(facts.groups), *services.listed(config.file)))
     for service in services.gather(names, [resource.source for resource in config.resources]):
         yield from services.judge(service)
@@ -66,16 +83,16 @@ def _cluster(config: Config, host: str) -> Iterator[Finding]:
 
 def _resource(config: Config, resource: ResourceConfig, host: str, table: Sequence[Mount]) -> Iterator[Finding]:
     """DRBD, the role, and the volume's place."""
-    facts, first = DrbdFacts(resource.name, host, config.nodes), list[Finding]()
+    facts, first = DrbdFacts(resource=resource.name, host=host, nodes=config.nodes), list[Finding]()
     if config.role.source == "drbd":
         facts = drbd.gather(config, resource, host)
         first = drbd.judge(facts)
     yield from first
     explained = drbd.hides_the_role(first)
-    yield from standing.judge(standing.gather(config, resource), resource.name, explained=explained)
+    yield from standing.judge(gate.ask(config, resource), resource.name, explained=explained)
     yield from _place(config, resource, [resource.device, *drbd.backing_disks(facts)], table)
     yield from _databases(config, resource, table)
-    if (resource.snapshot or sweep.is_noted(config, resource)) and facts.defined is not None:
+    if (resource.snapshot or lvm_leftovers.is_noted(config, resource)) and facts.defined is not None:
         is_at_work = lock.is_held(os.path.join(config.state_dir, "lock"))
         yield from lvm.judge(lvm.gather(config, resource, table, is_at_work=is_at_work))
 
@@ -96,7 +113,7 @@ def _place(
     config: Config, resource: ResourceConfig, devices: Sequence[str], table: Sequence[Mount]
 ) -> Iterator[Finding]:
     """The folder of the volume, fstab, and the links that lead there. What touches the volume may hang."""
-    links, source = tuple((sameness.linked(config) or {}).get(resource.name, ())), resource.source
+    links, source = tuple((digests.linked(config) or {}).get(resource.name, ())), resource.source
     mounted = mounts.mounted_at(table, source) is not None
     looks = {source: lambda: volume.look(source), "links": lambda: services.look(links if mounted else ())}
     seen = proc.probe_all(looks, config.limits.probe)

@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 
-_MORE = "docs/doctor.md says more about this item."
+from msgspec import Struct
+
+from drbdbackup import documentation
+
+_MORE = f"{documentation.page('docs/doctor.md')} says more about this item."
 
 
-class State(Enum):
-    """FAIL: a backup, a restore or a failover will go wrong. WARN: one may, or it cannot be told from here."""
+class FindingState(Enum):
+    """FAIL: a backup, a restore or a failover will go wrong. WARN: one may, or it is not known from here."""
 
     OK = "ok"
     WARN = "warn"
     FAIL = "fail"
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Struct, frozen=True):
     """One item: `about` is the resource, target, node or service that it is about, "" where there is only one."""
 
     check: str
     about: str
-    state: State
+    state: FindingState
     because: str
     remedy: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(Struct, frozen=True):
     """Makes the findings of one check about one thing. What is not OK always comes with what to do."""
 
     name: str
@@ -36,12 +37,12 @@ class Check:
 
     def ok(self, because: str) -> Finding:
         """It is as it should be."""
-        return Finding(self.name, self.about, State.OK, because)
+        return Finding(self.name, self.about, FindingState.OK, because)
 
     def warn(self, because: str, remedy: str) -> Finding:
-        """It may do harm, or cannot be told."""
-        return Finding(self.name, self.about, State.WARN, because, remedy or _MORE)
+        """It may do harm, or is not known."""
+        return Finding(self.name, self.about, FindingState.WARN, because, remedy or _MORE)
 
     def fail(self, because: str, remedy: str) -> Finding:
         """It will do harm."""
-        return Finding(self.name, self.about, State.FAIL, because, remedy or _MORE)
+        return Finding(self.name, self.about, FindingState.FAIL, because, remedy or _MORE)

@@ -10,13 +10,16 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from msgspec import Struct
+
+from drbdbackup import documentation
 from drbdbackup.doctor.finding import Check, Finding
-from drbdbackup.doctor.text_file import TextFile, read
+from drbdbackup.pair.digests import AUTHKEYS, HARESOURCES
+from drbdbackup.tools.text_file import TextFile, read
 
 FOLDER = "/etc/ha.d"
-HA_CF, HARESOURCES, AUTHKEYS = (f"{FOLDER}/{name}" for name in ("ha.cf", "haresources", "authkeys"))
+HA_CF = f"{FOLDER}/ha.cf"
 COROSYNC = "/etc/corosync/corosync.conf"
 _SCRIPTS = (f"{FOLDER}/resource.d", "/etc/init.d")
 AGENT = "drbdbackup"  # ours: it makes a backup let go of the volume
@@ -30,24 +33,21 @@ _GOOD = ("sha1", "sha256", "sha512")
 _SHORT = 8  # letters
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class HaresourcesLine(Struct, frozen=True):
     """A line of haresources: the node that has it by preference, and what is started from left to right."""
 
     node: str
     resources: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Keys:
+class Keys(Struct, frozen=True):
     """authkeys: the number in force, and each line as (number, method, length of its key)."""
 
     number: str
     lines: tuple[tuple[str, str, int], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class HeartbeatFacts:
+class HeartbeatFacts(Struct, frozen=True, kw_only=True):
     """The three files (None: not there), what they say, and the scripts that haresources names and nobody has."""
 
     host: str
@@ -57,7 +57,7 @@ class HeartbeatFacts:
     authkeys: TextFile | None = None
     members: tuple[str, ...] = ()
     open_to_all: bool = False
-    groups: tuple[Group, ...] = ()
+    groups: tuple[HaresourcesLine, ...] = ()
     keys: Keys | None = None
     without_script: tuple[str, ...] = ()
     pacemaker: bool = False
@@ -68,11 +68,11 @@ class HeartbeatFacts:
         return any(one is not None for one in (self.ha_cf, self.haresources, self.authkeys))
 
 
-def parse_haresources(text: str) -> tuple[Group, ...]:
+def parse_haresources(text: str) -> tuple[HaresourcesLine, ...]:
     """Its groups; a line may go on behind a backslash, and `#` begins a comment."""
     whole = re.sub(r"\\\n", " ", text)
     lines = [line.partition("#")[0].split() for line in whole.split("\n")]
-    return tuple(Group(line[0], tuple(line[1:])) for line in lines if line)
+    return tuple(HaresourcesLine(line[0], tuple(line[1:])) for line in lines if line)
 
 
 def parse_authkeys(text: str) -> Keys:
@@ -91,13 +91,13 @@ def parse_members(text: str) -> tuple[tuple[str, ...], bool]:
     return members, bool(joining) and joining[-1] != ["none"]
 
 
-def services(groups: tuple[Group, ...]) -> tuple[str, ...]:
+def services(groups: tuple[HaresourcesLine, ...]) -> tuple[str, ...]:
     """The services among what haresources starts: no agent of Heartbeat's own, no bare address."""
     names = (name for group in groups for name in scripts(group))
     return tuple(dict.fromkeys(name for name in names if name not in _AGENTS))
 
 
-def scripts(group: Group) -> Iterator[str]:
+def scripts(group: HaresourcesLine) -> Iterator[str]:
     """The scripts of a group; a bare address means IPaddr."""
     for resource in group.resources:
         name = resource.partition("::")[0]
@@ -109,11 +109,20 @@ def gather(host: str, nodes: tuple[str, ...]) -> HeartbeatFacts:
     ha_cf, haresources, authkeys = read(HA_CF), read(HARESOURCES), read(AUTHKEYS)
     groups = parse_haresources(haresources.text) if haresources else ()
     named = dict.fromkeys(name for group in groups for name in scripts(group))
+    members, open_to_all = parse_members(ha_cf.text if ha_cf else "")
     return HeartbeatFacts(
-        host, nodes, ha_cf, haresources, authkeys.without_text() if authkeys else None,
-        *parse_members(ha_cf.text if ha_cf else ""), groups, parse_authkeys(authkeys.text) if authkeys else None,
-        tuple(name for name in named if not _has_script(name)), os.path.exists(COROSYNC),
-    )  # fmt: skip
+        host=host,
+        nodes=nodes,
+        ha_cf=ha_cf,
+        haresources=haresources,
+        authkeys=authkeys.without_text() if authkeys else None,
+        members=members,
+        open_to_all=open_to_all,
+        groups=groups,
+        keys=parse_authkeys(authkeys.text) if authkeys else None,
+        without_script=tuple(name for name in named if not _has_script(name)),
+        pacemaker=os.path.exists(COROSYNC),
+    )
 
 
 def _has_script(name: str) -> bool:
@@ -174,7 +183,8 @@ def _letting_go(facts: HeartbeatFacts) -> Iterator[Finding]:
         names = list(scripts(group))
         if "Filesystem" not in names:
             continue
-        remedy = "Put it at the end of the line on both nodes, as `drbdbackup pair render` does (docs/pair.md)."
+        page = documentation.page("docs/pair.md")
+        remedy = f"Put it at the end of the line on both nodes, as `drbdbackup pair render` does ({page})."
         behind = names[names.index("Filesystem") :]
         slowed = [name for name in behind[behind.index(AGENT) :] if name not in _AGENTS] if AGENT in behind else []
         if AGENT not in behind:
@@ -208,7 +218,7 @@ def _key(check: Check, keys: Keys) -> Finding:
     if not method:
         return check.fail(f"`auth {keys.number or '...'}` names no line of it".replace("`auth ...`", "`auth`"), anew)
     if method == "crc":
-        return check.warn("crc is no protection: whoever reaches the link can speak as a node", anew)
+        return check.warn("crc is no protection: anyone on the link can impersonate a node", anew)
     if method not in _GOOD:
         return check.warn(f"{method} is not sha1 or better", anew)
     if length < _SHORT:

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from drbdbackup import proc
 from drbdbackup.config.values import Config, ResourceConfig
 from drbdbackup.doctor.finding import Check, Finding
-from drbdbackup.errors import DrbdBackupError
+from drbdbackup.errors import DrbdBackupError, Failure
 from drbdbackup.model.amount import size
 from drbdbackup.model.mount import Mount
-from drbdbackup.pipeline import backing
-from drbdbackup.pipeline.backing import Backing
+from drbdbackup.pipeline.volume import lvm_volume
+from drbdbackup.pipeline.volume.lvm_volume import BackingVolume
 from drbdbackup.tools import lvm, mounts
 
 
-@dataclass(frozen=True, slots=True)
-class SnapshotFacts:
+class SnapshotFacts(Struct, frozen=True):
     """`found` is what lies below the resource, or `problem` says why that is not known; `live` is what is mounted at
     its source, if anything is. `is_at_work`: a run has the lock, and its snapshot is no leftover.
     """
 
     resource: ResourceConfig
-    found: Backing | None = None
+    found: BackingVolume | None = None
     problem: DrbdBackupError | None = None
     live: Mount | None = None
     can_cage: bool = True
@@ -35,11 +35,11 @@ def gather(config: Config, resource: ResourceConfig, table: Sequence[Mount], *, 
     live, can_cage = mounts.mounted_at(table, resource.source), True
     try:
         can_cage = not resource.snapshot or proc.can_cage()
-    except DrbdBackupError as error:
+    except Failure as error:
         return SnapshotFacts(resource, None, error, live, can_cage, is_at_work)
     try:
-        found = backing.below(resource, config.role.timeout)
-    except DrbdBackupError as error:
+        found = lvm_volume.below(resource, config.role.timeout)
+    except Failure as error:
         return SnapshotFacts(resource, None, error, live, can_cage, is_at_work)
     return SnapshotFacts(resource, found, None, live, can_cage, is_at_work)
 
@@ -53,7 +53,7 @@ def judge(facts: SnapshotFacts) -> Iterator[Finding]:
         names = " ".join(one.full_name for one in found.left)
         yield check.warn("a run that was killed has left a snapshot", f"The next run removes it; or lvremove {names}")
     elif facts.problem and not facts.resource.snapshot:
-        told = f"whether a run that was killed has left a snapshot cannot be told: {facts.problem.message}"
+        told = f"cannot find out whether a run that was killed has left a snapshot: {facts.problem.message}"
         yield check.warn(told, f"See what `lvs` says of those called {lvm.OURS}.")
 
 
@@ -65,9 +65,9 @@ def _possible(check: Check, facts: SnapshotFacts) -> Finding:
         return check.fail(problem.message if problem else "", problem.hint if problem else "")
     try:
         if facts.live:
-            backing.check_mount(facts.live, facts.resource)
+            lvm_volume.check_mount(facts.live, facts.resource)
         found.check()
-    except DrbdBackupError as error:
+    except Failure as error:
         return check.fail(error.message, error.hint)
     room = f"{size(found.needs)} of the {size(found.volume.free)} that {found.volume.group} has left"
     return check.ok(f"{found.volume.full_name} lies below it, and a snapshot takes {room}")

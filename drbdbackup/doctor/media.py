@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Any
+
+from msgspec import Struct
 
 from drbdbackup.config.values import TargetConfig
 from drbdbackup.doctor.finding import Check, Finding
 from drbdbackup.model.backup import Copy
 from drbdbackup.model.mount import Mount
+from drbdbackup.pipeline.target.inspect_protocol import TargetLook
 from drbdbackup.targets import device
 
-_HINTS = {"nas": "Is its server up? Look at dmesg, and at its line in /etc/fstab.", "disk": "Look at dmesg."}
 _LOOKED_BACK = 8  # copies whose growth is looked at
 _SHARE = 10  # a night that changes more than this part of the volume is a rare one
 
 
-@dataclass(frozen=True, slots=True)
-class Need:
+class Need(Struct, frozen=True):
     """What the next night needs on a medium, in bytes: what it usually is, and what it may well be."""
 
     usual: int
@@ -27,11 +27,11 @@ class Need:
     full: bool
 
 
-@dataclass(frozen=True, slots=True)
-class MediumFacts:
-    """What a look at a target found (see `pipeline.inspect`), or `problem` and `hint` where it could not be opened.
+class MediumFacts(Struct, frozen=True, kw_only=True):
+    """What a look at a target found (see `target.inspect_job`), or `problem` and `hint` where it could not be opened.
 
-    `mounted` is where the disk is mounted outside a run, "" if it is not.
+    `mounted` is where the disk is mounted outside a run, "" if it is not. `lacking` are the newest copies on it of
+    each resource, those that have problems. `clones` are other devices with the same file system.
     """
 
     target: TargetConfig
@@ -43,6 +43,8 @@ class MediumFacts:
     total: int = 0
     mounted: str = ""
     need: Need | None = None
+    lacking: tuple[Copy, ...] = ()
+    clones: tuple[str, ...] = ()
 
     @property
     def is_the_one(self) -> bool:
@@ -52,19 +54,22 @@ class MediumFacts:
 
 def closed(target: TargetConfig, problem: str, hint: str, table: Sequence[Mount]) -> MediumFacts:
     """The facts of one that could not be opened; `table` is the mount table."""
-    return MediumFacts(target, problem, hint, mounted=_mounted_at(target, table))
+    return MediumFacts(target=target, problem=problem, hint=hint, mounted=_mounted_at(target, table))
 
 
-def opened(target: TargetConfig, found: Mapping[str, Any], need: Need | None, table: Sequence[Mount]) -> MediumFacts:
+def opened(
+    target: TargetConfig, found: TargetLook, need: Need | None, table: Sequence[Mount], lacking: tuple[Copy, ...] = ()
+) -> MediumFacts:
     """The facts of one that could, from the answer of the look at it."""
     return MediumFacts(
-        target, "", "", found["medium"], found["objection"], found["free_bytes"], found["total_bytes"],
-        _mounted_at(target, table), need,
+        target=target, problem="", hint="", medium=found.medium, objection=found.objection, free=found.free_bytes,
+        total=found.total_bytes, mounted=_mounted_at(target, table), need=need, lacking=lacking,
+        clones=tuple(device.clones(target.address, found.filesystem_uuid)) if target.is_mounted_for_use else (),
     )  # fmt: skip
 
 
 def _mounted_at(target: TargetConfig, table: Sequence[Mount]) -> str:
-    shown = (mount.point for mount in table if target.kind == "disk" and device.shows(mount, target.device))
+    shown = (mount.point for mount in table if target.is_mounted_for_use and device.shows(mount, target.address))
     return next(shown, "")
 
 
@@ -95,17 +100,20 @@ def together(needs: Sequence[Need | None]) -> Need | None:
 
 def judge(facts: MediumFacts) -> list[Finding]:
     """The medium, where it is mounted, and its room."""
-    return [_medium(facts), *_mounted(facts), *_room(facts)]
+    return [_medium(facts), *_mounted(facts), *_room(facts), *_whole(facts)]
 
 
 def _medium(facts: MediumFacts) -> Finding:
     target = facts.target
     check = Check("target", target.name)
     if facts.problem:
-        return check.fail(facts.problem, facts.hint or _HINTS[target.kind])
+        return check.fail(facts.problem, facts.hint or target.closed_hint)
     if facts.objection:
         remedy = f"Mount the right one, or, if this is to be it from now on: drbdbackup target accept {target.name}"
         return check.fail(f"it is not the medium that it was: {facts.objection}", remedy)
+    if facts.clones:
+        others = ", ".join(facts.clones)
+        return check.fail(f"{others} holds the same file system: a clone", device.clone_hint(list(facts.clones)))
     if not facts.medium:
         return check.warn("it is not marked yet", "The first `drbdbackup run` on the Primary marks it.")
     return check.ok(f"it is the medium {facts.medium}")
@@ -114,13 +122,13 @@ def _medium(facts: MediumFacts) -> Finding:
 def _mounted(facts: MediumFacts) -> Iterator[Finding]:
     target = facts.target
     check = Check("not mounted", target.name)
-    if target.kind != "disk":
+    if not target.is_mounted_for_use:
         return
     if facts.mounted:
-        because = f"{target.device} is mounted at {facts.mounted}: whatever deletes there deletes copies"
+        because = f"{target.address} is mounted at {facts.mounted}: whatever deletes there deletes copies"
         yield check.warn(because, f"umount {facts.mounted}, and take it out of /etc/fstab: a run mounts it by itself.")
     elif not facts.problem:
-        yield check.ok(f"{target.device} is mounted only while it is used")
+        yield check.ok(f"{target.address} is mounted only while it is used")
 
 
 def _room(facts: MediumFacts) -> Iterator[Finding]:
@@ -138,6 +146,14 @@ def _room(facts: MediumFacts) -> Iterator[Finding]:
         yield check.warn(f"{free}; a night with many changes needs {_mib(need.likely)}", remedy)
     else:
         yield check.ok(f"{free}; the next copy needs about {_mib(need.likely)}")
+
+
+def _whole(facts: MediumFacts) -> Iterator[Finding]:
+    """What the last copies lacked the next ones will lack, unless somebody does something about it."""
+    for copy in facts.lacking:
+        because = f"{copy.snapshot} of {copy.resource} lacks something of {copy.problems:,} entries"
+        remedy = f"{os.path.dirname(copy.path)}/snapshot.json names them; `drbdbackup run --dry-run` foresees them."
+        yield Check("whole", facts.target.name).warn(because, remedy)
 
 
 def _mib(count: int) -> str:

@@ -1,26 +1,40 @@
-"""The rsync that is here: new enough, and able to do what a run asks it for."""
+"""The rsync that is here: new enough, able to do what a run asks it for, and without what is known to be wrong.
+
+A compromised peer talks to it. Most distributions repair theirs without a new version, so only that is said which the
+version tells for certain: 3.5.0 has all that was repaired up to August 2026 (DSA-6527-1 has the list), and the Debians
+in `_REPAIRED` bring it as an update.
+"""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from drbdbackup import proc
 from drbdbackup.doctor.finding import Check, Finding
 from drbdbackup.errors import ToolError
+from drbdbackup.tools import text_file
 
 LEAST = (3, 2)
+SOUND = (3, 5)
+_REPAIRED = {"12": "3.5.0+ds1-0+deb12u1", "13": "3.5.0+ds1-0+deb13u1"}
+_RELEASE = "/etc/os-release"
 _VERSION = re.compile(r"rsync +version +v?(\d{1,9})\.(\d{1,9})", re.ASCII)
 _NEEDED = {"xxh128": "xxh128 checksums", "ACLs": "ACLs", "xattrs": "extended attributes"}
 
 
-@dataclass(frozen=True, slots=True)
-class RsyncFacts:
-    """`version` is (3, 2) for 3.2.7, None where it cannot be told; `lacks` is what it was built without."""
+class RsyncFacts(Struct, frozen=True):
+    """`version` is (3, 2) for 3.2.7, None where it is not known; `lacks` is what it was built without.
+
+    `debian` is the release of Debian that this host runs, "" for another distribution.
+    """
 
     version: tuple[int, int] | None
     lacks: tuple[str, ...] = ()
     problem: str = ""
+    debian: str = ""
 
 
 def parse(text: str) -> RsyncFacts:
@@ -34,19 +48,33 @@ def parse(text: str) -> RsyncFacts:
 def gather() -> RsyncFacts:
     """Ask it."""
     try:
-        return parse(proc.run(proc.Command(("rsync", "--version"), timeout=10.0)).text)
+        found = parse(proc.run(proc.Command(argv=("rsync", "--version"), timeout=10.0)).text)
     except ToolError as error:
         return RsyncFacts(None, problem=error.message)
+    release = text_file.read(_RELEASE)
+    return replace(found, debian=debian_in(release.text) if release else "")
+
+
+def debian_in(release: str) -> str:
+    """The release of Debian that an os-release(5) names, "" for another distribution."""
+    lines = (line.partition("=") for line in release.splitlines())
+    named = {name: value.strip("\"'") for name, _, value in lines}
+    return named.get("VERSION_ID", "") if named.get("ID") == "debian" else ""
 
 
 def judge(facts: RsyncFacts) -> list[Finding]:
     """3.2 or newer, with everything that a run needs."""
     check, wanted = Check("rsync"), ".".join(map(str, LEAST))
     if facts.problem or facts.version is None:
-        return [check.fail(facts.problem or "its version cannot be told", "apt install rsync")]
+        return [check.fail(facts.problem or "its version is unknown", "apt install rsync")]
     version = ".".join(map(str, facts.version))
     if facts.version < LEAST:
         return [check.fail(f"it is {version}; {wanted} is needed", "Install a newer one; Debian 12 has it.")]
     if facts.lacks:
         return [check.fail(f"it was built without {' and '.join(facts.lacks)}", "Install Debian's rsync.")]
+    if facts.version < SOUND and (repaired := _REPAIRED.get(facts.debian)):
+        because = f"{version}: what was found until August 2026 is not repaired, and a compromised peer could use it"
+        return [check.warn(because, f"Debian {facts.debian} has {repaired}: `apt update && apt install rsync`")]
+    if facts.version < SOUND:
+        return [check.ok(f"{version}; install your distribution's security updates: 3.5.0 has them all")]
     return [check.ok(f"{version}")]

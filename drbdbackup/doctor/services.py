@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from drbdbackup.doctor import systemd
 from drbdbackup.doctor.finding import Check, Finding
-from drbdbackup.doctor.sameness import leads_into
-from drbdbackup.doctor.text_file import read
+from drbdbackup.pair.digests import leads_into
+from drbdbackup.tools.text_file import read
 
 # Where a service keeps what must move with the volume, as Debian has it.
 _DATA = {
@@ -27,8 +28,7 @@ _RUNLEVELS = tuple(f"/etc/rc{level}.d" for level in "2345")
 _START_LINK = re.compile(r"S[0-9][0-9](.+)\Z", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceFacts:
+class ServiceFacts(Struct, frozen=True):
     """One service. `unit` is the word of `systemctl is-enabled`, "" where it knows none, None where it does not answer.
 
     `links` are those of rc?.d.
@@ -44,8 +44,7 @@ class ServiceFacts:
     folder_is: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class LinkFacts:
+class LinkFacts(Struct, frozen=True):
     """The links that lead into the volume; `there` are those with something at their end, None if it is not mounted."""
 
     resource: str

@@ -6,12 +6,15 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 
+from msgspec import Struct
+
+from drbdbackup import shipped
 from drbdbackup.doctor import systemd
 from drbdbackup.doctor.finding import Check, Finding
-from drbdbackup.doctor.text_file import TextFile, read
+from drbdbackup.errors import UsageError
+from drbdbackup.tools.text_file import TextFile, read
 
 _SYSTEM, _FOLDER, _SPOOL = "/etc/crontab", "/etc/cron.d", "/var/spool/cron/crontabs"
 _PERIODIC = tuple(f"/etc/cron.{often}" for often in ("hourly", "daily", "weekly", "monthly"))
@@ -20,17 +23,18 @@ _CRONS_NAME = re.compile(r"[A-Za-z0-9_-]+\Z", re.ASCII)
 _SETTING = re.compile(r"\s*([A-Za-z_]+)\s*=\s*(.*?)\s*\Z")
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class ScheduledJob(Struct, frozen=True):
     """One line of cron's, or a timer or a script of run-parts (then `schedule` is ""), and the words behind its `run`.
 
     `place` is where it stands; `found` says whether cron will find the program in the PATH that it has there.
+    `calendar` are the times of a timer, () where something else adds to them.
     """
 
     place: str
     schedule: str
     words: tuple[str, ...]
     found: bool = True
+    calendar: tuple[str, ...] = ()
 
     @property
     def only_if_due(self) -> bool:
@@ -45,17 +49,15 @@ class Job:
         return tuple(sorted(word for before, word in pairwise(split) if before in ("--resource", "--target")))
 
 
-@dataclass(frozen=True, slots=True)
-class StartFacts:
+class StartFacts(Struct, frozen=True):
     """What would start it, what looks so and is not read by anyone as (path, why), and the schedule that is meant."""
 
     schedule: str
-    jobs: tuple[Job, ...]
+    jobs: tuple[ScheduledJob, ...]
     passed_over: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class CrontabLine(Struct, frozen=True):
     """A line of a crontab that starts a run, with the PATH that holds there."""
 
     schedule: str
@@ -64,7 +66,7 @@ class Line:
     path: str
 
 
-def parse_crontab(text: str, *, with_user: bool) -> tuple[Line, ...]:
+def parse_crontab(text: str, *, with_user: bool) -> tuple[CrontabLine, ...]:
     """The lines that start a run (crontab(5)); `with_user` for those of the system, which name one."""
     path, found = "/usr/bin:/bin", []
     for line in text.split("\n"):
@@ -77,7 +79,7 @@ def parse_crontab(text: str, *, with_user: bool) -> tuple[Line, ...]:
         fields = line.split(None, times + with_user)
         run = starts_run(fields[-1]) if len(fields) > times + with_user else None
         if run is not None:
-            found.append(Line(" ".join(fields[:times]), *run, path))
+            found.append(CrontabLine(" ".join(fields[:times]), *run, path))
     return tuple(found)
 
 
@@ -98,7 +100,7 @@ def starts_run(command: str) -> tuple[str, tuple[str, ...]] | None:
 
 def gather(schedule: str) -> StartFacts:
     """Read what cron and systemd read."""
-    jobs: list[Job] = []
+    jobs: list[ScheduledJob] = []
     passed_over: list[tuple[str, str]] = []
     for path, with_user in _crontabs():
         file = read(path)
@@ -108,13 +110,13 @@ def gather(schedule: str) -> StartFacts:
         if why := why_not_read(path, file):
             passed_over.append((path, why))
         else:
-            jobs += [Job(path, line.schedule, line.words, _is_found(line)) for line in lines]
+            jobs += [ScheduledJob(path, line.schedule, line.words, _is_found(line)) for line in lines]
     for path, script in _scripts():
         runs = map(starts_run, (line for line in script.text.split("\n") if not line.lstrip().startswith("#")))
-        jobs += [Job(path, "", run[1]) for run in runs if run is not None]
+        jobs += [ScheduledJob(path, "", run[1]) for run in runs if run is not None]
     for timer, words in _timers():
         if systemd.is_enabled(timer) in systemd.STARTS:
-            jobs.append(Job(timer, "", words))
+            jobs.append(ScheduledJob(timer, "", words, calendar=_calendar(timer)))
         else:
             passed_over.append((timer, "it is not enabled"))
     return StartFacts(schedule, tuple(jobs), tuple(passed_over))
@@ -152,7 +154,7 @@ def why_not_read(path: str, file: TextFile) -> str:
     return "" if file.text.endswith("\n") else "cron wants a newline at its end"
 
 
-def _is_found(line: Line) -> bool:
+def _is_found(line: CrontabLine) -> bool:
     folders = [""] if "/" in line.program else line.path.split(":")
     return any(os.access(os.path.join(folder, line.program), os.X_OK) for folder in folders)
 
@@ -168,6 +170,14 @@ def _timers() -> Iterator[tuple[str, tuple[str, ...]]]:
                 run = _started_by(path)
                 if run is not None:
                     yield name, run
+
+
+def _calendar(timer: str) -> tuple[str, ...]:
+    """The times of a timer that nothing else adds to (systemd.timer(5), systemd.unit(5))."""
+    if any(os.path.exists(os.path.join(folder, f"{timer}.d")) for folder in _UNITS):
+        return ()
+    file = next(filter(None, (read(os.path.join(folder, timer)) for folder in _UNITS)), None)
+    return tuple(re.findall(r"^OnCalendar=(.*?)\s*$", file.text if file else "", re.MULTILINE))
 
 
 def _started_by(timer: str) -> tuple[str, ...] | None:
@@ -187,7 +197,7 @@ def judge(facts: StartFacts) -> list[Finding]:
     return [_night(facts), *_missed(facts)]
 
 
-_INSTALL = "install -o root -g root -m 644 cron/drbdbackup /etc/cron.d/drbdbackup"
+_INSTALL = "drbdbackup install"
 
 
 def _night(facts: StartFacts) -> Finding:
@@ -203,15 +213,30 @@ def _night(facts: StartFacts) -> Finding:
     twice = [job for job in jobs if sum(_is_the_same(job, other) for other in jobs) > 1]
     if twice:
         because = f"it is started {len(twice)} times, by {' and '.join(dict.fromkeys(job.place for job in twice))}"
-        return check.warn(because, "Leave one of them, and remove the others.")
+        return check.warn(because, "Leave one of them, and remove the others: `drbdbackup install --timer`, or --cron.")
     late = [job for job in jobs if job.schedule and job.schedule != " ".join(facts.schedule.split())]
     if late:
         because = f'{late[0].place} has "{late[0].schedule}", and schedule is "{facts.schedule}"'
         return check.warn(because, "Keep the two in step: whether a backup is overdue is reckoned by `schedule`.")
+    late = [job for job in jobs if job.calendar and not _is_at(facts.schedule, job.calendar)]
+    if late:
+        because = f'{late[0].place} has "{late[0].calendar[0]}", and schedule is "{facts.schedule}"'
+        return check.warn(because, f"Whether a backup is overdue is reckoned by `schedule`. On every node: {_INSTALL}")
     return check.ok(f"{jobs[0].place} starts it" + (f' at "{jobs[0].schedule}"' if jobs[0].schedule else ""))
 
 
-def _is_the_same(one: Job, other: Job) -> bool:
+def _is_at(schedule: str, calendar: tuple[str, ...]) -> bool:
+    """Whether a timer's times are those of the schedule, as `install` writes them."""
+    try:
+        wanted = shipped.calendar(schedule)
+    except UsageError:
+        return True  # cron and systemd have other words for it, so nobody can tell
+    short = {one.removesuffix(":00") for one in wanted} | {one.removeprefix("*-*-* ") for one in wanted}
+    short |= {one.removesuffix(":00").removeprefix("*-*-* ") for one in wanted}
+    return set(calendar) == set(wanted) or (len(calendar) == 1 == len(wanted) and calendar[0] in short)
+
+
+def _is_the_same(one: ScheduledJob, other: ScheduledJob) -> bool:
     """Whether two of them back up the same; those that name different resources or targets do not."""
     return one.scope == other.scope or not (one.scope and other.scope)
 
@@ -219,6 +244,6 @@ def _is_the_same(one: Job, other: Job) -> bool:
 def _missed(facts: StartFacts) -> Iterator[Finding]:
     check = Check("missed runs")
     if any(job.only_if_due for job in facts.jobs):
-        yield check.ok("what was missed is made up for")
+        yield check.ok("a missed night is backed up later")
     elif facts.jobs:
-        yield check.warn("nothing makes up for a night that was missed", f"On every node: {_INSTALL}")
+        yield check.warn("no later run backs up after a missed night", f"On every node: {_INSTALL}")

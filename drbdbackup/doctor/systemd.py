@@ -13,7 +13,7 @@ _NO_SUCH = (b"No such file", b"not-found", b"does not exist", b"not loaded")
 
 def is_enabled(unit: str) -> str | None:
     """The word of `systemctl is-enabled`, "" where there is no such unit or no systemd, None where nobody can tell."""
-    command = proc.Command(("systemctl", "is-enabled", "--", unit), ok=frozenset(range(256)), timeout=_PATIENCE)
+    command = proc.Command(argv=("systemctl", "is-enabled", "--", unit), ok=frozenset(range(256)), timeout=_PATIENCE)
     try:
         answer = proc.run(command)
     except ToolMissing:

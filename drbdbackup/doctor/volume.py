@@ -9,18 +9,18 @@ import os
 import re
 import stat
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from drbdbackup.doctor.finding import Check, Finding
-from drbdbackup.doctor.text_file import TextFile, read
+from drbdbackup.tools.text_file import TextFile, read
 
 FSTAB = "/etc/fstab"
 _ESCAPED = re.compile(r"\\([0-7]{3})")
 _TAGS = {"UUID": "uuid", "LABEL": "label", "PARTUUID": "partuuid", "PARTLABEL": "partlabel", "ID": "id"}
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class FstabLine(Struct, frozen=True):
     """A line of fstab."""
 
     spec: str
@@ -33,8 +33,7 @@ class Entry:
         return "noauto" not in self.options or "x-systemd.automount" in self.options
 
 
-@dataclass(frozen=True, slots=True)
-class VolumeFacts:
+class VolumeFacts(Struct, frozen=True, kw_only=True):
     """`mode` is that of the folder at `source` as one sees it now, None if it cannot be seen (`problem` says why).
 
     `devices` are all names of the volume's device and of the disks below it; `entries` are those of fstab, with the
@@ -47,14 +46,16 @@ class VolumeFacts:
     problem: str
     devices: frozenset[str]
     fstab_problem: str
-    entries: tuple[tuple[Entry, str], ...]
+    entries: tuple[tuple[FstabLine, str], ...]
 
 
-def parse_fstab(text: str) -> tuple[Entry, ...]:
+def parse_fstab(text: str) -> tuple[FstabLine, ...]:
     """Its entries (fstab(5)); a line that is none is passed over, as mount(8) does."""
     fields = [line.split() for line in text.split("\n") if not line.lstrip().startswith("#")]
     return tuple(
-        Entry(_plain(line[0]), os.path.normpath(_plain(line[1])), tuple(line[3].split(",")) if len(line) > 3 else ())
+        FstabLine(
+            _plain(line[0]), os.path.normpath(_plain(line[1])), tuple(line[3].split(",")) if len(line) > 3 else ()
+        )
         for line in fields if len(line) > 1
     )
 
@@ -74,11 +75,14 @@ def gather(resource: str, source: str, seen: int | str, devices: Iterable[str]) 
     entries = tuple((entry, _device(entry.spec)) for entry in parse_fstab(file.text))
     names = frozenset(name for device in devices for name in (device, os.path.realpath(device)))
     mode, problem = (seen, "") if isinstance(seen, int) else (None, seen)
-    return VolumeFacts(resource, source, mode, problem, names, file.problem, entries)
+    return VolumeFacts(
+        resource=resource, source=source, mode=mode, problem=problem, devices=names, fstab_problem=file.problem,
+        entries=entries,
+    )
 
 
 def _device(spec: str) -> str:
-    """The device that a spec means, as far as /dev tells; what is no device stays as it is."""
+    """The device that a spec means, as far as /dev says; what is no device stays as it is."""
     tag, equals, value = spec.partition("=")
     if equals and tag in _TAGS:
         spec = os.path.join("/dev/disk/by-" + _TAGS[tag], value.strip('"'))
@@ -114,6 +118,6 @@ def _fstab(facts: VolumeFacts) -> Finding:
     return check.ok("nothing of it is mounted at boot")
 
 
-def _is_ours(entry: Entry, device: str, facts: VolumeFacts) -> bool:
+def _is_ours(entry: FstabLine, device: str, facts: VolumeFacts) -> bool:
     devices: Collection[str] = facts.devices
     return entry.point == facts.source or entry.spec in devices or device in devices

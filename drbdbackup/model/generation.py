@@ -1,4 +1,4 @@
-"""Which generation of its data DRBD held: the tuple of UUIDs that tells lineages apart. Pure; decides nothing.
+"""Which generation of its data DRBD held: the tuple of UUIDs that distinguishes lineages. Pure; decides nothing.
 
 DRBD gives the data a new UUID whenever a Primary goes on without its peer. The lowest bit of a UUID only
 says that the node was Primary (8.4), so it is cleared here.
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 _UUID = re.compile(r"[0-9A-F]{16}\Z")
 _TUPLE = re.compile(r"([0-9A-Fa-f]{16})((?::[0-9A-Fa-f]{16}){3,33})(?::[01]){0,16}:?\Z")
@@ -17,8 +18,7 @@ _MOST = 64  # more than any version of DRBD remembers
 _JUST_CREATED = 4  # UUID_JUST_CREATED: a volume that has never held anything
 
 
-@dataclass(frozen=True, slots=True)
-class Generation:
+class Generation(Struct, frozen=True):
     """UUIDs as 16 upper-case hex digits; `history` is the youngest first, as far as DRBD remembers.
 
     `bitmap` is the generation that the last peer seen still had when this one began; "" where every peer has this one.

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Mount:
+class Mount(Struct, frozen=True, kw_only=True):
     """A mount: `device` is "major:minor" (anonymous for btrfs, NFS), `source` the mount source field (unescaped)."""
 
     mount_id: int

@@ -1,23 +1,25 @@
 """A restore in place that is under way or was interrupted: what of it must be known to go on with it.
 
 It is written down on the replicated volume, so that it fails over with it, and said in the catalog. What is read back
-comes from a disk: whatever makes no sense there is None, and no command is ever taken from it.
+comes from a disk: whatever is invalid there is None, and no command is ever taken from it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from typing import Any
 
+from msgspec import Struct
+
 from drbdbackup.model.backup import from_iso, is_snapshot_name, iso
+from drbdbackup.model.document_reader import fitting
 
 RESUME = "Complete it: `drbdbackup restore --resume`. Or take the volume as it is: `drbdbackup restore --accept`."
 
 
-class Stage(Enum):
+class RestoreStage(Enum):
     """How far it came. Only while it is REPLACING is the volume neither what it was nor what it is to be."""
 
     BEGUN = "begun"
@@ -26,17 +28,16 @@ class Stage(Enum):
     ENDED = "ended"
 
 
-ORDER = tuple(Stage)
+ORDER = tuple(RestoreStage)
 _SO_FAR = {
-    Stage.BEGUN: "it has replaced nothing",
-    Stage.REPLACING: "the volume is half restored",
-    Stage.RESTORED: "all is back, only the services were not started",
-    Stage.ENDED: "it is over",
+    RestoreStage.BEGUN: "it has replaced nothing",
+    RestoreStage.REPLACING: "the volume is half restored",
+    RestoreStage.RESTORED: "all is back, only the services were not started",
+    RestoreStage.ENDED: "it is over",
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Restoring:
+class Restoring(Struct, frozen=True, kw_only=True):
     """One restore over a volume, by `node`, of `path` ("" for all) from `snapshot`. `safety` is the copy that it kept.
 
     `snapshot` is "" where what was written down cannot be read: then nobody knows how to go on, only that one has to.
@@ -45,7 +46,7 @@ class Restoring:
     name: str
     resource: str
     node: str
-    stage: Stage
+    stage: RestoreStage
     snapshot: str
     path: str
     begun_at: datetime
@@ -54,10 +55,10 @@ class Restoring:
     @property
     def is_half(self) -> bool:
         """Whether the volume is not to be backed up, and no service to be started on it."""
-        return self.stage is Stage.REPLACING
+        return self.stage is RestoreStage.REPLACING
 
     @property
-    def told(self) -> str:
+    def description(self) -> str:
         """What was begun and how far it came, for people."""
         if not self.snapshot:
             return "a restore in place was not finished, and what is written down of it cannot be read"
@@ -72,19 +73,32 @@ class Restoring:
         }  # fmt: skip
 
 
+class _RestoringBody(Struct, frozen=True, kw_only=True):
+    """What a document must have to describe a restore."""
+
+    name: str
+    resource: str
+    node: str
+    stage: RestoreStage
+    snapshot: str
+    path: str
+    begun_at: str
+    safety: str = ""
+
+
 def from_document(found: Mapping[str, Any]) -> Restoring | None:
     """The inverse of `as_document`; None for what describes no restore."""
-    texts = [found.get(key) for key in ("name", "resource", "node", "stage", "snapshot", "path", "begun_at")]
-    if not all(isinstance(text, str) for text in texts) or not isinstance(found.get("safety", ""), str):
-        return None
-    name, resource, node, stage, snapshot, path, begun_at = map(str, texts)
-    safety = found.get("safety", "")
-    if stage not in [one.value for one in Stage] or not is_snapshot_name(snapshot) or not _is_inside(path):
+    said = fitting(_RestoringBody, found)
+    if said is None or not is_snapshot_name(said.snapshot) or not _is_inside(said.path):
         return None
     try:
-        return Restoring(name, resource, node, Stage(stage), snapshot, path, from_iso(begun_at), safety)
+        begun_at = from_iso(said.begun_at)
     except (ValueError, OverflowError):
         return None
+    return Restoring(
+        name=said.name, resource=said.resource, node=said.node, stage=said.stage, snapshot=said.snapshot,
+        path=said.path, begun_at=begun_at, safety=said.safety,
+    )  # fmt: skip
 
 
 def _is_inside(path: str) -> bool:

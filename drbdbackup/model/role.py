@@ -6,8 +6,9 @@ listed here is an error at the rim, never a guess.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+
+from msgspec import Struct
 
 
 class Role(Enum):
@@ -18,7 +19,7 @@ class Role(Enum):
     UNKNOWN = "Unknown"
 
 
-class Disk(Enum):
+class DiskState(Enum):
     """The state of a backing disk, here or at the peer."""
 
     DISKLESS = "Diskless"
@@ -68,38 +69,39 @@ class Replication(Enum):
     BEHIND = "Behind"
 
 
-@dataclass(frozen=True, slots=True)
-class PeerSeen:
+class PeerSeen(Struct, frozen=True):
     """One peer as this node sees it. `disks` has one state per volume; `syncing` says so in DRBD's word, or is "".
 
-    `name` is DRBD's: with 8.x it is "peer", or "" while the link is down.
+    `name` is DRBD's: with 8.x it is "peer", or "" while the link is down. `is_client`: it is to have no
+    disk, as a tie-breaker.
     """
 
     name: str
     role: Role
     connection: Connection
-    disks: tuple[Disk, ...] = ()
+    disks: tuple[DiskState, ...] = ()
     syncing: str = ""
+    is_client: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Observation:
+class Observation(Struct, frozen=True, kw_only=True):
     """What one role source said of one resource.
 
-    `disks` and `minors` have one entry per volume, in the order of the volumes; both are empty where the source does
-    not tell. `suspended` says why I/O is, in DRBD's words joined by commas, or is "". `problem` says why the role is
-    Unknown and `hint` what to do about it.
+    `disks`, `minors` and `volumes` (their numbers) have one entry per volume, in their order; they are empty where the
+    source does not say. `suspended` says why I/O is, in DRBD's words joined by commas, or is "". `problem` says why
+    the role is Unknown and `hint` what to do about it.
     """
 
     resource: str
     source: str
     role: Role
-    disks: tuple[Disk, ...] = ()
+    disks: tuple[DiskState, ...] = ()
     peers: tuple[PeerSeen, ...] = ()
     suspended: str = ""
     problem: str = ""
     hint: str = ""
     minors: tuple[int, ...] = ()
+    volumes: tuple[int, ...] = ()
 
 
 class Decision(Enum):
@@ -110,9 +112,11 @@ class Decision(Enum):
     REFUSE = "refuse"
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """A decision with its reasons, shown and stored. `role` and the rest are what `status` prints of the evidence."""
+class Verdict(Struct, frozen=True, kw_only=True):
+    """A decision with its reasons, shown and stored. `role` and the rest are what `status` prints of the evidence.
+
+    `left_out` are volumes of the resource that nobody backs up.
+    """
 
     decision: Decision
     because: tuple[str, ...]
@@ -120,3 +124,9 @@ class Verdict:
     disk: str = ""
     peer_role: str = ""
     hint: str = ""
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether a connected peer is Primary, too."""
+        return Role.PRIMARY.value in self.peer_role.split(",")

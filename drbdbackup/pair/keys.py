@@ -17,8 +17,8 @@ from drbdbackup.config.kinds import NAME, Named, Table, Value, one_of
 FILESYSTEMS = ("ext4", "ext3", "xfs", "btrfs")
 
 
-class _Hidden(Value):
-    """A value that no message tells."""
+class _Hidden(Value, frozen=True):
+    """A value that no message shows."""
 
     def read(self, at: str, raw: Any, mistakes: list[str]) -> Any:
         """The parsed value at the dotted key `at`."""

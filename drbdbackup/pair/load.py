@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from drbdbackup import documentation
 from drbdbackup.config.load import parsed
 from drbdbackup.errors import ConfigError
 from drbdbackup.pair.keys import FILE
 from drbdbackup.pair.rules import RULES
 from drbdbackup.pair.services import service
-from drbdbackup.pair.values import Disk, Heartbeat, Nas, Node, Pacemaker, Pair, Private, Public, Volume
+from drbdbackup.pair.values import Disk, Heartbeat, Nas, Node, Pacemaker, Pair, PairVolume, Private, Public
 
-_EXPLAINED = "docs/pair.md tells what each key means, and so does the file that `drbdbackup pair init` writes."
+_EXPLAINED = (
+    f"{documentation.page('docs/pair.md')} explains what each key means, and so does the file that "
+    "`drbdbackup pair init` writes."
+)
 _START = "`drbdbackup pair init` writes one to begin with, and explains it."
 
 
@@ -45,7 +49,7 @@ def _open_secret(pair: Pair) -> list[str]:
 
 def _built(path: str, tables: dict[str, Any]) -> Pair:
     """The values, not yet checked against each other."""
-    volume = Volume(**tables["volume"])
+    volume = PairVolume(**tables["volume"])
     backup = tables["backup"]
     return Pair(
         file=path,

@@ -1,4 +1,4 @@
-"""Rendered files into a folder: what is as it should be is left alone, of everything else it is told what was done.
+"""Rendered files into a folder: what is as it should be is left alone, of everything else it says what was done.
 
 The folder is its owner's only; those below have the modes that they have on a node, because a copy takes them along.
 """
@@ -8,16 +8,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from enum import Enum
 
+from msgspec import Struct
+
+from drbdbackup import durable
 from drbdbackup.errors import UsageError
 from drbdbackup.pair.render import AUTHKEYS, Rendered
 
 PRIVATE, FOLDER = 0o700, 0o755  # the second as on a node
 
 
-class State(Enum):
+class FileState(Enum):
     """What became of a file."""
 
     CREATED = "created"
@@ -26,16 +28,15 @@ class State(Enum):
     LEFT = "left"  # of an earlier rendering, no longer one of the pair's
 
 
-@dataclass(frozen=True, slots=True)
-class Placed:
+class Placed(Struct, frozen=True):
     """A file below the folder, and what became of it."""
 
     path: str
-    state: State
+    state: FileState
 
 
 def place(out: str, nodes: Sequence[str], files: Sequence[Rendered], *, dry_run: bool = False) -> tuple[Placed, ...]:
-    """Put the files of every node below `out`; with `dry_run` only tell. Raises UsageError for an unfit `out`."""
+    """Put the files of every node below `out`; with `dry_run` only say so. Raises UsageError for an unfit `out`."""
     _check(out)
     if not dry_run:
         os.makedirs(out, exist_ok=True)
@@ -43,13 +44,13 @@ def place(out: str, nodes: Sequence[str], files: Sequence[Rendered], *, dry_run:
     wanted = [(os.path.join(node, file.path), file) for node in nodes for file in files]
     placed = [_placed(out, path, file, dry_run=dry_run) for path, file in wanted]
     known = {path for path, _ in wanted}
-    return (*placed, *(Placed(path, State.LEFT) for path in _rendered_before(out) if path not in known))
+    return (*placed, *(Placed(path, FileState.LEFT) for path in _rendered_before(out) if path not in known))
 
 
 def _check(out: str) -> None:
     """A folder of ours, or none yet, or an empty one: another's is not taken over, whatever --out says."""
     if os.path.lexists(out) and not os.path.isdir(out):
-        raise UsageError(f"{out} is no folder", "Name a folder with --out; it is made if it is not there.")
+        raise UsageError(f"{out} is no folder", "Name a folder with --out; it is created if it does not exist.")
     if os.path.isdir(out) and os.listdir(out) and os.stat(out).st_mode & 0o077:
         hint = f"The files hold the pair's secret: name another folder, or `chmod 700 {out}`."
         raise UsageError(f"{out} is not empty, and others than its owner can look into it", hint)
@@ -57,20 +58,20 @@ def _check(out: str) -> None:
 
 def _placed(out: str, path: str, file: Rendered, *, dry_run: bool) -> Placed:
     state = _state(os.path.join(out, path), file)
-    if state is not State.UNCHANGED and not dry_run:
+    if state is not FileState.UNCHANGED and not dry_run:
         _write(out, path, file)
     return Placed(path, state)
 
 
-def _state(path: str, file: Rendered) -> State:
+def _state(path: str, file: Rendered) -> FileState:
     try:
         with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as earlier:
             same = earlier.read() == file.text.encode() and os.fstat(earlier.fileno()).st_mode & 0o7777 == file.mode
     except FileNotFoundError:
-        return State.CREATED
+        return FileState.CREATED
     except OSError:  # a link, a folder: whatever it is, it is not ours
-        return State.CHANGED
-    return State.UNCHANGED if same else State.CHANGED
+        return FileState.CHANGED
+    return FileState.UNCHANGED if same else FileState.CHANGED
 
 
 def _write(out: str, path: str, file: Rendered) -> None:
@@ -81,15 +82,14 @@ def _write(out: str, path: str, file: Rendered) -> None:
         with suppress(FileExistsError):
             os.mkdir(at)
             os.chmod(at, FOLDER)
-    whole = os.path.join(out, path)
-    fresh = f"{whole}.new"
-    with suppress(FileNotFoundError):
-        os.unlink(fresh)
-    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
-        stream.write(file.text.encode())
-        os.fchmod(stream.fileno(), file.mode)
-        os.fsync(stream.fileno())
-    os.rename(fresh, whole)
+    name = os.path.basename(path)
+    draft = f"{name}.new"  # always the same: these folders are copied to nodes, and no draft should be left in them
+    with durable.opened_folder(at) as folder:
+        with suppress(FileNotFoundError):
+            os.unlink(draft, dir_fd=folder)
+        with durable.replacing(folder, name, draft=draft) as stream:
+            os.fchmod(stream.fileno(), file.mode)
+            stream.write(file.text.encode())
 
 
 def _rendered_before(out: str) -> Iterator[str]:

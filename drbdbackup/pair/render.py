@@ -7,13 +7,13 @@ need not be compared.
 from __future__ import annotations
 
 import hmac
-import re
 import shlex
-from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from typing import Any
 
+from msgspec import Struct
+
+from drbdbackup import shipped
 from drbdbackup.config.kinds import quoted
 from drbdbackup.pair.rules import AGENTS
 from drbdbackup.pair.services import place
@@ -46,8 +46,7 @@ _PACEMAKER = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Rendered:
+class Rendered(Struct, frozen=True):
     """One file of a node: its path below the node's root, its mode and what is in it."""
 
     path: str
@@ -64,21 +63,8 @@ def render(pair: Pair, secret: str) -> tuple[Rendered, ...]:
         for path, name, mode in (*_FILES, *(_PACEMAKER if pair.pacemaker else _HEARTBEAT))
     ]
     place = "usr/lib/ocf/resource.d/drbdbackup" if pair.pacemaker else "etc/ha.d/resource.d"
-    agent = Rendered(f"{place}/drbdbackup", _PROGRAM, _shared("resource-agent"))
-    return (*files, agent, Rendered("etc/cron.d/drbdbackup", _PLAIN, cron(pair.schedule)))
-
-
-def cron(schedule: str) -> str:
-    """The file for cron with this schedule in it; its look for what was missed keeps out of that minute."""
-    minute, _, rest = schedule.partition(" ")
-    looks = ",".join(str((int(minute) + 7) % 15 + quarter) for quarter in (0, 15, 30, 45))
-    text = _shared("cron.d")
-    text = re.sub(r"^[0-9]\S* .* (?=root drbdbackup run$)", f"{minute} {rest} ", text, count=1, flags=re.MULTILINE)
-    return re.sub(r"^[0-9]\S*(?= .* root drbdbackup run --if-due$)", looks, text, count=1, flags=re.MULTILINE)
-
-
-def _shared(name: str) -> str:
-    return resources.files("drbdbackup").joinpath("share", name).read_text(encoding="utf-8")
+    agent = Rendered(f"{place}/drbdbackup", _PROGRAM, shipped.text("resource-agent"))
+    return (*files, agent, Rendered("etc/cron.d/drbdbackup", _PLAIN, shipped.cron(pair.schedule)))
 
 
 def _known(pair: Pair, secret: str) -> dict[str, Any]:

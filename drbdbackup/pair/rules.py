@@ -10,7 +10,7 @@ from itertools import combinations, pairwise
 from drbdbackup import schedule
 from drbdbackup.config.kinds import shown, under
 from drbdbackup.config.rules import RESERVED
-from drbdbackup.config.values import Config
+from drbdbackup.config.values import STATE_DIR
 from drbdbackup.errors import ConfigError
 from drbdbackup.pair.keys import HOST
 from drbdbackup.pair.services import place
@@ -114,7 +114,7 @@ def _places_are_apart(pair: Pair) -> Iterator[str]:
     places += [("backup.nas.path", pair.nas.path)] if pair.nas else []
     places += [("backup.disk.mountpoint", pair.disk.mountpoint)] if pair.disk else []
     folders = [(under("service", service.name), folder) for service in pair.services for folder in service.folders]
-    own = [("drbdbackup's own", str(Config.__dataclass_fields__["state_dir"].default))]
+    own = [("drbdbackup's own", STATE_DIR)]
     for (one, path), (other, folder) in combinations([*own, *places, *folders], 2):
         if _within(path, folder) or _within(folder, path):
             yield f"{other} = {shown(folder)}: must not lie within {one} = {shown(path)}, nor the other way round"

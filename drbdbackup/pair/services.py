@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
-from drbdbackup.pair.values import Service
+from msgspec.structs import replace
 
-_MARIADB = Service("mariadb", ("/etc/mysql", "/var/lib/mysql"), "mariadb", ("mariadb",))
+from drbdbackup.pair.values import PairService
+
+_MARIADB = PairService("mariadb", ("/etc/mysql", "/var/lib/mysql"), "mariadb", ("mariadb",))
 
 # As Debian has them. Of PHP only the sessions: the rest of /var/lib/php says which packages this node has.
 KNOWN = {
-    "apache": Service("apache", ("/etc/apache2", "/var/www"), "apache2", ("apache2",)),
-    "php": Service("php", ("/etc/php", "/var/lib/php/sessions")),
+    "apache": PairService("apache", ("/etc/apache2", "/var/www"), "apache2", ("apache2",)),
+    "php": PairService("php", ("/etc/php", "/var/lib/php/sessions")),
     "mariadb": _MARIADB,
     "mysql": replace(_MARIADB, name="mysql"),  # Debian has had no other MySQL since 9
 }
@@ -20,9 +21,9 @@ KNOWN = {
 _SHORTENED = ("/var/lib/", "/var/", "/")
 
 
-def service(name: str, keys: dict[str, Any]) -> Service:
+def service(name: str, keys: dict[str, Any]) -> PairService:
     """A service of the file, with what is known of it where the file says nothing; units follow the start script."""
-    known = KNOWN.get(name, Service(name))
+    known = KNOWN.get(name, PairService(name))
     units = keys.get("units", (keys["init"],) if "init" in keys else known.units)
     return replace(known, **{**keys, "units": units})
 

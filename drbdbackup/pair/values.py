@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class Node:
+
+class Node(Struct, frozen=True):
     """One of the two. `name` is what `uname -n` prints there; `disk` is the one below DRBD."""
 
     name: str
@@ -16,8 +16,7 @@ class Node:
     disk: str
 
 
-@dataclass(frozen=True, slots=True)
-class Public:
+class Public(Struct, frozen=True):
     """The link that the users come by, and the address that moves with the Primary."""
 
     interface: str
@@ -25,8 +24,7 @@ class Public:
     virtual_ip: IPv4Address
 
 
-@dataclass(frozen=True, slots=True)
-class Private:
+class Private(Struct, frozen=True):
     """The link between the nodes; `port` is DRBD's TCP port there."""
 
     interface: str
@@ -34,8 +32,7 @@ class Private:
     port: int = 7788
 
 
-@dataclass(frozen=True, slots=True)
-class Volume:
+class PairVolume(Struct, frozen=True):
     """What DRBD replicates. `rate` is a fixed speed of the resync, as in "40M" bytes a second; else DRBD finds one."""
 
     disk: str
@@ -46,8 +43,7 @@ class Volume:
     rate: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Heartbeat:
+class Heartbeat(Struct, frozen=True):
     """Heartbeat's times in seconds (ha.cf(5)) and its UDP port."""
 
     keepalive: int = 1
@@ -57,16 +53,14 @@ class Heartbeat:
     port: int = 694
 
 
-@dataclass(frozen=True, slots=True)
-class Pacemaker:
+class Pacemaker(Struct, frozen=True):
     """Corosync's `token` in seconds, after which a silent node counts as dead (corosync.conf(5)), and its UDP port."""
 
     token: int = 5
     port: int = 5405
 
 
-@dataclass(frozen=True, slots=True)
-class Service:
+class PairService(Struct, frozen=True):
     """One that runs on the Primary only. `init` is its start script ("": none), `units` must not start at boot."""
 
     name: str
@@ -80,8 +74,7 @@ class Service:
 NFS_OPTIONS = "rw,_netdev,nofail,bg,soft,timeo=300,retrans=2,noatime,nosuid,nodev,noexec"
 
 
-@dataclass(frozen=True, slots=True)
-class Nas:
+class Nas(Struct, frozen=True):
     """The share for the backups, as its line in fstab says it."""
 
     source: str
@@ -90,16 +83,14 @@ class Nas:
     options: str = NFS_OPTIONS
 
 
-@dataclass(frozen=True, slots=True)
-class Disk:
+class Disk(Struct, frozen=True):
     """Each node's own second disk for the backups."""
 
     device: str
     mountpoint: str = "/saving"
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
+class Pair(Struct, frozen=True, kw_only=True):
     """The whole file, checked. `nodes` are two; Heartbeat prefers the first. `secret` is "" where the file has none.
 
     `pacemaker` is None where Heartbeat swaps the nodes, and else has its place.
@@ -109,8 +100,8 @@ class Pair:
     nodes: tuple[Node, ...]
     public: Public
     private: Private
-    volume: Volume
-    services: tuple[Service, ...] = ()
+    volume: PairVolume
+    services: tuple[PairService, ...] = ()
     heartbeat: Heartbeat = Heartbeat()
     pacemaker: Pacemaker | None = None
     nas: Nas | None = None

@@ -7,30 +7,49 @@ put on a share that is not the target that it was, or on a volume that is not mo
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from typing import Any
 
-from drbdbackup import proc
-from drbdbackup.catalog import exchange, view
+from msgspec import Struct, field
+
+from drbdbackup import proc, verbose
+from drbdbackup.catalog import folders, merge, publish, view
+from drbdbackup.catalog.bodies import subject
+from drbdbackup.catalog.exchange import fetch, put
+from drbdbackup.catalog.folders import private_folder
+from drbdbackup.catalog.signatures import known_key, signers
 from drbdbackup.config.values import Config, PeerConfig, ResourceConfig, TargetConfig
-from drbdbackup.errors import DrbdBackupError, NotMounted, Stopped
+from drbdbackup.errors import DrbdBackupError, Failure, NotMounted, Stalled
 from drbdbackup.model.backup import Copy, Reach
-from drbdbackup.targets import identity, layout, target
+from drbdbackup.targets import identity, layout, nas, target
 from drbdbackup.tools import blkid, mounts
 
 OWN_FOLDER = ".drbdbackup"
 VOLUME = "volume-"
 
 
-@dataclass(slots=True)
-class Travelled:
-    """What came by which road: new facts by road, refused files, and why a road was closed, in words."""
+class Travelled(Struct):
+    """What came by which road: new facts by road, refused files, and why a road was closed, in words.
+
+    `unmounted` are the replicated volumes that are not mounted here: on a Secondary that is as it should be. `late` are
+    the roads that gave no answer in time: nothing is known of what is behind them.
+    """
 
     new: dict[str, int] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     closed: dict[str, str] = field(default_factory=dict)
+    unmounted: set[str] = field(default_factory=set)
+    late: set[str] = field(default_factory=set)
+
+    @property
+    def unread(self) -> dict[str, str]:
+        """Why nothing, or not everything, was learned by a road, in words: it was closed, or a catalog was refused."""
+        refused = {
+            os.path.basename(os.path.dirname(file)): f"{os.path.basename(file)} is refused: {why}"
+            for file, why in self.refused.items()
+        }
+        return {**refused, **self.closed}
 
     @contextmanager
     def along(self, road: str) -> Iterator[None]:
@@ -38,33 +57,59 @@ class Travelled:
         try:
             yield
             self.new.setdefault(road, 0)
-        except Stopped:
-            raise
-        except DrbdBackupError as error:
+            verbose.tell(f"{road}: open, {self.new[road]} new facts")
+        except NotMounted as error:
+            if road.startswith(VOLUME):
+                self.unmounted.add(road)
+            else:
+                self.closed[road] = error.message
+        except Failure as error:
             self.closed[road] = error.message
+            verbose.tell(f"{road}: closed: {error.message}")
+            if isinstance(error, Stalled):
+                self.late.add(road)
 
-    def take_in(self, config: Config, road: str, folder: str, stamps: Mapping[str, list[int]]) -> None:
-        """Merge what was fetched into `folder`."""
-        for merged in exchange.take_in(config.state_dir, road, folder, stamps):
+    def merge_road(
+        self, config: Config, road: str, folder: str, stamps: Mapping[str, list[int]], introduced: Collection[str] = ()
+    ) -> None:
+        """Merge what was fetched into `folder`. Only the `introduced` nodes can have put theirs on this road."""
+        state_dir = config.state_dir
+        for node in introduced:
+            file = os.path.join(folder, f"{node}.db")
+            if f"{node}.db" not in stamps:
+                continue
+            if why := merge.learn_key(state_dir, file, node, known_key(state_dir, node)):
+                self.refused[file] = why
+        whose = signers(state_dir, config.node, config.nodes)
+        for merged in merge.merge_fetched(state_dir, road, folder, stamps, whose):
             self.new[road] = self.new.get(road, 0) + merged.new
             if merged.refused:
-                self.refused[merged.file] = merged.refused
+                self.refused.setdefault(merged.file, merged.refused)
 
 
 def fetch_all(config: Config, resource: ResourceConfig | None = None, deadline: float | None = None) -> Travelled:
     """Take in what the other nodes left on every road; `deadline` is in seconds, for each (default: the limits)."""
     travelled = Travelled()
-    into = {road: exchange.incoming_folder(config.state_dir, road) for road, _ in _folders(config, resource)}
+    volumes = dict(_volume_folders(config, resource))
+    into = {road: folders.incoming_folder(config.state_dir, road) for road, _ in _folders(config, resource)}
     looks = {
-        road: _fetching(find, into[road], view.known_files(config.state_dir, road))
+        road: _fetching(
+            find, into[road], view.known_files(config.state_dir, road), config.nodes, only_ours=road in volumes
+        )
         for road, find in _folders(config, resource)
     }
-    for road, stamps in proc.probe_all(looks, deadline or config.limits.probe).items():
+    others = [node for node in config.nodes if node != config.node]
+    found = proc.probe_all(looks, deadline or config.limits.probe)
+    # Those that introduce a node come first: what a share says in its name is measured by them.
+    for road in volumes:
         with travelled.along(road):
-            travelled.take_in(config, road, into[road], _value(stamps))
+            travelled.merge_road(config, road, into[road], _value(found[road]), others)
     for peer in config.peers:
         with travelled.along(peer.node):
             _fetch_from_peer(config, peer, deadline or config.limits.ssh, travelled)
+    for road in (one for one in found if one not in volumes):
+        with travelled.along(road):
+            travelled.merge_road(config, road, into[road], _value(found[road]))
     return travelled
 
 
@@ -74,27 +119,35 @@ def put_all(config: Config, resource: ResourceConfig | None = None, *, on_volume
     `on_volume` says that this node may write to the replicated volume: its gate said proceed, and it still is there.
     """
     travelled = Travelled()
-    published = exchange.publish(config.state_dir, config.node)
+    published = publish.publish(config.state_dir, config.node)
+    volumes = dict(_volume_folders(config, resource))
     looks = {
         road: _putting(find, published, config.node) for road, find in _folders(config, resource, may_write=True)
-        if on_volume or not road.startswith(VOLUME)
+        if on_volume or road not in volumes
     }  # fmt: skip
     for road, stamp in proc.probe_all(looks, config.limits.probe).items():
         with travelled.along(road):
-            exchange.remember(config.state_dir, road, {f"{config.node}.db": _value(stamp)})
+            merge.remember(config.state_dir, road, {f"{config.node}.db": _value(stamp)})
     return travelled
 
 
 def open_volume(config: Config, resource: ResourceConfig) -> None:
-    """Make our folder on the replicated volume before the walk sees its parent; a Primary only."""
+    """Make our folder on the replicated volume before the walk sees its parent; a Primary only.
+
+    If our catalog is not there yet, it is put there: should this run end in a failover, the next Primary knows our key.
+    """
+    find, name = volume_folder(resource, may_write=True), f"{config.node}.db"
     with Travelled().along(VOLUME + resource.name):
-        proc.probe(volume_folder(resource, may_write=True), config.limits.probe, resource.source)
+        is_there = proc.probe(lambda: os.path.lexists(os.path.join(find(), name)), config.limits.probe, resource.source)
+        if not is_there:
+            putting = _putting(find, publish.publish(config.state_dir, config.node), config.node)
+            proc.probe(putting, config.limits.probe, resource.source)
 
 
 def reach(
     config: Config, copies: Iterable[Copy], travelled: Travelled, deadline: float | None = None
 ) -> dict[tuple[str, str], Reach]:
-    """Which copies can be read from here, now, by (medium, snapshot); `travelled` tells which roads led somewhere.
+    """Which copies can be read from here, now, by (medium, snapshot); `travelled` says which roads were open.
 
     A share whose road is closed is not looked at again; `deadline` is as in `fetch_all`.
     """
@@ -119,7 +172,8 @@ def reach(
     for copy in wanted:
         if copy.holder not in ("", config.node):
             known = Reach.YES if copy.holder in reachable else Reach.NO
-            found[copy.medium, copy.snapshot] = known if copy.holder in asked else Reach.UNKNOWN
+            is_known = copy.holder in asked and copy.holder not in travelled.late
+            found[copy.medium, copy.snapshot] = known if is_known else Reach.UNKNOWN
     return found
 
 
@@ -128,26 +182,40 @@ def _folders(
 ) -> Iterator[tuple[str, Callable[[], str]]]:
     """Each road's name and what finds its folder; the finding is for a probe, as it may hang."""
     for share in config.targets:
-        if share.kind == "nas":
+        if share.carries_catalogs:
             yield share.name, _share_folder(config, share, may_write)
+    yield from _volume_folders(config, resource, may_write)
+
+
+def _volume_folders(
+    config: Config, resource: ResourceConfig | None, may_write: bool = False
+) -> Iterator[tuple[str, Callable[[], str]]]:
+    """Those on replicated volumes. Only root of a node can write there, so it is they that introduce a node."""
     for volume in config.resources:
         if resource in (None, volume):
             yield VOLUME + volume.name, volume_folder(volume, may_write)
 
 
 def _share_folder(config: Config, share: TargetConfig, may_write: bool) -> Callable[[], str]:
+    """What is read there is judged by its own digests and signatures; only a writer asks whether it is the target."""
+    if not may_write:
+        return lambda: _catalogs_there(share)
     named = subject(share, config.node)
-    expected = view.expected_target(config.state_dir, named)
-    ours = view.ours(config.state_dir, named, config.nodes) if may_write else ()
+    expected = view.expected(config, share)
+    ours = view.ours(config.state_dir, named, config.nodes)
 
     def find() -> str:
         with target(share).opened(config.node, write=False) as medium:
-            if may_write:
-                identity.check(medium, expected, config.node, may_enrol=False)
-                identity.refuse_foreign(medium, config.nodes, ours)
+            identity.check(medium, expected, config.node, may_enrol=False)
+            identity.refuse_foreign(medium, config.nodes, ours)
             return layout.catalogs(medium.root)
 
     return find
+
+
+def _catalogs_there(share: TargetConfig) -> str:
+    with nas.there(share):
+        return layout.catalogs(share.path)
 
 
 def volume_folder(volume: ResourceConfig, may_write: bool) -> Callable[[], str]:
@@ -173,24 +241,26 @@ def _value(answer: Any) -> Any:
     return answer
 
 
-def _fetching(find: Callable[[], str], into: str, known: Mapping[str, list[int]]) -> Callable[[], object]:
-    return lambda: exchange.fetch(find(), into, known)
+def _fetching(
+    find: Callable[[], str], into: str, known: Mapping[str, list[int]], nodes: Collection[str], *, only_ours: bool
+) -> Callable[[], object]:
+    return lambda: fetch(find(), into, known, nodes, only_ours=only_ours)
 
 
 def _putting(find: Callable[[], str], published: str, node: str) -> Callable[[], object]:
-    return lambda: exchange.put(published, find(), node)
+    return lambda: put(published, find(), node)
 
 
 def _looking(config: Config, place: TargetConfig, copies: list[Copy]) -> Callable[[], object]:
     """Which of these copies are there, as [medium, snapshot]. A disk is not mounted for this: its UUID must do."""
-    expected = view.expected_target(config.state_dir, subject(place, config.node)) or {}
+    expected = view.expected(config, place) or {}
 
-    def look_at_disk() -> list[list[str]]:
-        if blkid.filesystem(place.device).uuid != expected.get("filesystem_uuid"):
+    def look_at_device() -> list[list[str]]:
+        if blkid.filesystem(place.address).uuid != expected.get("filesystem_uuid"):
             return []
         return [[copy.medium, copy.snapshot] for copy in copies if copy.medium == expected.get("medium")]
 
-    def look_at_share() -> list[list[str]]:
+    def look_at_folder() -> list[list[str]]:
         with target(place).opened(config.node, write=False) as medium:
             found = identity.check(medium, expected, config.node, may_enrol=False)
             return [
@@ -200,34 +270,16 @@ def _looking(config: Config, place: TargetConfig, copies: list[Copy]) -> Callabl
                 and os.path.isdir(layout.data(layout.published(medium.root, copy.resource, copy.snapshot)))
             ]
 
-    return look_at_disk if place.kind == "disk" else look_at_share
+    return look_at_device if place.is_mounted_for_use else look_at_folder
 
 
 def _fetch_from_peer(config: Config, peer: PeerConfig, deadline: float, travelled: Travelled) -> None:
     from drbdbackup.tools import ssh
 
-    folder = exchange.incoming_folder(config.state_dir, peer.node)
+    folder = folders.incoming_folder(config.state_dir, peer.node)
     content = ssh.catalog(peer, deadline)
-    os.makedirs(folder, mode=0o700, exist_ok=True)
+    private_folder(folder)
     name = f"{peer.node}.db"
     with open(os.path.join(folder, name), "wb") as file:
         file.write(content)
-    travelled.take_in(config, peer.node, folder, {name: [0, len(content), 0]})
-
-
-def subject(target: TargetConfig, node: str) -> str:
-    """What the catalog calls a target: a disk has one identity per node."""
-    return f"{target.name}@{node}" if target.kind == "disk" else target.name
-
-
-def surroundings(config: Config) -> dict[str, Any]:
-    """What every caged job is told of this node.
-
-    `volumes` are the mount points of all resources: a cage lets go of those that it has no business with. `marks` is
-    where disks that are mounted without a cage are marked, None where cages can be had.
-    """
-    caged = proc.can_cage()
-    return {
-        "node": config.node, "caged": caged, "volumes": [resource.source for resource in config.resources],
-        "marks": None if caged else os.path.join(config.state_dir, "mounted"),
-    }  # fmt: skip
+    travelled.merge_road(config, peer.node, folder, {name: [0, len(content), 0]}, [peer.node])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from drbdbackup.errors import ToolError, ToolMissing
 
@@ -12,8 +13,7 @@ STDERR_LINES = 25  # in an error
 FOREVER = 7 * 86400.0  # seconds, for what is ended by its watcher
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(Struct, frozen=True, kw_only=True):
     """A program to run: `ok` are the exit statuses that mean success, `timeout` is in seconds.
 
     `secret` arguments are not repeated in errors. `env` is added to ours (always with LC_ALL=C). `most` bytes are heard
@@ -41,8 +41,7 @@ class Command:
         return os.path.basename(self.argv[0])
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(Struct, frozen=True):
     """What a program answered; `out` and `err` are undecoded."""
 
     exit: int
@@ -56,15 +55,19 @@ class Result:
 
 
 def search_path() -> str:
-    """PATH with /usr/sbin:/sbin appended: Debian's cron has neither."""
-    return os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/sbin:/sbin"
+    """PATH with /usr/sbin:/sbin appended (Debian's cron has neither), and without folders that are not absolute.
+
+    What lies in the folder where root happens to be is not run.
+    """
+    folders = [*os.environ.get("PATH", "/usr/bin:/bin").split(":"), "/usr/sbin", "/sbin"]
+    return ":".join(folder for folder in folders if folder.startswith("/"))
 
 
 def find(program: str) -> str | None:
     """The absolute path of a program, or None."""
     if os.path.dirname(program):
         return program if _is_program(program) else None
-    found = (os.path.join(folder, program) for folder in search_path().split(":") if folder)
+    found = (os.path.join(folder, program) for folder in search_path().split(":"))
     return next(filter(_is_program, found), None)
 
 
@@ -89,6 +92,5 @@ def found(program: str) -> str:
     """The absolute path of a program; ToolMissing if there is none."""
     path = find(program)
     if path is None:
-        name = os.path.basename(program)
-        raise ToolMissing(f"{name} is not installed", f"Install the package that brings {name}.")
+        raise ToolMissing.of(os.path.basename(program))
     return path

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import select
 import signal
 from collections import deque
 from contextlib import suppress
+
+from drbdbackup.proc.child import Child
 
 GRACE = 2.0
 
@@ -15,11 +15,19 @@ GRACE = 2.0
 class Group:
     """A process and all that it starts. `stderr` has the last lines that it complained of."""
 
-    def __init__(self, pid: int, stderr: deque[str]) -> None:
-        """Of a child of ours that has just become the leader of a session."""
-        self.pid = pid
+    def __init__(self, child: Child, stderr: deque[str]) -> None:
+        """Of a process that leads a session, or will as soon as it begins."""
         self.stderr = stderr
-        self._handle = _handle_of(pid)
+        self._child = child
+
+    @property
+    def pid(self) -> int:
+        """Its process id; -1 as long as it has not begun."""
+        return self._child.pid
+
+    def has_begun(self) -> bool:
+        """Whether it is at work already; a cage begins later than it is asked for."""
+        return self._child.begun()
 
     def close_input(self) -> None:
         """Let it see the end of its stdin, if it has one."""
@@ -29,14 +37,7 @@ class Group:
 
         A `Running` waits for it by looking ten times a second (sh does).
         """
-        if self._handle >= 0:
-            ends = select.poll()
-            ends.register(self._handle, select.POLLIN)
-            if not ends.poll(timeout * 1000):
-                return False
-            os.close(self._handle)
-            self._handle = -1
-        return True
+        return self._child.has_ended(timeout)
 
     def stirred(self) -> int:
         """Bytes that its processes have read and written so far (proc(5), /proc/PID/io): does it still move?"""
@@ -44,12 +45,12 @@ class Group:
         for name in filter(str.isdigit, os.listdir("/proc")):
             with suppress(OSError, ValueError):
                 if os.getsid(int(name)) == self.pid:
-                    with open(f"/proc/{name}/io") as counters:
-                        total += sum(int(line.split()[1]) for line in counters if line[1:5] == "char")
+                    total += moved(int(name))
         return total
 
     def lingers(self) -> bool:
         """Whether any process that it started is left, or itself: its end is not theirs, if only by a moment."""
+        self._child.begun()
         for name in filter(str.isdigit, os.listdir("/proc")):
             with suppress(OSError):
                 if os.getsid(int(name)) == self.pid:
@@ -59,13 +60,20 @@ class Group:
         return False
 
     def strike(self) -> None:
-        """KILL its group, and wait for nothing."""
+        """KILL its group, and wait for nothing. What has not begun yet never will."""
+        if self._child.call_off():
+            return
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
 
     def end(self, grace: float = GRACE) -> bool:
-        """TERM, grace, KILL to its group; whether it is gone. False means that it hangs in D state: abandoned."""
+        """TERM, grace, KILL to its group; whether it is gone. False means that it hangs in D state: abandoned.
+
+        Nothing is asked of who started it: that one may be busy or hang.
+        """
         self.close_input()
+        if self._child.call_off():
+            return True
         for signum, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, 1.0)):
             if self.has_ended():
                 return True
@@ -76,11 +84,7 @@ class Group:
         return False
 
 
-def _handle_of(pid: int) -> int:
-    """A descriptor that tells when a child ends; -1 if sh has seen its end already."""
-    try:
-        return os.pidfd_open(pid)
-    except OSError as error:
-        if error.errno != errno.ESRCH:
-            raise
-        return -1
+def moved(pid: int) -> int:
+    """Bytes that a process has read and written so far (proc(5), /proc/PID/io). Raises OSError, ValueError."""
+    with open(f"/proc/{pid}/io", "rb") as counters:
+        return sum(int(line.split()[1]) for line in counters if line[1:5] == b"char")

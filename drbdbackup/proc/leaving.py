@@ -9,8 +9,9 @@ import os
 import signal
 import time
 
-from drbdbackup.errors import ToolError, ToolTimedOut
-from drbdbackup.proc.command import Command, environment, failure, found
+from drbdbackup.errors import ToolTimedOut
+from drbdbackup.proc.command import Command, failure, found
+from drbdbackup.proc.start_program import SIGNALS, spawn
 from drbdbackup.proc.waiting import end_group, reap
 
 _KEPT = 1 << 16
@@ -21,12 +22,8 @@ def run_leaving(command: Command) -> None:
     program = found(command.argv[0])
     said = os.memfd_create("stderr")
     nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    moves = [(os.POSIX_SPAWN_DUP2, end, number) for number, end in enumerate((nothing, nothing, said))]
     try:
-        pid = os.posix_spawn(
-            program, command.argv, environment(command.env), file_actions=moves, setsid=True,
-            setsigdef=[signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGUSR1],
-        )
+        pid = spawn(program, command, (nothing, nothing, said), signals=(*SIGNALS, signal.SIGUSR1))
         try:
             status = reap(pid, time.monotonic() + command.timeout)
         except BaseException:
@@ -37,8 +34,6 @@ def run_leaving(command: Command) -> None:
             raise ToolTimedOut(f"{' '.join(command.argv)}: it did not end within {command.timeout:g} s")
         if status not in command.ok:
             raise failure(command, status, os.pread(said, _KEPT, 0).decode(errors="replace").splitlines())
-    except OSError as error:
-        raise ToolError(f"{command.name} could not be started: {error.strerror}") from None
     finally:
         os.close(said)
         os.close(nothing)

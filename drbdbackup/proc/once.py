@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import selectors
-import signal
 import time
 
+from drbdbackup import verbose
 from drbdbackup.errors import ToolError, ToolTimedOut
-from drbdbackup.proc.command import Command, Result, environment, failure, found
+from drbdbackup.proc.command import Command, Result, failure, found
+from drbdbackup.proc.start_program import ENDING, SIGNALS, spawn
 from drbdbackup.proc.waiting import end_group, leave, reap
 
 _KEPT_STDERR = 1 << 18
-_WHOLE = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)  # it may speak to nobody any more, and must not die of that
 
 
 def run(command: Command) -> Result:
@@ -22,17 +22,20 @@ def run(command: Command) -> Result:
     not in `ok` and for an answer of more than `most` bytes. Of stderr the last of its bytes are kept.
     """
     program = found(command.argv[0])
+    verbose.tell(command.name if command.secret else " ".join(command.argv))
     out_read, out_write = os.pipe()
     err_read, err_write = os.pipe()
     in_read, in_write = os.pipe()
-    moves = [(os.POSIX_SPAWN_DUP2, end, number) for number, end in enumerate((in_read, out_write, err_write))]
     try:
-        pid = os.posix_spawn(
-            program, command.argv, environment(command.env), file_actions=moves,
-            setsid=not command.may_ask, setsigdef=_WHOLE if command.is_whole else (*_WHOLE, signal.SIGPIPE),
-        )
-    except OSError as error:
-        raise ToolError(f"{command.name} could not be started: {error.strerror}") from None
+        # One that is left whole may speak to nobody any more, and must not die of that.
+        pid = spawn(
+            program, command, (in_read, out_write, err_write), own_session=not command.may_ask,
+            signals=ENDING if command.is_whole else SIGNALS,
+        )  # fmt: skip
+    except ToolError:
+        for end in (in_write, out_read, err_read):
+            os.close(end)
+        raise
     finally:
         for end in (in_read, out_write, err_write):
             os.close(end)

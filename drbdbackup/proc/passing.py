@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
 from contextlib import suppress
 
-from drbdbackup.errors import ToolError, ToolTimedOut
-from drbdbackup.proc.command import Command, environment, found
-from drbdbackup.proc.waiting import end_group, reap
+from drbdbackup.errors import ToolTimedOut
+from drbdbackup.proc.caging import Caged, Job, can_cage
+from drbdbackup.proc.child import Child
+from drbdbackup.proc.command import FOREVER, Command, found
+from drbdbackup.proc.group import moved
+from drbdbackup.proc.start_program import spawn
 
 _LOOK = 5.0  # seconds between two looks whether it still moves
-_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGPIPE)
 
 
 def pass_through(command: Command, patience: float) -> int:
@@ -21,30 +22,35 @@ def pass_through(command: Command, patience: float) -> int:
     Raises ToolMissing, or ToolTimedOut once nothing has been read or written by it for `patience` seconds, or after the
     command's `timeout`: it was killed then, or abandoned in D state.
     """
-    program = found(command.argv[0])
+    pid = spawn(found(command.argv[0]), command)
+    return _watched(command.name, Child(pid), patience, command.timeout)
+
+
+def pass_through_caged(job: Job, patience: float) -> int:
+    """The same for a job in a cage; without one where none is available. Raises ToolError, ToolTimedOut, Unguarded."""
+    return _watched(job.name, Caged(job, (0, 1, 2), is_caged=can_cage()), patience, FOREVER)
+
+
+def _watched(name: str, child: Child, patience: float, timeout: float) -> int:
     try:
-        pid = os.posix_spawn(program, command.argv, environment(command.env), setsid=True, setsigdef=_SIGNALS)
-    except OSError as error:
-        raise ToolError(f"{command.name} could not be started: {error.strerror}") from None
-    try:
-        return _watched(command, pid, patience)
+        return _ended(name, child, patience, timeout)
     except BaseException:
-        end_group(pid)
+        child.kill()
         raise
 
 
-def _watched(command: Command, pid: int, patience: float) -> int:
-    until = time.monotonic() + command.timeout
+def _ended(name: str, child: Child, patience: float, timeout: float) -> int:
+    until = time.monotonic() + timeout
     stirred, moved_at = -1, time.monotonic()
     while True:
-        status = reap(pid, min(until, time.monotonic() + _LOOK))
+        status = child.wait(min(until, time.monotonic() + _LOOK))
         if status is not None:
             return status
-        before, stirred = stirred, _stirred(pid)
+        before, stirred = stirred, _stirred(child.pid)
         now = time.monotonic()
         moved_at = now if stirred != before else moved_at
         if now - moved_at > patience or now >= until:
-            raise ToolTimedOut(f"{command.name}: nothing moved for {now - moved_at:.0f} s")
+            raise ToolTimedOut(f"{name}: nothing moved for {now - moved_at:.0f} s")
 
 
 def _stirred(pid: int) -> int:
@@ -56,8 +62,8 @@ def _stirred(pid: int) -> int:
     total = 0
     for one in parents:
         if _is_from(one, pid, parents):
-            with suppress(OSError, ValueError), open(f"/proc/{one}/io", "rb") as counters:
-                total += sum(int(line.split()[1]) for line in counters if line[1:5] == b"char")
+            with suppress(OSError, ValueError):
+                total += moved(one)
     return total
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from drbdbackup.errors import DrbdBackupError, Stalled, from_document
+from drbdbackup.errors import DrbdBackupError, Failure, Stalled, TargetError, from_document
 from drbdbackup.proc.waiting import end_group, read_until, reap
 
 
@@ -59,7 +59,9 @@ def _heard(what: str, pid: int, read: int, end: float, deadline: float) -> Any:
     if answer is None or reap(pid, end) is None:
         end_group(pid)
         return Stalled(f"{what} does not answer within {deadline:g} s", "Is its server up? The next run looks again.")
-    document = json.loads(answer) if answer else {"error": "DrbdBackupError", "message": f"the look at {what} died"}
+    if not answer:
+        return Failure(f"the process that checked {what} died")
+    document = json.loads(answer)
     return from_document(document) if "error" in document else document["value"]
 
 
@@ -76,7 +78,7 @@ def _answer(look: Callable[[], Any], write: int) -> None:
             document = error.as_document()
         except OSError as error:
             where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
-            document = {"error": "TargetError", "message": f"{where}{error.strerror}"}
+            document = TargetError(f"{where}{error.strerror}").as_document()
         data = json.dumps(document).encode()
         while data:
             data = data[os.write(write, data):]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from collections import deque
 
+from drbdbackup.proc.child import Child
 from drbdbackup.proc.command import Command, environment, found
 from drbdbackup.proc.group import Group
+from drbdbackup.proc.memory import unbound
 
 
 class Running(Group):
@@ -18,14 +20,14 @@ class Running(Group):
 
         stderr: deque[str] = deque(maxlen=command.kept)
         program = sh.Command(found(command.argv[0]))
-        with open(stdin or os.devnull, "rb") as given:
+        with open(stdin or os.devnull, "rb") as given, unbound():
             self._process = program(
                 *command.argv[1:], _bg=True, _bg_exc=False, _new_session=True, _tty_in=False, _tty_out=False,
                 _in=given, _out=stdout, _err=stderr.append, _ok_code=list(range(-64, 256)),
                 _env=environment(command.env), _truncate_exc=False, _no_err=True, _encoding="utf-8",
                 _decode_errors="surrogateescape",
             )  # fmt: skip
-        super().__init__(self._process.pid, stderr)
+        super().__init__(Child(self._process.pid), stderr)
 
     def wait(self, timeout: float) -> int | None:
         """Its exit status (negative for a signal), or None if it is still running after `timeout` seconds."""

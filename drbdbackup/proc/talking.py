@@ -8,28 +8,28 @@ from __future__ import annotations
 
 import os
 import queue
-import signal
 import threading
+import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from drbdbackup.errors import ToolError
-from drbdbackup.proc.command import STDERR_LINES, Command, environment, found
+from drbdbackup.proc.caging import Caged, Job, can_cage
+from drbdbackup.proc.child import Child
+from drbdbackup.proc.command import STDERR_LINES, Command, found
 from drbdbackup.proc.group import Group
-
-_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGPIPE)
+from drbdbackup.proc.start_program import spawn
 
 
 class Talking(Group):
     """Lines to and from a program."""
 
-    def __init__(self, command: Command, on_line: Callable[[str], None]) -> None:
-        """Start it; `on_line` gets each line of its stdout, from another thread. Raises ToolMissing, ToolError."""
+    def __init__(self, start: Callable[[Sequence[int]], Child], on_line: Callable[[str], None]) -> None:
+        """`start` it, given its stdin, stdout and stderr; `on_line` gets each line of its stdout, in another thread."""
         stderr: deque[str] = deque(maxlen=STDERR_LINES)
-        pid, to, out, err = _started(command)
-        super().__init__(pid, stderr)
-        self._exit: int | None = None
+        child, to, out, err = _piped(start)
+        super().__init__(child, stderr)
         self._input: queue.Queue[str | None] = queue.Queue()
         self._hearing: list[threading.Thread] = []
         for work in ((_write, to, self._input.get), (_read, out, on_line), (_read, err, stderr.append)):
@@ -49,41 +49,58 @@ class Talking(Group):
         for thread in self._hearing[1:]:
             thread.join(patience)
 
+    def has_said_all(self) -> bool:
+        """Whether everything that it has said was heard: nobody has its stdout or stderr open any more."""
+        return not any(thread.is_alive() for thread in self._hearing[1:])
+
     def has_ended(self, timeout: float = 0.0) -> bool:
         """Whether it ends within so many seconds; what it said last may still be on its way."""
         ended = super().has_ended(timeout)
-        if ended and self._exit is None:
-            self._exit = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        if ended:
+            self._child.collect(0.0)
         return ended
 
     def wait(self, timeout: float) -> int | None:
-        """Its exit status (negative for a signal), or None if it is still running after `timeout` seconds."""
-        return self._exit if self.has_ended(timeout) else None
+        """Its exit status (negative for a signal), or None if it is not known after `timeout` seconds.
+
+        Raises ToolError if it could not be started at all.
+        """
+        return self._child.wait(time.monotonic() + timeout)
 
 
 def talk(command: Command, on_line: Callable[[str], None]) -> Talking:
     """Start a program that talks with us; see `Talking`. Raises ToolMissing, ToolError."""
-    return Talking(command, on_line)
+    return Talking(lambda ends: _started(command, ends), on_line)
 
 
-def _started(command: Command) -> tuple[int, int, int, int]:
-    """Its process id and our ends of its stdin, stdout and stderr."""
-    program = found(command.argv[0])
-    (theirs_in, to), (out, theirs_out), (err, theirs_err) = os.pipe(), os.pipe(), os.pipe()
-    theirs = theirs_in, theirs_out, theirs_err
-    moves = [(os.POSIX_SPAWN_DUP2, end, number) for number, end in enumerate(theirs)]
+def talk_caged(job: Job, on_line: Callable[[str], None]) -> Talking:
+    """The same for a job in a cage; without one where none is available. It begins later.
+
+    Raises ToolError, Unguarded.
+    """
+    is_caged = can_cage()
+    return Talking(lambda ends: Caged(job, ends, is_caged=is_caged), on_line)
+
+
+def _piped(start: Callable[[Sequence[int]], Child]) -> tuple[Child, int, int, int]:
+    """What was started, and our ends of its stdin, stdout and stderr."""
+    ends: list[int] = []
     try:
-        pid = os.posix_spawn(
-            program, command.argv, environment(command.env), file_actions=moves, setsid=True, setsigdef=_SIGNALS
-        )
-    except OSError as error:
-        for end in (to, out, err):
-            os.close(end)
-        raise ToolError(f"{command.name} could not be started: {error.strerror}") from None
+        for _ in range(3):
+            ends += os.pipe()
+        theirs_in, to, out, theirs_out, err, theirs_err = ends
+        child = start((theirs_in, theirs_out, theirs_err))
+        ends = [theirs_in, theirs_out, theirs_err]
+    except OSError as error:  # we have too many open: only what was to be started suffers from it
+        raise ToolError(f"a process could not be started: {error.strerror}") from None
     finally:
-        for end in theirs:
+        for end in ends:
             os.close(end)
-    return pid, to, out, err
+    return child, to, out, err
+
+
+def _started(command: Command, ends: Sequence[int]) -> Child:
+    return Child(spawn(found(command.argv[0]), command, ends))
 
 
 def _write(to: int, next_line: Callable[[], str | None]) -> None:

@@ -9,11 +9,11 @@ import asyncio
 import os
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, ClassVar
 
+from msgspec import Struct
 from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
@@ -23,16 +23,16 @@ from textual.widgets import Footer, Input, Label, Static, Tree
 from textual.widgets.tree import TreeNode
 
 from drbdbackup.commands.browse import Picked, Shelf
-from drbdbackup.errors import DrbdBackupError, Terminated
+from drbdbackup.errors import DrbdBackupError, Failure, Terminated
 from drbdbackup.manifest import Recorded
+from drbdbackup.moment import of_file
 from drbdbackup.report import text
 
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 PAGE = 500  # entries of a folder that are shown at once
 
 
-@dataclass(slots=True)
-class Shown:
+class ShownEntry(Struct):
     """What a node of the tree stands for: `path` in a snapshot, b"" for all of it. `rest` are entries not shown yet."""
 
     snapshot: str = ""
@@ -40,20 +40,33 @@ class Shown:
     label: str = ""
     is_folder: bool = True
     is_open: bool = False
-    rest: Iterator[Recorded] | None = field(default=None, repr=False)
+    rest: Iterator[Recorded] | None = None
 
 
-Node = TreeNode[Shown]
+Node = TreeNode[ShownEntry]
+_KEYS = (
+    "Up, Down        move",
+    "Enter           open or close a snapshot or folder",
+    "Space           mark the entry, or take the mark back",
+    "r               restore what is marked, or the current entry,",
+    "                to another folder; a plan is shown first",
+    "q               leave",
+    "Escape          close this",
+)
 
 
 class Where(ModalScreen[str]):
     """Asks for the folder; "" for no."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss('')", "back")]
-    CSS = "Where { align: center middle; } Where > Vertical { width: 70; height: auto; border: round $primary; }"
+    CSS = """
+    Where { align: center middle; }
+    Where > Vertical { width: 100%; max-width: 70; height: auto; border: round $primary; }
+    Where Label { width: 100%; }
+    """
 
     def __init__(self, what: str) -> None:
-        """`what` is told above the line."""
+        """`what` is shown above the line."""
         super().__init__()
         self._what = what
 
@@ -69,7 +82,23 @@ class Where(ModalScreen[str]):
         self.dismiss(event.value.strip())
 
 
-class Branches(Tree[Shown]):
+class KeysShown(ModalScreen[None]):
+    """The keys, until one is pressed."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,enter,question_mark", "dismiss", "back")]
+    CSS = """
+    KeysShown { align: center middle; }
+    KeysShown > Vertical { width: 100%; max-width: 70; height: auto; border: round $primary; }
+    KeysShown Label { width: 100%; }
+    """
+
+    def compose(self) -> ComposeResult:
+        """A line for each."""
+        with Vertical():
+            yield from (Label(Text(line)) for line in _KEYS)
+
+
+class Branches(Tree[ShownEntry]):
     """A tree in which the space bar marks."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("space", "app.mark", "mark")]
@@ -81,7 +110,7 @@ class Browser(App[Picked | None]):
     TITLE = "drbdbackup"
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("r", "restore", "restore"), Binding("q", "leave", "quit"),
+        Binding("r", "restore", "restore"), Binding("question_mark", "keys", "keys"), Binding("q", "leave", "quit"),
     ]
 
     def __init__(self, shelf: Shelf) -> None:
@@ -93,8 +122,9 @@ class Browser(App[Picked | None]):
 
     def compose(self) -> ComposeResult:
         """The tree, a line about what is marked, the keys."""
-        yield Branches(Text(self._shelf.resource.name), Shown(is_open=True))
-        yield Static(Text("space marks, r restores what is marked (or what the cursor is on) beside"), id="told")
+        yield Branches(Text(self._shelf.resource.name), ShownEntry(is_open=True))
+        keys = "space marks, r restores the marked entries (or the current one) to another folder"
+        yield Static(Text(keys), id="told")
         yield Footer()
 
     def on_mount(self) -> None:
@@ -108,19 +138,21 @@ class Browser(App[Picked | None]):
             copy = copies[0].copy
             damaged = "  DAMAGED" if all(one.copy.damaged_at for one in copies) else ""
             label = f"{name}  {text.when(copy.started_at, now)}, {text.count(copy.files, 'file')}, on {on}{damaged}"
-            tree.root.add(Text(text.printable(label)), Shown(name, label=label))
+            tree.root.add(Text(text.printable(label)), ShownEntry(name, label=label))
         tree.root.expand()
         tree.focus()
+        tree.cursor_line = 1  # Enter opens the newest: on the top it would fold up everything
 
-    def on_tree_node_expanded(self, event: Tree.NodeExpanded[Shown]) -> None:
+    def on_tree_node_expanded(self, event: Tree.NodeExpanded[ShownEntry]) -> None:
         """Look into it, the first time."""
         node = event.node
         if node.data is not None and not node.data.is_open:
             node.data.is_open = True
             node.set_label(Text(f"{text.printable(node.data.label)}  ..."))
-            self.run_worker(lambda: self._look_into(node, node.data or Shown()), thread=True, group=node.data.snapshot)
+            shown = node.data
+            self.run_worker(lambda: self._look_into(node, shown), thread=True, group=shown.snapshot)
 
-    def on_tree_node_selected(self, event: Tree.NodeSelected[Shown]) -> None:
+    def on_tree_node_selected(self, event: Tree.NodeSelected[ShownEntry]) -> None:
         """The line that stands for the rest of a folder."""
         node = event.node
         if node.data is not None and node.data.rest is not None and node.parent is not None:
@@ -128,7 +160,7 @@ class Browser(App[Picked | None]):
             node.remove()
             self.run_worker(lambda: self._show(above, rest), thread=True, group=node.data.snapshot)
 
-    def _look_into(self, node: Node, shown: Shown) -> None:
+    def _look_into(self, node: Node, shown: ShownEntry) -> None:
         """In a thread."""
         try:
             self._show(node, self._shelf.leaves(shown.snapshot).children(shown.path))
@@ -140,22 +172,22 @@ class Browser(App[Picked | None]):
         self.call_from_thread(self._add, node, page, entries)
 
     def _add(self, node: Node, page: list[Recorded], rest: Iterator[Recorded]) -> None:
-        shown = node.data or Shown()
+        shown = node.data or ShownEntry()
         for one in page:
             is_folder = one.entry.kind == b"d"
-            below = Shown(shown.snapshot, one.entry.path, label(one), is_folder)
+            below = ShownEntry(shown.snapshot, one.entry.path, label(one), is_folder)
             (node.add if is_folder else node.add_leaf)(self._labelled(below), below)
         if len(page) == PAGE:
-            node.add_leaf(Text("... more: Enter"), Shown(shown.snapshot, label="", is_folder=False, rest=rest))
+            node.add_leaf(Text("... more: Enter"), ShownEntry(shown.snapshot, label="", is_folder=False, rest=rest))
         node.set_label(self._labelled(shown))
 
-    def _failed(self, node: Node, shown: Shown, error: Exception) -> None:
+    def _failed(self, node: Node, shown: ShownEntry, error: Exception) -> None:
         shown.is_open = False
         node.collapse()
         node.set_label(self._labelled(shown))
         self.notify(text.lines(str(error)), title="cannot be read", severity="error", markup=False)
 
-    def _labelled(self, shown: Shown) -> Text:
+    def _labelled(self, shown: ShownEntry) -> Text:
         is_marked = shown.path in self._marked and self._snapshot() == shown.snapshot
         return Text(("[x] " if is_marked else "") + text.printable(shown.label))
 
@@ -167,7 +199,7 @@ class Browser(App[Picked | None]):
         node = self.query_one(Branches).cursor_node
         if node is None or node.data is None or not node.data.snapshot or node.data.rest is not None:
             return
-        shown: Shown = node.data
+        shown: ShownEntry = node.data
         if self._marked and self._snapshot() != shown.snapshot:
             self.notify(f"what is marked already is of {self._snapshot()}", severity="warning", markup=False)
             return
@@ -203,16 +235,20 @@ class Browser(App[Picked | None]):
         self.stopped_by = signum
         self.exit(None)
 
+    def action_keys(self) -> None:
+        """Show what each key does."""
+        self.push_screen(KeysShown())
+
     def action_leave(self) -> None:
         """Nothing is wanted."""
         self.exit(None)
 
 
 def label(one: Recorded) -> str:
-    """An entry's name, and what `ls` would tell of it."""
+    """An entry's name, and what `ls` would show of it."""
     entry = one.entry
     name = os.fsdecode(entry.path.rpartition(b"/")[2])
-    changed = text.local(datetime.fromtimestamp(entry.mtime // 1_000_000_000, UTC))
+    changed = text.local(at) if (at := of_file(entry.mtime)) else "at a time that no calendar has"
     if entry.kind == b"d":
         return f"{name}/"
     if entry.kind == b"l":
@@ -232,5 +268,5 @@ def pick(shelf: Shelf) -> Picked | None:
     if browser.stopped_by:
         raise Terminated(f"stopped by {signal.Signals(browser.stopped_by).name}")
     if browser.return_code:
-        raise DrbdBackupError("the screen failed", "`drbdbackup find` and `restore --path` need none.")
+        raise Failure("the terminal display failed", "`drbdbackup find` and `restore --path` need none.")
     return picked

@@ -8,7 +8,7 @@ from typing import Any
 
 from drbdbackup.commands.diff import Changed, Compared, Side
 from drbdbackup.model.backup import iso
-from drbdbackup.pipeline.compare import KINDS
+from drbdbackup.pipeline.files.compare import KINDS
 from drbdbackup.report import console, text
 
 _SHOWN = 10

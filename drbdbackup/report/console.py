@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TextIO
+from typing import IO, Any, TextIO, cast
 
 from drbdbackup.errors import UsageError
 from drbdbackup.report.text import lines
@@ -17,10 +18,23 @@ from drbdbackup.report.text import lines
 SCHEMA = 1
 
 
-def say(text: Iterable[str]) -> None:
-    """Lines to stdout."""
+def say(text: Iterable[str], *, alarming: bool = False) -> None:
+    """Lines to stdout. `alarming`: the words in them that need attention have a colour where a person is watching."""
+    in_colour = alarming and has_colours()
     for line in text:
-        _write(sys.stdout, lines(line))
+        shown = lines(line)
+        _write(sys.stdout, _coloured(shown) if in_colour else shown)
+
+
+def has_colours() -> bool:
+    """Whether our stdout is a terminal with colours, whose user wants them (https://no-color.org)."""
+    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb" and not os.environ.get("NO_COLOR")
+
+
+def _coloured(line: str) -> str:
+    """The line, which has no escapes of its own, with alarms in red and warnings in yellow."""
+    red = _ALARMS.sub("\033[31m\\g<0>\033[0m", line)
+    return _WARNINGS.sub("\033[33m\\g<0>\033[0m", red)
 
 
 def complain(message: str, hint: str = "") -> None:
@@ -47,13 +61,32 @@ def show_long(document: Mapping[str, Any], name: str, items: Iterable[Mapping[st
 
 def on_terminal() -> bool:
     """Whether a person is watching."""
-    return sys.stdout is not None and sys.stdout.isatty()
+    return _quiet[0] if _quiet else sys.stdout.isatty()
+
+
+def be_quiet() -> None:
+    """From now on nothing is said but problems, and what a script asked for as JSON."""
+    _quiet.append(sys.stdout.isatty())
+    sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), "w")  # for the rest of this process
+
+
+def width() -> int | None:
+    """The columns of the terminal that shows our stdout; None for a pipe or a file, where lines have no end."""
+    if not on_terminal():
+        return None
+    told = os.environ.get("COLUMNS", "")  # as rich does
+    if told.isdecimal() and int(told):
+        return int(told)
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns or None
+    except OSError:
+        return None
 
 
 def confirmed(question: str) -> bool:
     """Whether the person at the terminal says yes; without one it is a UsageError, never a guess."""
     if not sys.stdin or not sys.stdin.isatty():
-        raise UsageError(f"{question} Nobody is there to answer.", "Add --yes to go ahead without being asked.")
+        raise UsageError(f"{question} There is no terminal to answer on.", "Add --yes to go ahead without being asked.")
     _ask(lines(f"{question} [y/N] "))
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
@@ -64,7 +97,8 @@ def _ask(words: str) -> None:
         with open("/dev/tty", "w") as terminal:
             terminal.write(words)
     except OSError:
-        (sys.stdout if sys.stdout.isatty() else sys.stderr).write(words)
+        stream = sys.stdout if sys.stdout.isatty() else sys.stderr
+        _to(stream, lambda: stream.write(words))
         flush()
 
 
@@ -74,15 +108,50 @@ def flush() -> None:
         _to(stream, stream.flush)
 
 
+def lost() -> str:
+    """Why what was said on stdout did not arrive, "" if it did, or if its reader has gone away."""
+    return _lost[0] if _lost else ""
+
+
+class _Careful:
+    """Our stdout, for what draws on it: like ours, its writing never fails."""
+
+    def write(self, text: str) -> int:
+        """Write, and say nothing if that fails."""
+        _to(sys.stdout, lambda: sys.stdout.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        """The same."""
+        _to(sys.stdout, sys.stdout.flush)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stdout, name)
+
+
+_ALARMS = re.compile(
+    r"\b(?:DAMAGED|OVERDUE|EVERYTHING|FAILED|PROBLEM|SPLIT BRAIN|SAFETY COPY|critical(?=:))|^  (?:RESTORE|NEWER)\b"
+)
+_WARNINGS = re.compile(r"\b(?:warning(?=:)|out of reach|unsigned|target not configured)")
+CAREFUL: IO[str] = cast("IO[str]", _Careful())
+_lost: list[str] = []
+_quiet: list[bool] = []  # whether our stdout was a terminal, once nobody is to be told anything there
+
+
 def _write(stream: TextIO, text: str) -> None:
     encoding = stream.encoding or "utf-8"
     _to(stream, lambda: stream.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n"))
 
 
 def _to(stream: TextIO, act: Callable[[], object]) -> None:
-    """A reader that goes away is no error, and no reason to leave the work undone: what follows goes nowhere."""
+    """A reader that goes away is no error, nor is a full disk a reason to leave the work undone: the rest goes nowhere.
+
+    A terminal may be gone, too.
+    """
     try:
         act()
-    except BrokenPipeError:
+    except OSError as error:
+        if stream is sys.stdout and not isinstance(error, BrokenPipeError):
+            _lost.append(error.strerror or "unknown")
         with open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), stream.fileno())

@@ -10,7 +10,7 @@ from drbdbackup.model.backup import iso
 from drbdbackup.report import documents, text
 
 if TYPE_CHECKING:
-    from drbdbackup.commands.database import DatabasePlan, DatabaseRestored
+    from drbdbackup.commands.restore_database import DatabasePlan, DatabaseRestored
 
 _NEXT = """\
 It is ready. To have the server start from it, on the Primary:
@@ -32,10 +32,10 @@ def planned(plan: DatabasePlan) -> Iterator[str]:
         ("to", "the running server" if plan.into_server else plan.folder),
     ]
     if plan.into_server:
-        rows.append(("REPLACES", "every table that is in the dump; what the dump does not have stays"))
+        rows.append(("REPLACES", "every table that is in the dump; other tables stay"))
     yield from text.aligned(rows, "  ")
     for passed in files.choice.passed_over:
-        yield f"  not taken: {passed.copy.snapshot} at {passed.copy.location}: {passed.why}"
+        yield f"  skipped: {passed.copy.snapshot} at {passed.copy.location}: {passed.why}"
     if plan.is_older:
         yield "  WARNING: it was not made with this snapshot but before: that night it failed"
     yield from (f"  WARNING: {warning}" for warning in files.warnings)
@@ -46,7 +46,7 @@ def restored(done: DatabaseRestored) -> Iterator[str]:
     name = f"{done.plan.files.resource}: the database {done.plan.database.name}"
     when = text.when(done.plan.made_at, datetime.now(UTC))
     if done.plan.into_server:
-        yield f"{name} is what it was {when}; {text.size(done.files.bytes)} were loaded"
+        yield f"{name} is what it was {when}; {text.size(done.files.brought.bytes)} were loaded"
         return
     yield f"{name}, as it was {when}, is in {done.brought}"
     if done.plan.method == "backup":

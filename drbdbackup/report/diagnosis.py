@@ -18,9 +18,14 @@ def show(diagnosis: Diagnosis) -> None:
     """All items, and below each that is not OK what to do."""
     if not console.on_terminal():
         return console.say(plain(diagnosis))
-    from drbdbackup.report.tables import diagnosis_table
+    from drbdbackup.report.tables import draw
 
-    return diagnosis_table(diagnosis, total(diagnosis))
+    rows = []
+    for one in diagnosis.findings:
+        told = one.because + (f"\n-> {one.remedy}" if one.remedy else "")
+        plain_cells = [(text.lines(cell), "") for cell in (one.check, one.about, told)]
+        rows.append([(one.state.name, COLOURS[one.state.value]), *plain_cells])
+    return draw(("", "check", "about", "because"), rows, below=text.printable(total(diagnosis)))
 
 
 def plain(diagnosis: Diagnosis) -> Iterator[str]:

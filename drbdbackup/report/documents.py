@@ -6,24 +6,28 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from drbdbackup.errors import RoleError
 from drbdbackup.model.backup import Copy, Outcome, Reach, iso
 
 if TYPE_CHECKING:  # `latest` must not pay for what the others are made of
     from drbdbackup.commands.config import Validated
     from drbdbackup.commands.drill import Drilled
-    from drbdbackup.commands.latest import Found, Latest
+    from drbdbackup.commands.latest import Latest
+    from drbdbackup.commands.list_copies import Listed
+    from drbdbackup.commands.pin import PinAnswer
     from drbdbackup.commands.prune import Weeded
-    from drbdbackup.commands.restore import Plan, Restored
-    from drbdbackup.commands.resume import Finished
-    from drbdbackup.commands.run import Attempt
+    from drbdbackup.commands.replicate import Replicated
+    from drbdbackup.commands.restore_resume import Finished
+    from drbdbackup.commands.run import Alarm, Attempt
     from drbdbackup.commands.scrub import Scrubbed
     from drbdbackup.commands.status import ResourceStatus, Status
     from drbdbackup.commands.sync import Synced
-    from drbdbackup.commands.target import Accepted, TargetSeen
+    from drbdbackup.commands.target import AcceptedTarget, TargetSeen
     from drbdbackup.commands.verify import Verified
+    from drbdbackup.errors import DrbdBackupError
     from drbdbackup.lineage import Lineage
-    from drbdbackup.pipeline.order import TargetResult
+    from drbdbackup.pipeline.backup.order import TargetResult
+    from drbdbackup.pipeline.copies.known_copies import KnownCopy
+    from drbdbackup.pipeline.restore.request import Restored, RestorePlan
 
 
 def copy(one: Copy, reach: Reach) -> dict[str, Any]:
@@ -35,7 +39,8 @@ def copy(one: Copy, reach: Reach) -> dict[str, Any]:
         "verified_at": time(one.verified_at), "reachable": reach.as_json, "resource": one.resource,
         "medium": one.medium, "problems": one.problems, "damaged_at": time(one.damaged_at),
         "generation": one.generation.current if one.generation else None, "drilled_at": time(one.drilled_at),
-        "purpose": one.purpose or "backup",
+        "purpose": one.purpose or "backup", "signed": one.has_known_manifest,
+        "pinned_at": time(one.pinned_at), "note": one.note,
     }  # fmt: skip
 
 
@@ -48,18 +53,44 @@ def latest(known: Latest) -> dict[str, Any]:
         "lineages": [_lineage(line, newest) for line, newest in known.heads],
         "catalogs": {one.node: {"seen_at": time(one.seen_at), "road": one.road or None} for one in known.heard},
         "closed_roads": known.closed,
+        "error": error(known.missing),
     }
 
 
-def found(one: Found | None) -> dict[str, Any] | None:
+def found(one: KnownCopy | None) -> dict[str, Any] | None:
     """A copy with the lineage that it is of, where there are several; null for none."""
     if one is None:
         return None
     lineage = one.line.generation if one.line else None
-    return {**copy(one.copy, one.reach), "lineage": lineage, "discarded": one.is_discarded}
+    return {**copy(one.copy, one.reach), "lineage": lineage, "discarded": one.is_discarded, "retired": one.retired}
 
 
-def _lineage(line: Lineage, newest: Found | None) -> dict[str, Any]:
+def listed(known: Listed) -> dict[str, Any]:
+    """`list --json`: the copies, and the same by snapshot."""
+    return {
+        "copies": [found(one) for one in known.copies],
+        "snapshots": [_snapshot([one.copy for one in copies], copies) for copies in known.snapshots],
+        "more": known.more,
+    }
+
+
+def _snapshot(copies: Sequence[Copy], known: Sequence[KnownCopy]) -> dict[str, Any]:
+    first = copies[0]
+    return {
+        "snapshot": first.snapshot, "resource": first.resource, "sequence": max(one.sequence for one in copies),
+        "node": first.node, "started_at": iso(first.started_at), "files": first.files, "bytes": first.bytes,
+        "purpose": first.purpose or "backup", "pinned_at": time(first.pinned_at), "note": first.note,
+        "copies": [
+            {
+                "target": one.copy.target, "location": one.copy.location, "reachable": one.reach.as_json,
+                "damaged_at": time(one.copy.damaged_at), "verified_at": time(one.copy.verified_at),
+            }
+            for one in known
+        ],
+    }  # fmt: skip
+
+
+def _lineage(line: Lineage, newest: KnownCopy | None) -> dict[str, Any]:
     return {
         "generation": line.generation, "nodes": list(line.nodes), "discarded": line.discarded, "backup": found(newest),
     }  # fmt: skip
@@ -74,13 +105,18 @@ def status(known: Status) -> dict[str, Any]:
     }
 
 
+def error(one: DrbdBackupError | None) -> dict[str, Any] | None:
+    """What went wrong, with its code (docs/errors.md); null for nothing."""
+    return one.as_document() if one else None
+
+
 def validated(found: Validated) -> dict[str, Any]:
     """`config validate --json` of a file that is right."""
     config = found.config
     return {
         "file": config.file, "valid": True, "node": config.node, "nodes": list(config.nodes),
         "resources": [one.name for one in config.resources], "targets": [one.name for one in config.targets],
-        "next_due": iso(found.next_due),
+        "next_due": iso(found.next_due), "notes": list(found.notes),
     }  # fmt: skip
 
 
@@ -121,15 +157,33 @@ def attempts(node: str, made: Sequence[Attempt]) -> dict[str, Any]:
     return {"node": node, "runs": [_attempt(one) for one in made]}
 
 
+def alarm(one: Alarm) -> dict[str, Any]:
+    """What is critical about a pair."""
+    return {"resource": one.resource, "because": list(one.because), "error": error(one.error)}
+
+
+def replica(one: Replicated) -> dict[str, Any]:
+    """What came of fetching a snapshot to a disk of this node; in a dry run `copy` is null, and so is `error`."""
+    return {
+        "resource": one.resource, "target": one.target, "location": one.location, "snapshot": one.snapshot,
+        "sources": [source.location for source in one.sources],
+        "fetched_from": one.fetched_from.location if one.fetched_from else None,
+        "copy": copy(one.copy, Reach.YES) if one.copy else None, "files": one.files, "bytes": one.bytes,
+        "pruned": list(one.pruned), "error": error(one.error),
+    }  # fmt: skip
+
+
 def _attempt(one: Attempt) -> dict[str, Any]:
     result = one.result
     verdict = one.verdict or (result.verdict if result else None)
-    error = one.error or (result.error if result else None)
-    if error is None and verdict is not None and one.outcome is Outcome.REFUSED:
-        error = RoleError(f"refused: {'; '.join(verdict.because)}", verdict.hint)
+    wrong = one.error or (result.error if result else None)
+    if wrong is None and verdict is not None and one.outcome is Outcome.REFUSED:
+        from drbdbackup.gate import refusal
+
+        wrong = refusal(verdict, f"refused: {'; '.join(verdict.because)}", verdict.hint)
     told = {
         "resource": one.resource, "outcome": one.outcome.value, "because": list(verdict.because) if verdict else [],
-        "error": {**error.as_document(), "status": error.status} if error else None, "status": one.status,
+        "error": error(wrong), "status": one.status,
     }  # fmt: skip
     if result is None:
         return {**told, "snapshot": None, "dry_run": False, "counts": {}, "targets": []}
@@ -143,10 +197,20 @@ def _attempt(one: Attempt) -> dict[str, Any]:
 def _target_result(target: TargetResult) -> dict[str, Any]:
     made = target.copy
     return {
-        "target": target.name, "error": target.error.as_document() if target.error else None,
+        "target": target.name, "error": error(target.error),
         "copy": None if made is None else copy(made, Reach.YES), "notes": target.notes,
-        "counts": target.counts, "pruned": target.pruned, "problem_count": target.problem_count,
+        "counts": target.counts, "pruned": target.pruned, "recycled": target.recycled or None,
+        "problem_count": target.problem_count,
         "problems": [{"path": path, "problem": why} for path, why in target.problems],
+    }  # fmt: skip
+
+
+def pinned(answer: PinAnswer) -> dict[str, Any]:
+    """`pin --json` and `unpin --json`."""
+    return {
+        "snapshot": answer.snapshot, "resource": answer.resource, "pinned_at": time(answer.label.pinned_at),
+        "note": answer.label.note, "roads": list(answer.roads), "closed_roads": answer.closed,
+        "copies": [{"target": one.target, "location": one.location, "path": one.path} for one in answer.copies],
     }  # fmt: skip
 
 
@@ -162,25 +226,25 @@ def synced(done: Synced) -> dict[str, Any]:
         "went": {"open": sorted(done.went.new), "closed": done.went.closed},
         "set_aside": done.aside,
         "regained": [
-            {"target": one.target, "copies": one.copies, "error": one.error.as_document() if one.error else None}
-            for one in done.regained
+            {"target": one.target, "copies": one.copies, "error": error(one.error)} for one in done.regained
         ],
     }
 
 
 def target(seen: TargetSeen) -> dict[str, Any]:
     """One of `target list --json`."""
-    expected, found = seen.expected or {}, seen.found or {}
+    expected, found = seen.expected or {}, seen.found
     return {
         "name": seen.config.name, "kind": seen.config.kind, "location": seen.location, "mounted": seen.mounted,
-        "expected": expected.get("medium"), "medium": found.get("medium") or None,
-        "objection": found.get("objection", ""), "lacks": found.get("lacks"), "free_bytes": found.get("free_bytes"),
-        "total_bytes": found.get("total_bytes"), "enrolled_at": found.get("enrolled_at") or None,
-        "enrolled_by": found.get("enrolled_by") or None, "error": seen.error.as_document() if seen.error else None,
+        "expected": expected.get("medium"), "medium": (found.medium or None) if found else None,
+        "objection": found.objection if found else "", "lacks": found.lacks if found else None,
+        "free_bytes": found.free_bytes if found else None, "total_bytes": found.total_bytes if found else None,
+        "enrolled_at": (found.enrolled_at or None) if found else None,
+        "enrolled_by": (found.enrolled_by or None) if found else None, "error": error(seen.error),
     }  # fmt: skip
 
 
-def accepted(done: Accepted) -> dict[str, Any]:
+def accepted(done: AcceptedTarget) -> dict[str, Any]:
     """`target accept --json`."""
     return {"name": done.name, "medium": done.medium, "location": done.location, "before": done.before}
 
@@ -188,14 +252,14 @@ def accepted(done: Accepted) -> dict[str, Any]:
 def _weeded(one: Weeded) -> dict[str, Any]:
     return {
         "resource": one.resource, "target": one.target, "removed": list(one.removed),
-        "error": one.error.as_document() if one.error else None,
+        "recycled_next": one.recycled_next or None, "error": error(one.error),
         "copies": [
             {"snapshot": judged.copy.snapshot, "keep": judged.keep, "reason": judged.reason} for judged in one.judged
         ],
     }  # fmt: skip
 
 
-def plan(planned: Plan) -> dict[str, Any]:
+def plan(planned: RestorePlan) -> dict[str, Any]:
     """What a restore will do."""
     passed = planned.choice.passed_over
     return {
@@ -205,7 +269,7 @@ def plan(planned: Plan) -> dict[str, Any]:
         "entries": planned.entries, "files": planned.files, "bytes": planned.bytes, "free_bytes": planned.free,
         "missing_bytes": planned.missing,
         "deleted": planned.deleted, "deleted_bytes": planned.deleted_bytes, "deleted_shown": list(planned.shown),
-        "warnings": list(planned.warnings), "safety": planned.request.in_place and planned.request.safety,
+        "warnings": list(planned.warnings), "safety": planned.keeps,
         "services": list(planned.services),
         "in_use_by": [
             {"pid": one.pid, "name": one.name, "path": one.path, "writes": one.writes} for one in planned.busy
@@ -215,16 +279,17 @@ def plan(planned: Plan) -> dict[str, Any]:
 
 def restored(done: Restored) -> dict[str, Any]:
     """What came of a restore."""
+    brought = done.brought
     return {
         "restored": {
-            "entries": done.entries, "files": done.files, "bytes": done.bytes, "deleted": done.deleted,
+            "entries": brought.entries, "files": brought.files, "bytes": brought.bytes, "deleted": brought.deleted,
             "started_at": iso(done.started_at), "finished_at": iso(done.finished_at),
         },
         "safety_copy": None if done.around.kept is None else copy(done.around.kept, Reach.YES),
         "services": {"named": list(done.around.services), "problems": list(done.around.problems),
                      "left_stopped": done.around.left},
-        "problem_count": done.problem_count,
-        "problems": [{"path": path, "problem": why} for path, why in done.problems],
+        "problem_count": brought.problem_count,
+        "problems": [{"path": path, "problem": why} for path, why in brought.problems],
     }  # fmt: skip
 
 
@@ -243,8 +308,9 @@ def verified(found: Sequence[Verified]) -> dict[str, Any]:
 
 def drilled(done: Drilled) -> dict[str, Any]:
     """`drill --json`."""
+    is_well = not done.status
     return {
-        "copy": copy(done.copy, Reach.YES), "well": not done.status, "files": done.files, "bytes": done.bytes,
+        "copy": copy(done.copy, Reach.YES), "ok": is_well, "well": is_well, "files": done.files, "bytes": done.bytes,
         "tables": done.tables, "dumps": done.dumps, "backups": done.backups,
         "started_at": iso(done.started_at), "finished_at": iso(done.finished_at),
         "problem_count": done.problem_count,
@@ -268,9 +334,11 @@ def scrubbed(done: Sequence[Scrubbed]) -> list[dict[str, Any]]:
 
 def _verified(one: Verified) -> dict[str, Any]:
     return {
-        "copy": copy(one.copy, Reach.NO if one.error else Reach.YES), "well": one.is_well, "share": one.share,
-        "files": one.files, "bytes": one.bytes, "finished_at": time(one.finished_at),
+        "copy": copy(one.copy, Reach.NO if one.error else Reach.YES), "ok": one.is_well, "well": one.is_well,
+        "share": one.share, "files": one.files, "bytes": one.bytes, "finished_at": time(one.finished_at),
         "problem_count": one.problem_count,
         "problems": [{"path": path, "problem": why} for path, why in one.problems],
-        "error": one.error.as_document() if one.error else None,
+        "added_count": one.extras.added_count, "added": list(one.extras.added), "ignored": one.extras.ignored,
+        "unknown_attributes": one.unknown,
+        "error": error(one.error),
     }  # fmt: skip

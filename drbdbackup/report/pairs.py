@@ -26,7 +26,7 @@ def rendered(done: PairRendered, *, dry_run: bool) -> Iterator[str]:
 
 
 def document(done: PairRendered, *, dry_run: bool) -> dict[str, Any]:
-    """`pair render --json`. The secret itself is never told."""
+    """`pair render --json`. The secret itself is never shown."""
     return {
         "dry_run": dry_run, "file": done.pair.file, "out": done.out, "nodes": [node.name for node in done.pair.nodes],
         "secret": done.secret.value,

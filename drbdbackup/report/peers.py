@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from drbdbackup.commands.peer import Accepted, Added, Plan, Removed
+from msgspec import to_builtins
+
+from drbdbackup.commands.peer import AcceptedKey, Added, NodeKey, PeerPlan, Removed
 from drbdbackup.report import text
 
 
-def planned(plan: Plan) -> Iterator[str]:
+def planned(plan: PeerPlan) -> Iterator[str]:
     """What `peer add` will do, with the fingerprints that nobody has vouched for."""
     yield f"To reach {plan.peer.node} at {plan.peer.ssh}:"
     yield f"  {'make the key' if plan.makes_key else 'use the key'} {plan.key_file}"
@@ -36,7 +37,7 @@ def added(done: Added) -> Iterator[str]:
         yield f"  On {peer}: `drbdbackup peer add` for this node makes its host key known there, too."
 
 
-def accepted(one: Accepted) -> Iterator[str]:
+def accepted(one: AcceptedKey) -> Iterator[str]:
     """The line that lets a node in, and how it is taken back."""
     yield f"{one.node}:{one.file}: {'added' if one.is_new else 'was there already'}"
     yield f"  {one.line}"
@@ -49,12 +50,26 @@ def removed(done: Removed) -> Iterator[str]:
     yield from (f"  {line}" for line in done.lines)
 
 
+def keys(nodes: Iterable[NodeKey]) -> Iterator[str]:
+    """A line for each node, and what to do about a key that is not known."""
+    for one in nodes:
+        note = "  (this node)" if one.is_own else ""
+        yield f"{one.node}  {one.key}{note}" if one.key else f"{one.node}  no key is known"
+        if not one.key:
+            yield "  Until then its catalogs are believed without a signature. `peer trust` sets a key."
+
+
+def trusted(one: NodeKey) -> Iterator[str]:
+    """The key that counts from now on."""
+    yield f"{one.node} is known by the key {one.key} ({one.fingerprint})"
+
+
 def document(done: Added) -> dict[str, Any]:
     """`peer add --json`."""
     return {
         "node": done.plan.peer.node, "key_file": done.plan.key_file, "key_is_new": done.plan.makes_key,
         "known_hosts": done.known_hosts or None, "fingerprints": list(done.plan.shown),
-        "lines": [asdict(one) for one in (done.there, done.here) if one],
+        "lines": [to_builtins(one) for one in (done.there, done.here) if one],
         "road_there": done.closed_there or None, "road_here": done.closed_here or None,
     }  # fmt: skip
 

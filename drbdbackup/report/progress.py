@@ -10,14 +10,34 @@ from rich.progress import (
     BarColumn,
     DownloadColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeRemainingColumn,
-    TransferSpeedColumn,
 )
+from rich.table import Column
+from rich.text import Text
 
-from drbdbackup.pipeline.watching import Progress as Step
-from drbdbackup.report.text import printable
+from drbdbackup.pipeline.progress import Progress as Step
+from drbdbackup.report.console import CAREFUL
+from drbdbackup.report.text import printable, size
+
+_LEAST, _MOST, _BESIDE = 4, 40, 62  # columns of a bar, and of what stands beside it
+
+
+class _Rate(ProgressColumn):
+    """Bytes a second in the units of the amounts beside it; nothing where it is not known."""
+
+    def render(self, task: Task) -> Text:
+        """As rich asks for it."""
+        rate = task.finished_speed or task.speed
+        return Text(f"{size(int(rate))}/s" if rate else "", style="progress.data.speed")
+
+
+def _whole() -> Column:
+    """A column that is never broken into two lines: one would do that to every bar."""
+    return Column(no_wrap=True)
 
 
 class Bars:
@@ -25,9 +45,14 @@ class Bars:
 
     def __init__(self) -> None:
         """Nothing is drawn before the first run begins."""
+        console = Console(highlight=False, file=CAREFUL)
         self._bars = Progress(
-            TextColumn("{task.description}"), BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(),
-            TimeRemainingColumn(), TextColumn("{task.fields[said]}"), console=Console(highlight=False),
+            TextColumn("{task.description}", table_column=_whole()),
+            BarColumn(max(_LEAST, min(_MOST, console.width - _BESIDE))),
+            DownloadColumn(binary_units=True, table_column=_whole()), _Rate(table_column=_whole()),
+            TimeRemainingColumn(elapsed_when_finished=True, table_column=_whole()),
+            TextColumn("{task.fields[said]}", table_column=_whole()), console=console,
+            redirect_stdout=False, redirect_stderr=False,  # rich would write past what is careful
         )  # fmt: skip
         self._tasks: dict[str, TaskID] = {}
         self._total: int | None = None
@@ -41,11 +66,13 @@ class Bars:
     ) -> None:
         self._bars.stop()
 
-    def begun(self, resource: str, targets: tuple[str, ...]) -> None:
+    def begun(self, resource: str, targets: tuple[str, ...], *, reads: bool = False) -> None:
         """A bar for each target."""
+        way = "from" if reads else "to"
         self._total = None
         self._tasks = {
-            name: self._bars.add_task(escape(f"{resource} to {name}"), total=None, said="looking") for name in targets
+            name: self._bars.add_task(escape(f"{resource} {way} {name}"), total=None, said="looking")
+            for name in targets
         }
 
     def walked(self, entries: int, total_bytes: int) -> None:
@@ -60,11 +87,10 @@ class Bars:
         self._bars.update(self._tasks[target], completed=progress.done_bytes, said=said)
 
     def ended(self, target: str, outcome: str, message: str) -> None:
-        """A target is done, or has failed: its bar stands still and says so."""
+        """A target is done, or has failed: its bar stands still and says so. Why is said at the end, in full."""
         task = self._tasks[target]
         if outcome == "complete":
             total = self._total or 0
             self._bars.update(task, total=total or 1, completed=total or 1)
-        said = printable(f"{outcome}: {message}" if message else outcome)
-        self._bars.update(task, said=escape(said))
+        self._bars.update(task, said=escape(printable(outcome)))
         self._bars.stop_task(task)

@@ -11,16 +11,17 @@ from drbdbackup.report import console, text
 
 if TYPE_CHECKING:
     from drbdbackup.commands.drill import Drilled
-    from drbdbackup.commands.restore import Plan, Restored
-    from drbdbackup.commands.resume import Finished
+    from drbdbackup.commands.restore_resume import Finished
     from drbdbackup.commands.verify import Verified
     from drbdbackup.model.backup import Copy
+    from drbdbackup.pipeline.restore.request import Restored, RestorePlan
     from drbdbackup.tools.openers import Opener
 
 _SHOWN = 10
+_NEVER_RESTORED = "None of them is ever restored. Who can write to that medium? What a NAS adds: see `verify.ignore`."
 
 
-def planned(plan: Plan) -> Iterator[str]:
+def planned(plan: RestorePlan) -> Iterator[str]:
     """The copy, where it comes from and goes to, what is deleted, and what speaks against it."""
     now = datetime.now(UTC)
     copy = plan.copy
@@ -30,62 +31,77 @@ def planned(plan: Plan) -> Iterator[str]:
         ("from", f"{copy.target} ({copy.location})"),
         ("what", plan.request.path or "everything"),
         ("to", plan.destination + (", in place" if plan.request.in_place else "")),
-        ("brings", f"{text.count(plan.files, 'file')}, {text.size(plan.bytes)}; {text.size(plan.free)} are free there"),
+        ("restores", f"{text.count(plan.files, 'file')}, {text.size(plan.bytes)}; {_free(plan)} free there"),
     ]
     if plan.request.in_place:
-        gone = f"{text.count(plan.deleted, 'entry', 'entries')} that it does not have, {text.size(plan.deleted_bytes)}"
+        gone = f"{text.count(plan.deleted, 'entry', 'entries')} not in the snapshot, {text.size(plan.deleted_bytes)}"
         rows.append(("deletes", gone if plan.deleted else "nothing"))
         rows += [("", path) for path in plan.shown]
         left = plan.deleted - len(plan.shown)
         rows += [("", f"and {left:,} more")] if plan.shown and left > 0 else []
-        keeps = "a safety copy of what is there now, before anything is replaced"
-        rows.append(("keeps", keeps if plan.request.safety else "NOTHING of what is there now (--no-safety)"))
+        rows.append(("keeps", _keeps(plan)))
         rows.append(("stops", ", ".join(plan.services) or "no service: none is named in [resource.NAME] services"))
         rows += [("in use by" if not at else "", _user(one)) for at, one in enumerate(plan.busy[:_SHOWN])]
     yield from text.aligned(rows, "  ")
     for passed in plan.choice.passed_over:
-        yield f"  not taken: {passed.copy.snapshot} at {passed.copy.location}: {passed.why}"
+        yield f"  skipped: {passed.copy.snapshot} at {passed.copy.location}: {passed.why}"
     yield from (f"  WARNING: {warning}" for warning in plan.warnings)
+
+
+def _free(plan: RestorePlan) -> str:
+    return "not known how much is" if plan.free is None else text.size(plan.free)
+
+
+def _keeps(plan: RestorePlan) -> str:
+    if plan.keeps:
+        return "a safety copy of the present state"
+    if not plan.request.safety:
+        return "no safety copy (--no-safety)"
+    before = f"the state before is kept as {plan.kept_before}" if plan.kept_before else "and none was made before"
+    return f"no safety copy of a half restored volume; {before}"
 
 
 def restored(done: Restored) -> Iterator[str]:
     """What came of it."""
     if done.around.kept is not None:
         yield kept(done.around.kept)
-    took = text.span((done.finished_at - done.started_at).total_seconds())
-    if done.plan.request.in_place and not (done.bytes or done.deleted or done.problem_count):
-        compared = f"{text.count(done.files, 'file')} compared in {took}"
-        yield f"{done.plan.resource}: every content in {done.plan.destination} was as it is in the snapshot; {compared}"
+    took, brought = text.span((done.finished_at - done.started_at).total_seconds()), done.brought
+    if done.plan.request.in_place and not (brought.bytes or brought.deleted or brought.problem_count):
+        compared = f"{text.count(brought.files, 'file')} compared in {took}"
+        right = text.count(brought.changed, "entry", "entries")
+        also = f", but not all that belongs to it: {right} put right" if brought.changed else ""
+        yield f"{done.plan.resource}: {done.plan.destination} already had the content of the snapshot{also}; {compared}"
         return
-    line = f"{done.plan.resource}: restored {text.count(done.files, 'file')}, {text.size(done.bytes)}, in {took}"
-    deleted = f"; {text.count(done.deleted, 'entry', 'entries')} deleted" if done.deleted else ""
+    line = f"{done.plan.resource}: restored {text.count(brought.files, 'file')}, {text.size(brought.bytes)}, in {took}"
+    deleted = f"; {text.count(brought.deleted, 'entry', 'entries')} deleted" if brought.deleted else ""
     yield f"{line} to {done.plan.destination}{deleted}"
 
 
 def finished(done: Finished) -> Iterator[str]:
     """A restore that was accepted, or had only its services left to start."""
     started = ", ".join(done.services)
-    yield f"{done.before.resource}: {done.before.told}; the volume is taken as it is" + (
+    yield f"{done.before.resource}: {done.before.description}; the volume is taken as it is" + (
         f", and its services are started: {started}" if started else ""
     )
 
 
 def kept(copy: Copy) -> str:
     """What the safety copy is, what it holds, and how to get at it."""
-    without = f", without {text.count(copy.problems, 'file')} that could not be read" if copy.problems else ""
-    holds = f"{text.count(copy.files, 'file')}, {text.size(copy.bytes)}{without}"
+    lacks = f", lacks something of {text.count(copy.problems, 'entry', 'entries')}" if copy.problems else ""
+    holds = f"{text.count(copy.files, 'file')}, {text.size(copy.bytes)}{lacks}"
     return f"{copy.resource}: what was there before is kept at {copy.location} as {copy.snapshot} ({holds})"
 
 
 def complain(done: Restored) -> None:
     """What is not as it was, on stderr: how many, and the first few."""
-    if done.problem_count:
-        told = f"{text.count(done.problem_count, 'problem')}; this is not as it was"
-        console.complain(f"{done.plan.resource}: {told}", _first(done.problems, done.problem_count))
+    if count := done.brought.problem_count:
+        told = f"{text.count(count, 'problem')}; these files differ from the snapshot"
+        console.complain(f"{done.plan.resource}: {told}", text.problems(done.brought.problems, count))
     if done.around.left:
         stopped = ", ".join(done.around.services) or "no backup is made"
-        again = f"Is the copy damaged? `drbdbackup verify {done.plan.copy.snapshot}` tells, and then another is taken."
-        console.complain(f"{done.plan.resource}: left as it is until you decide: {stopped}", f"{RESUME}\n{again}")
+        check = f"`drbdbackup verify {done.plan.copy.snapshot}`"
+        again = f"If the copy may be damaged, run {check}: --resume then takes another one."
+        console.complain(f"{done.plan.resource}: not finished until you decide: {stopped}", f"{RESUME}\n{again}")
     complain_of_services(done.plan.resource, done.around.problems)
 
 
@@ -105,13 +121,23 @@ def verified(found: Sequence[Verified]) -> Iterator[str]:
     yield from text.aligned(rows)
 
 
+def signed(target: str, found: Sequence[Verified]) -> Iterator[str]:
+    """A line for each copy, or that there is none to sign."""
+    rows = [(one.copy.resource, one.copy.snapshot, "signed" if one.is_well else "NOT signed") for one in found]
+    yield from text.aligned(rows) if rows else [f"all copies on {target} are signed"]
+
+
 def complain_of_damage(found: Sequence[Verified]) -> None:
-    """Every copy that is damaged or could not be read, on stderr."""
+    """Every copy that is damaged, has been added to or could not be read, on stderr."""
     for one in found:
         where = f"{one.copy.resource}: {one.copy.snapshot} at {one.copy.location}"
         if one.problem_count:
             told = f"{where} is damaged: {text.count(one.problem_count, 'problem')}"
-            console.complain(told, _first(one.problems, one.problem_count))
+            console.complain(told, text.problems(one.problems, one.problem_count))
+        if added := one.extras.added_count:
+            told = f"{where} holds {text.count(added, 'entry', 'entries')} that were not backed up"
+            named = text.problems([(path, "") for path in one.extras.added], added)
+            console.complain(told, f"{named}\n{_NEVER_RESTORED}")
         if one.error is not None:
             console.complain(f"{where} could not be read: {one.error.message}", one.error.hint)
 
@@ -125,7 +151,7 @@ def drilled(done: Drilled) -> Iterator[str]:
         tables += f", {text.count(done.backups, 'physical backup')} started" if done.backups else ""
         line = f"{done.copy.resource}: restored {done.copy.snapshot} from {done.copy.location}"
         restored = f"{line}: {text.count(done.files, 'file')}, {text.size(done.bytes)}{tables}, in {took}"
-        yield f"{restored}; {'NOT WELL' if done.problem_count else 'well'}"
+        yield f"{restored}; {'FAILED' if done.problem_count else 'OK'}"
 
 
 def complain_of_drill(done: Drilled) -> None:
@@ -133,19 +159,16 @@ def complain_of_drill(done: Drilled) -> None:
     complain_of_damage(done.damaged)
     if done.problem_count:
         where = f"{done.copy.resource}: {done.copy.snapshot} at {done.copy.location}"
-        told = f"{where} came back with {text.count(done.problem_count, 'problem')}"
-        console.complain(told, _first(done.problems, done.problem_count))
+        told = f"{where} was restored with {text.count(done.problem_count, 'problem')}"
+        console.complain(told, text.problems(done.problems, done.problem_count))
 
 
 def _state(one: Verified) -> str:
     if one.error is not None:
         return "not read"
     read = f"{text.count(one.files, 'file')}, {text.size(one.bytes)} read"
-    return f"{read}, well" if one.is_well else f"{read}, DAMAGED"
-
-
-def _first(problems: Sequence[tuple[str, str]], count: int) -> str:
-    """The first few of them, each on its line."""
-    shown = [f"{text.printable(path)}: {why}".removeprefix(": ") for path, why in problems[:_SHOWN]]
-    more = [f"and {count - len(shown):,} more"] if count > len(shown) else []
-    return "\n".join([*shown, *more])
+    if one.extras.ignored:
+        read += f", {text.count(one.extras.ignored, 'entry', 'entries')} of the NAS's own"
+    if one.unknown:
+        read += f", the attributes of {text.count(one.unknown, 'entry', 'entries')} unknown"
+    return f"{read}, {'DAMAGED' if one.problem_count else 'OK' if one.is_well else 'OK but for what was added'}"

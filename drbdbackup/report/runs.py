@@ -7,15 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-from drbdbackup.commands.run import Attempt
-from drbdbackup.errors import DrbdBackupError
+from drbdbackup.commands.run import Afterwards, Alarm, Attempt
+from drbdbackup.errors import DrbdBackupError, Failure
 from drbdbackup.model.backup import Outcome
-from drbdbackup.pipeline.order import TargetResult
-from drbdbackup.pipeline.watching import Nobody, Watcher
+from drbdbackup.pipeline.backup.order import TargetResult
+from drbdbackup.pipeline.progress import Nobody, Watcher
 from drbdbackup.report import console, text
 
-_SHOWN = 10  # files with problems that are named; the catalog and the sidecar keep more
+if TYPE_CHECKING:
+    from drbdbackup.commands.replicate import Replicated
+
+_COLOURS = {"complete": "green", "failed": "red", "not copied": "red"}
+_WHERE = ", in the snapshot's snapshot.json"
 
 
 def watched(on_terminal: bool) -> AbstractContextManager[Watcher]:
@@ -30,25 +36,75 @@ def watched(on_terminal: bool) -> AbstractContextManager[Watcher]:
 def closing(attempts: Sequence[Attempt]) -> None:
     """What came of it: a table on a terminal, plain lines else."""
     if console.on_terminal():
-        from drbdbackup.report.tables import run_table
-
         for attempt in attempts:
-            run_table(attempt, outcome_line(attempt))
+            _table(attempt)
     else:
         console.say(line for attempt in attempts for line in _plain(attempt))
     if not attempts:
         console.say(["Nothing is due."])
 
 
+def how_to_do_it(attempts: Sequence[Attempt]) -> Iterator[str]:
+    """After a dry run: that it was one."""
+    if any(one.result is not None and one.result.targets for one in attempts):
+        yield "This was a dry run: nothing was changed. To make the backup, leave out --dry-run."
+
+
+def afterwards(attempts: Sequence[Attempt], known: Afterwards) -> Iterator[str]:
+    """After a run: what was pruned by name, what is kept, and when the next one is due."""
+    for attempt in attempts:
+        for target in attempt.result.targets if attempt.result else ():
+            if target.pruned:
+                yield f"{attempt.resource}: pruned on {target.name}: {', '.join(target.pruned)}"
+    if any(attempt.result and attempt.result.targets for attempt in attempts):
+        for resource in dict.fromkeys(resource for resource, _, _ in known.kept):
+            there = [f"{count} on {place}" for name, place, count in known.kept if name == resource]
+            yield f"{resource}: copies kept: {', '.join(there)}"
+    yield f"Next due: {text.when(known.next_due, datetime.now(UTC))}"
+
+
 def complain(attempts: Sequence[Attempt]) -> None:
     """Everything that went wrong and is news, on stderr, each with what to do next."""
     for attempt in attempts:
-        if attempt.told or attempt.outcome in (Outcome.COMPLETE, Outcome.STOOD_DOWN):
+        if attempt.is_reported or attempt.outcome in (Outcome.COMPLETE, Outcome.STOOD_DOWN):
             continue
         for error in errors(attempt):
             console.complain(f"{attempt.resource}: {error.message}", error.hint)
         for target in attempt.result.targets if attempt.result else ():
-            _complain_of_files(attempt.resource, target)
+            _complain_of_files(attempt.resource, target, "" if target.copy is None else _WHERE)
+
+
+def raise_alarms(alarms: Sequence[Alarm]) -> None:
+    """What is critical though no run failed, on stderr."""
+    for alarm in alarms:
+        console.complain(alarm.error.message, alarm.error.hint)
+
+
+def replicas(done: Sequence[Replicated], dry_run: bool) -> Iterator[str]:
+    """A line for each disk to which something was fetched, or would be."""
+    if not done:
+        yield "Nothing to fetch: no newer snapshot is known that this node has a way to."
+    for one in done:
+        to = f"{one.resource}: {one.snapshot} to {one.location}"
+        if dry_run and not one.sources:
+            yield f"{to}: cannot be fetched, this node has no way to any copy of it"
+        elif dry_run:
+            first = one.sources[0]
+            yield f"{to}: would be fetched from {first.location}; {text.count(first.files, 'file')} in all"
+        elif one.copy is not None and one.fetched_from is not None:
+            went = f"; {len(one.pruned)} older pruned" if one.pruned else ""
+            read = f"{text.count(one.files, 'file')}, {text.size(one.bytes)} fetched"
+            yield f"{to}: complete, from {one.fetched_from.location}; {read}{went}"
+        else:
+            yield f"{to}: failed"
+
+
+def complain_of_replicas(done: Sequence[Replicated]) -> None:
+    """Why a snapshot was not fetched, on stderr, if that is news."""
+    for one in done:
+        if one.error is not None and not one.is_known:
+            said = f"{one.resource}: {one.snapshot} was not fetched to {one.location}: {one.error.message}"
+            console.complain(said, one.error.hint)
 
 
 def errors(attempt: Attempt) -> Iterator[DrbdBackupError]:
@@ -59,12 +115,12 @@ def errors(attempt: Attempt) -> Iterator[DrbdBackupError]:
     if result is None:
         return
     if attempt.outcome is Outcome.REFUSED:
-        yield DrbdBackupError(f"refused: {'; '.join(result.verdict.because)}", result.verdict.hint)
+        yield Failure(f"refused: {'; '.join(result.verdict.because)}", result.verdict.hint)
     if result.error is not None:
         yield result.error
     for target in result.targets:
         if target.error is not None:
-            yield DrbdBackupError(f"{target.name}: {target.error.message}", target.error.hint)
+            yield Failure(f"{target.name}: {target.error.message}", target.error.hint)
 
 
 def outcome_line(attempt: Attempt) -> str:
@@ -82,6 +138,17 @@ def outcome_line(attempt: Attempt) -> str:
     return f"{line}, {result.snapshot or 'no snapshot'}, {took}"
 
 
+def said(attempt: Attempt) -> tuple[str, ...]:
+    """The same with everything that went wrong and what to do, as lines for a message."""
+    wrong = [f"{error.message}\n  {error.hint}" if error.hint else error.message for error in errors(attempt)]
+    told = [outcome_line(attempt)]
+    for target in attempt.result.targets if attempt.result else ():
+        if target.problem_count:
+            told.append(f"{target.name}: {text.count(target.problem_count, 'file')} with problems")
+            told.append(text.problems(target.problems, target.problem_count, _WHERE if target.copy else ""))
+    return tuple(text.lines(line) for line in (*told, *wrong))
+
+
 def row(target: TargetResult, dry_run: bool) -> tuple[str, str, str, str]:
     """A target's line of the closing table: name, outcome, what was copied, and what is worth a word."""
     counts = target.counts
@@ -90,6 +157,8 @@ def row(target: TargetResult, dry_run: bool) -> tuple[str, str, str, str]:
     notes = [*target.notes]
     if target.problem_count:
         notes.append(text.count(target.problem_count, "file") + " with problems")
+    if target.recycled:
+        notes.append(f"{'would begin' if dry_run else 'began'} with the tree of {target.recycled}, which no rule keeps")
     if target.pruned:
         notes.append(f"{len(target.pruned)} older pruned")
     if target.error is not None:
@@ -99,6 +168,16 @@ def row(target: TargetResult, dry_run: bool) -> tuple[str, str, str, str]:
     return target.name, "would copy" if dry_run else "complete", copied, "; ".join(notes)
 
 
+def _table(attempt: Attempt) -> None:
+    """A line for each target below what came of the run. One that stood down has only that."""
+    from drbdbackup.report.tables import draw
+
+    result = attempt.result
+    rows = [row(target, result.dry_run) for target in result.targets] if result else []
+    cells = [[(text.printable(cell), _COLOURS.get(one[1], "")) for cell in one] for one in rows]
+    draw(("target", "outcome", "copied", "notes"), cells, above=text.printable(outcome_line(attempt)))
+
+
 def _plain(attempt: Attempt) -> Iterator[str]:
     yield outcome_line(attempt)
     if attempt.result is not None:
@@ -106,12 +185,10 @@ def _plain(attempt: Attempt) -> Iterator[str]:
         yield from text.aligned(rows, "  ")
 
 
-def _complain_of_files(resource: str, target: TargetResult) -> None:
-    """How many files were not copied as they are, and the first few of them."""
+def _complain_of_files(resource: str, target: TargetResult, where: str) -> None:
+    """How many files were not copied as they are, and the first few of them; `where` are the others."""
     if not target.problem_count:
         return
-    shown = [f"{text.printable(path)}: {why}" for path, why in target.problems[:_SHOWN]]
-    left = target.problem_count - len(shown)
-    more = [f"and {left:,} more, in the snapshot's snapshot.json"] if left > 0 else []
     told = text.count(target.problem_count, "file") + " with problems"
-    console.complain(f"{resource}: {target.name}: {told}", "\n".join([*shown, *more]))
+    shown = text.problems(target.problems, target.problem_count, where)
+    console.complain(f"{resource}: {target.name}: {told}", shown)

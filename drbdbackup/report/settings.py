@@ -6,25 +6,28 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from drbdbackup import documentation
 from drbdbackup.config.values import ResourceConfig, TargetConfig
 from drbdbackup.report import text
 
 if TYPE_CHECKING:
     from drbdbackup.commands.config import Validated
+    from drbdbackup.commands.pin import PinAnswer
     from drbdbackup.commands.prune import Weeded
     from drbdbackup.commands.sync import Synced
-    from drbdbackup.commands.target import Accepted, TargetSeen
+    from drbdbackup.commands.target import AcceptedTarget, TargetSeen
 
 
 def validated(found: Validated) -> Iterator[str]:
     """That the file is right, and what it means here."""
     config = found.config
-    yield f"{config.file} is right."
+    yield f"{config.file} is valid."
     rows = [("node", f"{config.node}, one of {', '.join(config.nodes)}"), ("role", f"from {config.role.source}")]
     rows += [(f"resource {one.name}", _resource(one)) for one in config.resources]
     rows += [(f"target {one.name}", _target(one)) for one in config.targets]
     rows += [(f"peer {one.node}", one.ssh) for one in config.peers]
     rows += [("next due", text.when(found.next_due, datetime.now(UTC)))]
+    rows += [("NOTE", note) for note in found.notes]
     yield from text.aligned(rows, "  ")
 
 
@@ -33,11 +36,11 @@ def _resource(one: ResourceConfig) -> str:
 
 
 def _target(one: TargetConfig) -> str:
-    where = f"{one.device} at {one.mountpoint}" if one.kind == "disk" else one.path
+    where = one.address if one.folder == one.address else f"{one.address} at {one.folder}"
     kept = one.retention
-    counts = [(kept.hourly, "hourly"), (kept.daily, "daily"), (kept.weekly, "weekly"), (kept.monthly, "monthly")]
-    counts += [(kept.yearly, "yearly")]
-    gives = "; gives its last copy up for a new one where both have no room" if one.on_full == "replace" else ""
+    counts = [(kept.last, "last"), (kept.hourly, "hourly"), (kept.daily, "daily"), (kept.weekly, "weekly")]
+    counts += [(kept.monthly, "monthly"), (kept.yearly, "yearly")]
+    gives = "; replaces its last copy where there is no room for two" if one.on_full == "replace" else ""
     rules = ", ".join(f"{count} {word}" for count, word in counts if count)
     return f"{where}; keeps {rules + ', ' if rules else ''}at least {kept.minimum}{gives}"
 
@@ -45,18 +48,33 @@ def _target(one: TargetConfig) -> str:
 def targets(found: Sequence[TargetSeen]) -> Iterator[str]:
     """Each target with what was found there."""
     for one in found:
-        yield f"{one.config.name}: {one.config.kind}, {one.location}"
+        kind = "" if one.config.kind == one.config.name else f" ({one.config.kind})"
+        yield f"{one.config.name}: {one.location}{kind}"
         yield from text.aligned(_seen(one), "  ")
 
 
-def accepted(done: Accepted) -> Iterator[str]:
+def accepted(done: AcceptedTarget) -> Iterator[str]:
     """What the target is from now on."""
     if done.before == done.medium:
         yield f"{done.name} is the medium {done.medium} ({done.location}), as before."
     else:
         yield f"{done.name} is the medium {done.medium} ({done.location}) from now on."
     if done.before not in (None, done.medium):
-        yield f"It was {done.before}; what lies on that one is still listed, and out of reach."
+        yield f"It was {done.before}; its copies are still listed, as out of reach."
+
+
+def pinned(answer: PinAnswer) -> Iterator[str]:
+    """What is so from now on, where, and who does not know of it yet."""
+    is_pinned, note = answer.label.pinned_at is not None, answer.label.note
+    told = "is pinned: no node prunes it" if is_pinned else "is not pinned any more: retention decides"
+    yield f"{answer.snapshot} {told}" + (f" ({note})" if note else "")
+    rows = [("copies", ", ".join(copy.location for copy in answer.copies))]
+    if answer.roads:
+        rows.append(("passed on", "by " + ", ".join(answer.roads)))
+    else:
+        rows.append(("passed on", "by no road yet: the other nodes learn of it with the next run or `drbdbackup sync`"))
+    rows += [("closed", f"{road}: {why}") for road, why in answer.closed.items()]
+    yield from text.aligned(rows, "  ")
 
 
 def weeded(done: Sequence[Weeded], dry_run: bool) -> Iterator[str]:
@@ -71,21 +89,24 @@ def weeded(done: Sequence[Weeded], dry_run: bool) -> Iterator[str]:
         else:
             yield f"{head}: {len(one.judged) - len(one.dropped)} to keep, {len(one.dropped)} to drop"
         yield from text.aligned(rows, "  ")
+        if dry_run and one.recycled_next:
+            yield f"  The next run can begin with the tree of {one.recycled_next}, which no rule keeps then."
 
 
 def synced(done: Synced) -> Iterator[str]:
     """What came and went by which road, and what a rebuild has regained."""
     if done.aside:
         yield f"The broken catalog is now {done.aside}."
-    rows = [(road, f"{text.count(new, 'new fact')} came") for road, new in done.came.new.items()]
-    rows += [(road, "ours was left there") for road in done.went.new]
+    rows = [(road, f"{text.count(new, 'new fact')} received") for road, new in done.came.new.items()]
+    rows += [(road, "our catalog was sent") for road in done.went.new]
     rows += [(road, f"closed: {why}") for road, why in {**done.came.closed, **done.went.closed}.items()]
     rows += [(file, f"refused: {why}") for file, why in done.came.refused.items()]
     for one in done.regained:
         regained = "not marked yet" if one.is_new else f"{text.count(one.copies, 'copy', 'copies')} regained"
         told = f"could not be read: {one.error.message}" if one.error else regained
         rows.append((one.target, told))
-    yield from text.aligned(rows) or ["There is no road to another node: see [peer] in docs/config.md."]
+    page = documentation.page("docs/config.md")
+    yield from text.aligned(rows) or [f"No road to another node is configured: see [peer] in {page}."]
 
 
 def _seen(one: TargetSeen) -> Iterator[tuple[str, str]]:
@@ -96,11 +117,11 @@ def _seen(one: TargetSeen) -> Iterator[tuple[str, str]]:
         if one.error is not None:
             yield "problem", one.error.message
         return
-    yield "medium", found["medium"] or "not marked: the first run of the Primary enrols it"
-    if found["enrolled_at"]:
-        yield "enrolled", f"{found['enrolled_at']} by {found['enrolled_by']}"
-    if found["objection"]:
-        yield "PROBLEM", found["objection"]
-    yield "free", f"{text.size(found['free_bytes'])} of {text.size(found['total_bytes'])}"
-    lacks = found["lacks"]
-    yield "cannot hold", "not known before the first run" if lacks is None else ", ".join(lacks) or "nothing is missing"
+    yield "medium", found.medium or "not marked: the first run of the Primary marks it"
+    if found.enrolled_at:
+        yield "accepted", f"{text.localised(found.enrolled_at)}, by {found.enrolled_by}"
+    if found.objection:
+        yield "PROBLEM", found.objection
+    yield "free", f"{text.size(found.free_bytes)} of {text.size(found.total_bytes)}"
+    lacks = found.lacks
+    yield "cannot hold", "not known before the first run" if lacks is None else ", ".join(lacks) or "-"

@@ -6,28 +6,28 @@ Plain escapes and no rich: there is nothing to align, and it looks the same ever
 from __future__ import annotations
 
 import shutil
-import sys
 import textwrap
 from collections.abc import Iterator
 
-from drbdbackup.commands.demo import Heading, Printed, Told, Typed, Words
+from drbdbackup.demo import Heading, Printed, Shown, Typed, Words
 from drbdbackup.report import console
+from drbdbackup.report.console import CAREFUL
 from drbdbackup.report.text import printable
 
 _WIDEST = 100
 _BOLD, _END = "\033[1m", "\033[0m"
 
 
-def tell(told: Told) -> None:
+def tell(told: Shown) -> None:
     """Show one thing at once, for it may be a while until the next; in bold letters where a person is watching."""
     width = min(_WIDEST, shutil.get_terminal_size((_WIDEST, 25)).columns)
-    bold = console.on_terminal() and isinstance(told, Heading | Typed)
+    bold = console.has_colours() and isinstance(told, Heading | Typed)
     for line in _drawn(told, width):
-        sys.stdout.write(f"{_BOLD}{line}{_END}\n" if bold and line else f"{line}\n")
-    sys.stdout.flush()
+        CAREFUL.write(f"{_BOLD}{line}{_END}\n" if bold and line else f"{line}\n")
+    CAREFUL.flush()
 
 
-def _drawn(told: Told, width: int) -> Iterator[str]:
+def _drawn(told: Shown, width: int) -> Iterator[str]:
     match told:
         case Heading(text):
             yield from ("", "", printable(text))

@@ -26,22 +26,27 @@ def observe(role: RoleConfig, resource: ResourceConfig) -> tuple[Observation, ..
     all three show the same kernel, and one that hangs or is not understood is a reason to refuse.
     """
     if role.source == "command":
-        return (command.observe(resource.name, role.command, role.timeout),)
+        return (command.observe(resource.name, tuple(_of(resource, word) for word in role.command), role.timeout),)
     if role.source == "file":
-        return (file.observe(resource.name, role.path, role.timeout),)
+        return (file.observe(resource.name, _of(resource, role.path), role.timeout),)
     if role.source == "drbd":
         return (_drbd(role, resource),)
     return (unknown(resource.name, role.source, f"there is no role source {role.source!r}"),)
 
 
 def generation(role: RoleConfig, resource: ResourceConfig) -> Generation | None:
-    """The generation that the data of `resource` is now, where DRBD tells; None for every other source."""
+    """The generation that the data of `resource` is now, where DRBD says it; None for every other source."""
     return generations.observe(resource, role.timeout) if role.source == "drbd" else None
 
 
 def follow(role: RoleConfig, resource: str, on_news: Callable[[], None]) -> Talking | None:
     """Call `on_news`, from another thread, when it is worth asking again; None where the source cannot tell."""
     return stream.follow(resource, on_news) if role.source == "drbd" else None
+
+
+def _of(resource: ResourceConfig, word: str) -> str:
+    """One program, or one file name, for all resources."""
+    return word.replace("{resource}", resource.name)
 
 
 def _drbd(role: RoleConfig, resource: ResourceConfig) -> Observation:

@@ -8,12 +8,13 @@ from drbdbackup.proc import Command, run
 from drbdbackup.roles.words import NotUnderstood, spoken, unknown
 
 SOURCE = "command"
+VARIABLE = "DRBDBACKUP_RESOURCE"  # tells the command which resource is meant
 
 
 def parse(text: str, resource: str, named: str = "the command") -> Observation:
     """What the command `named` printed: one word, Primary or Secondary, and nothing else."""
     try:
-        return Observation(resource, SOURCE, spoken(text))
+        return Observation(resource=resource, source=SOURCE, role=spoken(text))
     except NotUnderstood as problem:
         hint = "The command of [role] must print one word, Primary or Secondary, and end with exit status 0."
         return unknown(resource, SOURCE, f"{named} does not tell the role of {resource}: {problem}", hint)
@@ -22,7 +23,7 @@ def parse(text: str, resource: str, named: str = "the command") -> Observation:
 def observe(resource: str, argv: tuple[str, ...], timeout: float) -> Observation:
     """Run it; any exit status but 0 means that it could not tell."""
     try:
-        answer = run(Command(argv, timeout=timeout))
+        answer = run(Command(argv=argv, timeout=timeout, env=((VARIABLE, resource),)))
     except ToolError as error:
         hint = error.hint or f"Run it by hand: `{' '.join(argv)}`."
         return unknown(resource, SOURCE, f"the role of {resource} cannot be read: {error.message}", hint)

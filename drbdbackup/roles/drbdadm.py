@@ -1,6 +1,6 @@
-"""The role as `drbdadm role` tells it: the last resort, for a machine where neither drbdsetup nor /proc/drbd speaks.
+"""The role as `drbdadm role` reports it: the last resort, for a machine where neither drbdsetup nor /proc/drbd speaks.
 
-It reads DRBD's configuration first, so a mistake there hides the role, and it tells nothing of disks and links.
+It reads DRBD's configuration first, so a mistake there hides the role, and it says nothing of disks and links.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ def _observation(text: str, resource: str) -> Observation:
         raise NotUnderstood("its volumes have different roles")
     role = next(here for here, _ in seen)
     return Observation(
-        resource,
-        SOURCE,
-        role,
+        resource=resource,
+        source=SOURCE,
+        role=role,
         # 8.x knows the role of a peer only while it is connected
         peers=tuple(
             PeerSeen("", peer, Connection.CONNECTED)

@@ -1,4 +1,4 @@
-"""The role as `drbdsetup events2 --now` tells it: the kernel's own list, understood alike by the tools of 8.4 and 9.
+"""The role as `drbdsetup events2 --now` reports it: the kernel's own list, understood alike by the tools of 8.4 and 9.
 
 The dump is believed only whole: it ends in `exists -`, no object comes twice, and every connection, device and peer
 device belongs to what is listed. So a line that is lost or damaged is noticed instead of changing the answer. Kinds of
@@ -8,7 +8,7 @@ objects and fields that are not known are passed over: new versions add them.
 from __future__ import annotations
 
 from drbdbackup.errors import ToolError, ToolMissing
-from drbdbackup.model.role import Connection, Disk, Observation, PeerSeen, Replication, Role
+from drbdbackup.model.role import Connection, DiskState, Observation, PeerSeen, Replication, Role
 from drbdbackup.roles.words import NotUnderstood, number, quoted, shown, unknown, word
 from drbdbackup.tools import drbd
 
@@ -146,16 +146,17 @@ def _observation(objects: _Objects, resource: str) -> Observation:
         raise NotUnderstood("it has no volume")
     role = word(Role, _field(fields, "role"))
     return Observation(
-        resource,
-        SOURCE,
-        role,
-        disks=tuple(word(Disk, _field(own, "disk")) for _, own in devices),
+        resource=resource,
+        source=SOURCE,
+        role=role,
+        disks=tuple(word(DiskState, _field(own, "disk")) for _, own in devices),
         peers=tuple(
             _peer(objects, key, own) for key, own in sorted(objects["connection"].items()) if key[0] == resource
         ),
         suspended=_suspended(fields, [own for _, own in devices]),
         problem="" if role is not Role.UNKNOWN else f"DRBD itself does not know the role of {resource}",
         minors=tuple(number(_field(own, "minor")) for _, own in devices),
+        volumes=tuple(volume for volume, _ in devices),
     )
 
 
@@ -169,8 +170,9 @@ def _peer(objects: _Objects, key: tuple[str, ...], fields: _Fields) -> PeerSeen:
         shown(fields.get("conn-name", "")),
         word(Role, _field(fields, "role")),
         word(Connection, _field(fields, "connection")),
-        disks=tuple(word(Disk, _field(own, "peer-disk")) for _, own in volumes),
+        disks=tuple(word(DiskState, _field(own, "peer-disk")) for _, own in volumes),
         syncing=busy[0] if busy else "",
+        is_client=bool(volumes) and all(_yes(own.get("peer-client", "no")) for _, own in volumes),
     )
 
 

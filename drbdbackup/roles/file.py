@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from drbdbackup.errors import DrbdBackupError
+from drbdbackup.errors import Failure
 from drbdbackup.model.role import Observation
 from drbdbackup.proc import probe
 from drbdbackup.roles.words import NotUnderstood, spoken, unknown
@@ -16,7 +16,7 @@ _LONGEST = 4096
 def parse(text: str, resource: str, path: str = "the file") -> Observation:
     """What the file says: one word, Primary or Secondary, and nothing else."""
     try:
-        return Observation(resource, SOURCE, spoken(text))
+        return Observation(resource=resource, source=SOURCE, role=spoken(text))
     except NotUnderstood as problem:
         hint = "The file of [role] must hold one word, Primary or Secondary; write it to a new file and rename that."
         return unknown(resource, SOURCE, f"{path} does not tell the role of {resource}: {problem}", hint)
@@ -26,7 +26,7 @@ def observe(resource: str, path: str, timeout: float) -> Observation:
     """Read it, from a process that can be abandoned: the path may lie on a share that hangs, or be a FIFO."""
     try:
         text = probe(lambda: _read(path), timeout, path)
-    except DrbdBackupError as error:
+    except Failure as error:
         hint = f"Whoever changes the role writes Primary or Secondary to {path}."
         return unknown(resource, SOURCE, f"the role of {resource} cannot be read: {error.message}", hint)
     return parse(str(text), resource, path)

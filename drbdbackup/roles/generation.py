@@ -1,12 +1,13 @@
-"""The generation of a resource's data, as `drbdsetup get-gi` tells it; what it means is in `drbdbackup.lineage`.
+"""The generation of a resource's data, as `drbdsetup get-gi` reports it; what it means is in `drbdbackup.lineage`.
 
-8.4 asks by minor, 9 by resource, peer and volume. It is never a reason not to back up: what cannot be told is None.
+8.4 asks by minor, 9 by resource, peer and volume. It is never a reason not to back up: what is not known is None.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from drbdbackup.config.values import ResourceConfig
 from drbdbackup.errors import ToolError
@@ -14,8 +15,7 @@ from drbdbackup.model.generation import Generation, parse
 from drbdbackup.tools import drbd
 
 
-@dataclass(frozen=True, slots=True)
-class Volume:
+class DrbdVolume(Struct, frozen=True):
     """What DRBD calls the volume: its number, its minor, and the node ids of its peers."""
 
     number: str
@@ -24,7 +24,7 @@ class Volume:
 
 
 def observe(resource: ResourceConfig, timeout: float) -> Generation | None:
-    """Ask the kernel; None if it does not tell (no disk attached, tools of 8.3, DRBD is not there)."""
+    """Ask the kernel; None if it does not say (no disk attached, tools of 8.3, DRBD is not there)."""
     try:
         listed = drbd.events2(timeout)
         volume = volume_of(listed.text, resource.name, _minor(resource.device)) if listed.exit == 0 else None
@@ -39,7 +39,7 @@ def observe(resource: ResourceConfig, timeout: float) -> Generation | None:
     return parse("\n".join(one.text for one in told)) if all(one.exit == 0 for one in told) else None
 
 
-def volume_of(events: str, resource: str, minor: int | None) -> Volume | None:
+def volume_of(events: str, resource: str, minor: int | None) -> DrbdVolume | None:
     """The volume with this minor in an `events2 --now` dump; the only one where the minor is not known."""
     devices: dict[str, str] = {}
     peers: list[tuple[str, str]] = []
@@ -57,7 +57,8 @@ def volume_of(events: str, resource: str, minor: int | None) -> Volume | None:
     if len(found) != 1 or not found[0][1].isdecimal():
         return None
     number, own = found[0]
-    return Volume(number, own, tuple(sorted(peer for volume, peer in peers if volume == number and peer.isdecimal())))
+    others = sorted(peer for volume, peer in peers if volume == number and peer.isdecimal())
+    return DrbdVolume(number, own, tuple(others))
 
 
 def _minor(device: str) -> int | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 
-from drbdbackup.model.role import Connection, Disk, Observation, PeerSeen, Replication, Role
+from drbdbackup.model.role import Connection, DiskState, Observation, PeerSeen, Replication, Role
 from drbdbackup.roles.words import NotUnderstood, unknown, word
 from drbdbackup.tools import drbd
 
@@ -63,10 +63,10 @@ def _observation(lines: list[str], resource: str, minor: int) -> Observation:
         raise NotUnderstood(f"the line of minor {minor} in /proc/drbd is not as it should be")
     role = word(Role, said["here"])
     return Observation(
-        resource,
-        SOURCE,
-        role,
-        disks=(word(Disk, said["disk"]),),
+        resource=resource,
+        source=SOURCE,
+        role=role,
+        disks=(word(DiskState, said["disk"]),),
         peers=(_peer(said["link"], said["there"], said["peer"]),),
         suspended="" if said["flow"] == "r" else "not-told",
         problem="" if role is not Role.UNKNOWN else f"DRBD itself does not know the role of {resource}",
@@ -78,4 +78,4 @@ def _peer(link: str, role: str, disk: str) -> PeerSeen:
     """8.x has one word for the link and for what goes over it: a word of syncing means that it is connected."""
     syncing = link if link in _SYNCING else ""
     connection = Connection.CONNECTED if syncing else _OLD_LINKS.get(link) or word(Connection, link)
-    return PeerSeen("", word(Role, role), connection, (word(Disk, disk),), syncing)
+    return PeerSeen("", word(Role, role), connection, (word(DiskState, disk),), syncing)

@@ -56,7 +56,9 @@ def quoted(text: str) -> str:
 
 def unknown(resource: str, source: str, problem: str, hint: str = "") -> Observation:
     """The observation of a source that could not tell the role; what a program said becomes one printable line."""
-    return Observation(resource, source, Role.UNKNOWN, problem=_one_line(problem), hint=_one_line(hint))
+    return Observation(
+        resource=resource, source=source, role=Role.UNKNOWN, problem=_one_line(problem), hint=_one_line(hint)
+    )
 
 
 def _one_line(text: str) -> str:

@@ -1,28 +1,29 @@
 """Places that hold snapshots: a Protocol and a file per kind.
 
-A kind is a class with `config` and `opened`, its line in `_KINDS`, and a pass of `tests/contract/test_targets.py`.
+A kind is a class with `config` and `opened`, its line in `ENGINES`, and a pass of `tests/contract/test_targets.py`.
+What is true of a kind without a look at it is in `config/target_kinds.py`.
 """
 
 from collections.abc import Callable, Mapping
 
 from drbdbackup.config.values import TargetConfig
 from drbdbackup.errors import ConfigError
-from drbdbackup.targets.disk import Disk
+from drbdbackup.targets.disk import DiskTarget
 from drbdbackup.targets.medium import Medium, Target
-from drbdbackup.targets.nas import Nas
+from drbdbackup.targets.nas import NasTarget
 
 __all__ = ["Medium", "Target", "target"]
 
-_KINDS: Mapping[str, Callable[[TargetConfig, str | None], Target]] = {"nas": Nas, "disk": Disk}
+ENGINES: Mapping[str, Callable[[TargetConfig, str | None], Target]] = {"nas": NasTarget, "disk": DiskTarget}
 
 
 def target(config: TargetConfig, marks: str | None = None) -> Target:
     """The target that the configuration describes; nothing is touched before it is opened.
 
     `marks` is a folder for marks of mounts under way: only where there are no namespaces, so that a killed run's mount
-    can be told from the admin's (see `disk.clear`).
+    can be distinguished from the admin's (see `claim.clear`).
     """
-    kind = _KINDS.get(config.kind)
+    kind = ENGINES.get(config.kind)
     if kind is None:
-        raise ConfigError(f"target {config.name}: kind {config.kind!r} is not one of {', '.join(sorted(_KINDS))}")
+        raise ConfigError(f"target {config.name}: kind {config.kind!r} is not one of {', '.join(sorted(ENGINES))}")
     return kind(config, marks)

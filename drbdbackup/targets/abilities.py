@@ -12,13 +12,16 @@ import struct
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
 from stat import S_IMODE, S_ISCHR, S_ISFIFO
 from typing import Any
 
-from drbdbackup.errors import DrbdBackupError
+from msgspec import Struct
+from msgspec.structs import asdict, fields
+
+from drbdbackup.errors import Failure
 from drbdbackup.targets import layout, removal
 from drbdbackup.tools import btrfs, mounts
+from drbdbackup.tools.rsync import Holds
 
 _SCRATCH = ".probe-"
 _ABANDONED = 86400.0  # seconds after which a killed probe's folder is not a probe under way
@@ -40,8 +43,7 @@ _WORDS = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Abilities:
+class Abilities(Struct, frozen=True, kw_only=True):
     """What came back as it was written. `subvolumes`: btrfs, and we may make and delete them."""
 
     hard_links: bool
@@ -58,6 +60,31 @@ class Abilities:
     sparse: bool
     subvolumes: bool
 
+    @property
+    def kinds(self) -> bytes:
+        """The types of entries that have a place in a copy there; the others are in the manifest only."""
+        kinds = b"fd" + (b"l" if self.symlinks else b"") + (b"bc" if self.devices else b"")
+        return kinds + (b"ps" if self.fifo else b"")
+
+    @property
+    def holds(self) -> Holds:
+        """What rsync may give to it, and take from it."""
+        return Holds(
+            owners=self.owners,
+            modes=self.modes,
+            acls=self.acls,
+            xattrs=self.xattrs,
+            symlinks=self.symlinks,
+            devices=self.devices,
+            specials=self.fifo,
+            hard_links=self.hard_links,
+        )
+
+    @property
+    def can_recycle(self) -> bool:
+        """Whether the tree of an old snapshot can become the next one: by links, where a name is that name only."""
+        return self.hard_links and not self.subvolumes and self.case_sensitive and self.any_name
+
     def as_document(self) -> dict[str, bool]:
         """The abilities as the sidecar keeps them."""
         return asdict(self)
@@ -68,17 +95,21 @@ class Abilities:
 
 
 def from_document(document: Mapping[str, Any]) -> Abilities:
-    """The abilities that a document tells of; what it does not tell of (an older version) counts as missing."""
+    """The abilities that a document names; what it does not name (an older version) counts as missing."""
     return Abilities(**{field.name: document.get(field.name) is True for field in fields(Abilities)})
 
 
-def probe(root: str) -> Abilities:
-    """Try what the medium mounted at `root` can hold. Raises OSError if nothing at all can be written."""
+def probe(root: str, resource: str = "") -> Abilities:
+    """Try what the medium mounted at `root` can hold. Raises OSError if nothing at all can be written.
+
+    What it makes shows to whom our folders there must belong, also that of the resource: raises TargetUnsafe.
+    """
     layout.make_folder(layout.home(root))
     _sweep(layout.home(root))
     scratch = os.path.join(layout.home(root), _SCRATCH + secrets.token_hex(8))
     os.mkdir(scratch, 0o700)
     try:
+        layout.refuse_others_folders(root, resource, os.lstat(scratch))
         return Abilities(**{name: _holds(trial, os.path.join(scratch, name)) for name, trial in _TRIALS.items()})
     finally:
         removal.remove_tree(os.path.dirname(scratch), os.fsencode(os.path.basename(scratch)))
@@ -93,7 +124,7 @@ def _holds(trial: Callable[[str], bool], folder: str) -> bool:
         if error.errno in (28, 122):
             raise
         return False
-    except DrbdBackupError:
+    except Failure:
         return False
 
 

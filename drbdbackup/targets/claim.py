@@ -13,11 +13,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from drbdbackup import plain_file
 from drbdbackup.config.values import TargetConfig
-from drbdbackup.errors import TargetError
+from drbdbackup.errors import TargetInUse
 from drbdbackup.model.mount import Mount
-from drbdbackup.stages import detach
 from drbdbackup.targets import device
+from drbdbackup.temporary_mounts import detach
 from drbdbackup.tools import mounts
 
 
@@ -94,16 +95,12 @@ def _lock(fd: int, config: TargetConfig, path: str) -> None:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         hint = f"Wait for it to end; `fuser -v {path}` says who it is."
-        raise TargetError(f"{config.device} is in use by another drbdbackup", hint) from None
+        raise TargetInUse(f"{config.device} is in use by another drbdbackup", hint) from None
 
 
 def _read(fd: int) -> dict[str, Any]:
     """The mark's content; nothing if it is torn: its maker died before it mounted."""
-    try:
-        told = json.loads(os.pread(fd, 1 << 16, 0))
-    except ValueError:
-        return {}
-    return told if isinstance(told, dict) else {}
+    return plain_file.json_object(os.pread(fd, 1 << 16, 0)) or {}
 
 
 def _write(fd: int, told: dict[str, Any]) -> None:

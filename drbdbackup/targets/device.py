@@ -1,26 +1,24 @@
-"""The block device or image file of a disk target: what it holds, and whether a mount shows it."""
+"""The block device or image file of a disk target: whether it is there, and whether a mount shows it."""
 
 from __future__ import annotations
 
 import os
 import stat
 
-from drbdbackup.errors import TargetError
+from drbdbackup.errors import DeviceMissing, Failure, TargetError
 from drbdbackup.model.mount import Mount
-from drbdbackup.tools import blkid
-from drbdbackup.tools.blkid import Filesystem
+from drbdbackup.tools import lsblk
 
 
-def filesystem(path: str) -> Filesystem:
-    """The file system on it. Raises TargetError if it is missing, or if there is none on it; ToolError."""
+def check(path: str) -> None:
+    """Raise TargetError if it is missing, or neither a block device nor an image file."""
     try:
         mode = os.stat(path).st_mode
     except OSError as error:
         hint = "Is the disk plugged in, and is it still called so? Look with `lsblk -f`; /dev/disk/by-label/ stays."
-        raise TargetError(f"{path}: {error.strerror}", hint) from None
+        raise DeviceMissing(f"{path}: {error.strerror}", hint) from None
     if not (stat.S_ISBLK(mode) or stat.S_ISREG(mode)):
-        raise TargetError(f"{path} is neither a block device nor an image file", "Look with `lsblk -f`.")
-    return blkid.filesystem(path)
+        raise TargetError(f"{path} is neither a block device nor an image file", "See `lsblk -f`.")
 
 
 def shows(seen: Mount, path: str) -> bool:
@@ -36,3 +34,16 @@ def shows(seen: Mount, path: str) -> bool:
             return os.path.samestat(wanted, os.stat(told.read().rstrip(b"\n")))
     except OSError:
         return False
+
+
+def clones(path: str, uuid: str) -> list[str]:
+    """The other devices that hold the same file system: a disk was cloned. An image file is one place only."""
+    try:
+        return lsblk.clones(lsblk.block_devices(), path, uuid) if stat.S_ISBLK(os.stat(path).st_mode) else []
+    except (OSError, Failure):  # a check more, that must not cost the night
+        return []
+
+
+def clone_hint(others: list[str]) -> str:
+    """What to do about them."""
+    return f"Unplug the one that is not to be it, or give it a new UUID, for ext4: `tune2fs -U random {others[0]}`."

@@ -1,28 +1,28 @@
 """A disk of this node that is mounted around its use, and nowhere to be seen for the rest of the time.
 
 The folder that it is mounted at is never written to, another disk's mount there is never touched, and no mount of ours
-outlives the block: in a cage the kernel sees to that, elsewhere a mark and `clear`.
+outlives the block: in a cage the kernel sees to that, elsewhere a mark and `claim`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 
 from drbdbackup.config.values import TargetConfig
-from drbdbackup.errors import Damaged, TargetError, ToolError
+from drbdbackup.errors import Damaged, TargetCloned, TargetError, TargetReadOnly, ToolError
 from drbdbackup.model.mount import Mount
-from drbdbackup.stages import covered, mounted
 from drbdbackup.targets import claim, device, layout, mark
 from drbdbackup.targets.medium import Medium
+from drbdbackup.temporary_mounts import covered, mounted
 from drbdbackup.tools import blkid, mount, mounts
 from drbdbackup.tools.blkid import Filesystem
 
 _OPTIONS = ("nodev", "nosuid", "noexec", "noatime")
 
 
-class Disk:
+class DiskTarget:
     """The target of kind "disk"."""
 
     def __init__(self, config: TargetConfig, marks: str | None = None) -> None:
@@ -34,7 +34,7 @@ class Disk:
     def opened(self, node: str, write: bool) -> Iterator[Medium]:
         """The disk, mounted for the time of the block; read-only without `write`."""
         path, point = self.config.device, self.config.mountpoint
-        filesystem = device.filesystem(path)
+        device.check(path)
         _make_mountpoint(point)
         with ExitStack() as stack:
             if self._marks is not None:
@@ -42,18 +42,12 @@ class Disk:
             there = _mount_at(point)
             _refuse_foreign(there, path, point)
             stack.enter_context(_mounted(path, point, write, again=there is not None))
-            _check(filesystem, path, point, write)
-            yield _medium(self.config, node, filesystem)
+            shown = _shown(path, point, write)
+            if write:
+                _refuse_clones(path, shown)
+            yield _medium(self.config, node, shown)
             if write:
                 layout.sync(point)  # where a write has failed, this says so; umount does not
-
-
-def clear(config: TargetConfig, marks: str) -> bool:
-    """Unmount what a killed run has left mounted, by its mark in `marks`; whether there was something.
-
-    Raises TargetError if it cannot be unmounted, or if a run is using it.
-    """
-    return claim.clear(config, marks)
 
 
 def _make_mountpoint(point: str) -> None:
@@ -78,13 +72,15 @@ def _mounted(path: str, point: str, write: bool, again: bool) -> Iterator[None]:
     with ExitStack() as stack:
         try:
             if again:
-                stack.enter_context(covered(point, ("rw" if write else "ro", *_OPTIONS)))
+                _attach(stack, lambda options: covered(point, options), "rw" if write else "ro")
             elif write:
-                stack.enter_context(mounted(path, point, ("rw", *_OPTIONS)))
+                _attach(stack, lambda options: mounted(path, point, options), "rw")
             else:
                 _mount_read_only(stack, path, point)
         except ToolError as error:
-            hint = f"Look at dmesg; while it is not mounted, `fsck -n {path}` says whether the file system is well."
+            with suppress(ToolError):
+                blkid.filesystem(path)  # which says what is missing, where mount only says that it failed
+            hint = f"Look at dmesg; while it is not mounted, check the file system with `fsck -n {path}`."
             raise TargetError(f"{path} could not be mounted at {point}: {error.message}", hint) from None
         yield
 
@@ -95,21 +91,38 @@ def _mount_read_only(stack: ExitStack, path: str, point: str) -> None:
     Whoever mounts a file system first decides for all: a run that comes while a peer reads must be able to write. An
     image file with a journal to be replayed (a power cut) cannot be mounted read-only either.
     """
+    how = lambda options: mounted(path, point, options)  # noqa: E731
     try:
-        stack.enter_context(mounted(path, point, ("rw", *_OPTIONS)))
+        _attach(stack, how, "rw")
     except ToolError:
-        stack.enter_context(mounted(path, point, ("ro", *_OPTIONS)))
+        _attach(stack, how, "ro")
     else:
         mount.remount_read_only(point)
 
 
-def _check(filesystem: Filesystem, path: str, point: str, write: bool) -> None:
-    """What is mounted there now is what was looked at before, and not the bare folder."""
+def _attach(stack: ExitStack, how: Callable[[Sequence[str]], AbstractContextManager[str]], mode: str) -> None:
+    """Mount so that no symlink is followed; without that where mount or Linux does not know it (before 5.10)."""
+    try:
+        stack.enter_context(how((mode, *_OPTIONS, "nosymfollow")))
+    except ToolError:
+        stack.enter_context(how((mode, *_OPTIONS)))
+
+
+def _shown(path: str, point: str, write: bool) -> Filesystem:
+    """The file system that is mounted there now, looked at where it is mounted from: the disk, not the bare folder."""
     seen = _mount_at(point)
-    if seen is None or not device.shows(seen, path) or blkid.filesystem(seen.source) != filesystem:
-        raise TargetError(f"{path} is not what is mounted at {point}", "Was a disk exchanged? Look with `lsblk -f`.")
+    if seen is None or not device.shows(seen, path):
+        raise TargetError(f"{path} is not what is mounted at {point}", "Was a disk exchanged? See `lsblk -f`.")
     if write and os.statvfs(point).f_flag & os.ST_RDONLY:
-        raise TargetError(f"{path} is write-protected or mounted read-only", "Look at dmesg and at the disk's switch.")
+        raise TargetReadOnly(f"{path} is write-protected or mounted read-only", "See `dmesg` and the disk's switch.")
+    return blkid.filesystem(seen.source)
+
+
+def _refuse_clones(path: str, shown: Filesystem) -> None:
+    """Of a disk and its clone either may have this name after the next boot, and the copies would be on both."""
+    if others := device.clones(path, shown.uuid):
+        told = f"{path} and {', '.join(others)} hold the same file system (UUID {shown.uuid}): one is a clone"
+        raise TargetCloned(told, device.clone_hint(others))
 
 
 def _mount_at(point: str) -> Mount | None:
@@ -123,5 +136,6 @@ def _medium(config: TargetConfig, node: str, filesystem: Filesystem) -> Medium:
     except Damaged as error:
         problem = error.message
     return Medium(
-        config.mountpoint, config, identity, filesystem.uuid, filesystem.type, f"{node}:{config.device}", node, problem
-    )
+        root=config.mountpoint, config=config, identity=identity, filesystem_uuid=filesystem.uuid,
+        fstype=filesystem.type, location=config.location(node), holder=config.holder(node), mark_problem=problem,
+    )  # fmt: skip

@@ -6,9 +6,10 @@ Pure but for the two functions that mark a medium, `enrol` and `accept`.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
+
+from msgspec.structs import replace
 
 from drbdbackup.errors import TargetError, WrongTarget
 from drbdbackup.targets import mark
@@ -78,7 +79,8 @@ def enrol(medium: Medium, node: str) -> Identity:
 
     config, now = medium.config, datetime.now(UTC).replace(microsecond=0)
     identity = Identity(
-        uuid.uuid4().hex, config.name, config.kind, medium.holder, medium.filesystem_uuid, now, node
+        medium=uuid.uuid4().hex, name=config.name, kind=config.kind, node=medium.holder,
+        filesystem_uuid=medium.filesystem_uuid, enrolled_at=now, enrolled_by=node,
     )
     mark.write(medium.root, identity)
     return identity

@@ -1,4 +1,4 @@
-"""Where everything lies on a target, and the steps by which a snapshot appears there whole or not at all.
+"""Where everything is on a target, and the steps by which a snapshot appears there whole or not at all.
 
 ```
 <root>/drbdbackup/target.json, catalog/<node>.db
@@ -14,18 +14,22 @@ published one.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import count
 
-from drbdbackup.errors import Damaged, NothingFound, TargetError, TargetFull, ToolError
-from drbdbackup.model.backup import is_snapshot_name
-from drbdbackup.targets import document, sidecar
+from drbdbackup import durable
+from drbdbackup.errors import NO_RIGHT, Damaged, NothingFound, TargetError, TargetFull, TargetUnsafe, ToolError
+from drbdbackup.model.backup import Copy, is_snapshot_name
+from drbdbackup.targets import sidecar
 from drbdbackup.targets.sidecar import Sidecar
 from drbdbackup.tools import mount
 
+DATA, ASIDE = "data", "aside"
 PARTIAL, REMOVING, LATEST, SAFETY = ".partial-", ".removing-", "latest", "safety"
 _TAKEN = (errno.EEXIST, errno.ENOTEMPTY)
 _NO_SYMLINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
@@ -44,11 +48,6 @@ def mark(root: str) -> str:
 def catalogs(root: str) -> str:
     """The folder of the nodes' published catalogs."""
     return os.path.join(home(root), "catalog")
-
-
-def catalog(root: str, node: str) -> str:
-    """A node's published catalog."""
-    return os.path.join(catalogs(root), f"{node}.db")
 
 
 def resource_folder(root: str, resource: str) -> str:
@@ -82,12 +81,58 @@ def partial(root: str, resource: str, snapshot: str) -> str:
 
 def data(folder: str) -> str:
     """The tree of the snapshot (or partial) that lies in `folder`."""
-    return os.path.join(folder, "data")
+    return os.path.join(folder, DATA)
 
 
 def manifest(folder: str) -> str:
     """The manifest of the snapshot that lies in `folder`."""
     return os.path.join(folder, sidecar.MANIFEST)
+
+
+def refuse_links(root: str, resource: str = "") -> None:
+    """Raises TargetUnsafe if a folder of ours there, of this resource too, is anything but a folder."""
+    for folder, seen in _own_folders(root, resource):
+        if not stat.S_ISDIR(seen.st_mode):
+            what = "a symlink" if stat.S_ISLNK(seen.st_mode) else "no folder"
+            hint = (
+                f"`ls -ld {folder}` shows who made it. Remove it: the next run makes a folder. To back up to another"
+                " place, give that as the target's path."
+            )
+            raise TargetUnsafe(f"{folder} is {what}", hint)
+
+
+def refuse_unwritable(root: str, resource: str) -> None:
+    """Raises TargetError if nothing can be made where the resource's next folder goes. Writes nothing."""
+    folder = resource_folder(root, resource)
+    while len(folder) > len(root) and not os.path.lexists(folder):
+        folder = os.path.dirname(folder)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise TargetError(f"{folder}: nothing can be written there", NO_RIGHT)
+
+
+def refuse_others_folders(root: str, resource: str, like: os.stat_result) -> None:
+    """Raises TargetUnsafe if somebody else owns a folder of ours there, or can write to it.
+
+    `like` is what a fresh folder of mode 0700 gets there: a share may give all to one user, and know no modes.
+    """
+    wrong, hints = [], []
+    for folder, seen in _own_folders(root, resource):
+        if seen.st_uid not in (0, like.st_uid):
+            wrong.append(f"{folder} belongs to the user {seen.st_uid}")
+            hints.append(f"`chown --no-dereference {like.st_uid} {folder}`")
+        if seen.st_mode & ~like.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            wrong.append(f"others can write to {folder}")
+            hints.append(f"`chmod go-w {folder}`")
+    if wrong:
+        how = f"Find out who has made it, or whether the share maps users in another way now. Then: {', '.join(hints)}"
+        raise TargetUnsafe("; ".join(wrong), how)
+
+
+def _own_folders(root: str, resource: str) -> Iterator[tuple[str, os.stat_result]]:
+    of_resource = (resource_folder(root, resource), safety_folder(root, resource)) if resource else ()
+    for folder in dict.fromkeys((home(root), catalogs(root), *of_resource)):
+        with suppress(FileNotFoundError):
+            yield folder, os.lstat(folder)
 
 
 def make_folder(path: str) -> None:
@@ -129,6 +174,11 @@ def safety(root: str, resource: str) -> list[Sidecar]:
     return _described(safety_folder(root, resource), resource, SAFETY)
 
 
+def copy_of(root: str, told: Sidecar, location: str) -> Copy:
+    """A published snapshot as the catalog knows it."""
+    return told.copy(location, data(published(root, told.resource, told.snapshot)))
+
+
 def _described(folder: str, resource: str, purpose: str) -> list[Sidecar]:
     found = []
     for name in _folders(folder, ""):
@@ -150,6 +200,15 @@ def partials(root: str, resource: str) -> list[str]:
     return [os.path.join(folder, name) for name in sorted(_folders(folder, PARTIAL), reverse=True)]
 
 
+def publish_again(root: str, resource: str, snapshot: str) -> None:
+    """Put the finished snapshot in the place of the published one of its name, at once.
+
+    That one is unfinished from then on, to be swept. Raises OSError.
+    """
+    durable.exchange(partial(root, resource, snapshot), snapshot_folder(root, resource, snapshot))
+    durable.sync_folder(resource_folder(root, resource))
+
+
 def publish(root: str, resource: str, snapshot: str) -> str:
     """Give the finished snapshot its name, point `latest` at the newest, and return the name.
 
@@ -159,9 +218,9 @@ def publish(root: str, resource: str, snapshot: str) -> str:
     folder = partial(root, resource, snapshot)
     told = sidecar.read(folder)
     name = next(name for name in _names(snapshot) if _published(folder, root, told.named(name)))
-    document.sync_folder(resource_folder(root, resource))
+    durable.sync_folder(resource_folder(root, resource))
     if told.purpose:
-        document.sync_folder(safety_folder(root, resource))
+        durable.sync_folder(safety_folder(root, resource))
         return name
     with suppress(OSError):  # the snapshot is there; the link is a convenience, and the next one puts it right
         point_latest(root, resource)
@@ -176,7 +235,7 @@ def _published(folder: str, root: str, told: Sidecar) -> bool:
     if told.purpose:
         make_folder(safety_folder(root, told.resource))
         wanted = os.path.join(safety_folder(root, told.resource), told.snapshot)
-    if sidecar.read(folder) != told:
+    if sidecar.read(folder).as_document() != told.as_document():
         sidecar.write(folder, told)
     try:
         os.rename(folder, wanted)
@@ -209,7 +268,7 @@ def point_latest(root: str, resource: str) -> None:
         if error.errno in _NO_SYMLINKS:
             return
         raise
-    document.sync_folder(folder)
+    durable.sync_folder(folder)
 
 
 def sync(root: str) -> None:
@@ -222,7 +281,7 @@ def sync(root: str) -> None:
     except ToolError as error:
         if "No space left" in error.message or "quota" in error.message:
             raise TargetFull(f"no space is left on {root}", "Remove something, or let it keep fewer copies.") from None
-        raise TargetError(f"{root}: not everything could be written: {error.message}", "Look at dmesg.") from None
+        raise TargetError(f"{root}: not everything could be written: {error.message}", "See `dmesg`.") from None
 
 
 def _names(snapshot: str) -> Iterator[str]:
@@ -243,3 +302,8 @@ def _folders(folder: str, prefix: str) -> list[str]:
 def _is_snapshot(entry: os.DirEntry[str], prefix: str) -> bool:
     named = entry.name.startswith(prefix) and is_snapshot_name(entry.name.removeprefix(prefix))
     return named and entry.is_dir(follow_symlinks=False)
+
+
+def stored_at(snapshot: str, path: bytes) -> str:
+    """Where the content of `path` lies in the snapshot's folder, if its flag says that it lies aside (upper case)."""
+    return os.path.join(snapshot, ASIDE, hashlib.sha256(path).hexdigest()[:32])

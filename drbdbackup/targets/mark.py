@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from msgspec import Struct
+
 from drbdbackup.errors import Damaged
 from drbdbackup.model.backup import from_iso, iso
+from drbdbackup.model.document_reader import fitting
 from drbdbackup.targets import document, layout
 
 _LIMIT = 1 << 16
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(Struct, frozen=True, kw_only=True):
     """What a medium says it is: `medium` is a UUID4 in hex, made when it was enrolled by the node `enrolled_by`.
 
     `node` is the node whose disk it is, "" for a shared one; `filesystem_uuid` is "" where none is to be seen.
@@ -54,11 +55,27 @@ def write(root: str, identity: Identity) -> None:
     document.write(layout.mark(root), identity.as_document())
 
 
+class _IdentityBody(Struct, frozen=True, kw_only=True):
+    """What a mark must have."""
+
+    medium: str
+    name: str
+    kind: str
+    node: str
+    filesystem_uuid: str
+    enrolled_at: str
+    enrolled_by: str
+
+
 def _identity(path: str, found: Mapping[str, Any]) -> Identity:
+    said = fitting(_IdentityBody, found)
+    if said is None or not said.medium.isalnum():
+        raise Damaged(f"{path} is not the mark of a target")
     try:
-        texts = {key: found[key] for key in ("medium", "name", "kind", "node", "filesystem_uuid", "enrolled_by")}
-        if not (all(isinstance(text, str) for text in texts.values()) and texts["medium"].isalnum()):
-            raise Damaged(f"{path} is not the mark of a target")
-        return Identity(**texts, enrolled_at=from_iso(found["enrolled_at"]))
-    except (KeyError, TypeError, ValueError):
+        enrolled_at = from_iso(said.enrolled_at)
+    except ValueError:
         raise Damaged(f"{path} is not the mark of a target") from None
+    return Identity(
+        medium=said.medium, name=said.name, kind=said.kind, node=said.node, filesystem_uuid=said.filesystem_uuid,
+        enrolled_at=enrolled_at, enrolled_by=said.enrolled_by,
+    )  # fmt: skip

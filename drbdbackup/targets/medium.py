@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from drbdbackup.config.values import TargetConfig
 from drbdbackup.targets.mark import Identity
 
 
-@dataclass(frozen=True, slots=True)
-class Medium:
+class Medium(Struct, frozen=True, kw_only=True):
     """A target that is mounted and can be read now; `root` is the folder that holds `drbdbackup/`.
 
     `identity` is None if it is not marked; `mark_problem` says so if its mark cannot be read. `filesystem_uuid` is ""

@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from drbdbackup.config.values import TargetConfig
-from drbdbackup.errors import Damaged, NotMounted, TargetError, ToolError
+from drbdbackup.errors import Damaged, NotMounted, TargetError, TargetReadOnly, ToolError
 from drbdbackup.model.mount import Mount
 from drbdbackup.targets import mark
 from drbdbackup.targets.medium import Medium
 from drbdbackup.tools import blkid, mounts
 
 
-class Nas:
+class NasTarget:
     """The target of kind "nas"."""
 
     def __init__(self, config: TargetConfig, marks: str | None = None) -> None:
@@ -29,22 +29,33 @@ class Nas:
     def opened(self, node: str, write: bool) -> Iterator[Medium]:
         """The share, for the time of the block; while it is open it cannot be unmounted by mistake."""
         path = self.config.path
-        with _held(path) as fd:
-            seen = mount_of(fd, path)
-            if seen is None and self.config.require_mount:
-                hint = f"Mount the share: `mount {path}`. If {path} is to be a plain folder: require_mount = false"
-                raise NotMounted(f"nothing is mounted at {path}", hint)
+        with there(self.config) as (fd, seen):
             if write and os.fstatvfs(fd).f_flag & os.ST_RDONLY:
-                raise TargetError(f"{path} is mounted read-only", "Look at dmesg and at its entry in /etc/fstab.")
+                raise TargetReadOnly(f"{path} is mounted read-only", "See `dmesg`, and its entry in /etc/fstab.")
             identity, problem = None, ""
             try:
                 identity = mark.read(path)
             except Damaged as error:
                 problem = error.message
             yield Medium(
-                path, self.config, identity, _uuid(seen), seen.fstype if seen else "", f"{self.config.name}:{path}",
-                "", problem,
+                root=path, config=self.config, identity=identity, filesystem_uuid=_uuid(seen),
+                fstype=seen.fstype if seen else "", location=self.config.location(node),
+                holder=self.config.holder(node), mark_problem=problem,
             )  # fmt: skip
+
+
+@contextmanager
+def there(share: TargetConfig) -> Iterator[tuple[int, Mount | None]]:
+    """The share's folder as a descriptor, and its mount, for callers that need not know which medium it is.
+
+    Raises NotMounted, also if only the bare folder is there; TargetError.
+    """
+    path = share.path
+    with _held(path) as fd:
+        seen = mount_of(fd, path)
+        if seen is None and share.require_mount:
+            raise NotMounted(f"nothing is mounted at {path}", f"Mount the share: `mount {path}`. Is its server up?")
+        yield fd, seen
 
 
 @contextmanager
@@ -55,7 +66,7 @@ def _held(path: str) -> Iterator[int]:
     except (FileNotFoundError, NotADirectoryError):
         raise NotMounted(f"{path} is not a folder", f"Make it and mount the share there: `mkdir {path}`") from None
     except OSError as error:
-        raise TargetError(f"{path} cannot be read: {error.strerror}", "Is its server up? Look at dmesg.") from None
+        raise TargetError(f"{path} cannot be read: {error.strerror}", "Is its server up? See `dmesg`.") from None
     try:
         yield fd
     finally:

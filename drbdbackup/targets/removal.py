@@ -12,11 +12,12 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from itertools import islice
 
+from msgspec import Struct, field
+
+from drbdbackup import durable
 from drbdbackup.errors import TargetError, ToolError
-from drbdbackup.targets import document
 from drbdbackup.targets.layout import LATEST, REMOVING
 from drbdbackup.tools import btrfs, mounts
 
@@ -54,7 +55,7 @@ def retire(folder: str, name: str) -> None:
         os.rename(os.path.join(folder, name), os.path.join(folder, removing))
     except FileNotFoundError:
         return
-    document.sync_folder(folder)
+    durable.sync_folder(folder)
     remove_tree(folder, os.fsencode(removing))
 
 
@@ -72,8 +73,7 @@ def sweep(folder: str) -> tuple[str, ...]:
     return tuple(left)
 
 
-@dataclass(slots=True)
-class _Level:
+class _RemovalLevel(Struct):
     """A folder that the removal is in: its name in its parent, the parent to find again by `..`, and what is left."""
 
     name: bytes
@@ -88,7 +88,7 @@ class _Removal:
         self._fd = os.open(".", _FOLDER, dir_fd=parent)
         self._mount = mounts.mount_id_of(self._fd)
         self._path = path
-        self._levels: list[_Level] = []
+        self._levels: list[_RemovalLevel] = []
         self._stubborn: set[tuple[tuple[int, int], bytes]] = set()
 
     def remove(self, name: bytes) -> None:
@@ -138,7 +138,7 @@ class _Removal:
         if there.st_ino == btrfs.ROOT_INODE and there.st_dev != here.st_dev and self._deleted_whole(fd, name):
             os.close(fd)
             return
-        self._levels.append(_Level(name, (here.st_dev, here.st_ino)))
+        self._levels.append(_RemovalLevel(name, (here.st_dev, here.st_ino)))
         self._fd = _swap(self._fd, fd)
 
     def _open(self, name: bytes) -> int:

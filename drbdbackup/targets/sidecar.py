@@ -6,35 +6,46 @@ its default, and what does not say which snapshot it is, is Damaged.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from msgspec import Struct, field
+from msgspec.structs import replace
+
+from drbdbackup.catalog.facts import canonical
 from drbdbackup.errors import Damaged
+from drbdbackup.manifest import SHORT
 from drbdbackup.model import generation
 from drbdbackup.model.backup import Copy, from_iso, is_snapshot_name, iso
 from drbdbackup.targets import document
 
 NAME, MANIFEST = "snapshot.json", "manifest.gz"
-KEPT_PROBLEMS = 1000
-_LIMIT = 1 << 26
+KEPT_PROBLEMS = 1000  # of a snapshot, or of any job that reads one; all are counted
+_LIMIT = 4 << 20  # bytes; parsed, it may be thirty times as much
+_PROBLEMS = 1 << 20  # bytes of JSON that they may take, so that what is written can be read again
+_PROBLEMS_IN_LIST = 256 << 10  # bytes: who asks has to hold the list of all copies in memory
+_PROBLEMS_SHA256 = "problems_sha256"
+_AROUND = 40  # bytes of JSON around the two texts of one
 _COUNTS = ("files", "bytes", "entries", "problem_count")
 _LISTS = ("exclude", "left_out")
 _IF_ANY = ("purpose", "instant")
 _TEXTS = ("manifest", "manifest_sha256", "hash", "base", "medium", "target", "kind", "holder", "program")
 
 
-@dataclass(frozen=True, slots=True)
-class Sidecar:
+class Sidecar(Struct, frozen=True, kw_only=True):
     """A snapshot's own description. `abilities` is what the medium could hold when it was made.
 
     `problems` are the first 1000 as (path, problem), the path with surrogates for undecodable bytes; `base` is the
     snapshot that unchanged files were linked from, "" if none. `exclude` are the patterns that held when it was made,
     `left_out` the mount points in the volume that were not entered, as paths from its top; None where that is unknown.
-    `generation` is that of DRBD's data, None where nobody told it; `purpose` is "" for a backup (see `Copy`).
-    `instant` "lvm": all of it is of one instant, read from an LVM snapshot.
+    `generation` is that of DRBD's data, None where it is unknown; `purpose` is "" for a backup (see `Copy`).
+    `allocated` is `bytes` without holes, None where an older version did not count that.
+    `instant` "lvm": all of it is of one instant, read from an LVM snapshot. `sha256` is the digest of the document that
+    it was read from, "" where it was not.
     """
 
     snapshot: str
@@ -63,6 +74,19 @@ class Sidecar:
     generation: generation.Generation | None = None
     purpose: str = ""
     instant: str = ""
+    allocated: int | None = None
+    sha256: str = ""
+
+    @property
+    def unread(self) -> tuple[tuple[str, str], ...]:
+        """Of the problems those of what is not, or not surely, in the snapshot. They come before the others."""
+        return tuple(one for one in self.problems if not one[1].startswith(SHORT))
+
+    @property
+    def unread_count(self) -> int:
+        """How many those are; the others are only known as far as they are listed."""
+        listed = len(self.problems) - len(self.unread)
+        return len(self.unread) if listed else self.problem_count
 
     def named(self, snapshot: str) -> Sidecar:
         """The same under another name."""
@@ -74,19 +98,68 @@ class Sidecar:
             "schema": 1, "snapshot": self.snapshot, "resource": self.resource, "sequence": self.sequence,
             "node": self.node, "started_at": iso(self.started_at), "finished_at": iso(self.finished_at),
             **{name: getattr(self, name) for name in (*_COUNTS, *_TEXTS)}, "abilities": dict(self.abilities),
-            "problems": [{"path": path, "problem": problem} for path, problem in self.problems[:KEPT_PROBLEMS]],
+            "problems": [{"path": path, "problem": problem} for path, problem in _few(self.problems)],
             **{name: list(told) for name in _LISTS if (told := getattr(self, name)) is not None},
+            **({"allocated": self.allocated} if self.allocated is not None else {}),
             **({"generation": self.generation.as_document()} if self.generation else {}),
             **{name: told for name in _IF_ANY if (told := getattr(self, name))},
         }  # fmt: skip
 
     def copy(self, location: str, path: str) -> Copy:
-        """The copy that the catalog knows; `path` is the absolute path of its `data` folder."""
+        """The copy that this describes, for which nobody vouches; `path` is the absolute path of its `data` folder."""
         return Copy(
-            self.snapshot, self.resource, self.sequence, self.node, self.target, self.kind, self.medium, location,
-            self.holder, path, self.started_at, self.finished_at, self.files, self.bytes, self.problem_count,
-            generation=self.generation, purpose=self.purpose,
+            snapshot=self.snapshot, resource=self.resource, sequence=self.sequence, node=self.node, target=self.target,
+            kind=self.kind, medium=self.medium, location=location, holder=self.holder, path=path,
+            started_at=self.started_at, finished_at=self.finished_at, files=self.files, bytes=self.bytes,
+            problems=self.problem_count, generation=self.generation, purpose=self.purpose, allocated=self.allocated,
+            manifest_sha256=self.manifest_sha256, sidecar_sha256=self.sha256 or digest_of(self.as_document()),
         )  # fmt: skip
+
+
+def _few(problems: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """The first of them, as many as are kept."""
+    left = _PROBLEMS
+    for path, problem in problems[:KEPT_PROBLEMS]:
+        left -= len(json.dumps([path, problem])) + _AROUND
+        if left < 0:
+            return
+        yield path, problem
+
+
+def digest_of(found: Mapping[str, Any]) -> str:
+    """The SHA-256 of what a sidecar says, also of keys of a newer version, but for the medium that it lies on.
+
+    The problems are in it as a digest of their own: who passes it on without them (see `abridged`) gives that.
+    """
+    problems = found.get(_PROBLEMS_SHA256) if not found.get("problems") else None
+    content = {name: told for name, told in found.items() if name not in ("medium", _PROBLEMS_SHA256)}
+    if not isinstance(problems, str):
+        problems = _sha256(found.get("problems"))
+    return _sha256({**content, "problems": problems})
+
+
+def abridged(oldest_first: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The documents without their problems, but for the newest ones that have all of theirs and, together, few bytes.
+
+    Their digests stay the same.
+    """
+    left, found = _PROBLEMS_IN_LIST, list[dict[str, Any]]()
+    for one in reversed(oldest_first):
+        problems = one.get("problems")
+        is_all = isinstance(problems, list) and one.get("problem_count") == len(problems)
+        left -= len(canonical(problems)) if is_all else 0
+        short = {**one, "problems": [], _PROBLEMS_SHA256: _sha256(problems)}
+        found.append(dict(one) if is_all and left >= 0 else short)
+    return found[::-1]
+
+
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+def document_in(folder: str) -> dict[str, Any]:
+    """What the sidecar in a snapshot's folder says, as it is. Raises as `read`."""
+    return document.read(os.path.join(folder, NAME), _LIMIT)
 
 
 def read(folder: str) -> Sidecar:
@@ -109,14 +182,15 @@ def from_document(found: Mapping[str, Any]) -> Sidecar:
     snapshot = _text(found, "snapshot")
     if not is_snapshot_name(snapshot):
         raise ValueError(f"{snapshot!r} is not a snapshot's name")
-    told: dict[str, Any] = {name: _count(found, name) for name in _COUNTS if name in found}
+    told: dict[str, Any] = {name: _count(found, name) for name in (*_COUNTS, "allocated") if name in found}
     told |= {name: _text(found, name) for name in (*_TEXTS, *_IF_ANY) if name in found}
     told |= {name: _texts(found.get(name)) for name in _LISTS}
     return Sidecar(
-        snapshot, _text(found, "resource"), _count(found, "sequence"), _text(found, "node"),
-        from_iso(_text(found, "started_at")), from_iso(_text(found, "finished_at")),
-        **told, abilities=_flags(found.get("abilities")), problems=_problems(found.get("problems")),
-        generation=generation.from_document(found.get("generation")),
+        snapshot=snapshot, resource=_text(found, "resource"), sequence=_count(found, "sequence"),
+        node=_text(found, "node"), started_at=from_iso(_text(found, "started_at")),
+        finished_at=from_iso(_text(found, "finished_at")), **told, abilities=_flags(found.get("abilities")),
+        problems=_problems(found.get("problems")), generation=generation.from_document(found.get("generation")),
+        sha256=digest_of(found),
     )  # fmt: skip
 
 

@@ -10,12 +10,13 @@ import base64
 import fcntl
 import os
 import re
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 
-from drbdbackup.errors import DrbdBackupError, UsageError
+from msgspec import Struct
+
+from drbdbackup import durable
+from drbdbackup.errors import Failure, UsageError
 
 _KINDS = re.compile(r"(?:ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(?:256|384|521)|sk-[a-z0-9-]+@openssh\.com)\Z", re.ASCII)
 _OPTION = re.compile(r'(?:[^ \t,"]|"(?:\\"|[^"])*")+')
@@ -25,16 +26,14 @@ _BLANK = " \t\r\n"  # sshd's; Python knows more
 OWNER = "drbdbackup@"
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(Struct, frozen=True):
     """A public key: its type and its bytes in base64."""
 
     kind: str
     blob: str
 
 
-@dataclass(frozen=True, slots=True)
-class Granted:
+class Granted(Struct, frozen=True):
     """A line that grants something: `options` as they stand there, one by one."""
 
     options: tuple[str, ...]
@@ -88,9 +87,9 @@ def with_line(text: str, line: str) -> str:
             continue
         if _is_as_strict(found, wanted):
             return text
-        raise DrbdBackupError(
+        raise Failure(
             f"line {number} of authorized_keys has this very key, with other rights",
-            "sshd goes by the first line that has a key. Look at that line, take it away yourself, and try again.",
+            "sshd uses the first line with a key. Check that line, remove it yourself, and try again.",
         )
     return text + ("" if text.endswith("\n") or not text else "\n") + line + "\n"
 
@@ -120,43 +119,31 @@ def change(path: str, edit: Callable[[str], str]) -> bool:
     real = os.path.realpath(path)
     folder = os.path.dirname(real)
     os.makedirs(folder, mode=0o700, exist_ok=True)
-    with _alone(folder):
+    with _alone(folder) as at:
         before = read(real)
         after = edit(before)
         if after == before:
             return False
-        handle, fresh = tempfile.mkstemp(dir=folder, prefix=".authorized_keys.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                _be_like(file.fileno(), real)
-                file.write(after.encode(errors="surrogateescape"))
-                file.flush()
-                os.fsync(file.fileno())
-            os.rename(fresh, real)
-        except BaseException:
-            with suppress(FileNotFoundError):
-                os.unlink(fresh)
-            raise
+        with durable.replacing(at, os.path.basename(real)) as file:
+            _be_like(file.fileno(), real)
+            file.write(after.encode(errors="surrogateescape"))
     return True
 
 
 @contextmanager
-def _alone(folder: str) -> Iterator[None]:
-    """Two of us at once must not lose a line; what was done is on the disk afterwards."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+def _alone(folder: str) -> Iterator[int]:
+    """The open folder. Two of us at once must not lose a line; what was done lasts."""
+    with durable.opened_folder(folder) as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        yield handle
+        durable.sync_opened(handle)
 
 
 def _be_like(handle: int, path: str) -> None:
     try:
         seen = os.stat(path)
     except FileNotFoundError:
-        return  # mkstemp made it 0600
+        return  # it was made 0600
     os.fchown(handle, seen.st_uid, seen.st_gid)
     os.fchmod(handle, seen.st_mode & 0o7777)
     with suppress(OSError):  # a file system without them

@@ -6,7 +6,8 @@ Source: blkid(8), "--probe"; exit status 2 means that nothing was recognized, 8 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from drbdbackup import proc
 from drbdbackup.errors import TargetError
@@ -16,8 +17,7 @@ NOTHING, AMBIVALENT = 2, 8
 _ESCAPED = re.compile(r"\\(.)")
 
 
-@dataclass(frozen=True, slots=True)
-class Filesystem:
+class Filesystem(Struct, frozen=True):
     """What a medium holds: `uuid` as the file system has it (short for FAT), `type` as mount(8) calls it."""
 
     uuid: str
@@ -30,7 +30,7 @@ def filesystem(device: str) -> Filesystem:
     Raises TargetError if there is none that is recognized, or several; ToolError if blkid failed.
     """
     argv = ("blkid", "--probe", "--output", "export", "--match-tag", "UUID", "--match-tag", "TYPE", device)
-    said = proc.run(Command(argv, ok=frozenset({0, NOTHING, AMBIVALENT})))
+    said = proc.run(Command(argv=argv, ok=frozenset({0, NOTHING, AMBIVALENT})))
     found = parse(said.text)
     if said.exit == AMBIVALENT:
         raise TargetError(f"{device} holds several file systems", f"Look at it with `wipefs {device}`.")
@@ -41,7 +41,7 @@ def filesystem(device: str) -> Filesystem:
 
 
 def parse(text: str) -> Filesystem | None:
-    """The file system that `--output export` tells of; None if it names none."""
+    """The file system that `--output export` names; None if it names none."""
     told = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
     if not told.get("TYPE"):
         return None

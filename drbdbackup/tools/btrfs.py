@@ -17,7 +17,7 @@ def is_subvolume(path: str) -> bool:
     try:
         if os.lstat(path).st_ino != ROOT_INODE:
             return False
-        proc.run(Command(("btrfs", "subvolume", "show", path)))
+        proc.run(Command(argv=("btrfs", "subvolume", "show", path)))
     except (OSError, ToolError):
         return False
     return True
@@ -39,15 +39,19 @@ def delete(path: str) -> None:
 
 
 def await_deletions(path: str) -> None:
-    """Wait until the space of deleted subvolumes of the file system is free. Raises ToolError."""
+    """Wait until the space of deleted subvolumes of the file system is free. Raises ToolError.
+
+    btrfs begins to free them when it is synced in its own way (BTRFS_IOC_SYNC); else up to half a minute later.
+    """
+    proc.run(Command(argv=("btrfs", "filesystem", "sync", path), timeout=_PATIENCE))
     _subvolume("sync", path)
 
 
 def set_read_only(path: str, read_only: bool) -> None:
     """Set or clear a subvolume's read-only flag. Raises ToolError."""
     argv = ("btrfs", "property", "set", "-t", "subvol", path, "ro", "true" if read_only else "false")
-    proc.run(Command(argv, timeout=_PATIENCE))
+    proc.run(Command(argv=argv, timeout=_PATIENCE))
 
 
 def _subvolume(*argv: str) -> None:
-    proc.run(Command(("btrfs", "subvolume", *argv), timeout=_PATIENCE))
+    proc.run(Command(argv=("btrfs", "subvolume", *argv), timeout=_PATIENCE))

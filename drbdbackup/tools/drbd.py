@@ -1,6 +1,6 @@
 """DRBD's own programs and what their answers mean; nothing here changes DRBD, and nothing here decides a role.
 
-`drbdsetup` asks the kernel and tells the truth even where DRBD's configuration has a mistake in it; `drbdadm` reads
+`drbdsetup` asks the kernel and is right even where DRBD's configuration has a mistake in it; `drbdadm` reads
 that configuration first. An exit status is no verdict by itself: 10 stands for "configured but down" and for a mistake
 in the configuration alike, so the message is read too.
 """
@@ -27,14 +27,14 @@ def events2(timeout: float) -> Result:
     All resources are asked for and filtered later: the 8.4 and the 9 tools differ in what they say of one that is down.
     Raises ToolMissing and ToolTimedOut; an exit status is left to the caller.
     """
-    return run(Command(("drbdsetup", "events2", "--now"), ok=_ANY_EXIT, timeout=timeout))
+    return run(Command(argv=("drbdsetup", "events2", "--now"), ok=_ANY_EXIT, timeout=timeout))
 
 
 def events(on_line: Callable[[str], None]) -> Talking:
     """The same objects as a stream that goes on with every change; it dies with us. Raises ToolMissing."""
     if find("drbdsetup") is None:
-        raise ToolMissing("drbdsetup is not installed")
-    return talk(Command(bound(("drbdsetup", "events2")), timeout=FOREVER), on_line)
+        raise ToolMissing.of("drbdsetup")
+    return talk(Command(argv=bound(("drbdsetup", "events2")), timeout=FOREVER), on_line)
 
 
 def role(resource: str, timeout: float) -> Result:
@@ -42,7 +42,7 @@ def role(resource: str, timeout: float) -> Result:
 
     Raises ToolMissing and ToolTimedOut; an exit status is left to the caller.
     """
-    return run(Command(("drbdadm", "role", resource), ok=_ANY_EXIT, timeout=timeout))
+    return run(Command(argv=("drbdadm", "role", resource), ok=_ANY_EXIT, timeout=timeout))
 
 
 def get_gi(which: tuple[str, ...], timeout: float) -> Result:
@@ -50,7 +50,7 @@ def get_gi(which: tuple[str, ...], timeout: float) -> Result:
 
     Raises ToolMissing and ToolTimedOut; an exit status is left to the caller.
     """
-    return run(Command(("drbdsetup", "get-gi", *which), ok=_ANY_EXIT, timeout=timeout))
+    return run(Command(argv=("drbdsetup", "get-gi", *which), ok=_ANY_EXIT, timeout=timeout))
 
 
 def dump(timeout: float, resource: str = "") -> Result:
@@ -58,7 +58,7 @@ def dump(timeout: float, resource: str = "") -> Result:
 
     Raises ToolMissing and ToolTimedOut; an exit status is left to the caller.
     """
-    return run(Command(("drbdadm", "dump", *filter(None, [resource])), ok=_ANY_EXIT, timeout=timeout))
+    return run(Command(argv=("drbdadm", "dump", *filter(None, [resource])), ok=_ANY_EXIT, timeout=timeout))
 
 
 def disks(resource: str, timeout: float) -> dict[str, str]:
@@ -66,7 +66,7 @@ def disks(resource: str, timeout: float) -> dict[str, str]:
 
     Raises ToolMissing, ToolTimedOut, ToolError.
     """
-    asked = (run(Command(("drbdadm", word, resource), timeout=timeout)) for word in ("sh-dev", "sh-ll-dev"))
+    asked = (run(Command(argv=("drbdadm", word, resource), timeout=timeout)) for word in ("sh-dev", "sh-ll-dev"))
     devices, below = (answer.text.split() for answer in asked)
     try:
         return dict(zip(devices, below, strict=True))

@@ -7,7 +7,8 @@ its two steps lvcreate has halted the volume that DRBD writes to. None of them o
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from drbdbackup.errors import ToolError
 from drbdbackup.model.backup import is_snapshot_name
@@ -25,8 +26,7 @@ _FIELDS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Volume:
+class LogicalVolume(Struct, frozen=True, kw_only=True):
     """A logical volume; `path` is its device. `size` and `free` (in its group) are bytes.
 
     `origin` is the name of what it is a snapshot of, or "". `segtype` is how it is laid out ("linear", "thin").
@@ -56,12 +56,12 @@ class Volume:
         return bool(self.origin) and self.name.startswith(OURS) and is_snapshot_name(self.name.removeprefix(OURS))
 
 
-def volumes() -> tuple[Volume, ...]:
+def volumes() -> tuple[LogicalVolume, ...]:
     """All logical volumes of this node. Raises ToolMissing, ToolTimedOut, ToolError."""
     return _listed()
 
 
-def named(group: str, name: str) -> tuple[Volume, ...]:
+def named(group: str, name: str) -> tuple[LogicalVolume, ...]:
     """Those of that name in that group: one, or none. What is wrong with another group does not matter.
 
     It is selected, and not asked for by its name: that would be exit status 5 where it is gone, and where anything else
@@ -70,9 +70,9 @@ def named(group: str, name: str) -> tuple[Volume, ...]:
     return _listed("--select", f'lv_name="{name}"', group)
 
 
-def _listed(*which: str) -> tuple[Volume, ...]:
+def _listed(*which: str) -> tuple[LogicalVolume, ...]:
     how = ("--reportformat", "json", "--units", "b", "--nosuffix", "--binary", "--options", ",".join(_FIELDS))
-    return parse(run(Command(("lvs", *_off_drbd(), *how, *which))).text)
+    return parse(run(Command(argv=("lvs", *_off_drbd(), *how, *which))).text)
 
 
 def _off_drbd() -> tuple[str, ...]:
@@ -82,40 +82,41 @@ def _off_drbd() -> tuple[str, ...]:
     `global_filter` rejects is not opened (lvm.conf(5)). An option takes the place of the setting, so ours goes before
     what the admin has set; his `filter` counts besides. lvmconfig opens no device.
     """
-    told = run(Command(("lvmconfig", "--typeconfig", "full", "devices/global_filter"))).text
+    told = run(Command(argv=("lvmconfig", "--typeconfig", "full", "devices/global_filter"))).text
     theirs = told.partition("=")[2].strip().removeprefix("[").removesuffix("]")
     chosen = _NOT_DRBD if theirs in _NOTHING_SET else f"{_NOT_DRBD}, {theirs}"
     return ("--config", f"devices/global_filter=[{chosen}]")
 
 
-def parse(text: str) -> tuple[Volume, ...]:
+def parse(text: str) -> tuple[LogicalVolume, ...]:
     """The volumes that `lvs --reportformat json` lists (lvmreport(7)). Raises ToolError for what is no such list."""
     try:
         rows = [row for report in json.loads(text)["report"] for row in report["lv"]]
         return tuple(dict.fromkeys(_volume(row) for row in rows))
     except (ValueError, KeyError, TypeError) as error:
-        raise ToolError(f"lvs said what makes no sense ({error!r}): {text[:200]!r}", "Is lvm2 too old?") from None
+        raise ToolError(f"lvs printed invalid output ({error!r}): {text[:200]!r}", "Is lvm2 too old?") from None
 
 
-def _volume(row: dict[str, str]) -> Volume:
-    return Volume(
-        row["vg_name"], row["lv_name"], row["lv_path"], int(row["lv_size"]), int(row["vg_free"]),
-        f"{int(row['lv_kernel_major'])}:{int(row['lv_kernel_minor'])}", row["origin"], row["segtype"],
-        float(row["data_percent"] or 0) / 100, row["lv_snapshot_invalid"] == "1",
+def _volume(row: dict[str, str]) -> LogicalVolume:
+    return LogicalVolume(
+        group=row["vg_name"], name=row["lv_name"], path=row["lv_path"], size=int(row["lv_size"]),
+        free=int(row["vg_free"]), number=f"{int(row['lv_kernel_major'])}:{int(row['lv_kernel_minor'])}",
+        origin=row["origin"], segtype=row["segtype"], used=float(row["data_percent"] or 0) / 100,
+        is_invalid=row["lv_snapshot_invalid"] == "1",
     )  # fmt: skip
 
 
-def room(wanted: float, origin: Volume) -> int:
+def room(wanted: float, origin: LogicalVolume) -> int:
     """Bytes for a snapshot: `wanted` is a share of its origin, or bytes (above 1). In whole MiB, as LVM rounds up."""
     return -(-int(wanted * origin.size if wanted <= 1 else wanted) // _MIB) * _MIB
 
 
-def create(origin: Volume, name: str, size: int) -> None:
+def create(origin: LogicalVolume, name: str, size: int) -> None:
     """Make a snapshot of that name, with room for `size` bytes of changes. Raises ToolMissing, ToolError."""
     what = ("--snapshot", "--name", name, "--size", f"{size}b", origin.full_name)
-    run(Command(("lvcreate", *_off_drbd(), "--yes", *what), timeout=_PATIENCE, is_whole=True))
+    run(Command(argv=("lvcreate", *_off_drbd(), "--yes", *what), timeout=_PATIENCE, is_whole=True))
 
 
-def remove(snapshot: Volume) -> None:
+def remove(snapshot: LogicalVolume) -> None:
     """Remove it. Raises ToolMissing, ToolError (it is in use)."""
-    run(Command(("lvremove", *_off_drbd(), "--yes", snapshot.full_name), timeout=_PATIENCE, is_whole=True))
+    run(Command(argv=("lvremove", *_off_drbd(), "--yes", snapshot.full_name), timeout=_PATIENCE, is_whole=True))

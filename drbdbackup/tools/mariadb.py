@@ -9,6 +9,8 @@ import os
 import re
 from collections.abc import Iterable
 
+from msgspec import Struct
+
 from drbdbackup import proc
 from drbdbackup.config.values import DatabaseConfig
 from drbdbackup.errors import ToolMissing
@@ -22,6 +24,45 @@ _TOLD = 10_000  # lines
 SETTINGS, CHECKPOINTS = "backup-my.cnf", "xtrabackup_checkpoints"
 _END_OF_LOG = re.compile(r"End of log at LSN=(\d+)")
 _COPIED_TO = re.compile(r"^last_lsn = (\d+)$", re.MULTILINE)
+
+_NUMBER, _WORD = re.compile(r"\d{1,19}"), re.compile(r"[A-Za-z0-9_]{1,32}")
+_SIZE = r"\d{1,15}[KMGkmg]?"
+_DATA_FILE = re.compile(rf"(?:.*/)?([A-Za-z0-9_][A-Za-z0-9_.-]*:{_SIZE}(?::autoextend(?::max:{_SIZE})?)?)")
+# What says how the files are laid out, as the program itself writes it. Nothing here names a program or a folder.
+_LAYOUT = {
+    "innodb_page_size": re.compile(r"\d{1,6}[Kk]?"),
+    "innodb_checksum_algorithm": _WORD,
+    "innodb_log_file_size": re.compile(_SIZE),
+    "innodb_log_files_in_group": _NUMBER,
+    "innodb_log_block_size": _NUMBER,
+    "innodb_undo_tablespaces": _NUMBER,
+    "innodb_compression_level": _NUMBER,
+    "innodb_compression_algorithm": _WORD,
+    "innodb_compression_default": _WORD,
+}
+_DATA_FILES = "innodb_data_file_path"
+# Nothing needs more to read a backup: a log has the size that its file has.
+_AT_MOST = {
+    "innodb_log_file_size": 96 << 20,
+    "innodb_log_files_in_group": 2,
+    "innodb_log_block_size": 4096,
+    "innodb_undo_tablespaces": 127,
+    "innodb_page_size": 64 << 10,
+}
+_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+class Settings(Struct, frozen=True):
+    """What is used of the settings of a physical backup: `text` is an option file of our own.
+
+    `wrong` says why they cannot be used, "" if they can. `loads_plugin`: they name a plugin, which is never loaded.
+    `data_files` are the names of files that must be there, and how many bytes each has at least: they would be made.
+    """
+
+    text: str = ""
+    wrong: str = ""
+    loads_plugin: bool = False
+    data_files: tuple[tuple[str, int], ...] = ()
 
 
 def dump(database: DatabaseConfig, file: str) -> Command:
@@ -47,16 +88,61 @@ def backup(database: DatabaseConfig, folder: str) -> Command:
     return _command(_BACKUP, database, "--backup", f"--target-dir={folder}")
 
 
+def settings(text: str) -> Settings:
+    """What is used of the SETTINGS of a backup, which anybody who can write to its medium may have written.
+
+    Only what describes the files, and only if it is written as `mariadb-backup` writes it, and no larger than needed.
+    All else is left out: an option file can have a program load any code (`plugin_load`) and write anywhere.
+    """
+    layout, group, loads_plugin = dict[str, str](), "", False
+    for line in map(str.strip, text.splitlines()):
+        name, _, value = (part.strip() for part in line.partition("="))
+        name = name.lower().replace("-", "_")
+        if line.startswith("["):
+            group = line
+        elif group == "[mysqld]" and name in {*_LAYOUT, _DATA_FILES}:
+            layout[name] = _data_files(value) if name == _DATA_FILES else _as_written(name, value)
+            if not layout[name]:
+                return Settings(wrong=f"{name} has a value that mariadb-backup does not write")
+        loads_plugin = loads_plugin or name.startswith("plugin_load")
+    lines = ("[mysqld]", *(f"{name}={value}" for name, value in layout.items()))
+    files = tuple(map(_name_and_size, filter(None, layout.get(_DATA_FILES, "").split(";"))))
+    return Settings("\n".join(lines) + "\n", loads_plugin=loads_plugin, data_files=files)
+
+
+def _as_written(name: str, value: str) -> str:
+    if not _LAYOUT[name].fullmatch(value):
+        return ""
+    return str(most) if (most := _AT_MOST.get(name)) is not None and _bytes(value) > most else value
+
+
+def _bytes(size: str) -> int:
+    unit = _UNITS.get(size[-1].upper())
+    return int(size[:-1]) * unit if unit else int(size)
+
+
+def _name_and_size(file: str) -> tuple[str, int]:
+    name, size, *_ = file.split(":")
+    return name, _bytes(size)
+
+
+def _data_files(value: str) -> str:
+    """A backup has all of these at its top, wherever its server had them."""
+    found = [_DATA_FILE.fullmatch(one.strip()) for one in value.split(";")]
+    return ";".join(one[1] for one in found if one) if all(found) else ""
+
+
 def prepare(folder: str, scratch: str = "") -> Command:
     """Make such a copy one that a server can start from; with temporary files in `scratch`. Raises ToolMissing.
 
-    It has with it what its server was set to: another page size, say, is no mistake of it.
+    The SETTINGS in it have to be ours (see `settings`) by then: the program looks there for a plugin to load, whatever
+    option file it is given (seen with 10.11).
     """
     argv = (
         _found(_BACKUP), f"--defaults-file={os.path.join(folder, SETTINGS)}", "--prepare", f"--target-dir={folder}",
         *((f"--tmpdir={scratch}",) if scratch else ()),
     )  # fmt: skip
-    return Command(argv, timeout=FOREVER, secret=True, kept=_TOLD)
+    return Command(argv=argv, timeout=FOREVER, secret=True, kept=_TOLD)
 
 
 def cut_off(told: Iterable[str], checkpoints: str) -> str:
@@ -73,13 +159,16 @@ def cut_off(told: Iterable[str], checkpoints: str) -> str:
 
 
 def load(database: DatabaseConfig) -> Command:
-    """Do what the SQL on stdin says, and stop at the first mistake. Raises ToolMissing."""
-    return _command(_CLIENT, database, "--batch", "--binary-mode")
+    """Do what the SQL on stdin says, and stop at the first mistake. Raises ToolMissing.
+
+    What is no SQL (`system`, `source`, `tee`) is refused, and so is a file of ours that the SQL asks for.
+    """
+    return _command(_CLIENT, database, "--batch", "--binary-mode", "--local-infile=0", "--loose-sandbox")
 
 
 def _command(programs: tuple[str, ...], database: DatabaseConfig, *options: str) -> Command:
     credentials = (f"--defaults-file={database.defaults_file}",) if database.defaults_file else ()
-    return Command((_found(programs), *credentials, *options), timeout=FOREVER, secret=True)  # errors name it only
+    return Command(argv=(_found(programs), *credentials, *options), timeout=FOREVER, secret=True)  # errors name it only
 
 
 def _found(programs: tuple[str, ...]) -> str:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
+from drbdbackup import proc
+from drbdbackup.errors import ToolMissing
 from drbdbackup.proc import FOREVER, Command
 
 SMALL_LOG = "--innodb-log-file-size=16M"  # that of the settings may be of many gigabytes, for one short start
-SOCKET, LOG, PIDS = "socket", "log.err", "pid"
+SOCKET, LOG, PIDS, PLUGINS = "socket", "log.err", "pid", "no-plugins"
 LONGEST_SOCKET = 107  # bytes of a path, unix(7)
 
 _READY = "ready for connections"
@@ -23,39 +24,37 @@ _WELL = re.compile(r"(\S.*?)\s+OK\Z")
 _OF_ANOTHER_VERSION = re.compile(r"(upgrade|rebuild) required", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
-    """Whom a server runs as."""
+def server(folder: str, data: str, options: Sequence[str], settings: str = "") -> Command:
+    """A server on the data folder `data`, with its own files in `folder`. Raises ToolMissing.
 
-    uid: int
-    gid: int
-
-
-def server(folder: str, data: str, account: Account | None, options: Sequence[str], settings: str = "") -> Command:
-    """A server on the data folder `data`, with its own files in `folder`; as `account`, or as we are.
-
-    It loads no grants: nobody but us reaches its socket. It starts no replica and no event, and writes no binary log.
-    `settings` is an option file to read, beneath all of these.
+    It loads no grants: nobody but us reaches its socket. It starts no replica and no event, writes no binary log and
+    loads no plugin that its own tables name: there is none in `folder`. `settings` is an option file to read, beneath
+    all of these.
     """
     argv = (
-        *as_account(account), "mariadbd", f"--defaults-file={settings}" if settings else "--no-defaults",
+        _found("mariadbd"), f"--defaults-file={settings}" if settings else "--no-defaults",
         f"--datadir={data}", f"--socket={os.path.join(folder, SOCKET)}",
         f"--pid-file={os.path.join(folder, PIDS)}", f"--log-error={os.path.join(folder, LOG)}", f"--tmpdir={folder}",
+        f"--plugin-dir={os.path.join(folder, PLUGINS)}",
         "--skip-networking", "--skip-grant-tables", "--skip-slave-start", "--skip-log-bin", "--event-scheduler=OFF",
         "--innodb-use-native-aio=OFF", *options,
     )  # fmt: skip
-    return Command(argv, timeout=FOREVER)
-
-
-def as_account(account: Account | None) -> tuple[str, ...]:
-    """What comes before an argv that is to be run as somebody else."""
-    return ("setpriv", f"--reuid={account.uid}", f"--regid={account.gid}", "--clear-groups") if account else ()
+    return Command(argv=argv, timeout=FOREVER)
 
 
 def check(folder: str) -> Command:
     """CHECK TABLE for every table of the server in `folder`; what is wrong is in its words, not in its status."""
-    argv = ("mariadb-check", "--no-defaults", f"--socket={os.path.join(folder, SOCKET)}", "--all-databases", "--check")
-    return Command(argv, timeout=FOREVER)
+    argv = (
+        _found("mariadb-check"), "--no-defaults", f"--socket={os.path.join(folder, SOCKET)}", "--all-databases",
+        "--check",
+    )  # fmt: skip
+    return Command(argv=argv, timeout=FOREVER)
+
+
+def _found(program: str) -> str:
+    if path := proc.find(program):
+        return path
+    raise ToolMissing.of(program)
 
 
 def is_ready(log: str) -> bool:

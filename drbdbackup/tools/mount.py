@@ -28,6 +28,22 @@ def bind(source: str, point: str, options: Sequence[str] = ()) -> None:
     _mount("--make-private", "--bind", *_with(options), "--", source, point)
 
 
+def bind_open(folder: str, point: str, options: Sequence[str] = ()) -> None:
+    """Show a folder at `point` too that a process has open (`/proc/PID/fd/NUMBER/`), even if a mount hides it by now.
+
+    Raises ToolError.
+    """
+    _mount("--no-canonicalize", "--make-private", "--bind", *_with(options), "--", folder, point)
+
+
+def bind_nosymfollow(folder: str) -> None:
+    """Make a folder a mount of its own, guarded as `remount_nosymfollow` guards one, with one program for both.
+
+    A mount that does not know the flag may leave it out without a word. Raises ToolError.
+    """
+    bind(folder, folder, ("ro", "nosymfollow"))
+
+
 def remount_read_only(point: str) -> None:
     """Make this mount read-only, and no other mount of the same file system. Raises ToolError."""
     _mount("--options", "remount,bind,ro", "--", point)
@@ -46,6 +62,19 @@ def forbid_symlinks(point: str) -> None:
     _mount("--options", "remount,bind,nosymfollow", "--", point)
 
 
+def seclude(point: str, *, is_mount: bool, write: bool) -> None:
+    """Make this mount one in which no symlink is followed, nothing is executed and no device opened.
+
+    It is cut off from the other namespaces, so that unmounting it on the host leaves ours alone. A folder that is no
+    mount yet is made one. Raises ToolError.
+    """
+    options = ("rw" if write else "ro", "nosymfollow", "nodev", "nosuid", "noexec")
+    if is_mount:
+        _mount("--make-private", *_with(("remount", "bind", *options)), "--", point)
+    else:
+        bind(point, point, options)
+
+
 def make_private(point: str) -> None:
     """Cut this mount off from the other namespaces: unmounting it on the host leaves ours alone. Raises ToolError."""
     _mount("--make-private", point)
@@ -53,12 +82,12 @@ def make_private(point: str) -> None:
 
 def detach(point: str) -> None:
     """Unmount what is topmost at `point`; its loop device goes with it. Raises ToolError (busy, or a write failed)."""
-    proc.run(Command(("umount", "--", point), timeout=_PATIENCE))
+    proc.run(Command(argv=("umount", "--", point), timeout=_PATIENCE))
 
 
 def detach_lazily(point: str) -> None:
     """Take the mount out of sight now; the kernel lets go of it when its last user does. Raises ToolError."""
-    proc.run(Command(("umount", "--lazy", "--", point)))
+    proc.run(Command(argv=("umount", "--lazy", "--", point)))
 
 
 def sync(path: str) -> None:
@@ -66,7 +95,7 @@ def sync(path: str) -> None:
 
     A program, not a call of ours: in mid-way on a dead share it can be abandoned.
     """
-    proc.run(Command(("sync", "--file-system", "--", path), timeout=proc.FOREVER))
+    proc.run(Command(argv=("sync", "--file-system", "--", path), timeout=proc.FOREVER))
 
 
 def _with(options: Sequence[str]) -> tuple[str, ...]:
@@ -74,4 +103,4 @@ def _with(options: Sequence[str]) -> tuple[str, ...]:
 
 
 def _mount(*argv: str) -> None:
-    proc.run(Command(("mount", *argv), timeout=_PATIENCE))
+    proc.run(Command(argv=("mount", *argv), timeout=_PATIENCE))

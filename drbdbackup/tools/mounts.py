@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 
-from drbdbackup.errors import DrbdBackupError
+from drbdbackup.errors import MountTableUnreadable
 from drbdbackup.model.mount import Mount
 
 AUTOFS = "autofs"
@@ -21,10 +21,6 @@ _LINE = re.compile(
     r"(\d{1,10}) (\d{1,10}) (\d{1,10}:\d{1,10}) ([^ ]+) (/[^ ]*) ([^ ]+)((?: [^ ]+)*?) - ([^ ]+) ([^ ]*) .+\Z", re.ASCII
 )
 _ESCAPED = re.compile(rb"\\([0-3][0-7]{2})")
-
-
-class MountTableUnreadable(DrbdBackupError):
-    """The mount table has a line that makes no sense."""
 
 
 def table() -> tuple[Mount, ...]:
@@ -113,12 +109,13 @@ def _mount(line: str) -> Mount:
     found = _LINE.match(line)
     if found is None:
         raise MountTableUnreadable(
-            f"{_TABLE} has a line that makes no sense: {line!r}", "Please report it, with the output of `uname -r`."
+            f"{_TABLE} has an invalid line: {line!r}", "Please report it, with the output of `uname -r`."
         )
     mount_id, parent_id, device, root, point, options, optional, fstype, source = found.groups()
     return Mount(
-        int(mount_id), int(parent_id), device, _unescape(root), _unescape(point), _unescape(fstype),
-        _unescape(source), tuple(options.split(",")), tuple(optional.split(" ")[1:]),
+        mount_id=int(mount_id), parent_id=int(parent_id), device=device, root=_unescape(root), point=_unescape(point),
+        fstype=_unescape(fstype), source=_unescape(source), options=tuple(options.split(",")),
+        propagation=tuple(optional.split(" ")[1:]),
     )  # fmt: skip
 
 

@@ -1,10 +1,10 @@
-"""Who has files open on a volume, as fuser(1) tells it, from /proc: a look that may hang, for a probe.
+"""Who has files open on a volume, as fuser(1) shows it, from /proc: a look that may hang, for a probe.
 
 It sees every process of this machine, whatever namespace it lives in, where the volume is a file system of its own;
 where it is a plain folder (demo, tests), and for what is no open file, names must do. A file that is mapped and closed
 is not seen, nor is a client of an NFS server in the kernel.
 
-No file that others have open is ever touched: one on a dead share would hang, and what is on the volume is told by the
+No file that others have open is ever touched: one on a dead share would hang, and what is on the volume is known by the
 number of its mount. Source: proc_pid_fd(5), proc_pid_fdinfo(5), proc_pid_mountinfo(5).
 """
 
@@ -13,16 +13,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from typing import Any
+
+from msgspec import Struct, to_builtins
 
 from drbdbackup.tools import mounts
 
 _DELETED = " (deleted)"
 
 
-@dataclass(frozen=True, slots=True)
-class Opener:
+class Opener(Struct, frozen=True):
     """A process that uses the volume: one of the paths that it has open there, and whether it may write to one."""
 
     pid: int
@@ -41,7 +41,7 @@ def look(source: str, below: str, own: int) -> list[dict[str, Any]]:
     volume = _Volume(seen.device if seen is not None and not below else "")
     top = os.path.join(os.path.realpath(source), below).rstrip("/")
     pids = sorted(int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) not in (own, os.getpid()))
-    return [asdict(found) for pid in pids if (found := _opener(pid, top, volume)) is not None]
+    return [to_builtins(found) for pid in pids if (found := _opener(pid, top, volume)) is not None]
 
 
 def opener(document: dict[str, Any]) -> Opener:
@@ -69,7 +69,7 @@ class _Volume:
 
 
 def _opener(pid: int, top: str, volume: _Volume) -> Opener | None:
-    """The process, if it uses the volume; of its files one that it may write to is the one that is told."""
+    """The process, if it uses the volume; of its files one that it may write to is the one that is named."""
     with suppress(OSError):
         used = sorted(_used(f"/proc/{pid}", top, volume), key=lambda one: not one[1])
         if used:

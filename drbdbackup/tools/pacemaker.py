@@ -15,10 +15,10 @@ _YES = frozenset({"true", "on", "yes", "y", "1"})
 
 
 def interferes() -> bool:
-    """Whether it runs here and is not in maintenance mode. Raises ToolError if that cannot be told."""
+    """Whether it runs here and is not in maintenance mode. Raises ToolError if that is not known."""
     if proc.find(_ASK[0]) is None:
         return False
-    answer = proc.run(Command(_ASK, ok=frozenset({0}) | _NOT_RUNNING))
+    answer = proc.run(Command(argv=_ASK, ok=frozenset({0}) | _NOT_RUNNING))
     if answer.exit in _NOT_RUNNING:
         return False
     said = answer.text.strip().lower()

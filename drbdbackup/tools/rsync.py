@@ -8,22 +8,48 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from typing import BinaryIO
 
-from drbdbackup.errors import Killed, TargetError, TargetFull, ToolError
+from msgspec import Struct
+
+from drbdbackup.errors import FileTooLarge, Killed, TargetFull, TargetReadOnly, ToolError
 from drbdbackup.proc import FOREVER, Command
+from drbdbackup.tools import ssh
 
 OUT_FORMAT = "--out-format=%i|%C|%l|%n"
+_KEPT = 1000  # lines of stderr: where a folder is restored to can perhaps hold no ACL of any file
 _KILLED = (20, -9, -15, 137, 143)  # 20: by TERM, HUP or INT
 VANISHED, SOME_FAILED = 24, 23
 ANSWERED = frozenset({0, SOME_FAILED, VANISHED})
 _ESCAPED = re.compile(rb"\\#([0-7]{3})")
+_TOO_LARGE = re.compile(r'write failed on "(.*)": File too large')
+# What fails comes first, then a path, then why: a path is what somebody who can write to the volume has thought up.
+_METADATA = re.compile(r"rsync: (?:\[\w+\] )?(?:rsync_xal_set|set_xattr_acl|set_acl|chown|chgrp)\b")
+_OF_METADATA = (
+    re.compile(r'rsync: \[(?P<who>\w+)\] set_acl: \w+\((?P<path>.*), (?P<what>ACL)_TYPE_\w+\): (?P<why>.*) \(\d+\)'),
+    re.compile(
+        r'rsync: \[(?P<who>\w+)\] rsync_xal_set: \w+\("(?P<path>.*)","(?P<what>.*)"\) failed: (?P<why>.*) \(\d+\)'
+    ),
+    re.compile(r'rsync: \[(?P<who>\w+)\] (?P<what>chown|chgrp) "(?P<path>.*)" failed: (?P<why>.*) \(\d+\)'),
+)
+_UNFINISHED = re.compile(rb"\.(.+)\.[0-9A-Za-z]{6}\Z")  # what the receiver calls a file before it is whole
+# What is gone, also with a folder that has become something else, and what is tried again: no problem of an entry.
+_PASSING = re.compile(
+    r'(?:rsync: (?:\[sender\] )?(?:link_stat ".*" failed|send_files failed to open ".*"): Not a directory \(20\)'
+    r'|file has vanished: ".*"|WARNING: .* failed verification -- update discarded \(will try again\)\.)\Z'
+)
+_ONLY_MODE = re.compile(rb"\.f\.\.\.p\.+")
+_WHY = re.compile(r": ([^:]+) \(\d+\)\Z")
+_WILDCARD, _SPECIAL = re.compile(rb"[*?[]"), re.compile(rb"[*?[\\]")
 
 
-@dataclass(frozen=True, slots=True)
-class Holds:
-    """What the receiving side can hold; the rest stays in the manifest."""
+class Holds(Struct, frozen=True, kw_only=True):
+    """What the receiving side can hold; the rest stays in the manifest.
+
+    `privileges`: setuid bits and attributes in `security.` (capabilities of programs among them) come with it. Else
+    they are given later, by the manifest.
+    """
 
     owners: bool = True
     modes: bool = True
@@ -33,16 +59,26 @@ class Holds:
     devices: bool = True
     specials: bool = True
     hard_links: bool = True
+    privileges: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(Struct, frozen=True):
     """One line that rsync printed: itemized changes, the content's hash ("" if none), its length and the path."""
 
     changes: bytes
     hash: bytes
     length: int
     path: bytes
+
+    @property
+    def is_transferred(self) -> bool:
+        """Whether it has brought a content; with --checksum it prints the hash of a file that had it, too."""
+        return self.changes.startswith((b">", b"<"))
+
+    @property
+    def is_of_mode(self) -> bool:
+        """Whether a plain file got another mode, and nothing else."""
+        return _ONLY_MODE.fullmatch(self.changes) is not None
 
 
 def archive(holds: Holds) -> tuple[str, ...]:
@@ -56,55 +92,131 @@ def archive(holds: Holds) -> tuple[str, ...]:
         if held
     )  # fmt: skip
     nodes = (*(("--devices",) if holds.devices else ()), *(("--specials",) if holds.specials else ()))
-    readable = () if holds.owners else ("--chmod=Du+rwx,Fu+rw",)  # else we could not read our own copy again
-    return (f"-{letters}S", *nodes, "--numeric-ids", "--modify-window=-1", *readable)
+    # Else we could not read our own copy again; and what is root's until it gets its owner back must not run as root.
+    readable = () if holds.owners else ("--chmod=Du+rwx,Fu+rw,ug-s",)
+    return (f"-{letters}S", *nodes, "--numeric-ids", "--modify-window=-1", *readable, *_unprivileged(holds))
 
 
-def filling(source: str, target: str, listing: str, holds: Holds) -> Command:
+def _unprivileged(holds: Holds) -> tuple[str, ...]:
+    """With a filter for attributes rsync takes ACLs for some of them, unless that leaves them out, too."""
+    if holds.privileges:
+        return ()
+    filters = ("--filter=-x security.*", "--filter=-x system.*") if holds.xattrs else ()
+    return (*(("--chmod=Fug-s",) if holds.modes else ()), *filters)
+
+
+def filling(source: str, target: str, listing: str, holds: Holds, rate: int = 0) -> Command:
     """Copy the listed entries whole into a fresh folder and print each one's hash.
 
-    `--ignore-times`: a listed entry is known to differ, also where size and time say otherwise.
+    `--ignore-times`: a listed entry is known to differ, also where size and time say otherwise. `rate` is in bytes a
+    second, 0 for as many as it can.
     """
+    limited = (f"--bwlimit={max(1, rate >> 10)}",) if rate else ()
     argv = (
         "rsync", *archive(holds), "--whole-file", "--ignore-times", "--no-implied-dirs", "--ignore-missing-args",
-        f"--files-from={listing}", "--from0", "--checksum-choice=xxh128", OUT_FORMAT, _folder(source), _folder(target),
+        f"--files-from={listing}", "--from0", "--checksum-choice=xxh128", *limited, OUT_FORMAT, _folder(source),
+        _folder(target),
     )  # fmt: skip
-    return Command(argv, ok=ANSWERED, timeout=FOREVER)
+    return Command(argv=argv, ok=ANSWERED, timeout=FOREVER)
 
 
-def restoring(
-    source: str, target: str, holds: Holds, *, over: bool, listing: str = "", shell: str = ""
-) -> Command:
-    """Bring a tree (its content, if `source` ends with a slash) or a listed entry back into a folder.
+def restoring(source: str, target: str, holds: Holds, *, over: bool | None, listing: str, shell: str = "") -> Command:
+    """Bring the listed entries of a folder, and nothing else, into another folder.
 
     `over` what is there, by content, whatever sizes and times say; a folder with something in it makes no way for
-    something else. `holds` is what the snapshot's medium holds, `shell` is for a source at a peer.
+    something else. None: what has the size and the time has the content. `holds` is what the snapshot's medium holds,
+    `shell` is for a source at a peer.
     """
-    listed = (f"--files-from={listing}", "--from0", "--no-implied-dirs") if listing else ()
+    listed = ("--no-implied-dirs", "--ignore-missing-args", f"--files-from={listing}")
+    return _bringing(source, target, holds, (*listed, *_compared(over=over), *_from_peer(shell)))
+
+
+def restoring_tree(source: str, target: str, holds: Holds, *, over: bool, rules: str, shell: str) -> Command:
+    """Bring an entry, or all that is in a folder, from a peer through `shell`, which is rsync's -e.
+
+    `rules` is a file that says what the peer may send (see `only_below`, `only_folders`), "" for anything into that
+    folder.
+    """
+    filters = (f"--exclude-from={rules}",) if rules else ()
+    options = ("--recursive", *_compared(over=over), *filters, *_from_peer(shell))
+    return _bringing(source, target, holds, options)
+
+
+def restoring_folder(source: str, target: str, holds: Holds, *, shell: str = "") -> Command:
+    """Give a folder what another one has of its own (owner, mode, times, attributes), and nothing that is in it."""
+    return _bringing(_folder(source), target, holds, ("--recursive", "--exclude=*", *_from_peer(shell)))
+
+
+def _bringing(source: str, target: str, holds: Holds, options: tuple[str, ...]) -> Command:
     argv = (
-        "rsync", "--recursive", *archive(holds), "--checksum" if over else "--ignore-times",
-        *listed, *_through(shell), "--checksum-choice=xxh128", OUT_FORMAT, "--",
-        source, target,
+        "rsync", *archive(holds), "--from0", *options, "--checksum-choice=xxh128", OUT_FORMAT, "--", source, target
     )  # fmt: skip
-    return Command(argv, ok=ANSWERED, timeout=FOREVER)
+    return Command(argv=argv, ok=ANSWERED, timeout=FOREVER, kept=_KEPT)
+
+
+def _from_peer(shell: str) -> tuple[str, ...]:
+    """What comes is not held against what was asked for (`--old-args`), only against rules.
+
+    An entry is asked for in hex; and of a list rsync takes names with a backslash and a wildcard for unasked.
+    """
+    return (*_through(shell), "--old-args") if shell else ()
+
+
+def _compared(*, over: bool | None) -> tuple[str, ...]:
+    if over is None:
+        return ()
+    return ("--checksum",) if over else ("--ignore-times",)
+
+
+def only_below(name: bytes) -> bytes:
+    """The content of a file with rules for --from0: the entry of this name, what is in it, and nothing beside it.
+
+    rsync 3.2.5 and newer hold each name that a peer sends against them, and end the transfer at the first that is not
+    allowed.
+    """
+    return b"+ /%s\0+ /%s/**\0- *\0" % (_literal(name), _quoted(name))
+
+
+def only_folders(paths: Iterable[bytes]) -> bytes:
+    """The same for these folders, each in the one before it, and nothing else that is in them."""
+    return b"".join(b"+ /%s/\0" % _literal(path) for path in paths) + b"- *\0"
+
+
+def _literal(name: bytes) -> bytes:
+    """As the whole of a rule; without wildcards a backslash is a backslash."""
+    return _quoted(name) if _WILDCARD.search(name) else name
+
+
+def _quoted(name: bytes) -> bytes:
+    return _SPECIAL.sub(rb"\\\g<0>", name)
 
 
 def fetching(source: str, target: str, shell: str, timeout: float) -> Command:
     """Copy a file, or a folder's files, from a peer; `timeout` in seconds is for all of it."""
-    return Command(("rsync", "--times", "--recursive", *_through(shell), "--", source, target), timeout=timeout)
+    return Command(argv=("rsync", "--times", "--recursive", *_through(shell), "--", source, target), timeout=timeout)
 
 
 def _through(shell: str) -> tuple[str, ...]:
-    """Through ssh, with the arguments on its command line, where the forced command reads them.
-
-    It calls an entry by another name than its own; a sender that must be asked for each name refuses that.
-    """
-    return ("--no-protect-args", "--trust-sender", f"--rsh={shell}") if shell else ()
+    """Through ssh, with the arguments on its command line, where the forced command reads them."""
+    return ("--no-protect-args", f"--rsh={shell}")
 
 
 def listing(paths: Iterable[bytes]) -> bytes:
     """The content of a --files-from file for --from0."""
-    return b"".join(b"./" + path + b"\0" for path in paths)
+    return b"".join(map(listed, paths))
+
+
+def read_listing(file: BinaryIO) -> Iterator[bytes]:
+    """The paths in a --files-from file, without all of them in memory."""
+    rest = b""
+    while piece := file.read(1 << 16):
+        *whole, rest = (rest + piece).split(b"\0")
+        yield from (path.removeprefix(b"./") for path in whole)
+
+
+def listed(path: bytes) -> bytes:
+    """One entry of it."""
+    return b"./" + path + b"\0"
 
 
 def item(line: bytes) -> Item | None:
@@ -112,23 +224,82 @@ def item(line: bytes) -> Item | None:
     parts = line.rstrip(b"\n").split(b"|", 3)
     if len(parts) != 4 or not parts[2].isdigit():
         return None
-    path = _ESCAPED.sub(lambda found: bytes([int(found[1], 8)]), parts[3])
-    return Item(parts[0], parts[1].strip(), int(parts[2]), path)
+    return Item(parts[0], parts[1].strip(), int(parts[2]), _plain(parts[3]))
+
+
+def _plain(path: bytes) -> bytes:
+    return _ESCAPED.sub(lambda found: bytes([int(found[1], 8)]), path)
 
 
 def answered(exit_status: int, stderr: Iterable[str]) -> tuple[str, ...]:
     """What went wrong for single entries (exit 23), or nothing; raises for what ends the copy."""
     said = [line.rstrip() for line in stderr if line.strip()]
-    if any("No space left on device" in line or "Disk quota exceeded" in line for line in said):
-        raise TargetFull("no space is left on the target", "Remove something there, or let it keep fewer copies.")
-    if any("Read-only file system" in line for line in said):
-        raise TargetError("the target has become read-only", "Look at its disk: dmesg | tail")
+    reasons = {_why(line) for line in said if not is_of_metadata(line)}
+    if reasons & {"No space left on device", "Disk quota exceeded"}:
+        raise full(is_quota="No space left on device" not in reasons)
+    if "Read-only file system" in reasons:
+        raise TargetReadOnly("the target has become read-only", "Check its disk: see `dmesg`.")
+    if exit_status not in ANSWERED and (found := next(filter(None, map(_TOO_LARGE.search, said)), None)):
+        error = FileTooLarge(f"{found[1]}: the file is too large for where it goes", "Leave it out (exclude).")
+        error.path = _plain(os.fsencode(found[1]))
+        raise error
     if exit_status not in ANSWERED:
+        ssh.refuse_busy(said)
         if exit_status in _KILLED:
             raise Killed("rsync was killed")
         told = f"was killed by signal {-exit_status}" if exit_status < 0 else f"ended with exit status {exit_status}"
         raise ToolError(f"rsync {told}\n" + "\n".join(said[-25:]))
-    return tuple(line for line in said if not line.startswith("rsync error:")) if exit_status == SOME_FAILED else ()
+    if exit_status != SOME_FAILED:
+        return ()
+    return tuple(line for line in said if not line.startswith("rsync error:") and not _PASSING.match(line))
+
+
+def full(*, is_quota: bool) -> TargetFull:
+    """Nothing more can be written to the target."""
+    told = "a quota on the target is used up" if is_quota else "no space is left on the target"
+    error = TargetFull(told, "Remove something there, or let it keep fewer copies.")
+    error.is_quota = is_quota
+    return error
+
+
+def is_of_links(line: str) -> bool:
+    """Whether it says that a file has as many names as it can have."""
+    return _why(line) == "Too many links"
+
+
+def is_of_depth(line: str) -> bool:
+    """Whether it says that a folder lies deeper than it can go: it has no memory for it, and says so of each above."""
+    return _why(line) == "Cannot allocate memory"
+
+
+def is_of_metadata(line: str) -> bool:
+    """Whether it says that an entry could not be given an owner or an attribute. The entry is there all the same.
+
+    Of an attribute that is too large for it, ext4 says that no space is left.
+    """
+    return bool(_METADATA.match(line))
+
+
+def entry_of(line: str, target: str, base: bytes = b"") -> tuple[bytes, str]:
+    """The entry that a line on an owner, an ACL or an attribute is about, and what is wrong with it.
+
+    `target` is the folder that rsync brings to, `base` what that is called, with a slash. (b"", line) for other lines.
+    """
+    found = next(filter(None, (form.fullmatch(line) for form in _OF_METADATA)), None)
+    if found is None:
+        return b"", line
+    folder, _, name = os.fsencode(found["path"].removeprefix(target)).rpartition(b"/")
+    if found["who"] == "receiver" and (unfinished := _UNFINISHED.fullmatch(name)):
+        name = unfinished[1]
+    path = _plain(folder + b"/" + name if folder else name)
+    what = "owner" if found["what"] in ("chown", "chgrp") else found["what"]
+    return base + path, f"{what}: {found['why']}"
+
+
+def _why(line: str) -> str:
+    """The kernel's words at the end of a line; "" if there are none."""
+    found = _WHY.search(line)
+    return found[1] if found else ""
 
 
 def _folder(path: str) -> str:

@@ -8,7 +8,8 @@ its script is no reason for it to act.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from drbdbackup import proc
 from drbdbackup.config.values import ResourceConfig, ServiceConfig
@@ -19,8 +20,7 @@ _DOES_NOT_RUN = frozenset({1, 2, 3})  # of `status`: LSB Core, "Init Script Acti
 FOLDERS = ("/etc/ha.d/resource.d", "/etc/init.d")
 
 
-@dataclass(frozen=True, slots=True)
-class Service:
+class Service(Struct, frozen=True):
     """One service as three commands; `check` is () where nobody can be asked."""
 
     name: str
@@ -41,7 +41,7 @@ def stop(service: Service, deadline: float) -> None:
     Raises ToolError.
     """
     try:
-        proc.run_leaving(Command(service.stop, timeout=deadline))
+        proc.run_leaving(Command(argv=service.stop, timeout=deadline))
     except ToolError:
         if not _is_known_to_be_down(service, deadline):
             raise
@@ -51,7 +51,7 @@ def _is_known_to_be_down(service: Service, deadline: float) -> bool:
     if not service.check:
         return False
     try:
-        proc.run_leaving(Command(service.check, ok=_DOES_NOT_RUN, timeout=deadline))
+        proc.run_leaving(Command(argv=service.check, ok=_DOES_NOT_RUN, timeout=deadline))
     except ToolError:
         return False
     return True
@@ -60,9 +60,9 @@ def _is_known_to_be_down(service: Service, deadline: float) -> bool:
 def start(service: Service, deadline: float) -> str:
     """Start it and ask whether it runs; why it does not, or nothing."""
     try:
-        proc.run_leaving(Command(service.start, timeout=deadline))
+        proc.run_leaving(Command(argv=service.start, timeout=deadline))
         if service.check:
-            proc.run_leaving(Command(service.check, timeout=deadline))
+            proc.run_leaving(Command(argv=service.check, timeout=deadline))
     except ToolError as error:
         return f"{service.name}: {error.message}"
     return ""

@@ -6,24 +6,28 @@ Never a password prompt, never a terminal, never a wait without a deadline. The 
 
 from __future__ import annotations
 
-import json
 import math
 import shlex
+from collections.abc import Iterable
 from typing import Any
 
-from drbdbackup import proc
+from drbdbackup import plain_file, proc
 from drbdbackup.config.values import PeerConfig
-from drbdbackup.errors import Stalled, ToolError, ToolTimedOut
+from drbdbackup.errors import PeerBusy, PeerError, PeerStalled, PeerUnreachable, ToolError, ToolTimedOut
 from drbdbackup.proc import Command
 
 CATALOG, LIST, DIGESTS = "catalog", "list", "digests"
 # rsync wants a host and puts it before its own words; the real one is in the remote shell's argv already, because
 # rsync would take an IPv6 address or an alias with a colon apart.
 RSYNC_HOST = "snapshots"
+BUSY = "sends as many copies as it may at the same time"  # in words: through rsync comes no exit status of `serve`
 UNREACHABLE = 255
-LARGEST_CATALOG = 256 << 20  # bytes, as of a catalog on any other road
-_LARGEST_LIST = 64 << 20
+LARGEST_CATALOG = 64 << 20  # bytes, as of a catalog on any other road
+_LARGEST_LIST = 16 << 20
+_MOST_VALUES = 500_000  # in a list; parsed, each takes up to 300 bytes
 _LARGEST_DIGESTS = 1 << 20
+_CATALOG, _DOCUMENT = b"SQLite format 3\0", b"{"  # how answers begin
+_OTHER_KEY = "host key verification failed"
 _NO_PROGRAM = (126, 127)
 _REFUSED = 2
 _PROGRAM, _PERSON = 120.0, 600.0  # seconds for what an admin's access does, and for one who has to type
@@ -40,11 +44,11 @@ def argv(peer: PeerConfig, deadline: float) -> tuple[str, ...]:
 
 
 def catalog(peer: PeerConfig, deadline: float) -> bytes:
-    """The peer's published catalog, as `exchange.publish` made it; not yet looked at.
+    """The peer's published catalog, as `catalog.publish` made it; not yet looked at.
 
     Raises Stalled if the peer does not answer within `deadline` seconds, ToolError if it cannot be reached or refuses.
     """
-    return _asked(peer, CATALOG, deadline, deadline, most=LARGEST_CATALOG)
+    return _asked(peer, CATALOG, deadline, deadline, most=LARGEST_CATALOG, begins=_CATALOG)
 
 
 def listing(peer: PeerConfig, deadline: float, patience: float) -> dict[str, Any]:
@@ -52,26 +56,29 @@ def listing(peer: PeerConfig, deadline: float, patience: float) -> dict[str, Any
 
     `deadline` seconds are for the connection, `patience` for the answer: a disk that sleeps takes its time to spin up.
     """
-    said = _asked(peer, LIST, deadline, patience, most=_LARGEST_LIST)
-    try:
-        document = json.loads(said)
-    except ValueError:
-        document = None
-    if not isinstance(document, dict) or not isinstance(document.get("copies"), list):
-        raise ToolError(f"{peer.node} answers what is no list of copies", _hint(peer))
+    said = _asked(peer, LIST, deadline, patience, most=_LARGEST_LIST, begins=_DOCUMENT)
+    is_small = sum(map(said.count, (b",", b"[", b"{"))) <= _MOST_VALUES
+    document = plain_file.json_object(said) if is_small else None
+    if document is None or not isinstance(document.get("copies"), list):
+        raise PeerError(f"{peer.node} sent an invalid list of copies", _hint(peer))
     return document
 
 
 def digests(peer: PeerConfig, deadline: float, patience: float) -> dict[str, Any]:
     """What the peer says of its own configuration, and its clock (see `commands.serve`). Raises as `listing` does."""
-    said = _asked(peer, DIGESTS, deadline, patience, most=_LARGEST_DIGESTS)
-    try:
-        document = json.loads(said)
-    except ValueError:
-        document = None
-    if not isinstance(document, dict) or not isinstance(document.get("digests"), dict):
-        raise ToolError(f"{peer.node} answers what are no check values", _hint(peer))
+    said = _asked(peer, DIGESTS, deadline, patience, most=_LARGEST_DIGESTS, begins=_DOCUMENT)
+    document = plain_file.json_object(said)
+    if document is None or not isinstance(document.get("digests"), dict):
+        raise PeerError(f"{peer.node} sent invalid check values", _hint(peer))
     return document
+
+
+def refuse_busy(said: Iterable[str]) -> None:
+    """Raises PeerBusy if a peer has said on stderr that it is. That says nothing of its copies."""
+    for line in said:
+        node, is_busy, _ = line.partition(f" {BUSY}")
+        if is_busy:
+            raise PeerBusy(f"{node.rpartition(' ')[2]} {BUSY}", "Try again later, or take another copy with `--from`.")
 
 
 def rsync_shell(peer: PeerConfig, deadline: float) -> str:
@@ -94,17 +101,22 @@ def as_admin(
     mute = () if may_ask else _options(("BatchMode=yes",))
     argv = ("ssh", *ours, *mute, *options, "--", peer.ssh, shlex.join(words))
     timeout = _PERSON if may_ask else _PROGRAM
-    return proc.run(Command(argv, timeout=timeout, stdin=stdin, most=_LARGEST_DIGESTS, may_ask=may_ask)).out
+    return proc.run(Command(argv=argv, timeout=timeout, stdin=stdin, most=_LARGEST_DIGESTS, may_ask=may_ask)).out
 
 
-def _asked(peer: PeerConfig, words: str, deadline: float, patience: float, most: int) -> bytes:
-    command = Command((*argv(peer, deadline), words), timeout=patience, ok=frozenset(range(256)), most=most)
+def _asked(peer: PeerConfig, words: str, deadline: float, patience: float, *, most: int, begins: bytes) -> bytes:
+    command = Command(argv=(*argv(peer, deadline), words), timeout=patience, ok=frozenset(range(256)), most=most)
     try:
         result = proc.run(command)
     except ToolTimedOut:
-        raise Stalled(f"{peer.node} ({peer.ssh}) does not answer within {patience:g} s", "Is it up?") from None
+        raise PeerStalled(f"{peer.node} ({peer.ssh}) does not answer within {patience:g} s", "Is it up?") from None
     if result.exit:
         raise failure(peer, result.exit, result.err.decode(errors="replace").splitlines())
+    before, found, _ = result.out.partition(begins)
+    if found and before:
+        words = before.decode(errors="replace").strip().partition("\n")[0]
+        hint = "A start-up file of root's shell there prints it (~/.bashrc): have it print only to a terminal."
+        raise PeerError(f"{peer.node} says something before it answers: {words}", hint)
     return result.out
 
 
@@ -114,12 +126,24 @@ def failure(peer: PeerConfig, exit_status: int, said: list[str]) -> ToolError:
     if exit_status == UNREACHABLE:
         words = shlex.join(("ssh", "-o", "BatchMode=yes", *peer.options, "--", peer.ssh, LIST))
         hint = f"Try it as root: `{words}`"
-        return ToolError(f"{peer.node} ({peer.ssh}) cannot be reached over ssh: {last}", hint)
+        if _OTHER_KEY in last.lower():
+            hint += _ask_console(peer)
+        return PeerUnreachable(f"{peer.node} ({peer.ssh}) cannot be reached over ssh: {last}", hint)
     if exit_status in _NO_PROGRAM:
-        return ToolError(f"{peer.node}: `drbdbackup serve` is not what answers there: {last}", _hint(peer))
+        return PeerError(f"{peer.node}: `drbdbackup serve` is not what answers there: {last}", _hint(peer))
     if exit_status == _REFUSED:
-        return ToolError(f"{peer.node} refuses: {last}", "Do both nodes have the same `drbdbackup --version`?")
-    return ToolError(f"{peer.node}: {last}", f"Look on {peer.node}: `drbdbackup status`.")
+        return PeerError(f"{peer.node} refuses: {last}", "Do both nodes have the same `drbdbackup --version`?")
+    return PeerError(f"{peer.node}: {last}", f"Look on {peer.node}: `drbdbackup status`.")
+
+
+def _ask_console(peer: PeerConfig) -> str:
+    """What to do about a host key that is not the known one, or not known: ssh's last line does not say which."""
+    host = peer.ssh.rpartition("@")[2]
+    return (
+        f"\nIts host key is another one than the known one, or none is known. If {peer.node} was installed anew: "
+        f"`ssh-keygen -R {host}`. Then `drbdbackup peer add {peer.node}` shows the fingerprints: "
+        "compare them with those on its console."
+    )
 
 
 def _hint(peer: PeerConfig) -> str:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 
-from drbdbackup import proc
+from msgspec import Struct
+
+from drbdbackup import documentation, proc
 from drbdbackup.config.values import PeerConfig
-from drbdbackup.errors import ToolError, UsageError
+from drbdbackup.errors import PeerUnreachable, ToolError, UsageError
 from drbdbackup.proc import Command
 
 KEY = "/root/.ssh/drbdbackup"
@@ -20,8 +21,7 @@ _FILES = ("userknownhostsfile", "globalknownhostsfile")
 _IDENTITY = ("identityfile=", "identitiesonly=", "identityagent=")
 
 
-@dataclass(frozen=True, slots=True)
-class Host:
+class Host(Struct, frozen=True):
     """How ssh finds a peer: `name` is what known_hosts calls it, `files` are those that it looks in, its own first."""
 
     name: str
@@ -58,16 +58,16 @@ def others(options: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(kept)
 
 
-def make(path: str, comment: str) -> None:
+def create(path: str, comment: str) -> None:
     """A new key without a passphrase (nobody is there at night to type one), in a folder that is root's alone."""
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-    proc.run(Command(("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", path)))
+    proc.run(Command(argv=("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", path)))
 
 
 def public_half(path: str) -> str:
     """The public half of a private key. Raises ToolError if that cannot be used without a passphrase."""
     try:
-        return proc.run(Command(("ssh-keygen", "-y", "-P", "", "-f", path))).text.strip()
+        return proc.run(Command(argv=("ssh-keygen", "-y", "-P", "", "-f", path))).text.strip()
     except ToolError as error:
         hint = "It must be a key of its own without a passphrase; move this one away, or name another in the options."
         raise ToolError(f"{path} cannot be used: {error.message.splitlines()[-1]}", hint) from None
@@ -75,14 +75,14 @@ def public_half(path: str) -> str:
 
 def host_of(peer: PeerConfig) -> Host:
     """How ssh understands the peer's address and options (ssh_config(5)), without connecting."""
-    told = proc.run(Command(("ssh", "-G", *peer.options, "--", peer.ssh))).text
+    told = proc.run(Command(argv=("ssh", "-G", *peer.options, "--", peer.ssh))).text
     said: dict[str, str] = {}
     for line in told.splitlines():
         key, _, value = line.partition(" ")
         said.setdefault(key, value)
     if any(said.get(key, "none") != "none" for key in ("proxyjump", "proxycommand")):
         raise UsageError(
-            f"{peer.ssh} is reached through another host", "Then it is done by hand: docs/peer.md says how."
+            f"{peer.ssh} is reached through another host", f"Set it up by hand: {documentation.page('docs/peer.md')}."
         )
     address, port = said.get("hostname", ""), said.get("port", "22")
     files = [os.path.expanduser(file) for key in _FILES for file in said.get(key, "").split()]
@@ -93,7 +93,7 @@ def host_of(peer: PeerConfig) -> Host:
 
 def is_known(host: Host) -> bool:
     """Whether ssh knows a host key of it."""
-    looks = (Command(("ssh-keygen", "-F", host.name, "-f", file), ok=frozenset(range(256))) for file in host.files)
+    looks = (Command(argv=("ssh-keygen", "-F", host.name, "-f", file), ok=frozenset(range(256))) for file in host.files)
     return any(proc.run(look).out.strip() for look in looks)
 
 
@@ -104,17 +104,20 @@ def scanned(host: Host, deadline: float) -> tuple[str, ...]:
     """
     patience = str(max(1, math.ceil(deadline)))
     command = Command(
-        ("ssh-keyscan", "-T", patience, "-p", host.port, "--", host.address), ok=frozenset(range(256)), timeout=60.0
+        argv=("ssh-keyscan", "-T", patience, "-p", host.port, "--", host.address), ok=frozenset(range(256)),
+        timeout=60.0,
     )
     lines = [line for line in proc.run(command).text.splitlines() if line and not line.startswith("#")]
     if not lines:
-        raise ToolError(f"no sshd answers at {host.address}, port {host.port}", "Is it up? Is the address right?")
+        raise PeerUnreachable(f"no sshd answers at {host.address}, port {host.port}", "Is it up? Is the address right?")
     return tuple(f"{host.name} {line.partition(' ')[2]}" for line in lines)
 
 
 def fingerprints(lines: Iterable[str]) -> tuple[str, ...]:
     """Each key's fingerprint with its type, as `ssh-keygen -l` shows it on the host itself."""
-    listed = proc.run(Command(("ssh-keygen", "-l", "-f", "-"), stdin="".join(f"{line}\n" for line in lines).encode()))
+    listed = proc.run(Command(
+        argv=("ssh-keygen", "-l", "-f", "-"), stdin="".join(f"{line}\n" for line in lines).encode(),
+    ))
     found = (line.split() for line in listed.text.splitlines())
     return tuple(f"{words[1]} {words[-1]}" for words in found if len(words) > 2)
 

@@ -12,8 +12,9 @@ import json
 import os
 import sys
 import tempfile
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from tests.bench.cases import CASES, QUICK, Scale
 from tests.bench.measured import Row, table

@@ -2,38 +2,60 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
+from statistics import median
 
-from tests.bench import memory, scripts, trees
-from tests.bench.ground import backs_up, calm, cold, image, pair, seconds, silent
+from msgspec import Struct
+
+from tests.bench import memory, peers, scripts, trees
+from tests.bench.ground import PATIENCE, backs_up, calm, cold, image, pair, seconds, silent
 from tests.bench.measured import Row
+from tests.bench.spent import Cost, cost, processor, programs
 from tests.played_media import mounted
 from tests.played_pair import PlayedPair
 
 FULL, SAME, CHANGED = "first full", "nothing changed", "1 % of the files changed"
 PAGES = "1 % changed, 1 of 64 pages of the large ones"
-GOALS = {FULL: 1.0, SAME: 0.3, CHANGED: 0.5, PAGES: 0.5}
+GOALS = {FULL: 1.0, SAME: 0.25, CHANGED: 0.5, PAGES: 0.5}
 PER_PROCESS = 64.0  # MiB
+DROPPED = f"{SAME}, one copy dropped"
+AGAINST = {
+    FULL: {"the howto's scripts": 0.75},
+    DROPPED: {"the howto's scripts": 0.165, "rsync --link-dest": 0.15, "restic": 0.22, "borg": 0.18},
+    CHANGED: dict.fromkeys(("the howto's scripts", "rsync --link-dest", "restic", "borg"), 0.3),
+    "restore of everything": {"rsync --link-dest": 1.15},
+}
+COSTS = {
+    "latest": ("latest", 1.4), "status": ("status", 1.7), "stand-down": ("a stand-down", 2.5),
+    "night": ("a night on which nothing changed", 7.0),
+}  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Scale:
+class Scale(Struct, frozen=True, kw_only=True):
     """How much of everything: files of the trees, MiB of large ones, rounds."""
 
     rounds: int
     small: int = 12_000
     large: int = 120
     walked: int = 100_000
+    quiet: int = 2_000
     few: int = 100_000
     many: int = 1_000_000
     starts: int = 15
+    web: tuple[int, int] = (30_000, 400)  # small files, MiB of large ones
+    mail: int = 200_000
+    tables: int = 1000  # MiB of ten files
     patience: float = 60.0  # seconds to wait for a calm moment, for each pair of figures
 
 
-QUICK = Scale(rounds=1, small=2_000, large=20, walked=10_000, few=5_000, many=20_000, starts=5, patience=0.0)
+QUICK = Scale(
+    rounds=1, small=2_000, large=20, walked=10_000, quiet=500, few=5_000, many=20_000, starts=5, patience=0.0,
+    web=(1_000, 20), mail=2_000, tables=40,
+)  # fmt: skip
 Timings = dict[str, tuple[list[float], list[float]]]
 
 
@@ -110,23 +132,35 @@ def walked(folder: Path, scale: Scale) -> Iterator[Row]:
 
 
 def commands(folder: Path, scale: Scale) -> Iterator[Row]:
-    """What sits in a shell's prompt or runs every quarter of an hour, against a Python that imports typer."""
-    media = [image(folder / f"{name}.img", "ext4", 64) for name in ("source", "nas", "disk")]
+    """What a command costs before it has touched a file, against a Python that imports typer: processor time.
+
+    That of everything that a command starts; and the programs that a night on which nothing changed executes.
+    """
+    media = [image(folder / f"{name}.img", "ext4", 256) for name in ("source", "nas", "disk")]
     with pair(folder / "pair", *media) as played:
-        trees.grow(played.volume, 100, per_folder=10, bytes_each=100)
+        trees.grow(played.volume, scale.quiet, per_folder=40, bytes_each=4096)
+        trees.settle()
         for _ in range(3):
             backs_up(played)
         played.extra += "\n[verify]\nshare = 0\n"  # what a node that stands by reads again takes as long as it is large
-        latest, stands_down = played.command("www4", "latest"), played.command("www5", "run")
-        silent(*stands_down)
-        figures: dict[str, list[float]] = {"typer": [], "latest": [], "stand-down": []}
+        asked = {
+            "latest": played.command("www4", "latest"), "status": played.command("www4", "status"),
+            "stand-down": played.command("www5", "run"), "night": played.command("www4", "run"),
+        }  # fmt: skip
+        typer = [sys.executable, "-c", "import typer"]
+        for argv in (typer, *asked.values()):
+            silent(*argv)
+        ours: dict[str, list[float]] = {name: [] for name in asked}
+        theirs: dict[str, list[float]] = {name: [] for name in asked}
         for _ in range(scale.starts):
             calm(scale.patience / 10)
-            figures["typer"].append(seconds(lambda: silent(sys.executable, "-c", "import typer")))
-            figures["latest"].append(seconds(lambda: silent(*latest)))
-            figures["stand-down"].append(seconds(lambda: silent(*stands_down)))
-    yield Row("latest, against `import typer`", 2.5, figures["latest"], figures["typer"])
-    yield Row("a stand-down, against `import typer`", 4.0, figures["stand-down"], figures["typer"])
+            for name, argv in asked.items():
+                theirs[name].append(processor(typer))
+                ours[name].append(processor(argv))
+        executed = programs(asked["night"])
+    for name, (title, goal) in COSTS.items():
+        yield Row(f"{title}: processor, against `import typer`", goal, ours[name], theirs[name])
+    yield Row(f"{scale.quiet:,} files, nothing changed: programs", 14, [executed], unit="programs")
 
 
 def peaks(folder: Path, scale: Scale) -> Iterator[Row]:
@@ -154,10 +188,82 @@ def _peak_of_a_night(played: PlayedPair) -> float:
     return memory.watch(played.command("www4", "run")).highest
 
 
+def beside_peers(folder: Path, scale: Scale, tree: str) -> Iterator[Row]:
+    """Against what a user would pick instead: a full copy, nights with one copy dropped, and the way back."""
+    size = {"web": 6 * scale.web[1] + scale.web[0] // 10, "mail": scale.mail // 100, "pages": 7 * scale.tables}[tree]
+    inodes = {"web": 6 * scale.web[0], "mail": 6 * scale.mail, "pages": 20_000}[tree]
+    names = ("nas", "disk", *(f"their-{number}" for number in range(2 * peers.CONTESTANTS)))
+    media = [image(folder / f"{name}.img", "ext4", 512 + size, inodes) for name in names]
+    source = image(folder / "source.img", "ext4", 512 + size // 2, inodes)
+    with ExitStack() as stack:
+        played = stack.enter_context(pair(folder / "pair", source, media[0], media[1]))
+        played.extra = f"[retention]\ndaily = 1\nlast = {peers.KEEP}"
+        places = [folder / f"at-{number}" for number in range(2 * peers.CONTESTANTS)]
+        for medium, place in zip(media[2:], places, strict=True):
+            stack.enter_context(mounted(medium, place, "loop"))
+        if tree != "pages":
+            files, per_folder, bytes_each = (scale.web[0], 100, 4096) if tree == "web" else (scale.mail, 500, 1000)
+            trees.grow(played.volume, files, per_folder, bytes_each)
+        if tree != "mail":
+            trees.add_large(played.volume, scale.web[1] if tree == "web" else scale.tables, count=10)
+        one, to = "large/table-04" if tree == "pages" else "d00/e05/file-00007", folder / "back"
+        contestants = [peers.ours(played, one, to), *peers.others(folder, played.volume, places, one, to)]
+        yield from _compared(contestants, played.volume, to, tree, scale)
+
+
+def _compared(contestants: list[peers.Peer], volume: Path, to: Path, tree: str, scale: Scale) -> Iterator[Row]:
+    taken: dict[str, dict[str, list[Cost]]] = {}
+
+    def turn(step: str, script: Callable[[peers.Peer], str]) -> None:
+        calm(scale.patience)
+        for _ in contestants:
+            contestants.append(contestants.pop(0))  # who is first takes turns
+            cold()
+            took = cost(["/bin/bash", "-e", "-c", script(contestants[-1])], PATIENCE)
+            taken.setdefault(step, {}).setdefault(contestants[-1].name, []).append(took)
+            shutil.rmtree(to, ignore_errors=True)
+        contestants.append(contestants.pop(0))
+
+    trees.settle()
+    turn(FULL, lambda one: one.night)
+    for number in range(peers.KEEP + scale.rounds):
+        trees.settle()
+        turn("filling up" if number < peers.KEEP else DROPPED, lambda one: one.night)
+    for number in range(scale.rounds):
+        if tree == "pages":
+            trees.change_pages(volume, 50, seed=number)
+        else:
+            trees.change_files(volume, 0.01, seed=number)
+        trees.settle()
+        turn("2 % of the pages changed" if tree == "pages" else CHANGED, lambda one: one.night)
+    for _ in range(scale.rounds):
+        turn("restore of everything", lambda one: one.restore)
+        turn("restore of one file", lambda one: one.restore_one)
+    for step, by_name in taken.items():
+        mine = by_name.pop("drbdbackup")
+        for name, theirs in by_name.items() if step != "filling up" else ():
+            goal = AGAINST.get(step, {}).get(name)
+            figures = [one.seconds for one in mine], [one.seconds for one in theirs]
+            yield Row(f"{tree}: {step}, against {name}", goal, *figures, beside=_beside(mine, theirs))
+
+
+def _beside(mine: list[Cost], theirs: list[Cost]) -> str:
+    """What it took beside the time, ours and theirs."""
+    shown = {"processor": "s", "peak": "MiB", "written": "MiB"}
+    medians = (
+        (name, unit, *(median(getattr(one, name) for one in side) for side in (mine, theirs)))
+        for name, unit in shown.items()
+    )
+    return ", ".join(f"{name} {ours:.1f} : {others:.1f} {unit}" for name, unit, ours, others in medians)
+
+
 CASES: dict[str, Callable[[Path, Scale], Iterator[Row]]] = {
     "ext4": lambda folder, scale: copies(folder, scale, "ext4"),
     "btrfs": lambda folder, scale: copies(folder, scale, "btrfs"),
     "walk": walked,
     "commands": commands,
     "memory": peaks,
+    "web": lambda folder, scale: beside_peers(folder, scale, "web"),
+    "mail": lambda folder, scale: beside_peers(folder, scale, "mail"),
+    "pages": lambda folder, scale: beside_peers(folder, scale, "pages"),
 }

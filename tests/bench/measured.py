@@ -11,14 +11,15 @@ from typing import Any
 @dataclass(frozen=True)
 class Row:
     """One promise: `ours` and `theirs` are pairs taken side by side, in seconds or MiB; the goal is for their ratio,
-    or for `ours` alone where there is no `theirs`.
+    or for `ours` alone where there is no `theirs`; None where nothing was promised. `beside` is told with it.
     """
 
     name: str
-    goal: float
+    goal: float | None
     ours: Sequence[float]
     theirs: Sequence[float] = ()
     unit: str = "s"
+    beside: str = ""
 
     @property
     def figure(self) -> float:
@@ -29,13 +30,13 @@ class Row:
 
     @property
     def is_met(self) -> bool:
-        return self.figure <= self.goal
+        return self.goal is None or self.figure <= self.goal
 
     def document(self) -> dict[str, Any]:
         return {
             "name": self.name, "goal": self.goal, "measured": round(self.figure, 3), "met": self.is_met,
             "unit": self.unit, "ours": [round(one, 4) for one in self.ours],
-            "theirs": [round(one, 4) for one in self.theirs],
+            "theirs": [round(one, 4) for one in self.theirs], "beside": self.beside,
         }  # fmt: skip
 
 
@@ -46,10 +47,11 @@ def table(rows: Sequence[Row]) -> str:
         is_ratio = bool(row.theirs)
         ours, theirs = _amount(row.ours, row.unit), _amount(row.theirs, row.unit) if is_ratio else ""
         sign = "x" if is_ratio else f" {row.unit}"
-        met = "met" if row.is_met else "MISSED"
-        lines.append((row.name, ours, theirs, f"{row.figure:.2f}{sign}", f"{row.goal:g}{sign}", met))
+        goal, met = ("", "") if row.goal is None else (f"{row.goal:g}{sign}", "met" if row.is_met else "MISSED")
+        lines.append((row.name, ours, theirs, f"{row.figure:.2f}{sign}", goal, met))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(_line(line, widths) for line in lines)
+    beside = ("", *(row.beside for row in rows))
+    return "\n".join(f"{_line(line, widths)}  {more}".rstrip() for line, more in zip(lines, beside, strict=True))
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:

@@ -11,7 +11,7 @@ from tests.cluster import host, image, pair
 from tests.cluster.lab import Lab
 
 STAY = """
-The pair is up: www4 is Primary, it is one minute past noon there. From another terminal:
+The pair is up: www4 is Primary, it is eight minutes past noon there. From another terminal:
 
 {ways}
 
@@ -27,7 +27,8 @@ def main() -> int:
             signal.signal(signal.SIGTERM, signal.default_int_handler)
             print("Booting and setting up the pair; this takes about two minutes ...", file=sys.stderr)
             try:
-                pair.set_up(lab)
+                pair.prepare(lab)
+                pair.start_heartbeat(lab)
             except BaseException:
                 print(lab.tails(), file=sys.stderr)
                 raise

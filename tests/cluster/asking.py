@@ -10,10 +10,12 @@ from tests.cluster.node import Ended, Node
 from tests.cluster.waiting import eventually, together
 
 RUN = 300  # seconds; a run takes about 20 under emulation
-RUNS = """/opt/drbdbackup/bin/python - <<'END'
-from drbdbackup.catalog import view
-for run in view.runs("/var/lib/drbdbackup", "raid", 50):
-    print(run.node, run.outcome.value)
+CATALOG = "/var/lib/drbdbackup/catalog.db"
+OUTCOMES = """python3 -S - <<'END'
+import json, sqlite3
+runs = "select node, body from fact where kind = 'run' order by at desc"
+for node, body in sqlite3.connect("file:{catalog}?mode=ro", uri=True).execute(runs):
+    print(node, json.loads(body)["outcome"])
 END"""
 
 
@@ -58,14 +60,18 @@ def newest(node: Node) -> tuple[str, str]:
 def agreed(lab: Lab) -> tuple[str, str]:
     """Snapshot and maker of the newest backup; both nodes must know the same, once they have talked."""
     together(*((syncs, node) for node in lab.pair))
+    return known(lab)
+
+
+def known(lab: Lab) -> tuple[str, str]:
+    """Snapshot and maker of the newest backup; both nodes must know the same."""
     here, there = together(*((newest, node) for node in lab.pair))
     assert here == there, f"{lab.www4} knows {here}, {lab.www5} knows {there}"
     return here
 
 
-def reachable(node: Node) -> dict[str, Any]:
-    """Of the newest snapshot's copies: can each be read from this node?"""
-    document = latest(node)
+def reachable(document: dict[str, Any]) -> dict[str, Any]:
+    """Of the newest snapshot's copies in what `latest` said: can each be read from that node?"""
     return {
         copy["location"]: copy["reachable"]
         for copy in document["copies"]
@@ -79,6 +85,9 @@ def status(node: Node) -> dict[str, Any]:
     return dict(found)
 
 
-def runs(node: Node) -> list[str]:
-    """How the runs of all nodes ended that this one knows of, the newest first: `www4 complete`."""
-    return node.says(RUNS).splitlines()
+def runs(node: Node, catalog: str = CATALOG) -> list[str]:
+    """How the runs of all nodes ended that a catalog on this one tells of, the newest first: `www4 complete`.
+
+    It is read as any program might: to start drbdbackup only to look takes seconds in a guest.
+    """
+    return node.says(OUTCOMES.format(catalog=catalog)).splitlines()

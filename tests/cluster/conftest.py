@@ -13,8 +13,13 @@ import pytest
 from tests.cluster import beginnings, host, image, pair
 from tests.cluster.lab import Lab
 from tests.cluster.shelf import Folder, Shelf
+from tests.cluster.times import NOTEBOOK, Note, Spent, keep, table
 
-FAILED, SHELVES = pytest.StashKey[bool](), pytest.StashKey[Folder]()
+FAILED, SHELVES, LAB = pytest.StashKey[bool](), pytest.StashKey[Folder](), pytest.StashKey[Lab]()
+BEFORE = pytest.StashKey[float]()
+ORDER = (  # fixtures
+    "looked_at", "lab", "with_pacemaker", "on_lvm", "bare", "backed_up", "shopped", "taken_over", "filled",
+)  # fmt: skip
 DEADLINE = 900  # seconds for a scenario; setting up the lab comes before the first one's
 
 
@@ -22,6 +27,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(DEADLINE, func_only=True))
+    items.sort(key=place)
+
+
+def place(item: pytest.Item) -> int:
+    """Where a scenario comes in a session: with those that begin alike. xdist gives each lab a stretch of this order to
+    begin with, and in the second half nothing begins with what the first one makes late.
+    """
+    names = getattr(item, "fixturenames", ())
+    return min((ORDER.index(name) for name in names if name in ORDER), default=0)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -54,6 +68,7 @@ def booted(request: pytest.FixtureRequest) -> Iterator[Lab]:
     """A lab, off until a scenario begins."""
     given = getattr(request.config, "workerinput", {}).get("shelf") or request.config.stash[SHELVES].path
     with Lab(Shelf(Path(given))) as lab:
+        request.config.stash[LAB] = lab
         yield lab
 
 
@@ -104,3 +119,42 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     if report.failed:
         item.stash[FAILED] = True
     return report
+
+
+# where the time went
+
+
+SPENT: list[Spent] = []
+
+
+def processor(item: pytest.Item) -> float:
+    lab = item.config.stash.get(LAB, None)
+    return lab.processor if lab else 0.0
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    NOTEBOOK.begin()
+    item.stash[BEFORE] = processor(item)
+    return (yield)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    used = processor(item) - item.stash[BEFORE]
+    item.user_properties.append(("times", [NOTEBOOK.seconds, used, [list(note) for note in NOTEBOOK.notes]]))
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    for name, value in report.user_properties if report.when == "teardown" else ():
+        if name == "times" and isinstance(value, list):
+            seconds, used, notes = value
+            SPENT.append(Spent(report.nodeid.rpartition("/")[2], seconds, used, [Note(*note) for note in notes]))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if SPENT:
+        keep(SPENT)
+        terminalreporter.section("where the time of the lab went")
+        for line in table(SPENT):
+            terminalreporter.write_line(line)

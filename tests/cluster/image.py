@@ -18,6 +18,7 @@ import sys
 import time
 import tomllib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,10 +89,13 @@ def build(folder: Path) -> None:
         raise CannotBuild("The lab's image is built as root (it is a Debian with owners and devices of its own).")
     print(f"Building the lab's image in {folder} ...", file=sys.stderr, flush=True)
     root, wheels = folder / "root", folder / "wheels"
-    download_wheels(wheels)
     root.mkdir()
+    with ThreadPoolExecutor() as pool:
+        wheels_are_here = pool.submit(download_wheels, wheels)
+        tar = debian()
+        wheels_are_here.result()
     whole = ("--numeric-owner", "--xattrs", "--xattrs-include=*")
-    must("tar", "--extract", *whole, f"--file={debian()}", f"--directory={root}")
+    must("tar", "--extract", *whole, f"--file={tar}", f"--directory={root}")
     must(str(GUEST / "customize"), str(root), str(wheels), str(GUEST))
     modules = next((root / "lib/modules").iterdir())
     shutil.copy(root / "boot" / f"vmlinuz-{modules.name}", folder / "vmlinuz")

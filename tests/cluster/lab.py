@@ -72,6 +72,11 @@ class Lab:
     def peer_of(self, node: Node) -> Node:
         return self.www5 if node is self.www4 else self.www4
 
+    @property
+    def processor(self) -> float:
+        """Seconds of the host's processor that its machines have used so far."""
+        return sum(node.machine.processor for node in self.nodes)
+
     def boot(self, *nodes: Node, words: tuple[str, ...] = ()) -> None:
         """Boots these nodes at once, or all, and waits until they answer."""
         for node in nodes or self.nodes:

@@ -39,6 +39,3 @@ class Manual:
         block = self.ahead.pop(0)
         assert block.startswith(begins), f"next on the page is\n{block}\nand not {begins}"
         together(*((node.run, f"set -e; cd /root\n{block}", True, timeout) for node in nodes))
-
-    def is_done(self) -> bool:
-        return not self.ahead

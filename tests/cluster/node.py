@@ -16,6 +16,7 @@ from typing import Any
 
 from tests.cluster.machine import Machine
 from tests.cluster.switch import Cable
+from tests.cluster.times import NOTEBOOK
 from tests.cluster.waiting import CommandFailed, eventually
 
 Ended = subprocess.CompletedProcess[str]
@@ -41,7 +42,8 @@ class Started:
     def ends(self, within: float) -> Ended:
         """How it ended; CommandFailed when it did not in time."""
         try:
-            out, err = self.process.communicate(timeout=within)
+            with NOTEBOOK.noted("wait", f"{self.node}# {self.command} ends"):
+                out, err = self.process.communicate(timeout=within)
         except subprocess.TimeoutExpired as error:
             raise CommandFailed(f"{self.node}# {self.command}\nhas not ended within {within:g} s") from error
         return subprocess.CompletedProcess(self.command, self.process.returncode, out, err)
@@ -92,10 +94,12 @@ class Node:
     def run(self, command: str, check: bool = True, timeout: float = ANSWER, given: str = "") -> Ended:
         """Runs a shell command as root. With `check`, an exit status other than 0 is CommandFailed with its output."""
         argv = [*self.ssh(), command]
+        kind = "drbdbackup" if command.startswith("drbdbackup ") else "command"
         try:
-            ended = subprocess.run(
-                argv, input=given, capture_output=True, text=True, errors="surrogateescape", timeout=timeout
-            )
+            with NOTEBOOK.noted(kind, f"{self}# {command}"):
+                ended = subprocess.run(
+                    argv, input=given, capture_output=True, text=True, errors="surrogateescape", timeout=timeout
+                )
         except subprocess.TimeoutExpired as error:
             raise CommandFailed(f"{self}# {command}\nhas not ended within {timeout:g} s") from error
         ended.args = command

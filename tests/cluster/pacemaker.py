@@ -30,6 +30,7 @@ def take_in(lab: Lab) -> None:
     eventually(lambda: online(lab.www4) == {"www4", "www5"}, within=CHANGE, what="both nodes are online", every=1)
     lab.www4.run("crm configure load update /etc/drbdbackup/pair.crm", timeout=CHANGE)
     eventually(lambda: pair.is_settled(lab), within=CHANGE, what="one node has all, and serves the page", every=1)
+    pair.primary(lab).run(pair.MAKES_UP, check=False)
 
 
 @contextmanager

@@ -25,10 +25,8 @@ SECOND = """resource r1 {
 
 
 def bare(lab: Lab) -> None:
-    """From the running pair to two Secondaries that nobody moves."""
+    """Two Secondaries that nobody moves."""
     together(*((node.run, "/etc/init.d/cron stop") for node in lab.pair))
-    for node in (lab.www5, lab.www4):
-        node.run("/etc/init.d/heartbeat stop", timeout=180)
     settles(lab, "Secondary/Secondary")
 
 

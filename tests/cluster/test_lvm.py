@@ -58,7 +58,7 @@ def test_what_a_kill_left_is_removed_and_one_that_runs_over_is_no_backup(on_lvm:
     www4 = on_lvm.www4
     www4.run(f"cat >>{CONFIG}; sed -i '/^snapshot = /a snapshot_size = \"4M\"' {CONFIG}", given=WAITS)
     run_that_waits(www4)
-    www4.run("pkill -KILL -f '[d]rbdbackup run'; pkill -KILL -f '[d]rbdbackup.pipeline'; rm /run/waits")
+    www4.run("pkill -KILL -f '[d]rbdbackup run'; rm /run/waits")
     [left, origin] = volumes(www4)
     assert (left[:11], origin) == ("drbdbackup-", "raid")
     www4.run(GIVEN_UP)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.cluster.asking import RUN, agreed, backs_up, newest, runs
 from tests.cluster.beginnings import FILES
-from tests.cluster.failover import backup_under_way
+from tests.cluster.failover import backup_under_way, makes_up_soon
 from tests.cluster.lab import Lab
 from tests.cluster.pacemaker import CHANGE, failures
 from tests.cluster.pair import primary, serves
@@ -14,6 +14,7 @@ from tests.cluster.waiting import eventually
 def test_a_backup_lets_go_before_pacemaker_unmounts_and_the_new_primary_makes_up_for_it(with_pacemaker: Lab) -> None:
     giving = primary(with_pacemaker)
     taking = with_pacemaker.peer_of(giving)
+    makes_up_soon(taking)
     giving.run(FILES, timeout=180)
     run = backup_under_way(giving)
     giving.run("crm_standby --update on", timeout=60)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.cluster.asking import agreed, backs_up, latest, status, syncs
+from tests.cluster.asking import backs_up, latest, status, syncs
 from tests.cluster.lab import Lab
 from tests.cluster.node import Node
 from tests.cluster.states import MOUNT, on_both, settles
@@ -32,7 +32,7 @@ def test_a_split_brain_is_the_admins_choice_until_it_is_resolved(bare: Lab) -> N
     assert latest(www5)["backup"] is None
     said = status(www4)
     assert (said["verdict"], said["pair"]["state"]) == ("proceed", "critical")
-    assert "split brain: www4 and www5 wrote apart" in said["pair"]["because"][0]
+    assert "split brain: www4 and www5 diverged" in said["pair"]["because"][0]
     assert www4.run("drbdbackup restore --to /root/to --yes", check=False).returncode == 6
     www4.run("drbdbackup restore --lineage www5 --path split --to /root/to --yes", timeout=240)
     assert www4.says("cat /root/to/split") == "www5"
@@ -56,7 +56,10 @@ def test_failovers_while_the_link_comes_and_goes_are_no_split_brain(bare: Lab) -
         there.run("drbdadm connect raid")
         in_sync(here)
         here.run("umount /srv/raid && drbdadm secondary raid")
-    assert agreed(bare)[1] == "www5"
-    for known in together(*((latest, node) for node in bare.pair)):
+    together(*((syncs, node) for node in bare.pair))
+    here, there = together(*((latest, node) for node in bare.pair))
+    assert here["backup"]["snapshot"] == there["backup"]["snapshot"]
+    for known in (here, there):
+        assert known["backup"]["node"] == "www5"
         assert known["lineages"] == []
         assert known["backup"]["generation"]

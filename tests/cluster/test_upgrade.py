@@ -20,10 +20,10 @@ RECORDED = """from drbdbackup.catalog.facts import fact
 # A column and a kind of fact that this version does not know. Each piece of text must be found, or the test is stale.
 NEWER = {
     "catalog/store.py": (
-        "dict(zip(COLUMNS, row, strict=True)) for row in rows",
-        '{**dict(zip(COLUMNS, row, strict=True)), "weather": "fine"} for row in rows',
+        "SIGNATURE: key.sign(to_sign(*row[1:]))}",
+        'SIGNATURE: key.sign(to_sign(*row[1:])), "weather": "fine"}',
     ),
-    "pipeline/run.py": ("store.record(config.state_dir, config.node, [run_fact])", RECORDED),
+    "pipeline/backup/run.py": ("store.record(config.state_dir, config.node, [run_fact])", RECORDED),
 }
 
 

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from tests.cluster.times import NOTEBOOK
+
 T = TypeVar("T")
-EVERY = 0.2  # seconds
+EVERY = 0.5  # seconds; a look takes 50 ms of the processor that the guests have
 
 
 class NotInTime(AssertionError):
@@ -25,25 +27,27 @@ def eventually(condition: Callable[[], T], within: float, what: str = "", every:
     Raises NotInTime after `within` seconds, with what was waited for and what the condition said last.
     """
     deadline = time.monotonic() + within
-    while True:
-        try:
-            last: Any = condition()
-            if last:
-                return last
-        except AssertionError as error:
-            last = error
-        if time.monotonic() > deadline:
-            raise NotInTime(f"{what or name_of(condition)}: not within {within:g} s; at last: {last!s:.2000}")
-        time.sleep(every)
+    with NOTEBOOK.noted("wait", what or name_of(condition)):
+        while True:
+            try:
+                last: Any = condition()
+                if last:
+                    return last
+            except AssertionError as error:
+                last = error
+            if time.monotonic() > deadline:
+                raise NotInTime(f"{what or name_of(condition)}: not within {within:g} s; at last: {last!s:.2000}")
+            time.sleep(every)
 
 
 def stays(condition: Callable[[], object], during: float, what: str = "", every: float = 0.5) -> None:
     """Fails as soon as the condition does not hold; returns after `during` seconds in which it always did."""
     deadline = time.monotonic() + during
-    while time.monotonic() < deadline:
-        held = condition()
-        assert held, f"{what or name_of(condition)}: no more, {deadline - time.monotonic():.0f} s early"
-        time.sleep(every)
+    with NOTEBOOK.noted("wait", what or name_of(condition)):
+        while time.monotonic() < deadline:
+            held = condition()
+            assert held, f"{what or name_of(condition)}: no more, {deadline - time.monotonic():.0f} s early"
+            time.sleep(every)
 
 
 def only_one_of(nodes: Iterable[T], condition: Callable[[T], object], what: str = "") -> T:

@@ -24,7 +24,8 @@ ASK = """
 import json, sys
 from drbdbackup import roles
 from drbdbackup.config.values import ResourceConfig, RoleConfig
-[seen] = roles.observe(RoleConfig("drbd", timeout=5.0), ResourceConfig("raid", "/srv/raid", sys.argv[1]))
+resource = ResourceConfig(name="raid", source="/srv/raid", device=sys.argv[1])
+[seen] = roles.observe(RoleConfig("drbd", timeout=5.0), resource)
 print(json.dumps([seen.source, seen.role.value, seen.problem, seen.hint]))
 """
 INSIDE = 'mount -t tmpfs none /proc && cp "$1" /proc/drbd && shift && exec "$@"'

@@ -13,11 +13,13 @@ from drbdbackup.config.values import ResourceConfig, RoleConfig
 from drbdbackup.model.role import Observation, Role
 from tests.captured import CAPTURES, EIGHT, NINE, Capture, play
 
-RAID = ResourceConfig("raid", "/srv/raid", "/dev/drbd0")
+RAID = ResourceConfig(name="raid", source="/srv/raid", device="/dev/drbd0")
 
 
 class Source(ABC):
     """A role source as a cluster plays it, in a folder that comes first on PATH."""
+
+    timeout = 20.0  # seconds; a program may be slow to start on a busy machine
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -64,7 +66,7 @@ class Drbdsetup(Program):
 
     @property
     def config(self) -> RoleConfig:
-        return RoleConfig("drbd", timeout=0.5)
+        return RoleConfig("drbd", timeout=self.timeout)
 
     def is_in(self, role: Role) -> None:
         node = "www4" if role is Role.PRIMARY else "www5"
@@ -94,7 +96,7 @@ class Command(Program):
 
     @property
     def config(self) -> RoleConfig:
-        return RoleConfig("command", ("my-role", "raid"), timeout=0.5)
+        return RoleConfig("command", ("my-role", "raid"), timeout=self.timeout)
 
     def is_in(self, role: Role) -> None:
         self.says(f"{role.value}\n")
@@ -105,7 +107,7 @@ class File(Source):
 
     @property
     def config(self) -> RoleConfig:
-        return RoleConfig("file", path=str(self.folder / "role"), timeout=0.5)
+        return RoleConfig("file", path=str(self.folder / "role"), timeout=self.timeout)
 
     def is_in(self, role: Role) -> None:
         self.says(f"{role.value}\n")
@@ -118,6 +120,17 @@ class File(Source):
 
     def fails(self) -> None:
         (self.folder / "role").mkdir()
+
+
+def test_the_command_and_the_file_know_which_resource_is_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_path(tmp_path, monkeypatch)
+    play(tmp_path / "my-role", '#!/bin/sh\n[ "$1/$DRBDBACKUP_RESOURCE" = r1/r1 ] && echo Primary || echo Secondary\n')
+    (tmp_path / "role-r1").write_text("Primary\n")
+    (tmp_path / "role-r2").write_text("Secondary\n")
+    command = RoleConfig("command", ("my-role", "{resource}"))
+    for config in (command, RoleConfig("file", path=f"{tmp_path}/role-{{resource}}")):
+        seen = [roles.observe(config, ResourceConfig(name=name, source="/srv"))[0].role for name in ("r1", "r2")]
+        assert seen == [Role.PRIMARY, Role.SECONDARY]
 
 
 def a_capture(version: str, number: str, node: str) -> Capture:
@@ -161,6 +174,7 @@ def test_a_source_that_is_not_there_is_unknown_with_its_name(source: Source):
 
 def test_a_source_that_hangs_is_unknown_with_its_deadline(source: Source):
     source.hangs()
+    source.timeout = 0.5
     seen = seen_by(source)
     assert_unknown(seen)
     assert "within 0.5 s" in seen.problem

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from drbdbackup.config.values import TargetConfig
 from drbdbackup.errors import TargetError, WrongTarget
@@ -36,21 +37,21 @@ class Place:
 @contextmanager
 def shares(folder: Path) -> Iterator[Place]:
     with share(folder / "a", folder / "behind-a"), share(folder / "b", folder / "behind-b"):
-        config = TargetConfig("nas", "nas", path=str(folder / "a"))
+        config = TargetConfig(name="nas", kind="nas", path=str(folder / "a"))
         yield Place(config, replace(config, path=str(folder / "b")))
 
 
 @contextmanager
 def weak_shares(folder: Path, kind: str) -> Iterator[Place]:
     with weak_share(folder / "a", folder / "behind-a", kind), weak_share(folder / "b", folder / "behind-b", kind):
-        config = TargetConfig("nas", "nas", path=str(folder / "a"))
+        config = TargetConfig(name="nas", kind="nas", path=str(folder / "a"))
         yield Place(config, replace(config, path=str(folder / "b")))
 
 
 @contextmanager
 def disks(folder: Path, fstype: str) -> Iterator[Place]:
     images = [disk_image(folder / name, fstype) for name in ("a.img", "b.img")]
-    config = TargetConfig("disk", "disk", device=str(images[0]), mountpoint=str(folder / "saving"))
+    config = TargetConfig(name="disk", kind="disk", device=str(images[0]), mountpoint=str(folder / "saving"))
     yield Place(config, replace(config, device=str(images[1])))
     assert os.listdir(folder / "saving") == []
 
@@ -79,7 +80,19 @@ def publish(root: str, name: str, sequence: int) -> str:
     folder = layout.partial(root, "raid", begun)
     os.makedirs(os.path.join(layout.data(folder), "www/deep"))
     Path(layout.data(folder), "www/deep/page").write_text(name)
-    sidecar.write(folder, Sidecar(begun, "raid", sequence, "www4", START, START, kind="k", target="t"))
+    sidecar.write(
+        folder,
+        Sidecar(
+            snapshot=begun,
+            resource="raid",
+            sequence=sequence,
+            node="www4",
+            started_at=START,
+            finished_at=START,
+            kind="k",
+            target="t",
+        ),
+    )
     layout.sync(root)
     return layout.publish(root, "raid", begun)
 

@@ -16,7 +16,7 @@ from drbdbackup.targets.abilities import Abilities
 from tests import played_media as media
 
 SIMPLE = {"sparse"}
-EVERYTHING = {name for name in Abilities.__slots__ if name != "subvolumes"}
+EVERYTHING = {name for name in Abilities.__struct_fields__ if name != "subvolumes"}
 
 
 def bindfs(*weaknesses: str):
@@ -81,5 +81,5 @@ def test_what_a_killed_trial_left_goes_after_a_day_and_a_trial_under_way_stays(t
 
 def test_what_an_older_sidecar_does_not_tell_of_counts_as_missing():
     assert abilities.from_document({"owners": True, "modes": "yes", "levels": 3}) == Abilities(
-        **{name: name == "owners" for name in Abilities.__slots__}
+        **{name: name == "owners" for name in Abilities.__struct_fields__}
     )

@@ -10,14 +10,15 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
+from textual.containers import Vertical
 from textual.pilot import Pilot
-from textual.widgets import Input
+from textual.widgets import Input, Label
 from textual.widgets.tree import TreeNode
 
 from drbdbackup.commands.browse import Picked, Shelf, shelf
 from drbdbackup.config.load import load
 from drbdbackup.report import browsing
-from drbdbackup.report.browsing import Branches, Browser, Shown
+from drbdbackup.report.browsing import Branches, Browser, KeysShown, ShownEntry
 from tests.played_media import share, stopped
 from tests.played_pair import PlayedPair, differences
 from tests.played_restore import rot
@@ -51,23 +52,23 @@ def snapshots(pair: PlayedPair) -> Iterator[Shelf]:
 Step = Callable[[Browser, "Pilot[Picked | None]"], Awaitable[None]]
 
 
-def played(snapshots: Shelf, step: Step) -> Picked | None:
+def played(snapshots: Shelf, step: Step, size: tuple[int, int] = (100, 40)) -> Picked | None:
     """What a person does, step by step; what comes of it."""
 
     async def play() -> Picked | None:
         browser = Browser(snapshots)
-        async with browser.run_test(size=(100, 40)) as pilot:
+        async with browser.run_test(size=size) as pilot:
             await step(browser, pilot)
         return browser.return_value
 
     return asyncio.run(asyncio.wait_for(play(), PATIENCE))
 
 
-def labels(node: TreeNode[Shown]) -> list[str]:
+def labels(node: TreeNode[ShownEntry]) -> list[str]:
     return [str(child.label) for child in node.children]
 
 
-async def opened(browser: Browser, pilot: Pilot[Picked | None], *names: str) -> TreeNode[Shown]:
+async def opened(browser: Browser, pilot: Pilot[Picked | None], *names: str) -> TreeNode[ShownEntry]:
     """Open the newest snapshot and the folders below, one after the other; the last node."""
     node = browser.query_one(Branches).root.children[0]
     for name in (*names, ""):
@@ -128,8 +129,42 @@ def test_what_is_marked_is_picked(snapshots: Shelf) -> None:
     assert played(snapshots, step) == Picked(name, ("www/shop", "mail/1"), "/root/a b")
 
 
+def test_the_first_enter_opens_the_newest_snapshot_and_a_question_mark_shows_the_keys(snapshots: Shelf) -> None:
+    async def step(browser: Browser, pilot: Pilot[Picked | None]) -> None:
+        await pilot.pause()
+        await pilot.press("enter")
+        root = browser.query_one(Branches).root
+        while not root.children[0].children:
+            await pilot.pause(0.02)
+        assert root.is_expanded
+        await pilot.press("question_mark")
+        await pilot.pause()
+        assert isinstance(browser.screen, KeysShown)
+        await pilot.press("escape")
+        await pilot.pause()
+        assert browser.screen is browser.screen_stack[0]
+
+    played(snapshots, step)
+
+
+@pytest.mark.parametrize("key", ["r", "question_mark"])
+def test_a_dialogue_fits_a_narrow_terminal(snapshots: Shelf, key: str) -> None:
+    async def step(browser: Browser, pilot: Pilot[Picked | None]) -> None:
+        await pilot.pause()
+        browser.query_one(Branches).move_cursor(browser.query_one(Branches).root.children[0])
+        await pilot.press(key)
+        await pilot.pause()
+        assert len(browser.screen_stack) == 2
+        shown = [*browser.screen.query(Vertical), *browser.screen.query(Label), *browser.screen.query(Input)]
+        assert all(one.region.x >= 0 and one.region.right <= 60 for one in shown), [one.region for one in shown]
+
+    played(snapshots, step, (60, 24))
+
+
 def test_without_a_mark_it_is_what_the_cursor_is_on_and_escape_goes_back(snapshots: Shelf) -> None:
     async def step(browser: Browser, pilot: Pilot[Picked | None]) -> None:
+        await pilot.pause()
+        browser.query_one(Branches).move_cursor(browser.query_one(Branches).root)
         await pilot.press("r")
         assert browser.screen is browser.screen_stack[0], "the top is no snapshot"
         browser.query_one(Branches).move_cursor(browser.query_one(Branches).root.children[0])
@@ -169,7 +204,7 @@ def test_on_a_real_terminal_from_the_tree_to_the_restored_file(pair: PlayedPair)
     )  # fmt: skip
     assert status == 0, seen
     told = seen.replace("\r", "").rpartition("\x1b[?1049l")[2]
-    assert told.count(f"to       {back}\n") == 2
+    assert told.count(f"to        {back}\n") == 2
     assert told.count("Go ahead?") == 1
     assert [what in told for what in ("restored 1 file, 6 B", "restored 2 files, ")] == [True, True]
     assert sorted(os.listdir(back)) == ["mail", "www"]

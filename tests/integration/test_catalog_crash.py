@@ -13,10 +13,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from drbdbackup.catalog import exchange, store, view
+from drbdbackup.catalog import folders, merge, publish, store, view
+from drbdbackup.catalog.exchange import fetch, put
 from drbdbackup.catalog.facts import fact
 from drbdbackup.catalog.local import rows
 from drbdbackup.errors import CatalogError
+from tests.properties.played_nodes import ANYBODY
 
 NIGHT = datetime(2024, 11, 1, 4, 30, tzinfo=UTC)
 BATCH = 5
@@ -25,8 +27,11 @@ AMISS = "SELECT subject FROM fact EXCEPT SELECT subject FROM standing"
 # The child dies by SIGKILL at its n-th call, whatever that is: in Python, in SQLite, before or after the commit.
 CHILD = """
 import os, signal, sys
-from drbdbackup.catalog import exchange, store
+from drbdbackup.catalog import folders, merge, publish, store
 from drbdbackup.catalog.facts import fact
+from drbdbackup.catalog.exchange import put
+from drbdbackup.catalog.signatures import Signers
+from cryptography.hazmat.primitives.asymmetric import ed25519
 from datetime import UTC, datetime
 import sqlite_utils
 
@@ -49,9 +54,9 @@ sys.setprofile(count)
 if work == "record":
     store.record(state, "www4", facts)
 elif work == "merge":
-    exchange.merge(state, state + "/incoming/nas/www5.db", "nas")
+    merge.merge(state, state + "/incoming/nas/www5.db", "nas", Signers("www4", frozenset({"www5"}), {}))
 elif work == "publish":
-    exchange.put(exchange.publish(state, "www4"), state + "/road", "www4")
+    put(publish.publish(state, "www4"), state + "/road", "www4")
 sys.setprofile(None)
 print(calls)
 if work == "endless":
@@ -84,8 +89,8 @@ def a_state(folder):
     state, other = str(folder / "www4"), str(folder / "www5")
     store.record(state, "www4", omens("www4", 0))
     store.record(other, "www5", omens("www5", 0, 40))
-    exchange.put(exchange.publish(other, "www5"), _made(folder / "nas"), "www5")
-    exchange.fetch(str(folder / "nas"), exchange.incoming_folder(state, "nas"), {})
+    put(publish.publish(other, "www5"), _made(folder / "nas"), "www5")
+    fetch(str(folder / "nas"), folders.incoming_folder(state, "nas"), {}, ANYBODY.nodes)
     _made(folder / "www4" / "road")
     return state
 
@@ -97,7 +102,7 @@ def _made(folder):
 
 def known(state):
     """How many facts; the view is asked first, as `latest` would be after a power cut."""
-    view.copies(state, "raid", ())
+    view.copies(state, "www4", "raid", ())
     number = rows(state, "SELECT count(*) FROM fact")[0][0]
     with closing(sqlite3.connect(f"{state}/catalog.db")) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
@@ -124,15 +129,16 @@ def test_a_kill_at_any_call_leaves_the_old_or_the_new(tmp_path, work, more):
 
 def test_a_kill_at_any_call_of_publishing_leaves_a_whole_file_on_the_road(tmp_path):
     state = a_state(tmp_path)
+    publish.publish(state, "www4")  # makes the key
     calls = calls_of(state, "publish")
     reader = str(tmp_path / "reader")
     for die_at in range(calls // 14, calls, calls // 14):
         process = child(state, "publish", die_at)
         process.communicate(timeout=60)
         assert process.returncode == -signal.SIGKILL
-        fetched = exchange.fetch(f"{state}/road", f"{reader}/in", {})
+        fetched = fetch(f"{state}/road", f"{reader}/in", {}, ANYBODY.nodes)
         assert list(fetched) == ["www4.db"]
-        assert not exchange.merge(reader, f"{reader}/in/www4.db", "nas").refused
+        assert not merge.merge(reader, f"{reader}/in/www4.db", "nas", ANYBODY).refused
     assert view.seen(reader)["www4"].road == "nas"
 
 
@@ -201,7 +207,7 @@ def test_processes_that_record_at_the_same_time_lose_nothing(tmp_path):
 def test_what_lies_on_a_road_and_is_no_catalog_of_a_node_stays_there(tmp_path):
     road, state = tmp_path / "road", str(tmp_path / "state")
     store.record(state, "www4", omens("www4", 0))
-    exchange.put(exchange.publish(state, "www4"), str(road), "www4")
+    put(publish.publish(state, "www4"), str(road), "www4")
     (road / "www5.db").symlink_to("/etc/passwd")
     os.mkfifo(road / "www6.db")
     (road / "www7.db").mkdir()
@@ -210,35 +216,35 @@ def test_what_lies_on_a_road_and_is_no_catalog_of_a_node_stays_there(tmp_path):
     (road / "www9.txt").write_text("x")
     with open(road / "huge.db", "wb") as huge:
         huge.truncate(1 << 40)
-    assert list(exchange.fetch(str(road), str(tmp_path / "in"), {})) == ["www4.db"]
+    assert list(fetch(str(road), str(tmp_path / "in"), {}, ANYBODY.nodes)) == ["www4.db"]
     assert os.listdir(tmp_path / "in") == ["www4.db"]
 
 
 def test_an_unchanged_file_is_not_copied_again_and_a_refused_one_is(tmp_path):
     state, road, into = str(tmp_path / "www5"), tmp_path / "road", str(tmp_path / "in")
     store.record(str(tmp_path / "www4"), "www4", omens("www4", 0))
-    exchange.put(exchange.publish(str(tmp_path / "www4"), "www4"), str(road), "www4")
+    put(publish.publish(str(tmp_path / "www4"), "www4"), str(road), "www4")
     (road / "www6.db").write_text("no catalog")
     for expected in (["www4.db", "www6.db"], ["www6.db"]):
-        fetched = exchange.fetch(str(road), into, view.known_files(state, "nas"))
+        fetched = fetch(str(road), into, view.known_files(state, "nas"), ANYBODY.nodes)
         assert list(fetched) == expected
-        assert [bool(one.refused) for one in exchange.take_in(state, "nas", into, fetched)][-1] is True
-    exchange.put(exchange.publish(str(tmp_path / "www4"), "www4"), str(road), "www4")
-    assert "www4.db" in exchange.fetch(str(road), into, view.known_files(state, "nas"))
+        assert [bool(one.refused) for one in merge.merge_fetched(state, "nas", into, fetched, ANYBODY)][-1] is True
+    put(publish.publish(str(tmp_path / "www4"), "www4"), str(road), "www4")
+    assert "www4.db" in fetch(str(road), into, view.known_files(state, "nas"), ANYBODY.nodes)
 
 
 def test_what_we_put_on_a_road_ourselves_is_not_fetched_from_it(tmp_path):
     state, road = str(tmp_path / "www4"), str(tmp_path / "road")
     store.record(state, "www4", omens("www4", 0))
-    stamp = exchange.put(exchange.publish(state, "www4"), road, "www4")
-    exchange.remember(state, "nas", {"www4.db": stamp})
-    assert exchange.fetch(road, str(tmp_path / "in"), view.known_files(state, "nas")) == {}
+    stamp = put(publish.publish(state, "www4"), road, "www4")
+    merge.remember(state, "nas", {"www4.db": stamp})
+    assert fetch(road, str(tmp_path / "in"), view.known_files(state, "nas"), ANYBODY.nodes) == {}
 
 
 def test_a_road_that_is_not_there_is_never_made(tmp_path):
     state, road = str(tmp_path / "www4"), str(tmp_path / "unmounted" / "drbdbackup" / "catalog")
     store.record(state, "www4", omens("www4", 0))
     with pytest.raises(CatalogError):
-        exchange.put(exchange.publish(state, "www4"), road, "www4")
-    assert exchange.fetch(road, str(tmp_path / "in"), {}) == {}
+        put(publish.publish(state, "www4"), road, "www4")
+    assert fetch(road, str(tmp_path / "in"), {}, ANYBODY.nodes) == {}
     assert not (tmp_path / "unmounted").exists()

@@ -10,7 +10,7 @@ import pytest
 from drbdbackup import proc
 from drbdbackup.catalog import view
 from drbdbackup.config.load import load
-from drbdbackup.errors import DrbdBackupError, Stalled
+from drbdbackup.errors import Failure, Stalled
 from drbdbackup.model.backup import Reach
 from drbdbackup.pipeline import roads
 from drbdbackup.pipeline.roads import Travelled
@@ -30,7 +30,7 @@ def test_one_that_hangs_takes_nothing_from_the_others(tmp_path: Path) -> None:
     os.mkfifo(queue)
 
     def refuses() -> None:
-        raise DrbdBackupError("no")
+        raise Failure("no")
 
     answers = proc.probe_all({"hangs": queue.read_text, "refuses": refuses, "well": lambda: 1}, 1)
     assert isinstance(answers["hangs"], Stalled)
@@ -51,7 +51,7 @@ def test_a_share_whose_road_is_closed_is_not_looked_at_again(tmp_path: Path, clo
     (pair.volume / "page").write_text("x")
     pair.backs_up()
     config = load(str(pair.config("www4")))
-    copies = view.copies(config.state_dir, "raid", ())
+    copies = view.copies(config.state_dir, "www4", "raid", ())
     assert list(roads.reach(config, copies, Travelled(closed=closed)).values()) == [reach]
 
 

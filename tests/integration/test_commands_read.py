@@ -22,7 +22,9 @@ COPY = {
     "reachable": (bool, type(None)),
 }  # fmt: skip
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\Z")
-HEAVY = {"rich", "sh", "croniter", "sqlite_utils", "pathspec", "xxhash", "pydantic"}
+HEAVY = {
+    "asyncio", "click", "croniter", "pathspec", "pydantic", "rich", "sh", "sqlite_utils", "textual", "typer", "xxhash",
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -76,6 +78,12 @@ def test_the_other_node_knows_it_too_and_says_by_which_road(pair: PlayedPair) ->
     assert "through" in told
 
 
+def test_a_volume_that_is_not_mounted_on_a_secondary_is_nothing_amiss(pair: PlayedPair) -> None:
+    pair.backs_up()
+    pair.resource = 'device = "/dev/null"'
+    assert pair.json("www5", "latest")["closed_roads"] == pair.json("www5", "status")["closed_roads"] == {}
+
+
 def test_a_copy_out_of_reach_is_still_the_newest_backup(pair: PlayedPair) -> None:
     pair.backs_up()
     (pair.folder / "nas").rename(pair.folder / "gone")
@@ -85,20 +93,85 @@ def test_a_copy_out_of_reach_is_still_the_newest_backup(pair: PlayedPair) -> Non
     assert "out of reach" in pair.run("www4", "latest").stdout
 
 
+def test_a_target_that_nobody_has_any_more_does_not_lead(pair: PlayedPair) -> None:
+    """As long as the other node may have it, its copies count like any other."""
+    pair.backs_up()
+    pair.backs_up("www5")
+    (pair.volume / "page").write_bytes(b"y" * 2000)
+    pair.backs_up("www4", "--target", "second")
+    before, pair.targets = pair.targets, {"nas": pair.targets["nas"]}
+    assert pair.json("www4", "latest")["backup"]["target"] == "second"
+    restore = ("restore", "--to", str(pair.folder / "restored"), "--yes")
+    assert pair.run("www4", *restore).returncode == 6
+
+    pair.json("www5", "sync")
+    document = pair.json("www4", "latest")
+    assert [document["copies"][0][key] for key in ("target", "retired", "reachable")] == ["second", True, None]
+    assert (document["backup"]["target"], document["backup"]["retired"]) == ("nas", False)
+    gone, where = document["copies"][0]["snapshot"], f"second:{pair.folder}/second"
+    [raid] = pair.json("www4", "status")["resources"]
+    assert raid["last_complete"]["target"] == "nas"
+    [raid] = pair.json("www4", "exposure")["resources"]
+    assert raid["retired"] == [where]
+    assert {case["copy"]["target"] for line in raid["lineages"] for case in line["cases"] if case["copy"]} == {"nas"}
+    for command in ("latest", "status", "exposure", "list --copies"):
+        assert where in pair.run("www4", *command.split()).stdout, command
+    assert "second (not known from here, target not configured)" in pair.run("www4", "list").stdout
+    document = pair.json("www4", *restore)
+    assert any(gone in warning and where in warning for warning in document["plan"]["warnings"])
+    assert (pair.folder / "restored/page").stat().st_size == 1000
+
+    assert pair.run("www4", *restore, "--merge", "--snapshot", gone).returncode == 6
+    pair.targets = before
+    pair.json("www5", "sync")
+    assert pair.json("www4", "latest")["backup"]["target"] == "second"
+
+
 def test_the_list_has_every_copy_newest_first(pair: PlayedPair) -> None:
     pair.backs_up()
     pair.backs_up()
     copies = pair.json("www4", "list")["copies"]
     assert [copy["sequence"] for copy in copies] == sorted((copy["sequence"] for copy in copies), reverse=True)
     assert len(copies) == 4
-    lines = pair.run("www4", "list").stdout.splitlines()
+    lines = pair.run("www4", "list", "--copies").stdout.splitlines()
     assert lines[0].split()[:2] == ["RESOURCE", "SNAPSHOT"]
     assert [line.split()[1] for line in lines[1:]] == [copy["snapshot"] for copy in copies]
+
+
+def test_the_list_has_a_row_for_each_snapshot_that_is_asked_for(pair: PlayedPair) -> None:
+    pair.backs_up("www4", "--target", "nas")
+    for _ in range(2):
+        pair.backs_up()
+    every = pair.json("www4", "list")
+    names = [one["snapshot"] for one in every["snapshots"]]
+    assert [[copy["target"] for copy in one["copies"]] for one in every["snapshots"]] == [
+        ["nas", "second"], ["nas", "second"], ["nas"],
+    ]  # fmt: skip
+    assert every["more"] == 0
+    head, *lines = pair.run("www4", "list").stdout.splitlines()
+    assert head.split() == ["SNAPSHOT", "MADE", "FILES", "SIZE", "COPIES", "STATE"]
+    assert [line.split()[0] for line in lines] == names
+
+    def listed(*args: str) -> tuple[list[str], int, int]:
+        told = pair.json("www4", "list", *args)
+        return [one["snapshot"] for one in told["snapshots"]], len(told["copies"]), told["more"]
+
+    assert listed("--limit", "1") == (names[:1], 2, 2)
+    assert listed("--target", "second") == (names[:2], 2, 0)
+    assert listed("--node", "www4", "--since", "today 00:00") == (names, 5, 0)
+    for args, status in ((["--node", "www5"], 6), (["--since", every["copies"][0]["started_at"][:4] + "-12-31"], 6),
+                         (["--node", "www9"], 2), (["--target", "tape"], 2), (["--limit", "0"], 2),
+                         (["--since", "x"], 2)):
+        assert pair.run("www4", "list", *args).returncode == status, args
 
 
 def test_of_several_resources_a_script_must_name_one(pair: PlayedPair) -> None:
     pair.extra = f'[resource.mail]\nrequire_mount = false\nsource = "{pair.folder}/mail"'
     (pair.folder / "mail").mkdir()
+    assert pair.run("www4", "latest").returncode == 6
+    pair.backs_up("www4", "--resource", "raid")
+    some = pair.run("www4", "latest")
+    assert (some.returncode, some.stderr.splitlines()[0]) == (3, "drbdbackup: mail: no backup is known here")
     pair.backs_up()
     assert pair.run("www4", "latest", "--json").returncode == 2
     assert pair.json("www4", "latest", "--resource", "mail")["resource"] == "mail"
@@ -141,14 +214,18 @@ def test_status_exits_with_0_whatever_the_verdict(pair: PlayedPair) -> None:
     assert "refuse" in told.stdout
 
 
-def test_latest_imports_nothing_heavy_when_nothing_is_new(pair: PlayedPair) -> None:
+@pytest.mark.parametrize(("node", "command", "needed"), [
+    ("www4", "latest", set()), ("www4", "status", {"croniter"}), ("www4", "list", set()),
+    ("www5", "run", set()),
+])  # fmt: skip
+def test_what_scripts_run_loads_only_what_it_needs(pair: PlayedPair, node: str, command: str, needed: set[str]) -> None:
     pair.backs_up()
-    pair.run("www4", "latest")
-    argv = [sys.executable, "-X", "importtime", *pair.command("www4", "latest")[1:]]
+    pair.run(node, command)
+    argv = [sys.executable, "-X", "importtime", *pair.command(node, command, "--json")[1:]]
     told = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True).stderr
     loaded = {line.rsplit("|", 1)[1].strip().partition(".")[0] for line in told.splitlines() if "|" in line}
-    assert "typer" in loaded
-    assert loaded & HEAVY == set()
+    assert "drbdbackup" in loaded
+    assert loaded & HEAVY == needed
 
 
 def test_latest_leaves_nothing_readable_for_others(pair: PlayedPair) -> None:
@@ -163,8 +240,9 @@ def test_what_another_node_claims_does_nothing_to_the_terminal(pair: PlayedPair)
     pair.backs_up()
     now = datetime.now(UTC)
     copy = Copy(
-        "20261123T043000Z-www5", "raid", 99, "www5", "\x1b[31mnas", "nas", "0" * 32, "nas:\x1b]0;gone\x07\n/backup", "",
-        "/backup/\x1b[2J", now, now, 1, 1,
+        snapshot="20261123T043000Z-www5", resource="raid", sequence=99, node="www5", target="\x1b[31mnas", kind="nas",
+        medium="0" * 32, location="nas:\x1b]0;gone\x07\n/backup", holder="", path="/backup/\x1b[2J", started_at=now,
+        finished_at=now, files=1, bytes=1,
     )  # fmt: skip
     store.record(str(pair.folder / "state-www5"), "www5", [bodies.copied("www5", now, copy)])
     assert pair.run("www5", "sync").returncode == 0
@@ -174,7 +252,7 @@ def test_what_another_node_claims_does_nothing_to_the_terminal(pair: PlayedPair)
         assert "20261123T043000Z-www5" in told.stdout
         assert "\\x1b" in told.stdout
         assert not {"\x1b", "\x07"} & set(told.stdout + told.stderr)
-    assert pair.json("www4", "latest")["backup"]["location"] == copy.location
+    assert pair.copies()[0]["location"] == copy.location
 
 
 def test_a_damaged_copy_is_not_the_newest_backup(pair: PlayedPair) -> None:

@@ -11,11 +11,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from drbdbackup import gate
+from drbdbackup.commands.run import Attempt
+from drbdbackup.config.load import load
+from drbdbackup.model.backup import Outcome
+from drbdbackup.pipeline.backup import run as pipeline
+from drbdbackup.pipeline.progress import Nobody
+from tests import preloaded
+from tests.captured import play
 from tests.played_pair import PlayedPair
 
 ALWAYS = 'schedule = "* * * * *"'
@@ -47,9 +58,19 @@ def last_run(pair: PlayedPair, node: str) -> dict[str, Any]:
     return found
 
 
-def test_a_primary_that_backs_up_is_silent(pair: PlayedPair) -> None:
+def test_a_primary_that_backs_up_is_silent_and_nobody_else_looks_into_its_state(pair: PlayedPair) -> None:
+    pair.under = ("sh", "-c", 'umask 0; exec "$@"', "sh")
+    keys = pair.folder / "state-www4/keys"
+    keys.mkdir(0o700, parents=True)
+    for name, age in (("own.key.tmp-0f", 7200), (".www5.pub.0f", 7200), (".own.key.1f", 0)):
+        (keys / name).touch()
+        os.utime(keys / name, (time.time() - age,) * 2)
     assert ends(pair, "www4", "run") == (0, "", "")
     assert last_run(pair, "www4")["outcome"] == "complete"
+    found = {one.relative_to(pair.folder): one.stat().st_mode & 0o777 for one in keys.parent.rglob("*") if one.is_dir()}
+    assert set(found.values()) == {0o700}, found
+    assert Path("state-www4/spool") in found
+    assert sorted(os.listdir(keys)) == [".own.key.1f", "own.key"]
 
 
 def test_a_secondary_that_stands_down_is_silent_and_leaves_a_fact(pair: PlayedPair) -> None:
@@ -95,13 +116,24 @@ def test_the_worst_of_several_resources_is_the_exit_status(pair: PlayedPair) -> 
     assert pair.json("www4", "latest", "--resource", "raid")["backup"]
 
 
+def test_a_run_with_a_volume_that_is_left_out_is_partial(pair: PlayedPair) -> None:
+    config = load(str(pair.config("www4")))
+    [raid] = config.resources
+    verdict = replace(gate.ask(config, raid), left_out=("volume 1 is not backed up",))
+    result = pipeline.run(config, raid, config.targets, Nobody(), verdict=verdict)
+    assert (result.outcome, Attempt("raid", result).status) == (Outcome.PARTIAL, 3)
+    assert result.error is not None
+    assert "volume 1" in result.error.message
+    assert [target.copy is not None for target in result.targets] == [True]
+
+
 def test_a_second_run_finds_the_lock_and_exits_with_5_or_silently_if_nobody_asked(pair: PlayedPair) -> None:
     pair.head = ALWAYS
     with open(pair.folder / "state-www4" / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         status, out, err = ends(pair, "www4", "run")
         assert (status, out) == (5, "")
-        assert err.startswith("drbdbackup: another run is at work")
+        assert err.startswith("drbdbackup: another drbdbackup is running")
         assert ends(pair, "www4", "run", "--if-due") == (0, "", "")
         assert ends(pair, "www4", "prune")[0] == 5
         assert ends(pair, "www4", "target", "accept", "nas")[0] == 5
@@ -184,7 +216,7 @@ def test_a_script_gets_the_run_as_a_document(pair: PlayedPair) -> None:
 def test_a_person_sees_bars_and_a_closing_table(pair: PlayedPair) -> None:
     shown, typed = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "140"}
-    with subprocess.Popen(pair.command("www4", "run"), stdout=typed, stderr=typed, stdin=typed, env=environment) as run:
+    with preloaded.Popen(pair.command("www4", "run"), stdout=typed, stderr=typed, stdin=typed, env=environment) as run:
         os.close(typed)
         seen = b""
         try:
@@ -200,21 +232,119 @@ def test_a_person_sees_bars_and_a_closing_table(pair: PlayedPair) -> None:
     assert "outcome" in text
 
 
-@pytest.mark.parametrize(("sent", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 143), (signal.SIGINT, 130)])
-def test_a_signal_ends_the_run_in_good_order(pair: PlayedPair, sent: signal.Signals, status: int) -> None:
-    begun = pair.folder / "begun"
+ENDS_WITH = [(signal.SIGTERM, 143), (signal.SIGHUP, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 7)]
+
+
+IGNORING = """
+import os, signal, sys
+for one in ("SIGCHLD", "SIGPIPE", "SIGHUP", "SIGTERM", "SIGUSR1"):
+    signal.signal(getattr(signal, one), signal.SIG_IGN)
+signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 32))
+os.execve(sys.argv[1], sys.argv[1:], {})
+"""
+
+
+def test_whoever_starts_it_its_status_says_what_became_of_the_backup(pair: PlayedPair) -> None:
+    """Closed and full streams, ignored and blocked signals, no environment, any umask, a folder that is gone."""
+    pair.extra = "[retention]\nminimum = 9\n"
+    for number, script in enumerate((
+        '"$@" <&- >&- 2>&-', '"$@" >&-', 'umask 0; "$@" 2>&-', '"$@" --json >/dev/full 2>/dev/full', '"$@" 1</dev/null',
+        f'mkdir gone; cd gone; rmdir ../gone; umask 0777; exec {sys.executable} -c "$IGNORING" "$@"',
+    )):  # fmt: skip
+        ended = subprocess.run(
+            ["sh", "-c", script, "sh", *pair.command("www4", "run")], stdin=subprocess.DEVNULL, capture_output=True,
+            text=True, timeout=60, cwd=pair.folder, env={**os.environ, "IGNORING": IGNORING, "PYTHONSAFEPATH": "1"},
+        )  # fmt: skip
+        assert (ended.returncode, ended.stderr) == (0, ""), script
+        assert len(pair.copies()) == number + 1
+    ours = [*pair.folder.glob("state-www4/**/*"), *pair.folder.glob("nas/drbdbackup*/*")]
+    assert len(ours) > 10
+    assert [path for path in ours if path.stat().st_mode & 0o022 or not path.stat().st_mode & 0o400] == []
+
+
+@pytest.mark.parametrize(
+    ("script", "status"), [('"$@" >&-', 0), ('"$@" >/dev/full', 1), ('"$@" --json 1</dev/null', 1)]
+)
+def test_an_answer_that_could_not_be_given_is_a_failure(pair: PlayedPair, script: str, status: int) -> None:
+    assert ends(pair, "www4", "run") == (0, "", "")
+    ended = subprocess.run(
+        ["sh", "-c", script, "sh", *pair.command("www4", "latest")], stdin=subprocess.DEVNULL, capture_output=True,
+        text=True, timeout=60,
+    )  # fmt: skip
+    assert (ended.returncode, "Traceback" in ended.stderr, bool(ended.stderr)) == (status, False, bool(status))
+    for word in ("run", "prune"):
+        planned = subprocess.run(
+            ["sh", "-c", script, "sh", *pair.command("www4", word, "--dry-run")], stdin=subprocess.DEVNULL,
+            capture_output=True, timeout=60,
+        )  # fmt: skip
+        assert planned.returncode == status
+
+
+def test_a_terminal_that_goes_away_costs_no_backup(pair: PlayedPair) -> None:
+    """nohup, and the connection breaks."""
+    (pair.volume / "large").write_bytes(os.urandom(8 << 20))
+    pid, terminal = pty.fork()
+    if pid == 0:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        os.execv(sys.executable, pair.command("www4", "run"))
+    assert select.select([terminal], [], [], 60)[0]  # the bars are there
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert len(pair.copies()) == 1
+
+
+def test_a_signal_is_not_taken_for_a_role_that_cannot_be_read(pair: PlayedPair) -> None:
     asked = pair.folder / "ask-role"
-    asked.write_text(f"#!/bin/sh\ntouch {begun}\nexec sleep 600\n")
+    os.mkfifo(asked)
+    pair.role = f'source = "file"\npath = "{asked}"\ntimeout = 300'
+    held: list[int] = []
+
+    def is_read() -> bool:
+        with suppress(OSError):  # until somebody reads it
+            held.append(os.open(asked, os.O_WRONLY | os.O_NONBLOCK))
+        return bool(held)
+
+    with subprocess.Popen(pair.command("www4", "run"), stderr=subprocess.PIPE, text=True) as run:
+        wait_for(is_read)
+        run.terminate()
+        run.communicate(timeout=30)
+    os.close(held[0])
+    assert run.returncode == 143
+
+
+@pytest.mark.parametrize(("sent", "status"), ENDS_WITH)
+def test_a_signal_ends_the_run_in_good_order(pair: PlayedPair, sent: signal.Signals, status: int) -> None:
+    """While a role is asked that does not answer: a signal is no answer, and begins no further resource."""
+    begun, asked = pair.folder / "begun", pair.folder / "ask-role"
+    pair.extra = f'[resource.mail]\nrequire_mount = false\nsource = "{pair.folder}/mail"'
+    asked.write_text(f"#!/bin/sh\necho >>{begun}\nexec sleep 600\n")
     asked.chmod(0o755)
-    config = pair.config("www4")
-    role = f'source = "file"\npath = "{pair.folder}/role-www4"'
-    config.write_text(config.read_text().replace(role, f'source = "command"\ncommand = ["{asked}"]\ntimeout = 300'))
-    argv = [sys.executable, "-m", "drbdbackup", "--config", str(config), "run"]
+    pair.role = f'source = "command"\ncommand = ["{asked}"]\ntimeout = 300'
+    argv = [sys.executable, "-m", "drbdbackup", "--config", str(pair.config("www4")), "run"]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
         wait_for(begun.exists)
         run.send_signal(sent)
         out, err = run.communicate(timeout=30)
     assert (run.returncode, out) == (status, "")
-    assert "drbdbackup: " in err
-    assert "stopped by" in err
+    assert err.startswith("drbdbackup: raid: ")
+    assert "mail" not in err
     assert "Traceback" not in err
+    assert begun.read_text() == "\n"
+
+
+def test_a_run_stands_back_for_the_services_and_keeps_to_its_rate(pair: PlayedPair) -> None:
+    (pair.volume / "large").write_bytes(os.urandom(3 << 20))
+    (pair.volume / "link").symlink_to("large")  # what a copy leaves to rsync
+    (pair.folder / "bin").mkdir()
+    play(pair.folder / "bin/rsync", f'#!/bin/sh\nnice >>{pair.folder}/niceness\nexec {which("rsync")} "$@"\n')
+    pair.path = f"{pair.folder}/bin:{os.environ['PATH']}"
+    pair.extra = '[limits]\nnice = 7\nrate = "1M"\n'
+    begun = time.monotonic()
+    pair.backs_up()
+    assert time.monotonic() - begun > 2
+    ours = os.nice(0)
+    assert {*(pair.folder / "niceness").read_text().split()} == {str(min(19, ours + 7))}
+    pair.extra = ""
+    (pair.volume / "another").symlink_to("large")
+    pair.backs_up()
+    assert (pair.folder / "niceness").read_text().split()[-1] == str(ours)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from drbdbackup.config.load import load
+from drbdbackup.config.show import as_toml
 from tests.played_media import disk_image
 from tests.played_pair import PlayedPair
 
@@ -53,9 +55,50 @@ def test_another_medium_is_refused_until_it_is_accepted(pair: PlayedPair) -> Non
 def test_sync_tells_what_came_and_went(pair: PlayedPair) -> None:
     pair.backs_up()
     document = pair.json("www5", "sync")
-    assert document["came"]["new"]["nas"] > 0
+    new = document["came"]["new"]
+    assert new["volume-raid"] > 0, "the volume comes first: it introduces the other node"
+    assert new["nas"] == 0
     assert "nas" in document["went"]["open"]
     assert ends(pair, "www5", "sync")[0] == 0
+
+
+def test_the_configuration_lies_beside_the_catalog_and_earlier_versions_stay_for_a_while(pair: PlayedPair) -> None:
+    (pair.folder / "pair.toml").write_text("[pair]\n")
+    pair.backs_up()
+    folders = [pair.folder / "nas/drbdbackup/catalog", pair.volume / ".drbdbackup/catalog"]
+    first = as_toml(load(str(pair.config("www4"))))
+
+    def versions(folder: Path, kind: str) -> list[Path]:
+        found = sorted(folder.glob(f"www4.{kind}.*.toml"), key=lambda path: path.stat().st_mtime_ns)
+        assert all(path.stat().st_mode & 0o777 == 0o600 for path in found)
+        return found
+
+    for folder in folders:
+        assert [path.read_text() for path in versions(folder, "config")] == [first]
+        assert [path.read_text() for path in versions(folder, "pair")] == ["[pair]\n"]
+    for number in range(6):
+        pair.head = f'schedule = "{number} 4 * * *"'
+        pair.json("www4", "sync")
+    found = versions(folders[0], "config")
+    assert [path.read_text().partition('schedule = "')[2][:1] for path in found] == list("12345")
+    pair.head = 'schedule = "2 4 * * *"'
+    pair.json("www4", "sync")
+    assert load(str(versions(folders[0], "config")[-1])).schedule == "2 4 * * *"
+    assert pair.copies("www5")[0]["node"] == "www4"
+
+
+def test_what_lies_beside_the_catalog_has_all_of_the_configuration_but_its_secrets(pair: PlayedPair) -> None:
+    pair.extra += '\n[notify]\nurls = ["json://user:hunter2@127.0.0.1:9"]\nping = "http://127.0.0.1:9/hunter2"\n'
+    (pair.folder / "conf.d").mkdir()
+    (pair.folder / "conf.d/limits.toml").write_text("[check]\ndrilled = \"77d\"\n")
+    pair.run("www4", "run")
+    [kept] = (pair.folder / "nas/drbdbackup/catalog").glob("www4.config.*.toml")
+    told = load(str(kept))
+    assert (told.notify.urls, told.notify.ping, told.check.drilled) == (("json://***",), "http://***", 77 * 86400)
+    everywhere = [pair.folder / "nas", pair.folder / "state-www4", pair.volume]
+    files = [path for place in everywhere for path in place.rglob("*") if path.is_file()]
+    assert kept in files
+    assert not any(b"hunter2" in path.read_bytes() for path in files)
 
 
 def test_a_share_that_is_closed_is_partial_and_all_of_them_are_a_failure(pair: PlayedPair) -> None:
@@ -97,7 +140,9 @@ def test_a_lost_catalog_is_gathered_from_the_media(pair: PlayedPair) -> None:
     status, out, err = ends(pair, "www4", "sync", "--rebuild")
     assert (status, err) == (0, "")
     assert "1 copy regained" in out
-    assert pair.copies() == before
+    assert pair.copies() == [{**copy, "signed": False} for copy in before]
+    assert pair.run("www4", "target", "sign", "nas").returncode == 0
+    assert [copy["verified_at"] is not None and copy["signed"] for copy in pair.copies()] == [True]
 
 
 def test_a_broken_catalog_is_an_error_that_says_how_to_go_on(pair: PlayedPair) -> None:

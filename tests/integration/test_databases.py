@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import preloaded
 from tests.integration.test_fence import agent, device_of, outcomes
 from tests.played_mariadb import IS_INSTALLED, Server, server
 from tests.played_media import tool, wait_for
@@ -181,7 +182,7 @@ def test_a_failing_dump_makes_the_run_partial_and_the_last_good_one_stays(pair: 
     assert "that night it failed" in restore(pair, "--dry-run").stdout
 
 
-MAKES = f"{INTO}; mkdir -p $dir; touch $dir/file"
+MAKES = f"{INTO}; mkdir -p $dir; touch $dir/backup-my.cnf $dir/xtrabackup_checkpoints"
 
 
 def test_a_physical_backup_that_failed_does_not_pass_the_last_one_off_as_its_own(pair: PlayedPair) -> None:
@@ -199,7 +200,9 @@ def test_a_physical_backup_that_failed_does_not_pass_the_last_one_off_as_its_own
 
 
 def test_what_a_killed_run_left_of_a_physical_backup_is_not_taken_for_one(pair: PlayedPair) -> None:
-    plays(pair, "mariadb-backup", f'echo "$@" >> {pair.folder}/argv', MAKES)
+    for number in range(5):
+        (pair.volume / f"page-{number}").touch()  # what goes below is few of all
+    plays(pair, "mariadb-backup", MAKES, '[ "$makes" ] || touch $dir/ready')
     configure(pair, "/dev/null", BACKUP)
     pair.backs_up()
     [whole] = (pair.volume / FOLDER).iterdir()
@@ -208,8 +211,8 @@ def test_what_a_killed_run_left_of_a_physical_backup_is_not_taken_for_one(pair: 
     pair.backs_up()
     configure(pair, "/dev/null", BACKUP)
     said = restore(pair, "--yes", "--to", str(pair.folder / "out")).stdout
-    ready = f"--target-dir={pair.folder}/out/{FOLDER}/{whole.name}\n"
-    assert (ready in said, (pair.folder / "argv").read_text().endswith(ready)) == (True, True)
+    assert f"--target-dir={pair.folder}/out/{FOLDER}/{whole.name}\n" in said
+    assert [path.parent.name for path in (pair.folder / "out").glob("**/ready")] == [whole.name]
     shutil.rmtree(whole)
     pair.extra = ""
     pair.backs_up()
@@ -219,7 +222,7 @@ def test_what_a_killed_run_left_of_a_physical_backup_is_not_taken_for_one(pair: 
 
 
 @pytest.mark.parametrize(("does", "timeout", "why"), [
-    ('echo "CREATE DATABASE shop" > $result', 120, "the dump has no end"),
+    ('echo "CREATE DATABASE shop" > $result', 120, "the dump is truncated"),
     ("echo the server has gone away >&2; exit 2", 120, "the server has gone away"),
     (": > $result; exec sleep 600", 1, "no end within 1 s"),
 ])
@@ -230,7 +233,7 @@ def test_a_dump_that_is_not_whole_is_none(pair: PlayedPair, does: str, timeout: 
     assert ended.returncode == 3
     assert why in ended.stderr
     assert not (pair.newest("nas") / "drbdbackup-databases").exists()
-    assert "holds nothing of the database shop" in restore(pair, "--yes", status=6).stderr
+    assert "has no copy of the database shop" in restore(pair, "--yes", status=6).stderr
 
 
 def test_a_dump_is_roots_alone_and_the_credentials_are_in_no_argv(pair: PlayedPair) -> None:
@@ -287,7 +290,7 @@ def begins(pair: PlayedPair) -> subprocess.Popen[str]:
     """A run whose dump takes for ever and has begun."""
     plays(pair, "mariadb-dump", "cd $(dirname $result)/", f": > $result; echo $$ > {pair.folder}/pid; exec sleep 600")
     configure(pair, "/dev/null")
-    run = subprocess.Popen(
+    run = preloaded.Popen(
         pair.command("www4", "run"), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         text=True, env={**os.environ, "PATH": pair.path},
     )  # fmt: skip
@@ -323,7 +326,7 @@ def test_a_dump_does_not_outlive_its_run(pair: PlayedPair, signum: signal.Signal
     note = f"drbdbackup-test-{pair.folder.name}"
     plays(pair, "mariadb-dump", f": > $result; touch {pair.folder}/pid; exec sh -c 'sleep 600; :' {note}")
     configure(pair, "/dev/null")
-    run = subprocess.Popen(
+    run = preloaded.Popen(
         pair.command("www4", "run"), stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         env={**os.environ, "PATH": pair.path},
     )  # fmt: skip
@@ -376,6 +379,20 @@ def test_a_dump_that_the_server_does_not_take_is_told(pair: PlayedPair) -> None:
     said = restore(pair, "--yes", status=1).stderr
     assert "access denied" in said
     assert "is done" in said
+
+
+@pytest.mark.parametrize("line", [
+    "LOAD DATA LOCAL INFILE '/etc/passwd' INTO TABLE shop.b_goods (what);", "\\! touch FILE",
+])  # fmt: skip
+def test_a_dump_reaches_no_file_and_no_program_of_this_host(pair: PlayedPair, shop: Server, line: str) -> None:
+    wanted = pair.folder / "made"
+    words = line.replace(" FILE", f" {wanted}")
+    plays(pair, "mariadb-dump", "cat > $result <<'END'", "-- x", words, "-- Dump completed", "END")
+    configure(pair, shop.defaults)
+    pair.backs_up()
+    restore(pair, "--yes", status=1)
+    assert shop.sql("SELECT COUNT(*) FROM shop.b_goods") == "20000"
+    assert not wanted.exists()
 
 
 def test_what_makes_no_sense_is_refused(pair: PlayedPair) -> None:

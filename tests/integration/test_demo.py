@@ -96,12 +96,9 @@ def test_without_mounts_it_is_played_in_plain_folders(tmp_path: Path, way: tuple
     assert_nothing_is_left(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("spoil", "said"),
-    [("echo spoilt >> price.conf", "price.conf"), ("touch nobody-had-this", "entries are not what they were")],
-)
-def test_a_restore_that_is_not_equal_fails_it(tmp_path: Path, spoil: str, said: str) -> None:
-    """This rsync spoils the volume when it is done; while a backup is made it cannot."""
+def test_a_restore_that_is_not_equal_fails_it(tmp_path: Path) -> None:
+    """This rsync spoils content when it is done; owners, modes and attributes the restore puts right after it."""
+    spoil = "echo spoilt >> price.conf"
     fake = tmp_path / "bin" / "rsync"
     fake.parent.mkdir()
     fake.write_text(
@@ -111,7 +108,7 @@ def test_a_restore_that_is_not_equal_fails_it(tmp_path: Path, spoil: str, said: 
     fake.chmod(0o755)
     ended = play(tmp_path, *DEMO, path=str(fake.parent))
     assert ended.returncode == 1, ended.stdout + ended.stderr
-    assert said in ended.stdout + ended.stderr
+    assert "price.conf" in ended.stdout + ended.stderr
     assert "Equal" not in ended.stdout
     assert_nothing_is_left(tmp_path)
 

@@ -10,19 +10,23 @@ from typing import Any
 
 import pytest
 
+from tests import preloaded
 from tests.played_media import disk_image, nothing_is_left, share, stopped, tool, wait_for
 from tests.played_pair import PlayedPair
 from tests.played_restore import furnished, rot, spoil
 from tests.played_volume import is_free, on_a_device
-from tests.settled import wait_until_settled
+from tests.settled import settled_volume, wait_until_settled
+
+
+def furnish(volume: Path) -> None:
+    for name in ("kept", "written", "touched", "removed", "mode"):
+        (volume / name).write_text("12345")
 
 
 @pytest.fixture
 def pair(tmp_path: Path) -> PlayedPair:
     played = PlayedPair(tmp_path)
-    for name in ("kept", "written", "touched", "removed", "mode"):
-        (played.volume / name).write_text("12345")
-    wait_until_settled(played.volume)
+    settled_volume(played.volume, furnish)
     played.backs_up()
     return played
 
@@ -116,7 +120,7 @@ def test_a_bad_day_is_told_to_the_last_entry(tmp_path: Path) -> None:
 
 def test_what_came_back_by_a_restore_is_the_same(pair: PlayedPair) -> None:
     [first] = names(pair)
-    (pair.volume / "kept").unlink()
+    (pair.volume / "kept").rename(pair.folder / "lost")  # not removed: its inode would be free for what comes back
     assert pair.run("www4", "restore", "--in-place", "--yes").returncode == 0
     assert pair.json("www4", "diff", first, "now")["changes"] == []
 
@@ -170,7 +174,7 @@ def test_an_unmounted_volume_ends_it_at_once_and_is_free(tmp_path: Path) -> None
         pair.backs_up()
         [first] = names(pair)
         device = pair.resource.split('"')[1]
-        comparing = subprocess.Popen(pair.command("www4", "diff", first, "now"), stdout=-1, stderr=-1, text=True)
+        comparing = preloaded.Popen(pair.command("www4", "diff", first, "now"), stdout=-1, stderr=-1, text=True)
         try:
             wait_for(lambda: list((pair.folder / "state-www4").glob("scratch/*/after")), "the walk to begin")
             comparing.send_signal(signal.SIGSTOP)
@@ -192,7 +196,7 @@ def test_the_clusters_agent_has_it_let_go(tmp_path: Path) -> None:
     with on_a_device(tmp_path) as pair:
         pair.backs_up()
         [first] = names(pair)
-        comparing = subprocess.Popen(pair.command("www4", "diff", first, "now"), stdout=-1, stderr=-1, text=True)
+        comparing = preloaded.Popen(pair.command("www4", "diff", first, "now"), stdout=-1, stderr=-1, text=True)
         try:
             wait_for(lambda: list((pair.folder / "state-www4").glob("scratch/*/after")), "the walk to begin")
             assert (pair.folder / "state-www4/holding").exists()

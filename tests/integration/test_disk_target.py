@@ -8,10 +8,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from drbdbackup.config.values import TargetConfig
 from drbdbackup.errors import TargetError, TargetFull
@@ -23,7 +23,7 @@ from tests import played_media as media
 @pytest.fixture
 def saving(tmp_path: Path) -> Iterator[TargetConfig]:
     image = media.disk_image(tmp_path / "disk.img")
-    yield TargetConfig("disk", "disk", device=str(image), mountpoint=str(tmp_path / "saving"))
+    yield TargetConfig(name="disk", kind="disk", device=str(image), mountpoint=str(tmp_path / "saving"))
     assert media.nothing_is_left(tmp_path)
 
 
@@ -169,7 +169,7 @@ def test_a_damaged_file_system_is_told_with_what_to_look_at(saving: TargetConfig
 
 def test_a_full_disk_is_told_and_unmounted(tmp_path: Path):
     image = media.disk_image(tmp_path / "small.img", size="8M")
-    config = TargetConfig("disk", "disk", device=str(image), mountpoint=str(tmp_path / "saving"))
+    config = TargetConfig(name="disk", kind="disk", device=str(image), mountpoint=str(tmp_path / "saving"))
     with pytest.raises(OSError, match="No space") as told, target(config).opened("www4", True) as medium:
         Path(medium.root, "big").write_bytes(bytes(16 << 20))
     assert told.value.errno == errno.ENOSPC

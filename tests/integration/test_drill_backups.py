@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import pwd
+import shutil
+import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.integration.test_databases import BACKUP, CUTS, FOLDER, SHOP, TRANSFERS, configure, plays, spoils
+from tests.integration.test_databases import BACKUP, CUTS, FOLDER, INTO, SHOP, TRANSFERS, configure, plays, spoils
 from tests.played_mariadb import IS_INSTALLED, Server, server
 from tests.played_media import nothing_is_left
 from tests.played_pair import PlayedPair
@@ -56,7 +60,7 @@ def test_it_is_started_with_the_settings_that_came_with_it(pair: PlayedPair) -> 
         other.sql(SHOP)
         configure(pair, other.defaults, BACKUP)
         pair.backs_up()
-    assert "well" in drilled(pair)
+    assert "; OK\n" in drilled(pair)
 
 
 @pytest.mark.parametrize(("harm", "where", "why"), [
@@ -87,3 +91,70 @@ def test_a_node_that_cannot_make_it_ready_says_nothing_of_the_copy(pair: PlayedP
     assert "cannot be made ready here" in drilled(pair, status=1)
     assert pair.json("www4", "latest")["backup"] is not None
     assert pair.copies()[0]["drilled_at"] is None
+
+
+@pytest.fixture
+def plugin() -> Iterator[Path]:
+    """A file that any account could load, and that nobody has read."""
+    folder = Path(tempfile.mkdtemp(prefix="evil-"))
+    folder.chmod(0o755)
+    file = folder / "evil.so"
+    file.write_bytes(b"\x7fELF" + bytes(1000))
+    file.chmod(0o755)
+    os.utime(file, (0, time.time()))
+    yield file
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("how", ["drill", "restore"])
+def test_an_option_file_in_a_snapshot_has_no_code_loaded(pair: PlayedPair, plugin: Path, how: str) -> None:
+    harm = f"printf 'plugin_load=evil.so\\nplugin-dir={plugin.parent}\\n' >> backup-my.cnf"
+    spoils(pair, harm)
+    pair.backs_up()
+    pair.path = os.environ["PATH"]
+    if how == "drill":
+        drilled(pair)
+    else:
+        out = pair.folder / "out"
+        assert pair.run("www4", "restore", "--database", "shop", "--yes", "--to", str(out)).returncode == 0
+        [settings] = out.glob("**/backup-my.cnf")
+        assert "evil" not in settings.read_text()
+    assert plugin.stat().st_atime == 0
+    assert plugin.read_bytes()
+    assert plugin.stat().st_atime > 0, "this file system does not tell who reads"
+
+
+@pytest.mark.parametrize(("harm", "why"), [
+    ("ln -s /etc/passwd shop/far.ibd", "shop/far.ibd is a symlink"),
+    ("mknod shop/disk.ibd b 7 0", "shop/disk.ibd is no plain file"),
+    ("sed -i 's/ibdata1:12M/ibdata1:12Mraw/' backup-my.cnf", "innodb_data_file_path has a value that"),
+    ("sed -i 's/ibdata1:12M/&;ibdata2:900G/' backup-my.cnf", "innodb_data_file_path says that ibdata2 has"),
+    ("sed -i 's/ibdata1:12M/ibdata1:900G/' backup-my.cnf", "innodb_data_file_path says that ibdata1 has"),
+])  # fmt: skip
+def test_a_backup_that_leads_out_of_its_folder_is_not_touched(pair: PlayedPair, harm: str, why: str) -> None:
+    spoils(pair, harm)
+    pair.backs_up()
+    pair.path = os.environ["PATH"]
+    ended = pair.run("www4", "restore", "--database", "shop", "--yes", "--to", str(pair.folder / "out"))
+    assert (ended.returncode, why in ended.stderr) == (1, True), ended.stderr
+    assert why.split()[0] in drilled(pair, status=1)
+
+
+SEES = """{ id -u; ls -m /; python3 -c 'import socket; print(socket.if_nameindex())'; env; } > "$dir/seen" """
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_what_prepares_a_backup_is_nobody_and_sees_nothing(pair: PlayedPair, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair.backs_up()
+    plays(pair, "mariadb-backup", INTO, SEES)
+    monkeypatch.setenv("SECRET", "x")
+    out = pair.folder / "out"
+    assert pair.run("www4", "restore", "--database", "shop", "--yes", "--to", str(out)).returncode == 0
+    [seen] = out.glob("**/seen")
+    uid, there, links, *environment = seen.read_text().splitlines()
+    with pytest.raises(KeyError):
+        pwd.getpwuid(int(uid))
+    assert not {"proc", "sys", "run", "var", "home", "root"} & set(there.split(", "))
+    assert links == "[(1, 'lo')]"
+    assert not [line for line in environment if line.startswith("SECRET")]
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in (seen.parent, *seen.parent.rglob("*"))} == {(0, 0)}

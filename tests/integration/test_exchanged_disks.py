@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from drbdbackup.config.values import TargetConfig
 from drbdbackup.errors import WrongTarget
@@ -19,7 +19,7 @@ from tests import played_media as media
 @pytest.fixture
 def saving(tmp_path: Path) -> Iterator[TargetConfig]:
     image = media.disk_image(tmp_path / "disk.img")
-    yield TargetConfig("disk", "disk", device=str(image), mountpoint=str(tmp_path / "saving"))
+    yield TargetConfig(name="disk", kind="disk", device=str(image), mountpoint=str(tmp_path / "saving"))
     assert media.nothing_is_left(tmp_path)
 
 

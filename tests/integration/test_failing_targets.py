@@ -11,9 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.played_media import disk_image, nothing_is_left, share, stopped, wait_for, weak_share
+from tests import preloaded
+from tests.played_media import disk_image, mounted, nothing_is_left, share, stopped, tool, wait_for, weak_share
 from tests.played_pair import PlayedPair, differences
-from tests.settled import wait_until_settled
+from tests.settled import settled_volume
+
+SOON = '[limits]\nstall = "4s"\nprobe = "1s"'  # a share that hangs is given up
+
+
+def thirty_files(volume: Path) -> None:
+    for number in range(30):
+        (volume / f"file-{number}").write_text(f"{number}" * 5000)
 
 
 @pytest.fixture
@@ -22,21 +30,22 @@ def pair(tmp_path: Path) -> Iterator[PlayedPair]:
     played = PlayedPair(tmp_path, {"nas": f'kind = "nas"\npath = "{tmp_path}/nas"'})
     played.add_disk("disk", str(tmp_path / "disk.img"))
     played.extra = '[limits]\nstall = "10s"\nprobe = "2s"'
-    for number in range(30):
-        (played.volume / f"file-{number}").write_text(f"{number}" * 5000)
-    wait_until_settled(played.volume)
+    settled_volume(played.volume, thirty_files)
     (tmp_path / "nas").mkdir()
     (tmp_path / "behind").mkdir()
     yield played
     assert nothing_is_left(tmp_path)
 
 
-def only_the_disk_is_done(pair: PlayedPair, word: str) -> None:
-    """A run that must be partial and say what is wrong with the NAS; the disk's copy must be right."""
-    ended = pair.run("www4", "run")
-    assert ended.returncode == 3, ended.stderr
-    assert word in ended.stderr
-    assert "nas" in ended.stderr
+def codes(pair: PlayedPair, *args: str, status: int = 3) -> dict[str, str | None]:
+    """A run, and what went wrong on each target of it: a code of docs/errors.md, or None."""
+    [run] = pair.json("www4", "run", *args, status=status)["runs"]
+    return {one["target"]: one["error"] and one["error"]["code"] for one in run["targets"]}
+
+
+def only_the_disk_is_done(pair: PlayedPair, code: str) -> None:
+    """A run that must be partial and tell what is wrong with the NAS; the disk's copy must be right."""
+    assert codes(pair) == {"nas": code, "disk": None}
     restores_from(pair, "disk")
 
 
@@ -49,20 +58,32 @@ def restores_from(pair: PlayedPair, target: str) -> None:
 
 
 def test_a_nas_that_is_not_mounted_gets_nothing(pair: PlayedPair) -> None:
-    only_the_disk_is_done(pair, "nothing is mounted")
+    only_the_disk_is_done(pair, "target.not-mounted")
     assert os.listdir(pair.folder / "nas") == []
 
 
 def test_a_dry_run_ends_as_the_run_would(pair: PlayedPair) -> None:
-    ended = pair.run("www4", "run", "--dry-run")
-    assert ended.returncode == 3
-    assert "nothing is mounted" in ended.stderr
+    assert codes(pair, "--dry-run") == {"nas": "target.not-mounted", "disk": None}
+
+
+def test_a_dry_run_foresees_that_nothing_can_be_written(pair: PlayedPair) -> None:
+    disk_image(pair.folder / "nas.img")
+    with mounted(pair.folder / "nas.img", pair.folder / "nas", "loop") as nas:
+        tool("chattr", "+i", nas)  # root has as little right there as where a server squashes it
+        assert codes(pair, "--dry-run") == {"nas": "target.unusable", "disk": None}
+        ended = pair.run("www4", "run")
+        assert (ended.returncode, "squash" in ended.stderr, "dmesg" in ended.stderr) == (3, True, False)
+        tool("chattr", "-i", nas)
+        pair.backs_up()
+        tool("mount", "-o", "remount,ro", nas)
+        for words in (("--dry-run",), ()):
+            assert codes(pair, *words) == {"nas": "target.read-only", "disk": None}
 
 
 def test_a_nas_that_is_gone_again_gets_nothing_either(pair: PlayedPair) -> None:
     with share(pair.folder / "nas", pair.folder / "behind"):
         pair.backs_up()
-    only_the_disk_is_done(pair, "nothing is mounted")
+    only_the_disk_is_done(pair, "target.not-mounted")
     assert os.listdir(pair.folder / "nas") == []
     assert pair.copies(target="nas")[0]["reachable"] is False
 
@@ -72,7 +93,7 @@ def test_another_share_in_its_place_gets_nothing(pair: PlayedPair) -> None:
         pair.backs_up()
     (pair.folder / "other").mkdir()
     with share(pair.folder / "nas", pair.folder / "other"):
-        only_the_disk_is_done(pair, "not the target nas that it was")
+        only_the_disk_is_done(pair, "target.wrong")
         assert os.listdir(pair.folder / "other") == []
         assert pair.run("www4", "target", "accept", "nas").returncode == 0
         pair.backs_up()
@@ -108,8 +129,9 @@ def test_what_another_pair_keeps_on_the_share_is_left_alone(pair: PlayedPair, ho
 def test_a_share_that_hangs_costs_its_copy_and_not_the_night(pair: PlayedPair) -> None:
     with share(pair.folder / "nas", pair.folder / "behind") as served:
         pair.backs_up()
+        pair.extra = SOON
         with stopped(served):
-            only_the_disk_is_done(pair, "nothing moved")
+            only_the_disk_is_done(pair, "target.stalled")
             assert pair.copies(target="nas")[0]["reachable"] is False
         pair.backs_up()
 
@@ -135,9 +157,7 @@ def test_a_disk_that_is_full_keeps_its_last_snapshot(pair: PlayedPair) -> None:
         kept = pair.copies(target="disk")
         with (pair.volume / "large").open("wb") as file:
             file.write(os.urandom(64 << 20))
-        ended = pair.run("www4", "run")
-        assert ended.returncode == 3, ended.stderr
-        assert "are missing" in ended.stderr
+        assert codes(pair) == {"nas": None, "disk": "target.full"}
         restores_from(pair, "nas")
         assert pair.copies(target="disk") == kept
         (pair.volume / "large").unlink()
@@ -148,9 +168,7 @@ def test_a_disk_that_is_full_keeps_its_last_snapshot(pair: PlayedPair) -> None:
 def test_a_disk_that_is_gone_leaves_the_nas(pair: PlayedPair) -> None:
     with share(pair.folder / "nas", pair.folder / "behind"):
         (pair.folder / "disk.img").rename(pair.folder / "pulled-out.img")
-        ended = pair.run("www4", "run")
-        assert ended.returncode == 3, ended.stderr
-        assert "disk" in ended.stderr
+        assert codes(pair) == {"nas": None, "disk": "target.missing"}
         restores_from(pair, "nas")
 
 
@@ -158,9 +176,10 @@ def test_another_disk_of_the_same_name_gets_nothing(pair: PlayedPair) -> None:
     with share(pair.folder / "nas", pair.folder / "behind"):
         pair.backs_up()
         disk_image(pair.folder / "disk.img")
-        ended = pair.run("www4", "run")
-        assert ended.returncode == 3, ended.stderr
-        assert "target accept disk" in ended.stderr
+        [run] = pair.json("www4", "run", status=3)["runs"]
+        [disk] = [one["error"] for one in run["targets"] if one["target"] == "disk"]
+        assert disk["code"] == "target.wrong"
+        assert "target accept disk" in disk["hint"]
 
 
 def test_with_no_target_at_all_the_run_has_failed(pair: PlayedPair) -> None:
@@ -182,8 +201,9 @@ def test_nothing_is_pruned_by_a_run_that_failed(pair: PlayedPair) -> None:
 
 
 def test_two_runs_at_once_are_one(pair: PlayedPair) -> None:
+    pair.extra = SOON
     with share(pair.folder / "nas", pair.folder / "behind") as served, stopped(served):
-        first = subprocess.Popen(pair.command("www4", "run"), stderr=subprocess.DEVNULL)
+        first = preloaded.Popen(pair.command("www4", "run"), stderr=subprocess.DEVNULL)
         try:
             lock = pair.folder / "state-www4/lock"
             wait_for(lambda: lock.exists() and lock.read_text().strip(), "the first run's lock")

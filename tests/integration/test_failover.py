@@ -12,8 +12,9 @@ import pytest
 
 from drbdbackup.config.load import load
 from drbdbackup.model.backup import Outcome
-from drbdbackup.pipeline import run as pipeline
-from drbdbackup.pipeline.watching import Nobody
+from drbdbackup.pipeline.backup import run as pipeline
+from drbdbackup.pipeline.progress import Nobody
+from tests import preloaded
 from tests.played_media import share, stopped, tool, wait_for
 from tests.played_pair import PlayedPair, differences
 from tests.played_volume import is_free, on_a_device, under_way
@@ -124,7 +125,7 @@ def test_a_verify_that_hangs_does_not_keep_the_volumes_device(pair: PlayedPair) 
     with share(pair.folder / "nas", pair.folder / "behind") as served:
         pair.backs_up()
         with stopped(served):
-            verify = subprocess.Popen(
+            verify = preloaded.Popen(
                 pair.command("www4", "verify"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )
             try:
@@ -159,8 +160,8 @@ def in_a_cage(pid: int) -> bool:
     ours = os.readlink("/proc/self/ns/mnt")
     for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
         try:
-            with_python = b"drbdbackup.pipeline.caged" in Path(f"/proc/{child}/cmdline").read_bytes()
-            if (with_python and os.readlink(f"/proc/{child}/ns/mnt") != ours) or in_a_cage(int(child)):
+            at_work = Path(f"/proc/{child}/comm").read_text() == "cage: verify\n"
+            if (at_work and os.readlink(f"/proc/{child}/ns/mnt") != ours) or in_a_cage(int(child)):
                 return True
         except FileNotFoundError:
             continue

@@ -75,7 +75,7 @@ def test_a_run_that_cannot_be_recorded_has_made_its_copies(pair: PlayedPair) -> 
     refuse(pair, "run", "")
     [run] = pair.json("www4", "run", status=3)["runs"]
     assert run["outcome"] == "partial"
-    assert "the run could not be recorded" in run["error"]["message"]
+    assert run["error"]["code"] == "catalog.unusable"
     assert all(target["copy"] for target in run["targets"])
     assert per_target(pair) == {"nas": 2, "other": 2}
     allow(pair)
@@ -87,10 +87,9 @@ def test_a_walk_whose_list_has_no_room_blames_the_state_folder(pair: PlayedPair,
     before = pair.copies()
     for number in range(6000):
         (pair.volume / f"{number:0250}").touch()
-    ended = pair.run("www4", "run")
-    assert ended.returncode == 1, ended.stderr
-    assert "no space is left in the state folder" in ended.stderr
-    assert "Free some space on the disk that holds state_dir" in ended.stderr
+    [run] = pair.json("www4", "run", status=1)["runs"]
+    assert run["error"]["code"] == "state.unwritable"
+    assert "Free some space on the disk that holds state_dir" in run["error"]["hint"]
     assert pair.copies() == before
     subprocess.run(["mount", "-o", "remount,size=60m", small], check=True, timeout=30)
     pair.backs_up()

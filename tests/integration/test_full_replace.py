@@ -46,6 +46,16 @@ def test_the_last_copy_is_given_up_for_the_new_one(pair: PlayedPair) -> None:
     disk_is_whole(pair)
 
 
+def test_not_where_a_copy_is_pinned(pair: PlayedPair) -> None:
+    replaces(pair)
+    pinned = snapshots(pair)[0]
+    assert pair.run("www4", "pin", pinned).returncode == 0
+    assert f"its last copies were not given up: {pinned} is pinned there" in disk_fails(pair)
+    assert pair.run("www4", "unpin", pinned).returncode == 0
+    pair.backs_up()
+    assert pinned not in snapshots(pair)
+
+
 def test_not_if_the_other_target_is_gone(pair: PlayedPair) -> None:
     replaces(pair)
     before = snapshots(pair)
@@ -53,6 +63,18 @@ def test_not_if_the_other_target_is_gone(pair: PlayedPair) -> None:
     ended = pair.run("www4", "run")
     assert ended.returncode == 1, ended.stderr
     assert "its last copies were not given up: nas: " in ended.stderr
+    assert snapshots(pair) == before == lying(pair)
+
+
+def test_not_if_no_process_can_look_at_the_other_copy(pair: PlayedPair) -> None:
+    """Its line is the last of six: that of what cages are forked from, of a try, of the walk and of two copies."""
+    replaces(pair)
+    before = snapshots(pair)
+    lines = ("-e", "trace=socketpair", "-e", "inject=socketpair:error=EMFILE:when=6")
+    pair.under = ("strace", "--follow-forks", "--seccomp-bpf", "-o", str(pair.folder / "met"), *lines)
+    ended = pair.run("www4", "run")
+    assert ended.returncode == 3, ended.stderr
+    assert "were not given up: nas: a process could not be started: Too many open files" in ended.stderr
     assert snapshots(pair) == before == lying(pair)
 
 
@@ -88,9 +110,8 @@ def test_not_for_a_source_that_is_suspiciously_small(pair: PlayedPair) -> None:
     pair.extra += '\n[limits]\nshrink = 0.99'
     holds(pair, 24 * MIB)
     before = snapshots(pair)
-    ended = pair.run("www4", "run")
-    assert ended.returncode == 3, ended.stderr
-    assert "suspiciously small" in ended.stderr
+    [run] = pair.json("www4", "run", status=3)["runs"]
+    assert run["error"]["code"] == "run.held"
     assert snapshots(pair) == before == lying(pair)
 
 

@@ -90,9 +90,10 @@ def test_only_as_many_make_way_as_are_needed(pair: PlayedPair) -> None:
     journal = (pair.folder / "state-www4/journal").read_text().splitlines()
     events = [event for event in map(json.loads, journal) if event.get("target") == "disk"]
     ready = [event["event"] for event in events].index("ready")
-    gone = [(at < ready, event["snapshot"]) for at, event in enumerate(events) if event["event"] == "pruned"]
-    assert gone[0] == (True, before[0])
-    assert sorted(gone[1:]) == [(False, name) for name in before[1:]]
+    made_way = [event["snapshot"] for event in events[:ready] if event["event"] == "pruned"]
+    assert made_way == before[:1]
+    gone = [event["snapshot"] for event in events if event["event"] in ("pruned", "recycled")]
+    assert sorted(gone) == before, "and the others by their turn, one of them as the beginning of the new one"
     disk_is_whole(pair)
 
 

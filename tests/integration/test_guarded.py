@@ -5,23 +5,38 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from drbdbackup import proc
-from drbdbackup.config.load import load
-from drbdbackup.doctor import lvm
+from tests.played_media import wait_for
 from tests.played_pair import PlayedPair
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces and mounts want root")
 
 KILLED = "kill -KILL $$"
-ITS_CHILD_KILLED = "echo 'unshare: sigprocmask unblock failed: Invalid argument' >&2; exit 1"  # as unshare 2.38 says it
 NO_MEMORY = "echo 'fork failed: Cannot allocate memory' >&2; exit 1"
-REFUSED = "echo 'unshare failed: Operation not permitted' >&2; exit 1"
+REFUSED = "echo 'mount: permission denied' >&2; exit 1"
 SILENT = "exit 0"  # a kernel or a mount that does not know the flag and does not say so
-GUARDS = {"unshare": "*--mount-proc\\ true", "mount": "*nosymfollow*", "bind": "*--bind*"}
+GUARDS = {"mount": "*nosymfollow*", "bind": "*--bind*"}
+# What the kernel does to those who want a cage, in strace's words; the second mount(2) is that of the cage's own /proc.
+MOMENTS = ["unshare:error=ENOMEM", "unshare:signal=KILL", "mount:error=ENOMEM:when=2", "mount:signal=KILL"]
+REFUSALS = [
+    "unshare:error=EPERM", "unshare:error=EINVAL", "unshare:error=ENOSPC", "unshare:error=ENOSYS", "unshare:signal=SYS",
+    "mount:error=EPERM:when=2",
+]  # fmt: skip
+JUDGES = """
+import sys
+from drbdbackup.config.load import load
+from drbdbackup.doctor import lvm
+config = load(sys.argv[1])
+[found] = lvm.judge(lvm.gather(config, config.resources[0], (), is_at_work=False))
+print(found.state.value, found.because)
+"""
+WITHOUT_RIGHTS = ("setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin")
 
 
 @pytest.fixture
@@ -33,9 +48,9 @@ def pair(tmp_path: Path) -> PlayedPair:
 
 def answers(pair: PlayedPair, guard: str, answer: str, *, times: int = 1000, after: int = 0) -> None:
     """Let the program that a guard needs answer so when it is asked for the guard: so many `times`, `after` some."""
-    program, asked = pair.folder / "bin" / guard.replace("bind", "mount"), pair.folder / "asked"
+    program, asked = pair.folder / "bin/mount", pair.folder / "asked"
     program.parent.mkdir()
-    real = shutil.which(program.name)
+    real = shutil.which("mount")
     program.write_text(f"""#!/bin/sh
 case "$*" in {GUARDS[guard]})
 	echo >>{asked}
@@ -46,6 +61,15 @@ exec {real} "$@"
 """)
     program.chmod(0o755)
     pair.path = f"{program.parent}:{os.environ['PATH']}"
+
+
+def meets(pair: PlayedPair, fault: str) -> None:
+    """Let the kernel do this whenever a cage is wanted."""
+    call = fault.partition(":")[0]
+    pair.under = (
+        "strace", "--follow-forks", "--seccomp-bpf", "-o", str(pair.folder / "met"), "-e", f"trace={call}",
+        "-e", f"inject={fault}",
+    )  # fmt: skip
 
 
 def notes(pair: PlayedPair) -> list[str]:
@@ -65,20 +89,24 @@ def test_a_volume_that_a_symlink_leads_to_is_guarded(tmp_path: Path) -> None:
     assert notes(PlayedPair(tmp_path / "link")) == []
 
 
-@pytest.mark.parametrize(
-    ("guard", "answer"),
-    [
-        ("unshare", KILLED), ("unshare", ITS_CHILD_KILLED), ("unshare", NO_MEMORY),
-        ("mount", KILLED), ("mount", NO_MEMORY), ("bind", KILLED),
-    ],
-)
+@pytest.mark.parametrize(("guard", "answer"), [("mount", KILLED), ("mount", NO_MEMORY), ("bind", KILLED)])
 def test_nothing_is_copied_unguarded_because_of_a_moment(pair: PlayedPair, guard: str, answer: str) -> None:
     answers(pair, guard, answer)
+    copies_nothing(pair)
+
+
+@pytest.mark.parametrize("fault", MOMENTS)
+def test_nothing_is_copied_without_a_cage_because_of_a_moment(pair: PlayedPair, fault: str) -> None:
+    meets(pair, fault)
+    copies_nothing(pair)
+
+
+def copies_nothing(pair: PlayedPair) -> None:
     ended = pair.run("www4", "run")
     assert ended.returncode == 1, ended.stderr
     assert "Try again (a due run does so by itself)." in ended.stderr
     assert list((pair.folder / "nas").rglob("index.php")) == []
-    pair.path = ""
+    pair.path, pair.under = "", ()
     pair.backs_up()
 
 
@@ -88,18 +116,37 @@ def test_a_moment_that_passes_costs_nothing(pair: PlayedPair, guard: str) -> Non
     assert notes(pair) == []
 
 
-@pytest.mark.parametrize(
-    ("guard", "answer", "told"),
-    [
-        ("unshare", REFUSED, "no namespaces can be had"), ("mount", REFUSED, "symlinks"), ("bind", REFUSED, "symlinks"),
-        ("mount", SILENT, "symlinks"),
-    ],
-)
-def test_where_a_guard_cannot_be_had_the_copy_is_made_and_says_so(
-    pair: PlayedPair, guard: str, answer: str, told: str
-) -> None:
+def test_a_moment_without_a_cage_that_passes_costs_nothing(pair: PlayedPair) -> None:
+    """strace counts for each process anew, and each try is one: so it is taken away once it has done its work, without
+    leaving the filter behind that makes it fast.
+    """
+    meets(pair, "unshare:error=ENOMEM")
+    pair.under = (*(word for word in pair.under if word != "--seccomp-bpf"), "--daemonize", "--interruptible=waiting")
+    met = pair.folder / "met"
+    argv = [*pair.under, *pair.command("www4", "run", "--json")]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as run:
+        wait_for(lambda: met.exists() and "INJECTED" in met.read_text(), "a try")
+        status = Path(f"/proc/{run.pid}/status").read_text()
+        os.kill(int(status.split("TracerPid:")[1].split()[0]), signal.SIGTERM)
+        said, _ = run.communicate(timeout=60)
+    assert run.returncode == 0, said
+    assert json.loads(said)["runs"][0]["targets"][0]["notes"] == []
+
+
+@pytest.mark.parametrize(("guard", "answer"), [("mount", REFUSED), ("bind", REFUSED), ("mount", SILENT)])
+def test_where_a_guard_cannot_be_had_the_copy_is_made_and_says_so(pair: PlayedPair, guard: str, answer: str) -> None:
     answers(pair, guard, answer)
-    assert any(told in note for note in notes(pair))
+    assert any("symlinks" in note for note in notes(pair))
+    assert (pair.newest("nas") / "index.php").exists()
+
+
+@pytest.mark.parametrize("fault", [*REFUSALS, ""])
+def test_where_no_cage_can_be_had_the_copy_is_made_and_says_so(pair: PlayedPair, fault: str) -> None:
+    if fault:
+        meets(pair, fault)
+    else:
+        pair.under = WITHOUT_RIGHTS
+    assert any("no namespaces are available" in note for note in notes(pair))
     assert (pair.newest("nas") / "index.php").exists()
 
 
@@ -127,26 +174,24 @@ def test_where_it_cannot_be_had_a_restore_over_the_volume_goes_on(pair: PlayedPa
     assert (pair.volume / "index.php").read_text().startswith("<?php")
 
 
-def test_the_doctor_tells_of_it_and_goes_on(pair: PlayedPair, monkeypatch: pytest.MonkeyPatch) -> None:
-    answers(pair, "unshare", KILLED)
-    ended = pair.run("www4", "doctor", "--json")
-    assert "no cage" in {one["check"]: one["because"] for one in json.loads(ended.stdout)["checks"]}["target"]
+def test_the_doctor_tells_of_it_and_goes_on(pair: PlayedPair) -> None:
+    meets(pair, "unshare:signal=KILL")
+    found = json.loads(pair.run("www4", "doctor", "--json").stdout)["checks"]
+    assert "no cage" in {one["check"]: one["because"] for one in found}["target"]
 
     pair.resource, pair.role = 'snapshot = "lvm"\ndevice = "/dev/drbd0"', 'source = "drbd"'
-    config = load(str(pair.config("www4")))
-    monkeypatch.setenv("PATH", pair.path)
-    proc.can_cage.cache_clear()
-    [found] = lvm.judge(lvm.gather(config, config.resources[0], (), is_at_work=False))
-    assert (found.state.value, "no cage" in found.because) == ("fail", True)
+    argv = [*pair.under, sys.executable, "-c", JUDGES, str(pair.config("www4"))]
+    told = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert told.startswith("fail no cage")
 
 
 def test_a_node_that_stands_by_reads_again_another_night(pair: PlayedPair) -> None:
     pair.backs_up()
     pair.run("www5", "sync")
-    answers(pair, "unshare", KILLED)
+    meets(pair, "unshare:signal=KILL")
     ended = pair.run("www5", "run")
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert (pair.folder / "asked").exists()
+    assert "killed by SIGKILL" in (pair.folder / "met").read_text()
 
 
 def test_hooks_for_an_error_run_and_those_before_do_not(pair: PlayedPair) -> None:
@@ -154,6 +199,6 @@ def test_hooks_for_an_error_run_and_those_before_do_not(pair: PlayedPair) -> Non
     pair.extra = f'''[resource.raid.hook.tell]
 before = ["sh", "-c", "echo before >>{said}"]
 on_error = ["sh", "-c", "echo error >>{said}"]'''
-    answers(pair, "unshare", KILLED)
+    meets(pair, "unshare:signal=KILL")
     assert pair.run("www4", "run").returncode == 1
     assert said.read_text() == "error\n"

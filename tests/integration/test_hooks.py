@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import preloaded
 from tests.integration.test_fence import agent, device_of, outcomes
 from tests.played_media import tool, wait_for
 from tests.played_pair import PlayedPair, differences
@@ -160,17 +161,33 @@ def test_a_hook_that_takes_too_long_is_ended_with_all_that_it_started(pair: Play
     wait_for(lambda: not os.path.exists(f"/proc/{pid}"), "its child to be gone")
 
 
+def test_a_before_hook_that_is_not_required_costs_no_copy(pair: PlayedPair) -> None:
+    for holder, name in ((RUN, "mail"), (NAS, "wake")):
+        failing = program(pair, f"{name}-before", "exit 3")
+        hook(pair, holder, name, before=[failing], after=[program(pair, f"{name}-after")])
+        pair.extra += "required = false\n"
+    hook(pair, RUN, "page", on_error=[program(pair, "page")])
+    ended = pair.run("www4", "run", "--json")
+    [made] = json.loads(ended.stdout)["runs"]
+    assert (ended.returncode, made["outcome"]) == (3, "partial")
+    assert all(one["copy"] and one["error"] is None for one in made["targets"])
+    assert all(f"before-hook {name}" in made["error"]["message"] for name in ("mail", "wake"))
+    assert ran(pair) == ["mail-before", "wake-before", "wake-after", "mail-after", "page"]
+
+
 def test_a_program_that_is_not_there_is_said_to_be_missing(pair: PlayedPair) -> None:
     hook(pair, RUN, "thaw", before=["/nowhere/freeze"], after=[program(pair, "thaw")])
     ended = pair.run("www4", "run")
     assert ended.returncode == 1
     assert "there is no program /nowhere/freeze" in ended.stderr
     assert ran(pair) == []
+    checks = json.loads(pair.run("www4", "doctor", "--json").stdout)["checks"]
+    assert {one["state"] for one in checks if one["about"] == "hook thaw" and "/nowhere" in one["because"]} == {"fail"}
 
 
 def starts(pair: PlayedPair, note: str) -> subprocess.Popen[str]:
     """A run whose hook has made a file."""
-    run = subprocess.Popen(
+    run = preloaded.Popen(
         pair.command("www4", "run"), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     wait_for(lambda: (pair.folder / note).exists() or run.poll() is not None, "the hook")
@@ -248,3 +265,29 @@ def test_a_before_hook_does_not_outlive_a_run_that_is_killed(pair: PlayedPair) -
     pair.extra = ""
     pair.backs_up()
     assert outcomes(pair) == ["complete", "interrupted"]
+
+
+def test_no_hook_is_run_that_somebody_else_can_change(pair: PlayedPair) -> None:
+    theirs, open_to_all, within, linked, script, good = (
+        Path(program(pair, name)) for name in ("theirs", "open", "within", "linked", "script", "good")
+    )
+    os.chown(theirs, 33, 33)
+    open_to_all.chmod(0o777)
+    folder = pair.folder / "folder"
+    folder.mkdir()
+    within = within.rename(folder / "within")
+    folder.chmod(0o777)
+    link = pair.folder / "link"
+    link.symlink_to(linked)
+    os.lchown(link, 33, 33)
+    script.chmod(0o757)
+    for number, argv in enumerate(([theirs], [open_to_all], [within], [link], ["sh", script], [good])):
+        hook(pair, RUN, f"number-{number}", after=[str(word) for word in argv])
+    ended = pair.run("www4", "run")
+    assert ended.returncode == 3
+    assert ran(pair) == ["good"]
+    found = pair.run("www4", "doctor", "--json")
+    states = {one["about"]: one["state"] for one in json.loads(found.stdout)["checks"] if one["check"] == "owners"}
+    assert states == {
+        "configuration": "ok", **{f"hook number-{number}": "fail" for number in range(5)}, "hook number-5": "ok",
+    }  # fmt: skip

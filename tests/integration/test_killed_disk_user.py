@@ -15,37 +15,54 @@ import pytest
 from drbdbackup import proc
 from drbdbackup.config.values import TargetConfig
 from drbdbackup.errors import TargetError
-from drbdbackup.targets import disk, target
+from drbdbackup.targets import claim, target
 from drbdbackup.tools import mounts
 from tests import played_media as media
 
 MOUNTS_IT = textwrap.dedent("""
+    import signal
     import sys
+    from drbdbackup import proc
     from drbdbackup.config.values import TargetConfig
-    from drbdbackup.stages import stoppable
     from drbdbackup.targets import target
-    device, mountpoint, marks = sys.argv[1:]
-    config = TargetConfig("disk", "disk", device=device, mountpoint=mountpoint)
-    with stoppable(), target(config, marks or None).opened("www4", True) as medium:
-        open(f"{medium.root}/written", "w").write("something")
-        print("mounted", flush=True)
-        sys.stdin.read()
+
+    def stops_well():
+        def stop(*_):
+            for one in (signal.SIGTERM, signal.SIGHUP):
+                signal.signal(one, signal.SIG_IGN)
+            raise SystemExit(128 + signal.SIGTERM)
+        for one in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(one, stop)
+
+    def main():
+        device, mountpoint, marks = sys.argv[1:]
+        config = TargetConfig(name="disk", kind="disk", device=device, mountpoint=mountpoint)
+        stops_well()
+        with target(config, marks or None).opened("www4", True) as medium:
+            open(f"{medium.root}/written", "w").write("something")
+            print("mounted", flush=True)
+            sys.stdin.read()
+
+    if sys.argv[1] == "caged":
+        proc.pass_through_caged(proc.Job("cage: disk", ("__main__",), tuple(sys.argv[2:])), 60.0)
+    else:
+        main()
 """)
 
 
 @pytest.fixture
 def saving(tmp_path: Path) -> Iterator[TargetConfig]:
     image = media.disk_image(tmp_path / "disk.img")
-    yield TargetConfig("disk", "disk", device=str(image), mountpoint=str(tmp_path / "saving"))
+    yield TargetConfig(name="disk", kind="disk", device=str(image), mountpoint=str(tmp_path / "saving"))
     assert media.nothing_is_left(tmp_path)
 
 
 @contextmanager
 def mounting(config: TargetConfig, marks: str = "", caged: bool = False) -> Iterator[subprocess.Popen[str]]:
     """Another process that has the disk mounted, until it is told to end."""
-    argv = (sys.executable, "-c", MOUNTS_IT, config.device, config.mountpoint, marks)
+    argv = (*(["caged"] if caged else []), config.device, config.mountpoint, marks)
     pipe = subprocess.PIPE
-    with subprocess.Popen(proc.caged(argv) if caged else argv, stdin=pipe, stdout=pipe, text=True) as process:
+    with subprocess.Popen([sys.executable, "-c", MOUNTS_IT, *argv], stdin=pipe, stdout=pipe, text=True) as process:
         assert process.stdout is not None
         try:
             assert process.stdout.readline() == "mounted\n"
@@ -91,9 +108,9 @@ def test_what_a_kill_without_a_cage_leaves_is_cleared_by_the_next_run(saving: Ta
         process.kill()
         process.wait(media.PATIENCE)
     assert options_at(saving.mountpoint), "without a cage the mount outlives its maker"
-    assert disk.clear(saving, marks) is True
+    assert claim.clear(saving, marks) is True
     assert options_at(saving.mountpoint) == ()
-    assert disk.clear(saving, marks) is False
+    assert claim.clear(saving, marks) is False
 
 
 def test_what_a_kill_has_left_is_cleared_when_the_disk_is_opened_too(saving: TargetConfig, tmp_path: Path):
@@ -109,7 +126,7 @@ def test_without_a_cage_two_runs_do_not_share_the_disk(saving: TargetConfig, tmp
     marks = str(tmp_path / "state")
     with mounting(saving, marks):
         with pytest.raises(TargetError, match="in use by another"):
-            disk.clear(saving, marks)
+            claim.clear(saving, marks)
         with pytest.raises(TargetError, match="in use by another"), target(saving, marks).opened("www4", True):
             pass
         assert options_at(saving.mountpoint), "the other one keeps its mount"
@@ -121,7 +138,7 @@ def test_the_admins_own_mount_is_never_cleared(saving: TargetConfig, tmp_path: P
     with media.mounted(saving.device, Path(saving.mountpoint)):
         with target(saving, marks).opened("www4", True):
             assert len(media.mount_points(Path(saving.mountpoint))) == 2
-        assert disk.clear(saving, marks) is False
+        assert claim.clear(saving, marks) is False
         assert len(media.mount_points(Path(saving.mountpoint))) == 1
 
 
@@ -132,7 +149,7 @@ def test_a_mark_of_another_boot_says_nothing_about_what_is_mounted_now(saving: T
         process.wait(media.PATIENCE)
     mark = marks / "mounted-disk"
     mark.write_text(mark.read_text().replace('"boot": "', '"boot": "x'))
-    assert disk.clear(saving, str(marks)) is False
+    assert claim.clear(saving, str(marks)) is False
     assert options_at(saving.mountpoint)
     media.unmount(Path(saving.mountpoint))
 
@@ -141,4 +158,4 @@ def test_a_mark_of_another_boot_says_nothing_about_what_is_mounted_now(saving: T
 def test_a_torn_mark_is_as_good_as_none(saving: TargetConfig, tmp_path: Path, content: str):
     (tmp_path / "state").mkdir()
     (tmp_path / "state/mounted-disk").write_text(content)
-    assert disk.clear(saving, str(tmp_path / "state")) is False
+    assert claim.clear(saving, str(tmp_path / "state")) is False

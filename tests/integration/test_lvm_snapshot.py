@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from drbdbackup.catalog import view
+from tests import preloaded
 from tests.holders import users_of
 from tests.played_lvm import PlayedLvm
 from tests.played_media import tool, wait_for
@@ -105,6 +106,16 @@ def test_unchanged_files_are_linked_between_copies_from_the_volume_and_from_snap
     assert os.path.samefile(newer / "file-9", older / "file-9")
 
 
+def test_the_state_folder_may_be_a_symlink(pair: PlayedPair, lvm: PlayedLvm) -> None:
+    state = pair.folder / "state-www4"
+    pair.backs_up()
+    state.rename(pair.folder / "elsewhere")
+    state.symlink_to("elsewhere")
+    pair.backs_up()
+    assert lvm.made
+    assert lvm.snapshots == []
+
+
 def test_nothing_keeps_the_volume_busy_and_who_lost_it_publishes_nothing(
     pair: PlayedPair, lvm: PlayedLvm, slow_nas: None
 ) -> None:
@@ -137,8 +148,8 @@ def test_a_signal_removes_the_snapshot(
 ) -> None:
     with under_way(pair) as run:
         run.send_signal(signum)
-        run.communicate(timeout=60)
-    assert run.returncode == status
+        _, said = run.communicate(timeout=60)
+    assert run.returncode == status, said
     assert lvm.snapshots == []
 
 
@@ -160,7 +171,7 @@ def test_what_a_kill_has_left_goes_with_the_next_run_and_nothing_else(
 def test_a_signal_does_not_kill_what_has_halted_the_disk(pair: PlayedPair, lvm: PlayedLvm) -> None:
     mark = pair.folder / "lvm/halted"
     lvm.tell(before=f"touch {mark}; sleep 1", after=f"mv {mark} {mark}.not-any-more")
-    run = subprocess.Popen(
+    run = preloaded.Popen(
         pair.command("www4", "run"), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
         env={**os.environ, "PATH": pair.path},
     )  # fmt: skip
@@ -195,7 +206,7 @@ def test_a_snapshot_of_which_nothing_can_be_told_is_not_believed(pair: PlayedPai
     meanwhile(pair, f"echo 2 > {lvm.folder}/stumbles")
     ended = pair.run("www4", "run")
     assert ended.returncode == 1, ended.stderr
-    assert "whether the LVM snapshot was whole cannot be told" in ended.stderr
+    assert "cannot find out whether the LVM snapshot was whole" in ended.stderr
     assert pair.run("www4", "latest").returncode == 6
     assert lvm.snapshots == []
 

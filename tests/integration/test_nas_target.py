@@ -8,27 +8,35 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from drbdbackup import proc
 from drbdbackup.config.values import TargetConfig
-from drbdbackup.errors import NotMounted, Stalled, TargetError, WrongTarget
+from drbdbackup.errors import NotMounted, Stalled, TargetError, TargetReadOnly, WrongTarget
 from drbdbackup.targets import identity, layout, target
 from drbdbackup.targets.mark import Identity
 from drbdbackup.targets.nas import mount_of
 from tests import played_media as media
 
-A_MARK = Identity("ab" * 16, "nas", "nas", "", "", datetime(2026, 11, 23, tzinfo=UTC), "www4")
+A_MARK = Identity(
+    medium="ab" * 16,
+    name="nas",
+    kind="nas",
+    node="",
+    filesystem_uuid="",
+    enrolled_at=datetime(2026, 11, 23, tzinfo=UTC),
+    enrolled_by="www4",
+)
 
 
 @pytest.fixture
 def nas(tmp_path: Path) -> Iterator[TargetConfig]:
     (tmp_path / "backup").mkdir()
-    yield TargetConfig("nas", "nas", path=str(tmp_path / "backup"))
+    yield TargetConfig(name="nas", kind="nas", path=str(tmp_path / "backup"))
     assert media.nothing_is_left(tmp_path)
 
 
@@ -49,7 +57,7 @@ def refusal(nas: TargetConfig, kind: type[TargetError] = TargetError, write: boo
 def test_an_unmounted_path_is_refused_and_nothing_is_written_there(nas: TargetConfig):
     error = refusal(nas, NotMounted)
     assert f"mount {nas.path}" in error.hint
-    assert "require_mount" in error.hint
+    assert "require_mount" not in error.hint  # followed at night, it fills the bare folder
     assert os.listdir(nas.path) == []
 
 
@@ -133,7 +141,7 @@ def test_a_local_disk_as_share_is_known_by_its_uuid_too(nas: TargetConfig, tmp_p
 
 def test_a_share_that_is_mounted_read_only_can_be_read_and_is_refused_for_writing(nas: TargetConfig):
     with media.share(Path(nas.path), behind(nas), "-r"):
-        assert "read-only" in refusal(nas).message
+        refusal(nas, TargetReadOnly)
         with target(nas).opened("www4", False) as medium:
             assert medium.identity is None
 

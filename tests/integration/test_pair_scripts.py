@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +12,6 @@ import pytest
 from tests.played_pair import differences
 from tests.played_services import FOLDERS, PlayedServices, played_services
 
-PROGRAM = str(Path(sys.executable).parent / "drbdbackup")
 MOVE, LINK, PREPARE = "pair-move-services", "pair-link-services", "pair-prepare"
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mount namespaces want root")
@@ -21,7 +19,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mount namespaces want
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[PlayedServices]:
-    with played_services(tmp_path, PROGRAM) as played:
+    with played_services(tmp_path) as played:
         subprocess.run(["cp", "-a", played.root("www4"), tmp_path / "before-www4"], check=True)
         subprocess.run(["cp", "-a", played.root("www5"), tmp_path / "before-www5"], check=True)
         yield played

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from drbdbackup.catalog import bodies, store, view
 from drbdbackup.catalog.bodies import Run
@@ -34,7 +34,7 @@ def only_an_old_backup(pair: PlayedPair, age: timedelta) -> None:
     """The target is there and known, and the newest copy on it is as old as that."""
     pair.backs_up("www4")
     state = str(pair.folder / "state-www4")
-    [new] = view.copies(state, "raid", ["nas"])
+    [new] = view.copies(state, "www4", "raid", ["nas"])
     old = replace(new, snapshot=snapshot_name(NOW - age, "www4"), started_at=NOW - age, finished_at=NOW - age)
     facts = [bodies.pruned("www4", NOW, new, "played"), bodies.copied("www4", NOW, old)]
     store.record(state, "www4", facts)
@@ -51,12 +51,16 @@ def test_after_a_run_of_both_all_is_well_on_both(pair: PlayedPair) -> None:
     assert pair.run("www4", "sync").returncode == 0
     for node in ("www4", "www5"):
         assert told(pair, node)["state"] == "ok"
+        assert pair.run(node, "status", "--check").returncode == 0
         assert "ok: www4 made " in pair.run(node, "status").stdout
 
 
 def test_a_new_pair_is_a_warning(pair: PlayedPair) -> None:
     assert told(pair, "www4")["state"] == "warning"
-    assert "warning: no backup has been made yet" in pair.run("www4", "status").stdout
+    said = pair.run("www4", "status").stdout
+    assert "warning: no backup has been made yet" in said
+    assert "OVERDUE" not in said
+    assert pair.json("www4", "status")["resources"][0]["due_since"], "so cron's next call makes the first one"
 
 
 def test_both_secondary_is_critical_seen_from_either_node(pair: PlayedPair) -> None:
@@ -64,8 +68,15 @@ def test_both_secondary_is_critical_seen_from_either_node(pair: PlayedPair) -> N
     pair.roles(None)
     for node in ("www4", "www5"):
         pair.backs_up(node)
+    for node in ("www4", "www5"):
+        [alarm] = pair.json(node, "run", "--if-due", status=8)["alarms"]
+        assert (alarm["resource"], alarm["error"]["code"]) == ("raid", "pair.critical")
+        assert "nobody has made the backup" in alarm["because"][0]
     assert pair.run("www4", "sync").returncode == 0
     for node in ("www4", "www5"):
+        ended = pair.run(node, "run", "--if-due")  # a quarter of an hour later it is no news
+        assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+        assert pair.run(node, "status", "--check").returncode == 8
         verdict = told(pair, node)
         assert verdict["state"] == "critical"
         assert "www4 and www5 all stood down" in verdict["because"][0]
@@ -75,7 +86,14 @@ def test_both_secondary_is_critical_seen_from_either_node(pair: PlayedPair) -> N
 def test_a_node_that_is_silent_is_critical_though_the_other_backs_up(pair: PlayedPair) -> None:
     pair.backs_up("www4")
     long_ago = NOW - 60 * HOURS
-    run = Run(snapshot_name(long_ago, "www5"), "raid", "www5", Outcome.STOOD_DOWN, long_ago, long_ago)
+    run = Run(
+        name=snapshot_name(long_ago, "www5"),
+        resource="raid",
+        node="www5",
+        outcome=Outcome.STOOD_DOWN,
+        started_at=long_ago,
+        finished_at=long_ago,
+    )
     store.record(str(pair.folder / "state-www5"), "www5", [bodies.ran(run)])
     assert pair.run("www5", "sync").returncode == 0
     pair.backs_up("www4")
@@ -83,6 +101,8 @@ def test_a_node_that_is_silent_is_critical_though_the_other_backs_up(pair: Playe
     with closing(sqlite3.connect(pair.folder / "state-www4/catalog.db")) as catalog:
         catalog.execute("UPDATE seen SET seen_at = ? WHERE node = 'www5'", (iso(long_ago),))
         catalog.commit()
-    assert told(pair, "www4") == {
-        "state": "critical", "because": [f"www5 has not been heard of since {iso(long_ago)}"],
-    }  # fmt: skip
+    because = [f"www5 has not been heard of since {iso(long_ago)}"]
+    assert told(pair, "www4") == {"state": "critical", "because": because}
+    assert pair.json("www4", "run", "--if-due", status=8)["alarms"][0]["because"] == because
+    quiet = pair.run("www4", "run", "--if-due")  # once for each due time
+    assert (quiet.returncode, quiet.stderr) == (0, "")

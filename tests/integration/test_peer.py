@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import sqlite3
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
+from fcntl import LOCK_EX, flock
 from pathlib import Path
 
 import pytest
 
+from drbdbackup.commands import serve
+from drbdbackup.tools import ssh
+from tests import preloaded
 from tests.integration.test_snapshots import HOSTILE, furnish
 from tests.played_media import disk_image, mounted, nothing_is_left, tool, wait_for
 from tests.played_pair import PlayedPair, differences
-from tests.played_restore import restore
+from tests.played_restore import restore, the_way, with_a_way
 from tests.played_sshd import Reached, sshd
 
 
@@ -28,6 +34,7 @@ def pair(tmp_path: Path) -> PlayedPair:
     for node in ("www4", "www5"):
         disk_image(tmp_path / f"disk-{node}.img")
     furnish(played.volume)
+    with_a_way(played.volume, "user.k", "security.k")  # trusted ones are not sent
     for name in HOSTILE:
         (Path(os.fsdecode(os.fsencode(played.volume) + b"/www/" + name))).write_text("odd")
     played.backs_up()
@@ -37,8 +44,7 @@ def pair(tmp_path: Path) -> PlayedPair:
 @pytest.fixture
 def www4(pair: PlayedPair) -> Iterator[Reached]:
     """www5's way to www4's forced command."""
-    forced = (sys.executable, "-m", "drbdbackup", "--config", str(pair.config("www4")), "serve")
-    with sshd(pair.folder / "ssh", *forced) as reached:
+    with sshd(pair.folder / "ssh", *preloaded.door(), "--config", str(pair.config("www4")), "serve") as reached:
         pair.extra = reached.table("www4")
         yield reached
 
@@ -47,7 +53,35 @@ def test_what_www4_made_comes_back_on_www5_from_www4s_disk(pair: PlayedPair, www
     said = restore(pair, "--from", "www4", "--to", pair.folder / "back", node="www5")
     assert f"www4:{pair.folder}/disk-www4.img" in said
     assert differences(pair.volume, pair.folder / "back") == []
+    restore(pair, "--from", "www4", "--path", "sparse", "--to", pair.folder / "one", node="www5")
+    for restored in (pair.folder / "back", pair.folder / "one"):
+        assert (restored / "sparse").stat().st_blocks * 512 < 1 << 20, "holes stay holes"
     assert nothing_is_left(pair.folder)
+
+
+def test_who_has_read_a_disk_over_ssh_is_not_called_a_liar_there(pair: PlayedPair, www4: Reached) -> None:
+    restore(pair, "--from", "www4", "--to", pair.folder / "back", node="www5")
+    pair.json("www5", "drill", "--to", str(pair.folder / "drill"))
+    pair.add_share("nas")
+    pair.backs_up()
+    assert "nas" in pair.json("www5", "sync")["went"]["open"]
+    with sqlite3.connect(pair.folder / "state-www5/catalog.db") as catalog:
+        kinds = {kind for (kind,) in catalog.execute("SELECT kind FROM fact WHERE node = 'www5'")}
+    assert {"measured", "drilled"} <= kinds
+    pair.extra = ""
+    assert pair.json("www4", "latest")["closed_roads"] == {}
+
+
+def test_what_was_added_to_the_copy_at_the_peer_does_not_come_over(pair: PlayedPair, www4: Reached) -> None:
+    with mounted(pair.folder / "disk-www4.img", pair.folder / "by-hand", "loop") as at:
+        data = at / "drbdbackup/raid" / pair.copies()[0]["snapshot"] / "data"
+        for name in ("shell.php", "www/shell.php", "www/more/shell.php"):
+            (data / name).parent.mkdir(exist_ok=True)
+            (data / name).write_text("evil")
+        tool("touch", "--reference", pair.volume, data)
+        tool("touch", "--reference", pair.volume / "www", data / "www")
+    restore(pair, "--from", "www4", "--to", pair.folder / "back", node="www5")
+    assert differences(pair.volume, pair.folder / "back") == []
 
 
 def test_the_catalog_comes_from_the_peer_where_there_is_no_other_road(pair: PlayedPair, www4: Reached) -> None:
@@ -70,7 +104,7 @@ def test_one_path_comes_over_whatever_its_name_is(pair: PlayedPair, www4: Reache
     for number, path in enumerate([b"-rf", b"new\nline", b"bad\xff\xfeutf8", b"n" * 255, b"site"]):
         back = pair.folder / f"back-{number}"
         wanted = os.fsdecode(b"www/" + path)
-        ended = subprocess.run(
+        ended = preloaded.run(
             pair.command("www5", "restore", "--yes", "--path", wanted, "--to", str(back)), capture_output=True,
             timeout=120,
         )  # fmt: skip
@@ -78,6 +112,8 @@ def test_one_path_comes_over_whatever_its_name_is(pair: PlayedPair, www4: Reache
         one, other = (os.lstat(os.path.join(os.fsencode(root), b"www", path)) for root in (pair.volume, back))
         assert (one.st_mode, one.st_mtime_ns) == (other.st_mode, other.st_mtime_ns)
         assert os.listdir(back / "www") == [os.fsdecode(path)]
+    restore(pair, "--path", "way/sh[o]p\\/f", "--to", pair.folder / "way-back", node="www5")
+    assert the_way(pair.folder / "way-back") == the_way(pair.volume)
 
 
 def test_in_place_from_the_peers_disk(pair: PlayedPair, www4: Reached) -> None:
@@ -87,6 +123,54 @@ def test_in_place_from_the_peers_disk(pair: PlayedPair, www4: Reached) -> None:
     (pair.volume / "intruder").write_text("x")
     restore(pair, "--in-place", node="www5")
     assert differences(pair.folder / "wanted", pair.volume) == []
+
+
+# What rsync's sender takes as rules of its own goes before those of the receiver: it obeys none of them.
+HOSTILE_SENDER = """#!/bin/sh
+case $SSH_ORIGINAL_COMMAND in
+*/data/*)
+    set -- $SSH_ORIGINAL_COMMAND
+    shift 4
+    options=
+    while [ "$1" != . ]; do options="$options $1"; shift; done
+    cd {evil} && exec rsync --server --sender $options '--include=*' . {sent} ;;
+list) {serve} | sed s/takes_list/is_of_old/ ;;
+*) exec {serve} ;;
+esac
+"""
+
+
+def test_a_hostile_peer_sends_what_was_asked_for_or_is_found_out(pair: PlayedPair, tmp_path: Path) -> None:
+    """One path: what it sends beside that is not written at all. A whole tree: what it adds to it is named."""
+    evil, script = tmp_path / "evil", tmp_path / "hostile"
+    tool("cp", "-a", pair.volume, evil)
+    tool("rm", "-r", evil / ".drbdbackup")
+    for name in ("shell.php", "www/site/.htaccess", "www/site/index.php"):
+        (evil / name).write_text("evil")
+    (evil / "www/site/more").mkdir()
+    serve = " ".join(pair.command("www4", "serve"))
+    script.touch(0o755)
+    part, whole = tmp_path / "part", tmp_path / "whole"
+    (part / "www/site").mkdir(parents=True)
+    (part / "www/site/index.php").write_text("mine")
+    with sshd(pair.folder / "ssh", str(script)) as reached:
+        pair.extra = reached.table("www4")
+        for sent in ("same .htaccess index.php more", "."):
+            script.write_text(HOSTILE_SENDER.format(evil=evil / "www/site", sent=sent, serve=serve))
+            asked = ("--from", "www4", "--path", "www/site/same")
+            restore(pair, *asked, "--to", part, "--merge", node="www5", status=1)
+            assert {"same", "index.php"} >= {path.name for path in (part / "www/site").iterdir()}, sent
+            assert (part / "www/site/index.php").read_text() == "mine", sent
+        script.write_text(HOSTILE_SENDER.format(evil=evil / "www", sent="site", serve=serve))
+        (part / "www/site/own").write_text("mine")
+        said = restore(pair, "--from", "www4", "--path", "www/site", "--to", part, "--merge", node="www5", status=1)
+        assert {name for name in ("more", ".htaccess", "own") if f"{name}: is not in the snapshot's" in said} == {
+            ".htaccess"
+        }
+        script.write_text(HOSTILE_SENDER.format(evil=evil, sent="./", serve=serve))
+        said = restore(pair, "--from", "www4", "--to", whole, node="www5", status=1)
+    for name in ("shell.php", "www/site/.htaccess", "www/site/more"):
+        assert f"{name}: is not in the snapshot's manifest" in said
 
 
 def test_it_lists_what_can_be_read_on_its_disk(pair: PlayedPair, www4: Reached) -> None:
@@ -174,6 +258,34 @@ def test_a_peer_that_reads_keeps_no_run_from_writing(pair: PlayedPair, www4: Rea
     wait_for(lambda: nothing_is_left(pair.folder), "the disk to be let go")
 
 
+def test_a_peer_that_sends_as_much_as_it_may_is_busy_and_its_copy_is_not_damaged(
+    pair: PlayedPair, www4: Reached
+) -> None:
+    with ExitStack() as stack:
+        for number in range(serve.SLOTS):
+            path = pair.folder / "state-www4/serving" / str(number + 1)
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            flock(stack.enter_context(path.open("w")), LOCK_EX)
+        said = restore(pair, "--to", pair.folder / "back", node="www5", status=6)
+        assert f": www4 {ssh.BUSY}\n" in said
+        assert "damaged" not in said
+        serving = pair.folder / "state-www4/serving"
+        shutil.rmtree(serving.with_name("listing"))
+        serving.rename(serving.with_name("listing"))
+        listed = pair.command("www4", "serve")
+        ended = subprocess.run(
+            listed, env={**os.environ, "SSH_ORIGINAL_COMMAND": "list"}, capture_output=True, text=True, timeout=60
+        )
+        assert (ended.returncode, ended.stdout, f"www4 {ssh.BUSY}" in ended.stderr) == (1, "", True)
+
+
+def test_what_the_sender_has_no_right_to_read_is_named(pair: PlayedPair, www4: Reached) -> None:
+    os.setxattr(pair.volume / "mail/1", "trusted.overlay.opaque", b"y")
+    pair.backs_up()
+    said = restore(pair, "--path", "mail", "--to", pair.folder / "back", node="www5", status=1)
+    assert "'mail/1' and 1 more: attributes `trusted.` are not sent over ssh" in said  # it has two names
+
+
 def test_a_peer_that_hangs_is_given_up(pair: PlayedPair, www4: Reached) -> None:
     pair.extra += "[limits]\nssh = 1\n"
     os.kill(www4.pid, signal.SIGSTOP)
@@ -191,7 +303,19 @@ def test_a_peer_whose_disk_sleeps_is_waited_for(pair: PlayedPair, tmp_path: Path
     slow.chmod(0o755)
     with sshd(pair.folder / "ssh", str(slow)) as reached:
         pair.extra = f"{reached.table('www4')}[limits]\nssh = 1\n"
+        assert [copy["reachable"] for copy in pair.copies("www5")] == [None], "a late answer says nothing of the disk"
         restore(pair, "--from", "www4", "--to", pair.folder / "back", node="www5")
+
+
+def test_a_shell_that_prints_something_first_is_quoted(pair: PlayedPair, tmp_path: Path) -> None:
+    greets = tmp_path / "greets"
+    greets.write_text(f'#!/bin/sh\necho "Welcome to www4"\nexec {" ".join(pair.command("www4", "serve"))}\n')
+    greets.chmod(0o755)
+    with sshd(pair.folder / "ssh", str(greets)) as reached:
+        pair.extra = f"{reached.table('www4')}[limits]\nssh = 20\nanswer = 20\nprobe = 20\n"
+        assert "Welcome to www4" in pair.json("www5", "latest")["closed_roads"]["www4"]
+        ended = pair.json("www5", "peer", "test", "www4", status=1)
+        assert (ended["error"]["code"], "Welcome to www4" in ended["error"]["message"]) == ("peer.refused", True)
 
 
 def test_a_peer_that_is_another_machine_now_is_not_asked(pair: PlayedPair, www4: Reached) -> None:
@@ -208,7 +332,7 @@ def test_a_peer_that_dies_in_the_middle_leaves_no_mount_there(pair: PlayedPair, 
     with (pair.volume / "large").open("wb") as file:
         file.write(os.urandom(20 << 20))
     pair.backs_up()
-    restoring = subprocess.Popen(
+    restoring = preloaded.Popen(
         pair.command("www5", "restore", "--yes", "--to", str(pair.folder / "back")),
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip

@@ -177,7 +177,7 @@ def test_the_admin_may_have_to_type_a_passphrase(keyed: Keyed) -> None:
 
 def test_a_key_that_may_more_there_is_left_alone_and_told(keyed: Keyed) -> None:
     key = keyed.home("www4") / ".ssh/drbdbackup"
-    ssh_keys.make(str(key), "by hand")
+    ssh_keys.create(str(key), "by hand")
     before = key.with_suffix(".pub").read_text()
     keyed.authorized("www5").write_text(before)
     ended = keyed.add("www4", "www5")
@@ -189,7 +189,7 @@ def test_a_key_that_may_more_there_is_left_alone_and_told(keyed: Keyed) -> None:
 
 def test_who_is_not_let_in_is_told_how_it_is_done_by_hand(keyed: Keyed) -> None:
     wrong = keyed.home("www4") / "wrong"
-    ssh_keys.make(str(wrong), "wrong")
+    ssh_keys.create(str(wrong), "wrong")
     ended = keyed.run("www4", "peer", "add", "www5", "--identity", str(wrong), "--yes")
     assert ended.returncode == 1
     assert "Permission denied" in ended.stderr

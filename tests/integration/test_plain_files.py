@@ -1,14 +1,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 import xxhash
 
 from drbdbackup.errors import TargetFull
-from drbdbackup.pipeline.plain import Plain
+from drbdbackup.manifest import path_of
+from drbdbackup.pipeline.files.content import content_hash
+from drbdbackup.pipeline.files.metadata import attributes
+from drbdbackup.pipeline.files.tree import open_folder
+from drbdbackup.pipeline.snapshot.copy_plain_files import PlainCopier
+from drbdbackup.scan import Problem, Walk
+from drbdbackup.tools import rsync
 from tests.played_media import disk, tool
 from tests.played_pair import differences
 
@@ -31,10 +39,14 @@ class Played:
     def copy_all(self, paths: Iterable[bytes], is_clone: bool = False) -> dict[bytes, bytes]:
         copied: dict[bytes, bytes] = {}
 
-        def keep(path: bytes, content: bytes, _: bytes) -> None:
+        def keep(
+            path: bytes, content: bytes, _: bytes, lacks: Collection[str], given: Mapping[bytes, bytes]
+        ) -> None:
+            assert not lacks
+            assert given == attributes(os.path.join(os.fsencode(self.target), path))
             copied[path] = content
 
-        plain = Plain(str(self.source), str(self.target), is_clone, self._came, keep)
+        plain = PlainCopier(str(self.source), str(self.target), is_clone, self._came, keep)
         for path in paths:
             plain.add(path)
         plain.finish()
@@ -139,3 +151,107 @@ def test_a_full_disk_ends_it_and_keeps_no_half_file(played: Played) -> None:
         played.copy(b"large")
     assert not (played.target / "large").exists()
     assert played.bytes == 0
+
+
+HOLES = 8 << 30
+
+
+def read_by(work: Callable[[], object]) -> int:
+    """How many bytes this process reads meanwhile."""
+    def so_far() -> int:
+        return int(Path("/proc/self/io").read_text().split()[1])
+
+    before = so_far()
+    work()
+    return so_far() - before
+
+
+@pytest.mark.parametrize("at", [(), (0,), (5 << 20,), (HOLES - 4096,), (4096, 3 << 20, HOLES - 10)])
+def test_holes_are_neither_read_nor_written(played: Played, at: tuple[int, ...]) -> None:
+    """Whoever can write to the volume can make a terabyte of them for nothing."""
+    source, target = played.source / "in/file", played.target / "in/file"
+    whole = xxhash.xxh128()
+    with source.open("wb") as file:
+        file.truncate(HOLES)
+        for where in at:
+            file.seek(where)
+            file.write(b"content")
+    done, zeros = 0, bytes(1 << 20)
+    for where in (*at, HOLES):
+        while done < where:
+            done += len(piece := zeros[: where - done])
+            whole.update(piece)
+        if where < HOLES:
+            whole.update(b"content")
+            done += 7
+    copied: list[bytes] = []
+    assert read_by(lambda: copied.append(played.copy(b"in/file"))) < 4 << 20
+    assert copied == [whole.hexdigest().encode()]
+    assert played.bytes == target.stat().st_size == HOLES
+    assert target.stat().st_blocks * 512 <= 1 << 20
+    with open_folder(str(played.target / "in")) as folder:
+        hashed: list[str] = []
+        assert read_by(lambda: hashed.append(content_hash(folder, b"file", lambda: None, from_medium=True))) < 4 << 20
+        assert hashed == [whole.hexdigest()]
+
+
+def test_a_file_that_would_take_days_to_hash_is_a_problem_and_no_copy(tmp_path: Path) -> None:
+    """Some file systems allow eight exabytes of holes, and a catalog has no number for a few of them."""
+    tool("mount", "-t", "tmpfs", "tmpfs", tmp_path)
+    try:
+        for name, size in (("large", 64 << 40), ("larger", (64 << 40) + 1), ("largest", (1 << 63) - 4096)):
+            with (tmp_path / name).open("wb") as file:
+                file.truncate(size)
+        problems: list[Problem] = []
+        walk = Walk(str(tmp_path), None, frozenset(), problems.append)
+        lines = list(walk)
+    finally:
+        tool("umount", tmp_path)
+    assert [path_of(line) for line in lines] == [b".", b"large"]
+    assert sorted(problem.path for problem in problems) == [b"larger", b"largest"]
+    assert (walk.totals.files, walk.totals.bytes, walk.totals.allocated) == (1, 64 << 40, 0)
+
+
+COPY_HERE = """
+import sys
+from drbdbackup.pipeline.snapshot.copy_plain_files import PlainCopier
+plain = PlainCopier(sys.argv[1], sys.argv[2], False, lambda _: None, lambda *told: print(*sorted(told[3])))
+plain.add(b"in/tool")
+plain.finish()
+"""
+GIVE_HERE = """
+import sys
+from drbdbackup.manifest import Entry
+from drbdbackup.pipeline.files.metadata import give, lacks
+entry = Entry(
+    kind=b"f", mode=0o6755, uid=1234, gid=1234, size=1, mtime=1, ctime=1, inode=1, nlink=1, rdev=0, path=b"in/tool",
+)
+print(*lacks(give(sys.argv[2] + "/in/tool", entry, {})))
+"""
+
+
+def test_what_cannot_have_its_owner_does_not_run_as_root(played: Played) -> None:
+    """Its owner is not known where it is copied: the kernel refuses him there, as it does one over a quota."""
+    for root in (played.source, played.target):
+        (root / "in").chmod(0o755)
+    (played.source / "in/tool").write_text("x")
+    os.chown(played.source / "in/tool", 1234, 1234)
+    (played.source / "in/tool").chmod(0o6755)
+    for script, said in ((COPY_HERE, "mode owner\n"), (GIVE_HERE, "owner\n")):
+        ended = subprocess.run(
+            ["unshare", "--user", "--map-root-user", sys.executable, "-c", script, played.source, played.target],
+            capture_output=True, text=True, check=True, timeout=60,
+        )  # fmt: skip
+        seen = (played.target / "in/tool").stat()
+        assert (seen.st_uid, seen.st_mode & 0o7777, ended.stdout) == (0, 0o755, said)
+
+
+def test_what_comes_from_a_share_without_owners_does_not_run_as_root_meanwhile(played: Played) -> None:
+    (played.source / "in/tool").write_text("x")
+    (played.source / "in/tool").chmod(0o6755)
+    listing = played.source / "listing"
+    listing.write_bytes(rsync.listing([b"in", b"in/tool"]))
+    holds = rsync.Holds(owners=False)
+    command = rsync.restoring(f"{played.source}/", f"{played.target}/", holds, over=True, listing=str(listing))
+    subprocess.run(command.argv, check=True, timeout=60, capture_output=True)
+    assert (played.target / "in/tool").stat().st_mode & 0o7777 == 0o755

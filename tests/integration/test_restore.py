@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import signal
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.played_media import disk, disk_image, nothing_is_left, wait_for
+from drbdbackup.model.backup import iso
+from tests import preloaded
+from tests.played_media import disk, disk_image, nothing_is_left, tool, wait_for, weak_share
 from tests.played_pair import PlayedPair, differences
-from tests.played_restore import furnished, restore
-from tests.played_terminal import on_a_terminal
+from tests.played_restore import furnished, restore, the_way, with_a_way
+from tests.played_terminal import at_a_terminal, on_a_terminal
 
 
 @pytest.fixture
@@ -28,6 +33,47 @@ def test_the_newest_backup_comes_back_into_a_new_folder_as_it_was(pair: PlayedPa
     restored = pair.folder / "back/again"
     assert (restored / "mail/1").stat().st_ino == (restored / "www/mail-1").stat().st_ino
     assert (restored / "sparse").stat().st_blocks * 512 < 1 << 20
+
+
+def test_a_file_with_large_holes_costs_what_is_in_it(pair: PlayedPair) -> None:
+    """8 GiB, of which 3 MiB are content: rsync needs half a minute for the zeros, and gets three seconds."""
+    folder, size, at = pair.volume / "images", 8 << 30, (0, 2 << 30, (8 << 30) - (1 << 20))
+    folder.mkdir()
+    (pair.folder / "bin").mkdir()
+    played = pair.folder / "bin/rsync"
+    played.write_text(f'#!/bin/sh\nexec prlimit --cpu=3 {shutil.which("rsync")} "$@"\n')
+    played.chmod(0o755)
+    pair.path = f"{played.parent}:{os.environ['PATH']}"
+    with (folder / "disk.img").open("wb") as file:
+        file.truncate(size)
+        for place in at:
+            file.seek(place)
+            file.write(os.urandom(1 << 20))
+    os.setxattr(folder / "disk.img", "user.what", b"image")
+    os.chmod(folder / "disk.img", 0o640)
+    for path, when in ((folder / "disk.img", 1_000_000_000_123_456_789), (folder, 1_100_000_000_000_000_001)):
+        os.chown(path, 1234, 4321)
+        os.utime(path, ns=(when, when))
+
+    def shown(path: Path) -> list[object]:
+        found: list[object] = []
+        for one in (path, path / "disk.img"):
+            seen = one.stat()
+            found.append((seen.st_mode, seen.st_uid, seen.st_gid, seen.st_mtime_ns, seen.st_size * one.is_file()))
+        with (path / "disk.img").open("rb") as file:
+            found += [file.seek(place) == place and file.read(2 << 20) for place in at]
+        return [*found, os.getxattr(path / "disk.img", "user.what"), seen.st_blocks * 512 <= 4 << 20]
+
+    pair.backs_up()
+    was = shown(folder)
+    for number, wish in enumerate(([], ["--path", "images"], ["--path", "images/disk.img"])):
+        restore(pair, *wish, "--to", pair.folder / f"back-{number}")
+        assert shown(pair.folder / f"back-{number}/images") == was
+    with (folder / "disk.img").open("r+b") as file:
+        file.write(b"changed")
+    restore(pair, "--in-place", "--no-safety")
+    assert shown(folder) == was
+    assert sorted(os.listdir(folder)) == ["disk.img"]
 
 
 @pytest.mark.parametrize("fstype", ["ext4", "btrfs"])
@@ -96,6 +142,50 @@ def test_it_does_not_go_onto_a_target_by_another_way(pair: PlayedPair) -> None:
     assert "the target nas" in restore(pair, "--to", pair.folder / "nas/evil", status=2)
 
 
+def problems_of(pair: PlayedPair, *wish: object) -> dict[str, Any]:
+    """A restore that misses something; its plan and what it names."""
+    done = pair.json("www4", "restore", *map(str, wish), "--yes", status=1)
+    return {**done, "named": {(one["path"], one["problem"].partition(":")[0]) for one in done["problems"]}}
+
+
+def test_where_no_acl_can_be_held_each_entry_is_named_and_all_content_is_there(pair: PlayedPair) -> None:
+    """A ramfs, which does not say either how large it is."""
+    names = [f"file-{number:03}" for number in range(60)]  # more than an error would repeat of what rsync says
+    (pair.volume / "acls").mkdir()
+    for name in names:
+        (pair.volume / "acls" / name).write_text(name)
+    tool("setfacl", "--recursive", "--modify", "u:1234:rw", pair.volume / "acls")
+    os.setxattr(pair.volume / "acls/file-000", "user.k", b"v")
+    pair.backs_up()
+    (pair.folder / "ram").mkdir()
+    tool("mount", "-t", "ramfs", "ramfs", pair.folder / "ram")
+    try:
+        for number, top in enumerate(("acls", "acls/file-000")):
+            done = problems_of(pair, "--path", top, "--to", pair.folder / f"ram/{number}")
+            assert done["plan"]["free_bytes"] is None
+            wanted = {(f"acls/{name}", "ACL") for name in names} | {("acls", "ACL")}
+            if top != "acls":
+                wanted = {("acls", "ACL"), ("acls/file-000", "ACL")}
+            assert done["named"] == wanted | {("acls/file-000", "user.k")}
+        assert [(pair.folder / "ram/0/acls" / name).read_text() for name in names] == names
+    finally:
+        tool("umount", pair.folder / "ram")
+
+
+def test_where_a_file_has_but_one_name_each_name_has_the_content(pair: PlayedPair) -> None:
+    """As on exFAT: no links, no owners, no modes."""
+    pair.backs_up()
+    with weak_share(pair.folder / "stick", pair.folder / "behind") as stick:
+        done = problems_of(pair, "--path", "mail", "--to", stick.path / "back")
+        problems_of(pair, "--path", "www", "--to", stick.path / "www")
+        assert (stick.path / "back/mail/1").read_bytes() == (pair.volume / "mail/1").read_bytes()
+        assert (stick.path / "www/www/mail-1").read_bytes() == (pair.volume / "mail/1").read_bytes()
+        pair.run("www4", "restore", "--to", str(stick.path / "all"), "--yes")
+        for name in ("mail/1", "www/mail-1"):
+            assert (stick.path / "all" / name).read_bytes() == (pair.volume / "mail/1").read_bytes()
+    assert ("mail/1", "owner") in done["named"]
+
+
 def test_a_relative_folder_wants_a_folder_to_begin_at(pair: PlayedPair) -> None:
     gone = pair.folder / "gone"
     gone.mkdir()
@@ -118,13 +208,26 @@ def test_no_is_an_answer_and_the_question_is_seen(pair: PlayedPair, answer: byte
     assert not (pair.folder / "back").exists()
 
 
+def test_what_comes_from_a_target_is_not_shown_as_going_there(pair: PlayedPair) -> None:
+    pair.backs_up()
+    for command in (("restore", "--yes", "--to", str(pair.folder / "back")), ("verify",)):
+        status, said = at_a_terminal(shlex.join(pair.command("www4", *command)), [])
+        assert (status, "raid from nas" in said, "raid to nas" in said) == (0, True, False)
+
+
 def test_it_must_be_said_where_to(pair: PlayedPair) -> None:
     restore(pair, status=2)
     restore(pair, "--in-place", "--to", pair.folder / "back", status=2)
 
 
 def test_one_path_comes_back_under_its_own_name_and_nothing_else_does(pair: PlayedPair) -> None:
+    way = with_a_way(pair.volume)
     pair.backs_up()
+    (pair.folder / "way-back").mkdir()
+    tool("setfacl", "-d", "-m", "u:99:rwx", pair.folder / "way-back")
+    restore(pair, "--path", way, "--to", pair.folder / "way-back")
+    assert the_way(pair.folder / "way-back") == the_way(pair.volume)
+    assert os.listxattr(pair.folder / "way-back" / way) == []
     for number, path in enumerate(["mail/1", "www", "www/site", "old", "queue", "locked", "www/new\nline", "www/-rf"]):
         back = pair.folder / f"back-{number}"
         restore(pair, "--path", path, "--to", back)
@@ -154,6 +257,7 @@ def test_it_comes_back_as_it_was_then(pair: PlayedPair) -> None:
     old = pair.copies()[0]
     wait_for(lambda: pair.json("www4", "status")["resources"][0]["last_complete"], "the first backup to be known")
     (pair.volume / "mail/2").write_text("second")
+    wait_for(lambda: iso(datetime.now(UTC)) > old["started_at"], "the next second: a time names no part of one")
     pair.backs_up()
     restore(pair, "--at", old["started_at"], "--to", pair.folder / "then")
     assert not (pair.folder / "then/mail/2").exists()
@@ -164,6 +268,10 @@ def test_it_comes_back_as_it_was_then(pair: PlayedPair) -> None:
     restore(pair, "--at", "2 years ago", "--to", pair.folder / "never", status=6)
     restore(pair, "--from", "www5", "--to", pair.folder / "never", status=6)
     restore(pair, "--from", "nowhere", "--to", pair.folder / "never", status=2)
+    restore(pair, "--snapshot", "2099", "--to", pair.folder / "never", status=6)
+    for option in ("--at", "--from", "--snapshot", "--lineage", "--path"):
+        restore(pair, option, "", "--to", pair.folder / "never", status=2)
+    assert not (pair.folder / "never").exists()
 
 
 def test_no_space_is_told_beforehand(pair: PlayedPair) -> None:
@@ -186,7 +294,7 @@ def test_ctrl_c_leaves_no_mount_and_no_process(pair: PlayedPair) -> None:
         for _ in range(100):
             file.write(os.urandom(1 << 20))
     pair.backs_up()
-    restoring = subprocess.Popen(
+    restoring = preloaded.Popen(
         pair.command("www4", "restore", "--yes", "--to", str(pair.folder / "back")),
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip

@@ -17,10 +17,11 @@ from tests.played_media import (
     disk_image,
     share,
     stopped,
+    tool,
     weak_share,
 )
 from tests.played_pair import PlayedPair, differences
-from tests.played_restore import furnished, restore, rot, spoil
+from tests.played_restore import furnished, restore, rot, spoil, the_way, with_a_way
 
 
 @pytest.fixture
@@ -91,9 +92,14 @@ def test_a_share_that_hangs_is_given_up_and_the_disk_is_taken(pair: PlayedPair) 
 )
 def test_what_a_weak_share_could_not_hold_comes_back_all_the_same(pair: PlayedPair, weakness: tuple[str, ...]) -> None:
     with share(pair.folder / "nas", pair.folder / "behind", *weakness):
+        way = with_a_way(pair.volume)
         pair.backs_up()
         restore(pair, "--to", pair.folder / "back")
+        tool("setfacl", "-d", "-m", "u:99:rwx", pair.folder)  # what is made below it must not have it
+        restore(pair, "--path", way, "--to", pair.folder / "part")
     assert differences(pair.volume, pair.folder / "back") == []
+    assert the_way(pair.folder / "part") == the_way(pair.volume)
+    assert os.listxattr(pair.folder / "part" / way) == []
 
 
 @pytest.mark.parametrize("kind", ["simple", "squashed"])
@@ -137,6 +143,35 @@ def test_a_manifest_that_lies_cannot_lead_a_write_outside(pair: PlayedPair) -> N
         writer.close()
         told = json.loads((snapshot / "snapshot.json").read_text())
         (snapshot / "snapshot.json").write_text(json.dumps(told | {"manifest_sha256": writer.sha256}))
+        shutil.rmtree(pair.folder / "state-www4")  # else the manifest is not the one that the catalog knows
+        shutil.rmtree(pair.folder / "nas/drbdbackup/catalog")
+        shutil.rmtree(pair.volume / ".drbdbackup")
+        assert pair.run("www4", "sync", "--rebuild").returncode == 0
         restore(pair, "--to", pair.folder / "back", status=1)
     assert (victim / "file").read_text() == "victim"
     assert (victim / "file").stat().st_mode & 0o777 == 0o600
+
+
+def test_who_can_write_to_the_medium_gives_no_file_another_ones_content_or_owner(pair: PlayedPair) -> None:
+    """One who swaps two files there, or makes a web user's program root's, with no content and no manifest changed."""
+    for name in ("www/index", "www/other"):
+        (pair.volume / name).write_text(name[-5:])
+        os.chown(pair.volume / name, 33, 33)
+    (pair.volume / "tool").write_text("program")
+    (pair.volume / "private").mkdir(mode=0o700)
+    os.chown(pair.volume / "tool", 33, 33)
+    pair.backs_up()
+    tree = pair.newest("nas")
+    os.chown(tree / "tool", 0, 0)
+    os.chmod(tree / "tool", 0o4755)
+    os.chown(tree / "private", 33, 33)
+    os.chmod(tree / "private", 0o777)
+    restore(pair, "--to", pair.folder / "back")
+    assert differences(pair.volume, pair.folder / "back") == []
+
+    (tree / "www/index").rename(tree / "www/third")
+    (tree / "www/other").rename(tree / "www/index")
+    (tree / "www/third").rename(tree / "www/other")
+    said = restore(pair, "--to", pair.folder / "swapped", status=1)
+    assert "www/index: has another content" in said
+    assert "www/other: has another content" in said

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests import preloaded
 from tests.played_daemons import Daemons
 from tests.played_media import disk_image, mount_points, share, stopped, tool, wait_for
 from tests.played_pair import PlayedPair, differences
@@ -46,7 +47,7 @@ def filled(pair: PlayedPair, files: int = 2, size: int = 1000) -> Path:
 @contextmanager
 def under_way(pair: PlayedPair) -> Iterator[subprocess.Popen[bytes]]:
     """A restore in place that is killed, and all that it started, when the block ends."""
-    restoring = subprocess.Popen(
+    restoring = preloaded.Popen(
         pair.command("www4", "restore", "--yes", "--in-place"), stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
@@ -144,7 +145,7 @@ def test_a_volume_that_does_not_answer_is_not_taken_for_a_whole_one(tmp_path: Pa
         filled(pair)
         with stopped(volume):
             ended = pair.run("www4", "run")
-        assert (ended.returncode, "cannot be told" in ended.stderr) == (4, True)
+        assert (ended.returncode, "cannot find out whether a restore in place" in ended.stderr) == (4, True)
         pair.backs_up("www4", "--accept-shrink")
 
 
@@ -159,6 +160,29 @@ def test_a_damaged_copy_leaves_the_volume_and_another_copy_completes_it(pair: Pl
     restore(pair, "--resume")
     assert differences(wanted, pair.volume) == []
     assert daemons.running == ["mysql", "apache2"]
+
+
+def test_what_a_plan_says_is_what_is_done(pair: PlayedPair, daemons: Daemons) -> None:
+    def planned_and_done(*args: str, status: int = 0) -> None:
+        """A restore, and its dry run right before it: both say the same."""
+        before = pair.json("www4", "restore", *args, "--dry-run")["plan"]
+        done: dict[str, Any] = pair.json("www4", "restore", *args, "--yes", status=status)
+        assert done["plan"] == before | {"free_bytes": done["plan"]["free_bytes"]}
+        assert before["safety"] is (done["safety_copy"] is not None)
+        assert before["services"] == done["services"]["named"]
+        assert all(before[name] == done["restored"][name] for name in ("entries", "files", "deleted"))
+
+    pair.add_share("other")
+    filled(pair)
+    (pair.volume / "new").write_text("new")
+    planned_and_done("--in-place")
+    planned_and_done("--in-place", "--no-safety", "--path", "file-0")
+    rot(pair.newest("nas") / "file-0")
+    (pair.volume / "file-0").write_bytes(b"")
+    (pair.volume / "newer").write_text("newer")
+    planned_and_done("--in-place", status=1)
+    assert pair.run("www4", "verify", pair.newest("nas").parent.name).returncode == 1
+    planned_and_done("--resume")
 
 
 def test_an_unmount_in_its_midst_is_completed_after_the_next_mount(pair: PlayedPair, daemons: Daemons) -> None:

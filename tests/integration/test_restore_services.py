@@ -61,6 +61,38 @@ def test_one_that_does_not_stop_has_the_others_started_again(pair: PlayedPair, d
     pair.backs_up()
 
 
+def test_what_can_be_seen_before_is_seen_before_they_stop(pair: PlayedPair, daemons: Daemons) -> None:
+    (pair.volume / "www/file").unlink()
+    for in_the_way in (Path.write_text, Path.symlink_to):
+        (pair.volume / "www").rmdir() if (pair.volume / "www").is_dir() else (pair.volume / "www").unlink()
+        in_the_way(pair.volume / "www", "mail")
+        for more in ((), ("--dry-run",)):
+            assert "'www/file'" in restore(pair, "--in-place", "--path", "www/file", *more, status=2)
+    assert daemons.calls == []
+    assert pair.json("www4", "status")["resources"][0]["restore"] is None
+    assert len(pair.copies()) == 1  # and no safety copy
+    pair.backs_up("www4", "--accept-shrink")
+
+
+def test_where_nothing_was_replaced_all_is_as_it_was(pair: PlayedPair, daemons: Daemons) -> None:
+    """The medium goes away when they are stopped, as the last thing that can fail before anything is written."""
+    nas, gone = pair.folder / "nas", pair.folder / "gone"
+    daemons.end()
+    pair.resource = f"""
+services = ["shop"]
+[resource.raid.service.shop]
+stop = ["mv", "{nas}", "{gone}"]
+start = ["mv", "{gone}", "{nas}"]
+check = ["test", "-d", "{nas}"]
+"""
+    said = restore(pair, "--in-place", "--no-safety", status=1)
+    assert "restore --resume" not in said
+    assert (nas / "drbdbackup").is_dir()
+    assert (pair.volume / "www/file").read_text() == "spoiled"
+    assert pair.json("www4", "status")["resources"][0]["restore"] is None
+    pair.backs_up()
+
+
 def test_a_failover_while_they_are_stopped_starts_none_of_them_here(tmp_path: Path) -> None:
     with on_a_device(tmp_path) as pair:
         pair.backs_up()

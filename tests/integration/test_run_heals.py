@@ -12,16 +12,19 @@ import pytest
 
 from tests.played_media import IGNORES_OWNERS, disk, disk_image, mounted, nothing_is_left, share, tool
 from tests.played_pair import PlayedPair, differences
-from tests.settled import wait_until_settled
+from tests.settled import settled_volume
+
+
+def furnish(volume: Path) -> None:
+    for number in range(20):
+        (volume / f"file-{number}").write_text(f"{number}" * 500)
+        os.chown(volume / f"file-{number}", 100 + number, 200)
 
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[PlayedPair]:
     played = PlayedPair(tmp_path)
-    for number in range(20):
-        (played.volume / f"file-{number}").write_text(f"{number}" * 500)
-        os.chown(played.volume / f"file-{number}", 100 + number, 200)
-    wait_until_settled(played.volume)
+    settled_volume(played.volume, furnish)
     yield played
     assert nothing_is_left(tmp_path)
 
@@ -80,10 +83,9 @@ def test_a_source_that_is_suddenly_empty_is_held_back(pair: PlayedPair) -> None:
     before = snapshots(pair)
     for path in pair.volume.glob("file-*"):
         path.unlink()
-    ended = pair.run("www4", "run")
-    assert ended.returncode == 3
-    assert "suspiciously small" in ended.stderr
-    assert "--accept-shrink" in ended.stderr
+    [run] = pair.json("www4", "run", status=3)["runs"]
+    assert run["error"]["code"] == "run.held"
+    assert "--accept-shrink" in run["error"]["hint"]
     assert snapshots(pair) == before
     pair.backs_up("www4", "--accept-shrink")
     assert len(snapshots(pair)) == 2
@@ -114,12 +116,16 @@ def test_the_same_night_on_one_target_only_does_not_count(pair: PlayedPair) -> N
 def opens_late(pair: PlayedPair, condition: str) -> None:
     """A target that is not opened before that is so on the other one; what it holds has a sequence of 9.
 
-    Nobody has heard of that: its node crashed between publishing and telling.
+    Nobody has heard of that, or of any other copy: the catalogs are lost.
     """
     pair.add_share("late")
     pair.backs_up()
     sidecar = pair.newest("late").parent / "snapshot.json"
     sidecar.write_text(json.dumps({**json.loads(sidecar.read_text()), "sequence": 9}))
+    for catalogs in ("state-www4/incoming", "nas/drbdbackup/catalog", "late/drbdbackup/catalog", "volume/.drbdbackup"):
+        shutil.rmtree(pair.folder / catalogs, ignore_errors=True)
+    for catalog in (pair.folder / "state-www4").glob("catalog.db*"):
+        catalog.unlink()
     waits = pair.folder / "waits"
     waits.write_text(f"#!/bin/sh\ncd {pair.folder}/nas/drbdbackup/raid\nuntil {condition}; do sleep 0.1; done\n")
     waits.chmod(0o755)
@@ -133,15 +139,13 @@ def test_a_target_that_is_opened_late_counts_for_the_sequence_too(pair: PlayedPa
     assert {target: pair.copies(target=target)[0]["sequence"] for target in ("nas", "late")} == {"nas": 10, "late": 10}
 
 
-def test_a_target_that_is_opened_too_late_holds_nobody_up_and_its_newest_is_the_new_one(pair: PlayedPair) -> None:
+def test_a_target_that_is_opened_too_late_holds_nobody_up(pair: PlayedPair) -> None:
     opens_late(pair, "[ $(ls | grep -c ^2) -gt 1 ]")
     pair.extra += '[limits]\nprobe = "1s"\n'
     pair.backs_up()
     new = pair.copies(target="nas")[0]
     assert new["sequence"] == 2
     assert pair.copies(target="late")[0]["snapshot"] == new["snapshot"]
-    assert pair.copies(target="late")[0]["sequence"] == 10
-    assert os.readlink(pair.folder / "late/drbdbackup/raid/latest") == new["snapshot"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts want root")

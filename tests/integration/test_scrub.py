@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests import preloaded
 from tests.integration.test_verify import (
     bent,
     emptied,
@@ -19,7 +20,6 @@ from tests.integration.test_verify import (
     renumbered,
     rotten,
     shorter,
-    superfluous,
     swapped,
 )
 from tests.played_media import REFUSES_OWNERS, disk_image, nothing_is_left, share, stopped, wait_for, weak_share
@@ -71,6 +71,26 @@ def test_the_other_node_goes_on_where_the_first_stopped(pair: PlayedPair) -> Non
     assert [one["part"] for one in told(pair, "www4")] == [2]
 
 
+def test_what_the_primary_recycles_meanwhile_is_not_called_damaged(pair: PlayedPair) -> None:
+    """Both nodes begin at the same minute. Here the whole run of the one comes while the other asks for its role."""
+    keeps = "[retention]\ndaily = 0\nweekly = 0\nmonthly = 0\nminimum = {}\n"
+    script = pair.folder / "role.sh"
+    pair.role = f'source = "command"\ncommand = ["sh", "{script}", "{{node}}"]\ntimeout = 60'
+    pair.extra += keeps.format(3)
+    run = " ".join(pair.command("www4", "run"))
+    begun = f'rm "{pair.folder}/begin-$1" 2>/dev/null && {run} >"{pair.folder}/out" 2>&1'
+    script.write_text(f'{begun}\ncat "{pair.folder}/role-$1"\n')
+    for _ in range(3):
+        pair.backs_up()
+    assert night(pair) == ""
+    pair.extra = pair.extra.replace("minimum = 3", "minimum = 1")
+    pair.config("www4")
+    (pair.folder / "begin-www5").touch()
+    assert night(pair) == ""
+    assert (pair.folder / "out").read_text() == ""
+    assert '"recycled"' in (pair.folder / "state-www4/journal").read_text()
+
+
 def test_a_flipped_bit_is_told_once_within_a_round_and_then_the_copy_is_not_the_backup(pair: PlayedPair) -> None:
     pair.backs_up()
     sound = pair.newest("nas").parent.name
@@ -88,7 +108,7 @@ def test_a_flipped_bit_is_told_once_within_a_round_and_then_the_copy_is_not_the_
 
 @pytest.mark.parametrize(
     "damage",
-    [missing, superfluous, shorter, bent, swapped, opened_up, given_away, renumbered, rotten, emptied],
+    [missing, shorter, bent, swapped, opened_up, given_away, renumbered, rotten, emptied],
     ids=lambda damage: damage.__name__,
 )
 def test_whatever_is_wrong_is_named(pair: PlayedPair, damage: Callable[[Path], str]) -> None:
@@ -135,7 +155,7 @@ def test_a_node_that_becomes_primary_ends_it_at_once_and_nobody_was_held_up(pair
     (pair.volume / "large").write_bytes(os.urandom(64 << 20))
     with share(pair.folder / "nas", pair.folder / "behind", "--read-rate=1M"):  # a minute for the large one
         pair.backs_up()
-        at_work = subprocess.Popen(pair.command("www5", "run"), stdout=-1, stderr=-1)
+        at_work = preloaded.Popen(pair.command("www5", "run"), stdout=-1, stderr=-1)
         wait_for(lambda: list((pair.folder / "state-www5").glob("scratch/*")), "the scrub to begin")
         subprocess.run(["flock", "--nonblock", pair.folder / "state-www5/lock", "true"], check=True)
         pair.roles("www5")
@@ -210,3 +230,20 @@ def test_nothing_on_the_medium_changes(pair: PlayedPair) -> None:
     night(pair)
     assert subprocess.run(listed, capture_output=True, check=True).stdout == before
     assert os.path.exists(pair.folder / "state-www5/scrub.lock")
+
+
+def test_a_file_that_was_swapped_for_a_well_one_of_an_older_copy_is_found(pair: PlayedPair) -> None:
+    """On the share, by a hard link: of the same size and time, it is well there, and another content here."""
+    file = pair.volume / "mail/swapped"
+    for content in ("before", "beyond"):
+        file.write_text(content)
+        os.utime(file, ns=(1, 10**18))
+        wait_until_settled(pair.volume)
+        pair.backs_up()
+    newest = pair.newest("nas")
+    older = next(path for path in sorted(newest.parents[1].glob("2*")) if path != newest.parent) / "data"
+    (newest / "mail/swapped").unlink()
+    os.link(older / "mail/swapped", newest / "mail/swapped")
+    reads(pair, "100%")
+    assert "mail/swapped" in night(pair, status=1)
+    assert [copy["snapshot"] for copy in pair.copies("www5") if copy["damaged_at"]] == [newest.parent.name]

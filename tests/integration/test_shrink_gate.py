@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,12 @@ import pytest
 
 from tests.played_media import disk_image, loop_devices, mounted, nothing_is_left, wait_for
 from tests.played_pair import PlayedPair, differences
-from tests.settled import wait_until_settled
+from tests.settled import settled_volume, wait_until_settled
+
+
+def twenty_files(volume: Path) -> None:
+    for number in range(20):
+        (volume / f"file-{number}").write_text(f"{number}" * 5000)
 
 
 @pytest.fixture
@@ -20,14 +26,11 @@ def pair(tmp_path: Path) -> Iterator[PlayedPair]:
     played = PlayedPair(tmp_path)
     played.add_disk("disk", str(tmp_path / "disk.img"))
     played.extra = "[retention]\ndaily = 0\nweekly = 0\nmonthly = 0\nminimum = 1"
-    for number in range(20):
-        (played.volume / f"file-{number}").write_text(f"{number}" * 5000)
-    wait_until_settled(played.volume)
+    settled_volume(played.volume, twenty_files)
     played.backs_up()
     for number in range(1, 20):
         (played.volume / f"file-{number}").unlink()
     (played.volume / "new").write_text("new" * 2000)
-    wait_until_settled(played.volume)
     yield played
     assert nothing_is_left(tmp_path)
 
@@ -83,6 +86,7 @@ def test_the_looks_of_cron_do_not_try_it_again_for_the_same_due_time(pair: Playe
 
 
 def test_when_it_is_accepted_the_held_copy_is_linked_from_and_gone(pair: PlayedPair) -> None:
+    wait_until_settled(pair.volume)  # else it shares nothing of what is new
     is_held(pair)
     [run] = pair.json("www4", "run", "--accept-shrink")["runs"]
     assert [target["counts"]["copied_bytes"] for target in run["targets"]] == [0, 0]
@@ -118,3 +122,17 @@ def test_fewer_bytes_are_told_in_units(pair: PlayedPair) -> None:
     ended = pair.run("www4", "run", "--target", "nas")
     assert ended.returncode == 3
     assert "it has 5.9 KiB, the last complete copy has 146 KiB" in ended.stderr
+
+
+def test_a_file_of_holes_neither_holds_the_nights_after_it_nor_hides_what_is_lost(pair: PlayedPair) -> None:
+    with (pair.volume / "holes").open("wb") as file:
+        file.truncate(60 << 30)
+    pair.backs_up("www4", "--accept-shrink", "--target", "nas")
+    assert (pair.newest("nas") / "holes").stat().st_size == 60 << 30
+    (pair.volume / "holes").unlink()
+    pair.backs_up("www4", "--target", "nas")
+    with (pair.volume / "holes").open("wb") as file:
+        file.truncate(1 << 40)
+    (pair.volume / "new").write_text("x")
+    ended = pair.run("www4", "run", "--dry-run", "--target", "nas", "--json")
+    assert "it would be held back" in json.loads(ended.stdout)["runs"][0]["targets"][0]["notes"][0]

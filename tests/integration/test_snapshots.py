@@ -17,9 +17,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.played_media import weak_share
+from drbdbackup.catalog.signatures import own_key
+from drbdbackup.pipeline.snapshot.link_sources import signed
+from tests import preloaded
+from tests.played_media import wait_for, weak_share
 from tests.played_pair import PlayedPair, differences, times
-from tests.settled import wait_until_settled
+from tests.settled import settled_volume, wait_until_settled
 
 Change = Callable[[Path], None]
 
@@ -27,8 +30,7 @@ Change = Callable[[Path], None]
 @pytest.fixture
 def pair(tmp_path: Path) -> PlayedPair:
     played = PlayedPair(tmp_path)
-    furnish(played.volume)
-    wait_until_settled(played.volume)
+    settled_volume(played.volume, furnish)
     return played
 
 
@@ -70,6 +72,37 @@ HOSTILE = [b"#hash", b";semicolon", b"-rf", b"--delete", b"new\nline", b"tab\the
 def test_a_first_snapshot_equals_the_source(pair: PlayedPair) -> None:
     pair.backs_up()
     assert differences(pair.volume, pair.newest("nas")) == []
+
+
+def deepest(top: Path, levels: int, *, make: bool = False) -> int:
+    """The folder so many levels below, open."""
+    here = os.open(top, os.O_RDONLY)
+    for _ in range(levels):
+        if make:
+            os.mkdir("d", dir_fd=here)
+        above, here = here, os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(above)
+    return here
+
+
+def test_what_is_too_deep_for_rsync_is_copied_or_named_once(tmp_path: Path) -> None:
+    pair = PlayedPair(tmp_path)
+    bottom = deepest(pair.volume, 1_200, make=True)
+    os.symlink("nowhere", "link", dir_fd=bottom)
+    os.chown("link", 7, 8, dir_fd=bottom, follow_symlinks=False)
+    os.utime("link", ns=(1, 123_456_789_012_345_678), dir_fd=bottom, follow_symlinks=False)
+    pair.backs_up()
+    copied = deepest(pair.newest("nas"), 1_200)
+    seen = os.stat("link", dir_fd=copied, follow_symlinks=False)
+    assert (seen.st_uid, seen.st_gid, seen.st_mtime_ns) == (7, 8, 123_456_789_012_345_678)
+    assert os.readlink("link", dir_fd=copied) == "nowhere"
+    pair.json("www4", "verify")
+    os.mkfifo(f"/proc/self/fd/{bottom}/fifo")
+    [problem] = pair.json("www4", "run", status=3)["runs"][0]["targets"][0]["problems"]
+    assert problem["path"] == "d/" * 1_200 + "fifo"
+    for folder in (bottom, copied):
+        os.close(folder)
+    subprocess.run(["rm", "-r", pair.volume, pair.folder / "nas"], check=True)  # pytest itself does not get so deep
 
 
 def test_a_second_snapshot_of_an_unchanged_source_shares_every_file(pair: PlayedPair) -> None:
@@ -262,6 +295,14 @@ def test_a_file_from_the_future_is_copied_each_time_and_right(pair: PlayedPair) 
     assert (pair.newest("nas") / "future").read_text() == "cccc"
 
 
+@pytest.mark.parametrize("pattern", ["[a-5]*", "\\\\"])
+def test_an_invalid_pattern_is_a_mistake_in_the_configuration(pair: PlayedPair, pattern: str) -> None:
+    pair.resource = f'exclude = ["*.tmp", "{pattern}"]'
+    assert pair.run("www4", "config", "validate").returncode == 2
+    [run] = pair.json("www4", "run", status=1)["runs"]
+    assert run["error"]["code"] == "config.invalid"
+
+
 def test_what_is_excluded_is_not_in_it(pair: PlayedPair) -> None:
     pair.resource = 'exclude = ["www/*/same", "/mail/", "*.tmp"]'
     (pair.volume / "www/x.tmp").write_text("x")
@@ -293,7 +334,8 @@ def test_a_crashed_runs_copy_is_linked_from_and_swept(pair: PlayedPair) -> None:
     (left / "snapshot.json").unlink()
 
     lines = gzip.decompress((left / "manifest.gz").read_bytes()).splitlines(keepends=True)[1:]
-    (left / "manifest.partial").write_bytes(b"".join(lines) + b"torn li")
+    key = own_key(str(pair.folder / "state-www4"), "www4")
+    (left / "manifest.partial").write_bytes(signed(b"".join(lines), key) + b"torn li")
     (left / "manifest.gz").unlink()
     inode = (left / "data/www/site/same").stat().st_ino
     pair.backs_up()
@@ -327,8 +369,10 @@ def test_a_swapped_folder_pulls_in_nothing_from_outside(pair: PlayedPair) -> Non
         swapping.kill()
         swapping.wait()
     for copy in pair.copies():
-        found = [path.read_text() for path in Path(copy["path"]).rglob("file") if "swap" in str(path)]
-        assert "secret" not in found, told
+        tree = Path(copy["path"])
+        found = {str(path.relative_to(tree)): path.read_text() for path in tree.rglob("file")}
+        told_notes = [json.loads(text)["runs"][0]["targets"][0]["notes"] for text in told]
+        assert "secret" not in found.values(), f"{found} {told_notes} {[(e.name, e.lstat()) for e in tree.iterdir()]}"
 
 
 def test_unreadable_and_vanishing_entries_do_not_stop_the_rest(pair: PlayedPair) -> None:
@@ -343,6 +387,39 @@ def test_unreadable_and_vanishing_entries_do_not_stop_the_rest(pair: PlayedPair)
         churning.kill()
         churning.wait()
     assert (pair.newest("nas") / "www/site/index.php").read_text().startswith("<?php")
+
+
+NOTING = """#!/bin/sh
+case "$*" in *--files-from*) ;; *) exec {rsync} "$@" ;; esac
+{rsync} "$@"
+touch {folder}/copied
+until [ -e {folder}/gone ]; do sleep 0.02; done
+echo 'rsync: [generator] chgrp "/any" failed: Operation not permitted (1)' >&2
+exit 23
+"""
+
+
+def test_what_is_gone_once_it_is_copied_is_in_the_manifest_as_in_the_tree(tmp_path: Path) -> None:
+    """Also where rsync noted something, so that each copy is held against its original, and that was removed."""
+    pair = PlayedPair(tmp_path, path=f"{tmp_path}/bin:{os.environ['PATH']}")
+    for folder in ("becomes-a-file", "goes"):
+        (pair.volume / folder).mkdir()
+        (pair.volume / folder / "link").symlink_to("elsewhere")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/rsync").write_text(NOTING.format(rsync=shutil.which("rsync"), folder=tmp_path))
+    (tmp_path / "bin/rsync").chmod(0o755)
+    run = preloaded.Popen(
+        pair.command("www4", "run"), env={**os.environ, "PATH": pair.path}, stderr=subprocess.PIPE, text=True
+    )
+    wait_for((tmp_path / "copied").exists, "rsync to end")
+    for folder in ("becomes-a-file", "goes"):
+        shutil.rmtree(pair.volume / folder)
+    (pair.volume / "becomes-a-file").write_text("x")
+    (tmp_path / "gone").touch()
+    assert (run.communicate(timeout=60)[1], run.returncode) == ("", 0)
+    assert os.readlink(pair.newest("nas") / "becomes-a-file/link") == "elsewhere"
+    verified = pair.run("www4", "verify")
+    assert verified.returncode == 0, verified.stderr
 
 
 def test_a_file_that_cannot_be_read_is_named_and_the_rest_is_copied(tmp_path: Path) -> None:
@@ -360,6 +437,7 @@ def test_a_file_that_cannot_be_read_is_named_and_the_rest_is_copied(tmp_path: Pa
         assert "legible" not in ended.stderr
         assert (pair.newest("nas") / "legible").read_text() == "legible"
         assert not (pair.newest("nas") / "closed").exists()
+    assert "lacks      something of" in pair.run("www4", "latest").stdout  # whatever it is that the entry lacks
 
 
 def test_a_growing_file_is_copied_again_next_time(pair: PlayedPair) -> None:
@@ -380,3 +458,31 @@ def test_the_clock_stepped_back_hides_nothing(pair: PlayedPair) -> None:
     os.utime(pair.volume / "www/site/index.php", (time.time() - 7200,) * 2)
     pair.backs_up()
     assert differences(pair.volume, pair.newest("nas")) == []
+
+
+def test_holes_of_a_file_with_several_names_are_not_read_either(tmp_path: Path) -> None:
+    """rsync reads them at a tenth of a gigabyte a second: it is not asked."""
+    pair = PlayedPair(tmp_path)
+    names = [pair.volume / name for name in ("a/first", "b/second", "c/third")]
+    for name in names:
+        name.parent.mkdir()
+    with names[0].open("wb") as file:
+        file.truncate(8 << 30)
+        file.write(b"content")
+    for name in names[1:]:
+        os.link(names[0], name)
+    wait_until_settled(pair.volume)
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "rsync").write_text("#!/bin/sh\nexit 99\n")
+    (programs / "rsync").chmod(0o755)
+    pair.path = f"{programs}:{os.environ['PATH']}"
+    pair.backs_up()
+    seen = [(pair.newest("nas") / name.relative_to(pair.volume)).stat() for name in names]
+    assert len({one.st_ino for one in seen}) == 1
+    assert (seen[0].st_nlink, seen[0].st_size) == (3, 8 << 30)
+    assert seen[0].st_blocks * 512 <= 1 << 20
+    assert times(pair.newest("nas")) == times(pair.volume)
+    assert pair.run("www4", "verify").returncode == 0
+    pair.backs_up()
+    assert (pair.newest("nas") / "c/third").stat().st_ino == seen[0].st_ino

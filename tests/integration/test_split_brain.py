@@ -90,6 +90,22 @@ def torn(tmp_path: Path) -> Iterator[TornPair]:
         yield both
 
 
+def test_what_another_primary_uses_is_not_restored_in_place(tmp_path: Path) -> None:
+    with on_a_device(tmp_path) as pair:
+        both = TornPair(pair)
+        pair.resource += '\ndual_primary = "first-node"\n'
+        both.drbd.nodes["www5"].primary = True
+        both.backs_up("www4")
+        restore = ("restore", "--in-place", "--no-safety", "--yes")
+        page = pair.volume / "page"
+        page.write_text("spoiled")
+        assert both.at("www4").run("www4", *restore).returncode == 4
+        assert both.at("www4").run("www4", *restore, "--dry-run").returncode == 4
+        assert page.read_text() == "spoiled"
+        assert both.at("www4").run("www4", *restore, "--peer-is-stopped").returncode == 0
+        assert page.read_text() != "spoiled"
+
+
 def test_latest_shows_both_and_decides_nothing(torn: TornPair) -> None:
     told = torn.at("www4").run("www4", "latest")
     assert told.returncode == 6
@@ -143,7 +159,7 @@ def test_status_explains_and_still_backs_up(torn: TornPair) -> None:
     assert told.returncode == 0
     assert "a run would back it up" in told.stdout
     assert "StandAlone" in told.stdout
-    assert "split brain: www4 and www5 wrote apart" in told.stdout
+    assert "split brain: www4 and www5 diverged" in told.stdout
     assert torn.pair_state("www5")["state"] == "critical"
 
 

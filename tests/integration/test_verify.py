@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from drbdbackup.catalog import bodies, store, view
+from tests import preloaded
 from tests.integration.test_snapshots import HOSTILE, furnish
 from tests.played_media import (
     IGNORES_MODES,
@@ -75,11 +76,6 @@ def missing(data: Path) -> str:
     return "mail/1-again"
 
 
-def superfluous(data: Path) -> str:
-    (data / "www/site/intruder").write_text("x")
-    return "www/site/intruder"
-
-
 def shorter(data: Path) -> str:
     os.truncate(data / "www/site/same", 3)
     return "www/site/same"
@@ -128,7 +124,7 @@ def emptied(data: Path) -> str:
 
 @pytest.mark.parametrize(
     "damage",
-    [missing, superfluous, shorter, bent, swapped, opened_up, given_away, renumbered, rotten, emptied],
+    [missing, shorter, bent, swapped, opened_up, given_away, renumbered, rotten, emptied],
     ids=lambda damage: damage.__name__,
 )
 def test_damage_is_found_and_named_and_the_copy_is_not_the_backup_any_more(
@@ -163,7 +159,7 @@ def test_every_entry_is_looked_at_though_only_a_sample_is_read(pair: PlayedPair)
     pair.backs_up()
     newest = pair.newest("nas")
     verify(pair, "--sample", "0.0001%")
-    superfluous(newest)
+    (newest / "www/site/intruder").write_text("x")
     assert "intruder" in verify(pair, "--sample", "0.0001%", status=1)
     for wrong in ("0%", "101%", "5", "-5%", "many"):
         verify(pair, "--sample", wrong, status=2)
@@ -234,10 +230,10 @@ def test_a_copy_that_somebody_removed_is_not_the_backup_any_more(pair: PlayedPai
 def test_a_copy_that_a_run_prunes_meanwhile_is_not_called_damaged(pair: PlayedPair) -> None:
     with share(pair.folder / "nas", pair.folder / "behind") as played:
         pair.backs_up()
-        copy = view.copies(str(pair.folder / "state-www4"), "raid", ["nas"])[0]
+        copy = view.copies(str(pair.folder / "state-www4"), "www4", "raid", ["nas"])[0]
         behind = pair.folder / "behind" / os.path.relpath(pair.newest("nas").parent, pair.folder / "nas")
         with stopped(played):
-            verifying = subprocess.Popen(pair.command("www4", "verify"), stdout=-1, stderr=-1)
+            verifying = preloaded.Popen(pair.command("www4", "verify"), stdout=-1, stderr=-1)
             wait_for(lambda: list((pair.folder / "state-www4").glob("scratch/*")), "the verify to begin")
             shutil.rmtree(behind)
             gone = bodies.pruned("www4", datetime.now(UTC), copy, "more than are kept")
@@ -266,7 +262,14 @@ def test_what_lies_aside_on_a_share_is_read_too(pair: PlayedPair, kind: str) -> 
         pair.backs_up()
         verify(pair)
         if kind == "simple":
-            rot(min((pair.newest("nas").parent / "aside").iterdir()))
+            first, second, *_ = sorted((pair.newest("nas").parent / "aside").iterdir())
+            rot(first)
+            there = pair.folder / "behind" / second.relative_to(pair.folder / "nas")
+            there.unlink()
+            os.mkfifo(there)
+            ended = pair.run("www4", "restore", "--to", str(pair.folder / "to"), "--yes")
+            assert ended.returncode == 1
+            assert "plain file" in ended.stderr
             assert "another content" in verify(pair, status=1)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import struct
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,11 +17,15 @@ from tests.played_media import (
     IGNORES_OWNERS,
     KEEPS_NO_XATTRS,
     REFUSES_OWNERS,
+    disk_image,
+    mounted,
     share,
+    tool,
     weak_share,
 )
 from tests.played_pair import PlayedPair, differences
-from tests.settled import wait_until_settled
+from tests.played_restore import restore
+from tests.settled import settled_volume, wait_until_settled
 
 BINDFS = {
     "refuses owners": REFUSES_OWNERS,
@@ -40,8 +45,7 @@ def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[PlayedPair]
     played = share(at, behind, *BINDFS[kind]) if kind in BINDFS else weak_share(at, behind, kind)
     with played:
         found = PlayedPair(tmp_path, {"nas": f'kind = "nas"\npath = "{at}"'})
-        furnish(found.volume)
-        wait_until_settled(found.volume)
+        settled_volume(found.volume, furnish)
         yield found
 
 
@@ -107,12 +111,121 @@ def test_merging_from_a_share_without_symlinks_deletes_no_folder(tmp_path: Path)
         pair = PlayedPair(tmp_path, {"nas": f'kind = "nas"\npath = "{tmp_path}/nas"'})
         for name in ("full", "empty"):
             (pair.volume / name).symlink_to("elsewhere")
+        (pair.volume / "what?").write_text("aside")
+        pair.extra = "[limits]\nstall = 20"
         pair.backs_up()
+        [aside] = (pair.newest("nas").parent / "aside").iterdir()
+        behind = tmp_path / "behind" / aside.relative_to(tmp_path / "nas")
+        behind.unlink()
+        os.mkfifo(behind)  # whoever opens it waits for a writer
         for name in ("full", "empty"):
             (tmp_path / "back" / name).mkdir(parents=True)
         (tmp_path / "back/full/precious").write_text("precious")
         ended = pair.run("www4", "restore", "--yes", "--merge", "--to", str(tmp_path / "back"))
         assert ended.returncode == 1, ended.stderr
         assert "full: is a folder, not a symlink" in ended.stderr
+        assert "what?: is not there" in ended.stderr
         assert (tmp_path / "back/full/precious").read_text() == "precious"
         assert os.readlink(tmp_path / "back/empty") == "elsewhere"
+
+
+LATE = 16_725_225_600 * 10**9  # in 2500
+ACL = struct.pack("<I", 2) + b"".join(
+    struct.pack("<HHI", tag, perm, who)
+    for tag, perm, who in [(1, 6, -1 & 0xFFFFFFFF), *((2, 4, 10_000 + number) for number in range(1000)),
+                           (4, 0, -1 & 0xFFFFFFFF), (16, 4, -1 & 0xFFFFFFFF), (32, 0, -1 & 0xFFFFFFFF)]
+)  # fmt: skip
+
+
+@pytest.fixture
+def holds_more(tmp_path: Path) -> Iterator[PlayedPair]:
+    """A volume (btrfs) that holds more than its targets: a NAS whose inodes have 128 bytes, and a disk (both ext4)."""
+    image = tmp_path / "nas.img"
+    tool("truncate", "--size", "64M", image)
+    tool("mkfs.ext4", "-q", "-F", "-b", "1024", "-I", "128", image)
+    with (
+        mounted(image, tmp_path / "nas", "loop"),
+        mounted(disk_image(tmp_path / "volume.img", "btrfs"), tmp_path / "volume", "loop"),
+    ):
+        pair = PlayedPair(tmp_path, {"nas": f'kind = "nas"\npath = "{tmp_path}/nas"'})
+        pair.add_disk("disk", str(disk_image(tmp_path / "disk.img")))
+        furnish(pair.volume)
+        for name in ("big", "acl", "late", "linked"):
+            (pair.volume / name).write_text(name)
+        (pair.volume / "folder").mkdir()
+        (pair.volume / "link").unlink()
+        (pair.volume / "link").symlink_to("www/plain")
+        os.link(pair.volume / "linked", pair.volume / "linked-2")
+        for name in ("big", "folder", "linked"):
+            os.setxattr(pair.volume / name, "user.big", bytes(8000))
+        os.setxattr(pair.volume / "link", "trusted.big", bytes(8000), follow_symlinks=False)
+        os.setxattr(pair.volume / "acl", "system.posix_acl_access", ACL)
+        for name in ("late", "linked", "locked", "link"):
+            os.utime(pair.volume / name, ns=(1, LATE), follow_symlinks=False)
+        yield pair
+
+
+SHORT = ["acl", "big", "folder", "late", "link", "linked", "linked-2", "locked"]
+
+
+def test_what_a_target_cannot_hold_costs_that_entry_and_not_the_night(holds_more: PlayedPair) -> None:
+    pair = holds_more
+    wait_until_settled(pair.volume)
+    def named(*how: str) -> dict[str, list[tuple[str, str]]]:
+        told = pair.json("www4", "run", *how, status=3)["runs"][0]["targets"]
+        return {one["target"]: sorted((found["path"], found["problem"]) for found in one["problems"]) for one in told}
+
+    for _ in range(2):  # copied, then linked: it is named each time, and foreseen
+        foretold, told = named("--dry-run"), named()
+        assert {name: [path for path, _ in found] for name, found in told.items()} == {"nas": SHORT, "disk": SHORT}
+        assert foretold == told
+    assert {copy["problems"] for copy in pair.copies()} == {len(SHORT)}
+    pair.json("www4", "verify")
+    for target in ("nas", "disk"):
+        with mounted(disk_image(pair.folder / "to.img", "btrfs"), pair.folder / f"to-{target}", "loop") as at:
+            restore(pair, "--from", target, "--to", at / "back")
+            assert differences(pair.volume, at / "back") == []
+            restore(pair, "--from", target, "--path", "folder", "--to", at / "part")
+            assert os.getxattr(at / "part/folder", "user.big") == bytes(8000)
+    (pair.volume / "folder/new").write_text("new")
+    restore(pair, "--in-place", "--no-safety")
+    assert not (pair.volume / "folder/new").exists()  # what is in such a folder is known
+
+
+def test_a_time_that_cannot_be_held_where_it_is_restored_is_told(holds_more: PlayedPair) -> None:
+    pair = holds_more
+    pair.targets["more"] = f'kind = "nas"\npath = "{pair.folder}/more"'
+    with mounted(disk_image(pair.folder / "more.img", "btrfs"), pair.folder / "more", "loop"):
+        pair.backs_up("www4", "--target", "more")
+        said = restore(pair, "--from", "more", "--path", "late", "--to", pair.folder / "back", status=1)
+        assert "late" in said
+    pair.json("www4", "run", "--target", "nas", status=3)
+    said = restore(pair, "--from", "nas", "--path", "late", "--to", pair.folder / "given", status=1)
+    assert said.count("late: ") == 1, "though the manifest gives it, too"
+
+
+def test_a_file_that_is_too_large_for_a_target_costs_that_file_and_many_names_cost_nothing(tmp_path: Path) -> None:
+    pair = PlayedPair(tmp_path)
+    for name in ("a", "b", "new\nline", "z"):
+        (pair.volume / name).write_bytes(name.encode() * ((1 << 21) if name == "new\nline" else 10))
+    for number in range(10):
+        os.link(pair.volume / "a", pair.volume / f"a-{number}")
+    with weak_share(tmp_path / "nas", tmp_path / "behind", "small"):
+        told = pair.json("www4", "run", status=3)["runs"][0]["targets"][0]
+        assert [found["path"] for found in told["problems"]] == ["new\nline"]
+        restore(pair, "--to", pair.folder / "back")
+    assert sorted({*os.listdir(pair.volume)} - {*os.listdir(pair.folder / "back")}) == [".drbdbackup", "new\nline"]
+    assert (pair.folder / "back/a-9").stat().st_nlink == 11
+
+
+def test_inodes_are_blamed_where_inodes_are_missing(tmp_path: Path) -> None:
+    image = tmp_path / "nas.img"
+    tool("truncate", "--size", "64M", image)
+    tool("mkfs.ext4", "-q", "-F", "-N", "64", image)
+    pair = PlayedPair(tmp_path, {"nas": f'kind = "nas"\npath = "{tmp_path}/nas"'})
+    for number in range(100):
+        (pair.volume / f"file-{number}").write_text("x")
+    with mounted(image, tmp_path / "nas", "loop"):
+        error = pair.json("www4", "run", status=1)["runs"][0]["targets"][0]["error"]
+        assert error["code"] == "target.full"
+        assert "inodes" in error["message"]

@@ -1,24 +1,25 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drbdbackup.catalog import exchange, view
+from drbdbackup.catalog import merge, publish, view
 from drbdbackup.catalog.bodies import copied, expected, run_from
 from drbdbackup.catalog.facts import as_row, fact, from_row, identity
 from drbdbackup.catalog.local import rows
 from drbdbackup.model.backup import iso
-from tests.properties.played_nodes import NIGHT, PlayedNode, a_copy, a_fact
+from tests.properties.played_nodes import ANYBODY, NIGHT, PlayedNode, a_copy, a_fact, a_folder
 
 NAMES = ("www4", "www5", "mail1", "mail2")
 
 said = st.tuples(
-    st.sampled_from(["copy", "copy", "pruned", "damaged", "verified", "sampled"]), st.integers(1, 3),
+    st.sampled_from(
+        ["copy", "copy", "pruned", "found", "damaged", "verified", "sampled", "pinned", "unpinned", "noted"]
+    ), st.integers(1, 3),
     st.sampled_from(NAMES[:2]), st.sampled_from(["nas", "disk"]), st.integers(0, 4),
 )  # fmt: skip
 who = st.integers(0, 3)
@@ -56,7 +57,7 @@ def meet(nodes):
 @settings(max_examples=25, deadline=None)
 @given(st.integers(2, 4), events)
 def test_nodes_that_met_know_the_same_whatever_was_lost_repeated_or_late_before(number, story):
-    with tempfile.TemporaryDirectory() as folder:
+    with a_folder() as folder:
         nodes = [PlayedNode(folder, name) for name in NAMES[:number]]
         for event in story:
             play(nodes, event)
@@ -72,7 +73,7 @@ def test_nodes_that_met_know_the_same_whatever_was_lost_repeated_or_late_before(
 @settings(max_examples=25, deadline=None)
 @given(st.lists(said, max_size=12), st.randoms())
 def test_the_answer_does_not_depend_on_the_order_in_which_facts_came(what, random):
-    with tempfile.TemporaryDirectory() as folder:
+    with a_folder() as folder:
         first, second = PlayedNode(f"{folder}/1", "www4"), PlayedNode(f"{folder}/2", "www4")
         facts = [a_fact("www4", *one) for one in what]
         first.record(*facts)
@@ -90,9 +91,9 @@ json_value = st.recursive(
 )  # fmt: skip
 KEYS = (
     "snapshot", "resource", "sequence", "node", "target", "kind", "medium", "location", "holder", "path", "started_at",
-    "finished_at", "files", "bytes", "problems", "share", "outcome", "because", "targets", "due_at", "reason",
+    "finished_at", "files", "bytes", "problems", "share", "outcome", "because", "targets", "due_at", "reason", "after",
 )  # fmt: skip
-KINDS = ("copy", "verified", "damaged", "pruned", "run", "target")
+KINDS = ("copy", "verified", "damaged", "pruned", "found", "run", "target")
 bodies = st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=9), json_value, max_size=22)
 SUBJECT = "nas/raid/20241102T043000Z-www4"
 
@@ -100,7 +101,7 @@ SUBJECT = "nas/raid/20241102T043000Z-www4"
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(KINDS), bodies), max_size=6))
 def test_whatever_a_body_holds_the_views_answer(what):
-    with tempfile.TemporaryDirectory() as folder:
+    with a_folder() as folder:
         node = PlayedNode(folder, "www4")
         node.record(*(fact("www4", NIGHT, kind, "raid", SUBJECT, body) for kind, body in what))
         assert len(node.copies()) <= 1
@@ -124,16 +125,16 @@ def test_what_a_newer_version_says_survives_the_trip_through_an_old_node(tmp_pat
         copied("www4", NIGHT, a_copy(2, "www4", "nas")),
     )
     newer.altered(
-        "ALTER TABLE fact ADD COLUMN signature TEXT", "UPDATE fact SET signature = 'signed ' || kind",
-        "CREATE TABLE novelty (x)", "CREATE INDEX quick ON fact (signature)", "PRAGMA user_version = 9",
+        "ALTER TABLE fact ADD COLUMN shape TEXT", "UPDATE fact SET shape = 'round ' || kind",
+        "CREATE TABLE novelty (x)", "CREATE INDEX quick ON fact (shape)", "PRAGMA user_version = 9",
     )  # fmt: skip
     old.record(a_fact("www5", "copy", 1, "www5", "nas", 1))
     assert old.hear(newer.publish()).new == 3
     assert third.hear(old.publish()).new == 4
     assert [copy.sequence for copy in third.copies()] == [2, 1]
     for node in (old, third):
-        kept = rows(node.state, "SELECT kind, signature FROM fact WHERE node = 'www4' ORDER BY kind")
-        assert kept == [("copy", "signed copy"), ("copy", "signed copy"), ("omen", "signed omen")]
+        kept = rows(node.state, "SELECT kind, shape FROM fact WHERE node = 'www4' ORDER BY kind")
+        assert kept == [("copy", "round copy"), ("copy", "round copy"), ("omen", "round omen")]
 
 
 an_instant = st.builds(
@@ -155,7 +156,7 @@ def told_of_the_nas(node, now, medium, ahead, fraction, is_old):
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(who, an_instant), max_size=6))
 def test_what_an_admin_accepts_counts_on_all_nodes_whatever_was_said_within_the_same_second(what):
-    with tempfile.TemporaryDirectory() as folder:
+    with a_folder() as folder:
         nodes = [PlayedNode(folder, name) for name in NAMES[:2]]
         now = datetime.now(UTC)
         for number, (one, when) in enumerate(what):
@@ -198,9 +199,9 @@ def test_a_node_with_a_clock_in_the_future_is_seen_now_and_seen_again(tmp_path, 
     first, second = (PlayedNode(str(tmp_path), name) for name in NAMES[:2])
     first.record(a_fact("www4", "copy", 1, "www4", "nas", 1))
     ahead = datetime.now(UTC) + timedelta(days=days)
-    file = exchange.publish(first.state, "www4", ahead)
-    exchange.merge(second.state, file, "nas", NIGHT)
+    file = publish.publish(first.state, "www4", ahead)
+    merge.merge(second.state, file, "nas", ANYBODY, NIGHT)
     assert view.seen(second.state)["www4"].seen_at == NIGHT
-    file = exchange.publish(first.state, "www4", ahead + timedelta(hours=1))
-    exchange.merge(second.state, file, "nas", NIGHT + timedelta(hours=1))
+    file = publish.publish(first.state, "www4", ahead + timedelta(hours=1))
+    merge.merge(second.state, file, "nas", ANYBODY, NIGHT + timedelta(hours=1))
     assert view.seen(second.state)["www4"].seen_at == NIGHT + timedelta(hours=1)

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from drbdbackup.catalog import exchange, view
+from drbdbackup.catalog import folders, merge, publish, view
 from drbdbackup.catalog.facts import COLUMNS, as_row, canonical, fact, identity
 from drbdbackup.catalog.local import rows
 from drbdbackup.catalog.publish import Content, by_id, digest_of
 from drbdbackup.errors import CatalogError
-from tests.properties.played_nodes import NIGHT, PlayedNode, a_fact
+from tests.properties.played_nodes import ANYBODY, NIGHT, PlayedNode, a_fact
 
 FEW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -83,7 +83,7 @@ def sealed(node, tmp_path, *statements, rows_too=()):
         for statement in statements:
             connection.execute(statement)
         for row in rows_too:
-            connection.execute("INSERT INTO fact VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+            connection.execute("INSERT INTO fact VALUES (?, ?, ?, ?, ?, ?, ?, NULL)", row)
         with suppress(KeyError, sqlite3.OperationalError):
             reseal(connection)
     with open(file, "rb") as made:
@@ -183,7 +183,7 @@ def test_a_file_whose_seal_does_not_fit_is_refused(nodes, tmp_path, statement):
 @pytest.mark.parametrize("what", ["folder", "symlink", "fifo", "absent", "huge"])
 def test_what_is_no_plain_file_is_refused_without_being_read(nodes, tmp_path, what):
     first, second = nodes
-    good, file = exchange.publish(first.state, "www4"), str(tmp_path / "odd.db")
+    good, file = publish.publish(first.state, "www4"), str(tmp_path / "odd.db")
     match what:
         case "folder":
             os.mkdir(file)
@@ -195,7 +195,7 @@ def test_what_is_no_plain_file_is_refused_without_being_read(nodes, tmp_path, wh
             with open(file, "wb") as sparse:
                 sparse.truncate(1 << 40)
     before = everything(second)
-    assert exchange.merge(second.state, file, "nas").refused
+    assert merge.merge(second.state, file, "nas", ANYBODY).refused
     assert everything(second) == before
 
 
@@ -209,7 +209,7 @@ def test_a_damaged_catalog_of_our_own_is_not_sent_to_others(nodes):
 
 def test_a_journal_that_lies_beside_a_file_is_not_played(nodes):
     first, second = nodes
-    folder = exchange.incoming_folder(second.state, "nas")
+    folder = folders.incoming_folder(second.state, "nas")
     for tail in ("-journal", "-wal"):
         with open(f"{folder}/heard-1.db{tail}", "wb") as beside:
             beside.write(b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7" + b"\xff" * 4000)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import replace
 
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from drbdbackup.config.load import load
 from drbdbackup.config.show import as_toml
@@ -76,7 +76,10 @@ PRINTABLE = st.characters(blacklist_categories=("Cs", "Cc"), blacklist_character
 SEGMENT = st.text(PRINTABLE, min_size=1, max_size=8).filter(lambda text: text not in (".", ".."))
 EXCLUDES = st.lists(TEXTS, max_size=3).map(tuple)
 COUNTS = st.integers(0, 1000)
-RETENTIONS = st.builds(Retention, COUNTS, COUNTS, COUNTS, COUNTS, COUNTS, st.integers(1, 50))
+RETENTIONS = st.builds(
+    Retention, last=COUNTS, hourly=COUNTS, daily=COUNTS, weekly=COUNTS, monthly=COUNTS, yearly=COUNTS,
+    minimum=st.integers(1, 50),
+)
 SECONDS = st.floats(0.001, 1e9)
 ROLES = st.one_of(
     st.builds(RoleConfig, timeout=SECONDS),
@@ -114,21 +117,30 @@ def configs(draw: st.DrawFn) -> Config:
         node=node,
         nodes=(node, peer),
         resources=tuple(
-            ResourceConfig(name, f"/srv/{number}{folder}", f"/dev/drbd{number}", draw(EXCLUDES),
-                           draw(st.sampled_from(["refuse", "first-node"])), draw(HOOKS), draw(DATABASES),
-                           snapshot_size=draw(ROOMS))
+            ResourceConfig(
+                name=name, source=f"/srv/{number}{folder}", device=f"/dev/drbd{number}", exclude=draw(EXCLUDES),
+                dual_primary=draw(st.sampled_from(["refuse", "first-node"])), hooks=draw(HOOKS),
+                databases=draw(DATABASES), snapshot_size=draw(ROOMS),
+            )
             for number, name in enumerate(resources)
         ),
         targets=(
-            TargetConfig(nas, "nas", f"/backup/{folder}", draw(st.booleans()), retention=draw(RETENTIONS),
-                         hooks=draw(HOOKS)),
-            TargetConfig(disk, "disk", "", True, "/dev/sdb1", f"/saving/{folder}", draw(RETENTIONS),
-                         draw(st.sampled_from(["keep", "replace"]))),
+            TargetConfig(
+                name=nas, kind="nas", path=f"/backup/{folder}", require_mount=draw(st.booleans()),
+                retention=draw(RETENTIONS), hooks=draw(HOOKS),
+            ),
+            TargetConfig(
+                name=disk, kind="disk", path="", require_mount=True, device="/dev/sdb1", mountpoint=f"/saving/{folder}",
+                retention=draw(RETENTIONS), on_full=draw(st.sampled_from(["keep", "replace"])),
+            ),
         ),
         role=draw(ROLES),
         peers=(PeerConfig(peer, "root@b", tuple(draw(st.lists(TEXTS, max_size=2)))),),
         retention=draw(RETENTIONS),
-        limits=Limits(*(draw(SECONDS) for _ in range(4)), draw(st.floats(0, 0.999)), draw(SECONDS), draw(SECONDS)),
+        limits=Limits(
+            **{name: draw(SECONDS) for name in ("probe", "ssh", "run", "stall", "grace", "silence")},
+            shrink=draw(st.floats(0, 0.999)),
+        ),
     )
 
 

@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drbdbackup.catalog.pair import said_from
-from drbdbackup.doctor import sameness
 from drbdbackup.doctor.drbd import parse_dump, parse_listed
 from drbdbackup.doctor.heartbeat import parse_authkeys, parse_haresources, parse_members, services
 from drbdbackup.doctor.programs import parse as parse_rsync
 from drbdbackup.doctor.starting import parse_crontab, starts_run
 from drbdbackup.doctor.volume import parse_fstab
+from drbdbackup.pair import digests
 
 WORDS = [
     "resource", "raid", "{", "}", "on", "www4", "disk", "/dev/sda1", ";", "auth", "1", "sha1", "crc", "secret", "#",
@@ -25,7 +25,7 @@ said = st.lists(st.sampled_from(WORDS), max_size=40)
 texts = st.one_of(st.text(), said.map(" ".join), said.map("".join))
 documents = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
-    lambda below: st.lists(below) | st.dictionaries(st.text(), below),
+    lambda below: st.lists(below) | st.dictionaries(st.text(), below), max_leaves=20,
 )
 
 
@@ -39,7 +39,7 @@ def test_every_reader_takes_every_text(text: str) -> None:
     parse_rsync(text)
     parse_fstab(text)
     starts_run(text)
-    sameness.defines(text, "raid")
+    digests.defines(text, "raid")
     for with_user in (False, True):
         parse_crontab(text, with_user=with_user)
 
@@ -60,7 +60,7 @@ def test_whatever_a_peer_says_is_something_that_can_be_said_again(body: dict[str
 
 @given(st.binary(), st.binary(), st.lists(st.text(), max_size=3))
 def test_the_same_content_has_the_same_check_value(one: bytes, other: bytes, nodes: list[str]) -> None:
-    value = sameness.value("authkeys", one, nodes)
-    assert value == sameness.value("authkeys", bytes(one), list(reversed(nodes)))
-    if value != sameness.value("authkeys", other, nodes):
+    value = digests.value("authkeys", one, nodes)
+    assert value == digests.value("authkeys", bytes(one), list(reversed(nodes)))
+    if value != digests.value("authkeys", other, nodes):
         assert one != other

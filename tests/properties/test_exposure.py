@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from drbdbackup.exposure import Kind, Known, Left, Without, left
+from drbdbackup.exposure import Known, Left, LossKind, Without, left
 from drbdbackup.model.backup import Copy, Reach
 from tests.unit.test_exposure import NOW, a_copy
 
 PLACES = (("nas", ""), ("other", ""), ("disk", "www4"), ("disk", "www5"), ("second", "www4"))
 EVERY = (
-    Without(Kind.NOTHING), Without(Kind.NODE, "www4"), Without(Kind.NODE, "www5"), Without(Kind.TARGET, "nas"),
-    Without(Kind.TARGET, "other"), Without(Kind.TARGET, "disk", "www4"), Without(Kind.TARGET, "second", "www4"),
+    Without(LossKind.NOTHING), Without(LossKind.NODE, "www4"), Without(LossKind.NODE, "www5"),
+    Without(LossKind.TARGET, "nas"), Without(LossKind.TARGET, "other"), Without(LossKind.TARGET, "disk", "www4"),
+    Without(LossKind.TARGET, "second", "www4"),
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class All(Without):
+class All(Without, frozen=True):
     """Several are gone at once."""
 
-    kind: Kind = Kind.NOTHING
+    kind: LossKind = LossKind.NOTHING
     several: tuple[Without, ...] = ()
 
     def takes(self, copy: Copy) -> bool:

@@ -1,14 +1,13 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 from hypothesis import given, settings
 from hypothesis import strategies as some
+from msgspec.structs import replace
 
 from drbdbackup.config.values import ResourceConfig
 from drbdbackup.gate import Evidence, judge
 from drbdbackup.model.mount import Mount
-from drbdbackup.model.role import Connection, Decision, Disk, Observation, PeerSeen, Role
+from drbdbackup.model.role import Connection, Decision, DiskState, Observation, PeerSeen, Role
 from drbdbackup.tools.mounts import mounted_at
 
 NODES = ("www4", "www5", "www6")
@@ -17,7 +16,7 @@ SOURCES = ("drbdsetup", "/proc/drbd", "drbdadm", "command", "file")
 # mostly what lets a backup proceed, so that `proceed` is often reached
 mostly = {
     "role": some.sampled_from([Role.PRIMARY] * 6 + list(Role)),
-    "disk": some.sampled_from([Disk.UP_TO_DATE] * 6 + list(Disk)),
+    "disk": some.sampled_from([DiskState.UP_TO_DATE] * 6 + list(DiskState)),
     "link": some.sampled_from([Connection.CONNECTED] * 6 + list(Connection)),
     "resource": some.sampled_from(["raid"] * 9 + ["r1"]),
     "suspended": some.sampled_from([""] * 9 + ["user", "no-data,quorum"]),
@@ -29,36 +28,34 @@ peers = some.builds(
 )
 
 
-@some.composite
-def observations(draw: some.DrawFn) -> Observation:
-    states = draw(disks)
-    minors = draw(some.sampled_from([(), tuple(range(len(states)))]))
-    seen = some.builds(
-        Observation, mostly["resource"], some.sampled_from(SOURCES), mostly["role"], some.just(states),
-        some.lists(peers, max_size=2).map(tuple), mostly["suspended"], some.sampled_from(["", "a problem"]),
-        minors=some.just(minors),
-    )
-    return draw(seen)
-
-
+observations = some.builds(
+    lambda has_minors, disks, **said: Observation(
+        **said, disks=disks, minors=tuple(range(len(disks))) if has_minors else ()
+    ),
+    has_minors=some.booleans(), resource=mostly["resource"], source=some.sampled_from(SOURCES), role=mostly["role"],
+    disks=disks, peers=some.lists(peers, max_size=2).map(tuple), suspended=mostly["suspended"],
+    problem=some.sampled_from(["", "a problem"]),
+)
 devices = some.sampled_from(["147:0"] * 4 + ["147:1", "8:17", "0:45", ""])
 names = some.sampled_from(["/dev/drbd0"] * 3 + ["/dev/drbd1", "/dev/sdb1"])
 mounts = some.builds(
-    Mount, some.integers(2, 9), some.just(1), devices, some.just("/"),
-    some.sampled_from(["/srv/raid"] * 4 + ["/srv", "/srv/raid/www"]), some.sampled_from(["ext4"] * 4 + ["autofs"]),
-    names,
+    Mount, mount_id=some.integers(2, 9), parent_id=some.just(1), device=devices, root=some.just("/"),
+    point=some.sampled_from(["/srv/raid"] * 4 + ["/srv", "/srv/raid/www"]),
+    fstype=some.sampled_from(["ext4"] * 4 + ["autofs"]), source=names,
 )
+ROOT_MOUNT = Mount(mount_id=1, parent_id=0, device="8:1", root="/", point="/", fstype="ext4", source="/dev/sda1")
 evidence = some.builds(
     Evidence,
-    some.lists(observations(), max_size=3).map(tuple),
+    some.lists(observations, max_size=3).map(tuple),
     some.lists(mounts, max_size=2, unique_by=lambda mount: mount.mount_id).map(
-        lambda table: (Mount(1, 0, "8:1", "/", "/", "ext4", "/dev/sda1"), *table)
+        lambda table: (ROOT_MOUNT, *table)
     ),
     names.map(lambda name: (name,)),
     devices,
 )
 resources = some.builds(
-    ResourceConfig, some.just("raid"), some.just("/srv/raid"), some.sampled_from(["/dev/drbd0"] * 4 + [""]),
+    ResourceConfig, name=some.just("raid"), source=some.just("/srv/raid"),
+    device=some.sampled_from(["/dev/drbd0"] * 4 + [""]),
     dual_primary=some.sampled_from(["refuse", "first-node"]), require_mount=some.booleans(),
 )
 nodes = some.sampled_from(NODES)
@@ -82,7 +79,7 @@ def test_to_proceed_takes_a_primary_with_its_device_mounted(resource: ResourceCo
 
 
 @settings(max_examples=700, deadline=None)
-@given(resources, nodes, evidence, observations())
+@given(resources, nodes, evidence, observations)
 def test_one_more_observation_never_turns_refuse_into_proceed(
     resource: ResourceConfig, node: str, given_: Evidence, more: Observation
 ):

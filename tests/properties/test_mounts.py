@@ -7,8 +7,9 @@ import os
 from hypothesis import given
 from hypothesis import strategies as st
 
+from drbdbackup.errors import MountTableUnreadable
 from drbdbackup.model.mount import Mount
-from drbdbackup.tools.mounts import MountTableUnreadable, below, mounted_at, parse
+from drbdbackup.tools.mounts import below, mounted_at, parse
 
 NAMES = st.binary(min_size=1, max_size=12).filter(lambda name: b"/" not in name and b"\0" not in name).map(os.fsdecode)
 FOLDERS = NAMES.filter(lambda name: name not in (".", ".."))
@@ -16,8 +17,9 @@ POINTS = st.lists(FOLDERS, max_size=4).map(lambda names: "/" + "/".join(names))
 OPTIONS = st.lists(st.sampled_from(["rw", "ro", "nosuid", "relatime"]), min_size=1, max_size=3).map(tuple)
 PROPAGATION = st.lists(st.sampled_from(["shared:1", "master:7", "unbindable"]), max_size=2, unique=True).map(tuple)
 MOUNTS = st.builds(
-    Mount, st.integers(0, 10**9), st.integers(0, 10**9), st.just("8:1"), POINTS, POINTS,
-    st.sampled_from(["ext4", "nfs4", "fuse.bindfs", "btrfs"]), st.one_of(st.just(""), NAMES), OPTIONS, PROPAGATION,
+    Mount, mount_id=st.integers(0, 10**9), parent_id=st.integers(0, 10**9), device=st.just("8:1"), root=POINTS,
+    point=POINTS, fstype=st.sampled_from(["ext4", "nfs4", "fuse.bindfs", "btrfs"]),
+    source=st.one_of(st.just(""), NAMES), options=OPTIONS, propagation=PROPAGATION,
 )  # fmt: skip
 TABLES = st.lists(MOUNTS, max_size=5)
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from drbdbackup.model.backup import Outcome
-from drbdbackup.oversight import NodeSeen, State, Watched, judge
+from drbdbackup.oversight import NodeSeen, PairState, Watched, judge
 from tests.unit.test_oversight import DUE, NOW, a_backup, a_run
 
 MOMENTS = st.integers(0, 200).map(lambda hours: NOW - timedelta(hours=hours))
@@ -27,13 +27,14 @@ def nodes_seen(draw: st.DrawFn) -> tuple[NodeSeen, ...]:
 
 
 WATCHED = st.builds(
-    Watched, st.just(NOW), st.none() | st.just(DUE), st.just(timedelta(days=2)), nodes_seen(),
-    st.none() | MOMENTS.map(a_backup), st.none() | MOMENTS, st.just(()) | st.just(("www4", "www5")),
+    Watched, now=st.just(NOW), due=st.none() | st.just(DUE), silence=st.just(timedelta(days=2)), nodes=nodes_seen(),
+    backup=st.none() | MOMENTS.map(a_backup), began=st.none() | MOMENTS,
+    rivals=st.just(()) | st.just(("www4", "www5")),
 )  # fmt: skip
 
 
 def badness(watched: Watched) -> int:
-    return list(State).index(judge(watched).state)
+    return list(PairState).index(judge(watched).state)
 
 
 @given(WATCHED)
@@ -56,12 +57,12 @@ def test_one_more_node_never_makes_it_better(watched: Watched) -> None:
 @given(WATCHED)
 def test_a_verdict_that_is_not_well_says_why(watched: Watched) -> None:
     verdict = judge(watched)
-    assert verdict.because or verdict.state is State.OK
+    assert verdict.because or verdict.state is PairState.OK
 
 
 @given(WATCHED)
 def test_well_means_a_backup_of_the_last_due_time_and_no_silent_node(watched: Watched) -> None:
-    if judge(watched).state is State.OK:
+    if judge(watched).state is PairState.OK:
         assert watched.backup is not None
         assert watched.due is None or watched.backup.started_at >= watched.due - timedelta(minutes=5)
         assert all(seen.last_sign and NOW - seen.last_sign < watched.silence for seen in watched.nodes)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drbdbackup.manifest import order, path_of, spool_line
-from drbdbackup.pipeline.plan import Base, Planner, Step, read, write
+from drbdbackup.pipeline.snapshot.plan import Base, Planner, Step, read, write
 
 Tree = dict[bytes, tuple[bytes, int, int, int]]
 KINDS = b"fdlpscb"
@@ -50,7 +50,7 @@ def test_an_entry_is_linked_only_if_it_is_the_same_and_was_settled(old: Tree, ne
     lines = iter([b"h %s - %s" % (settled[spool], spool) for spool in ordered(old)])
     planner = Planner([Base("old", lines)], KINDS)
     plan = [read(write(planner.decide(spool))) for spool in ordered(new)]
-    plan = [planner.settle(planned) for planned in plan]
+    plan = [planner.resolve(planned) for planned in plan]
     for planned in plan:
         same = settled.get(planned.line) == b"s"
         if planned.step in (Step.LINK, Step.LINK_GROUP):

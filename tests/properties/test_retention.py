@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import fields, replace
 
 from drbdbackup.config.values import Retention
 from drbdbackup.model.backup import Copy, snapshot_name
@@ -17,7 +17,10 @@ NOW = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)
 BERLIN = ZoneInfo("Europe/Berlin")
 
 COUNTS = st.integers(0, 6)
-POLICIES = st.builds(Retention, COUNTS, COUNTS, COUNTS, COUNTS, COUNTS, st.integers(1, 6))
+POLICIES = st.builds(
+    Retention, last=COUNTS, hourly=COUNTS, daily=COUNTS, weekly=COUNTS, monthly=COUNTS, yearly=COUNTS,
+    minimum=st.integers(1, 6),
+)
 STAMPS = st.none() | st.just(NOW)
 
 

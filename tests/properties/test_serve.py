@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from drbdbackup.commands.serve import Send, serve, understood
 from drbdbackup.errors import UsageError
 from drbdbackup.manifest import is_safe
-from drbdbackup.pipeline.send import sender
+from drbdbackup.pipeline.copies.serve_job import sender
 
 WORDS = [
     "catalog", "list", "digests", "snapshots", "rsync", "--server", "--sender", "-re.iLsfxCIvu", "--numeric-ids", ".",
@@ -22,7 +22,8 @@ WORDS = [
     "disk/raid/20261123T043000Z-www4/data/2e2e", "-", "--", "$(id)", "`id`", "\n", "\0", "é", "--daemon", "--config=x",
 ]  # fmt: skip
 OPTION = re.compile(
-    r"-[lHogDtpAXrcISnvx]+(e\d*\.[A-Za-z]*)?|--numeric-ids|--checksum-choice=xxh128|--specials|--devices"
+    r"-[lHogDtpAXrcIRSnvx]+(e\d*\.[A-Za-z]*)?|--numeric-ids|--checksum-choice=xxh128|--specials|--devices"
+    r"|--files-from=-|--from0|--no-implied-dirs|--ignore-missing-args"
 )
 lines = st.one_of(
     st.text(), st.lists(st.sampled_from(WORDS)).map(" ".join),
@@ -54,12 +55,11 @@ def test_what_is_run_is_a_sender_of_a_path_below_the_resource(line, inside):
         with suppress(UsageError):
             wish = understood(asked)
             if isinstance(wish, Send):
-                root = f"/saving/drbdbackup/{wish.resource}"
-                at = os.path.join(root, wish.snapshot, wish.part, os.fsdecode(wish.inside))
-                argv = sender(wish.options, at)
-                assert argv[:3] == ("rsync", "--server", "--sender")
+                at = os.path.join("/snapshot", wish.part, os.fsdecode(wish.inside))
+                argv = sender("/usr/bin/rsync", wish.options, at)
+                assert argv[:3] == ("/usr/bin/rsync", "--server", "--sender")
                 assert argv[-2] == "."
-                assert os.path.normpath(argv[-1]).startswith(f"{root}/2")
+                assert os.path.normpath(argv[-1]).startswith(f"/snapshot/{wish.part}")
 
 
 GOOD = (

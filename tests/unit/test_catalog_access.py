@@ -14,7 +14,7 @@ import pytest
 from drbdbackup import proc
 from drbdbackup.catalog import local, store, view
 from drbdbackup.commands.latest import latest
-from drbdbackup.commands.listing import listing
+from drbdbackup.commands.list_copies import listing
 from drbdbackup.commands.status import status
 from drbdbackup.config.values import Config, ResourceConfig, TargetConfig
 from drbdbackup.errors import CatalogError
@@ -24,16 +24,16 @@ LOOKS: dict[str, Callable[[Config], Any]] = {
     "latest": lambda config: latest(config, config.resources),
     "list": lambda config: listing(config, config.resources),
     "status": lambda config: status(config, config.resources),
-    "the catalog": lambda config: view.copies(config.state_dir, "raid", ()),
+    "the catalog": lambda config: view.copies(config.state_dir, "www4", "raid", ()),
 }
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
-    nas = TargetConfig("nas", kind="nas", path=str(tmp_path / "nas"))
-    raid = ResourceConfig("raid", source=str(tmp_path / "raid"))
+    nas = TargetConfig(name="nas", kind="nas", path=str(tmp_path / "nas"))
+    raid = ResourceConfig(name="raid", source=str(tmp_path / "raid"))
     state = str(tmp_path / "state")
-    store.tell(state, "raid", datetime.now(UTC), "there is a catalog now")
+    store.note_reported(state, "raid", datetime.now(UTC), "there is a catalog now")
     return Config(file="", node="www4", nodes=("www4", "www5"), resources=(raid,), targets=(nas,), state_dir=state)
 
 
@@ -68,7 +68,7 @@ def test_a_catalog_that_another_process_makes_just_now_is_no_foreign_one(tmp_pat
     def meanwhile(sql: str) -> None:
         asked.append(sql)
         if len(asked) == 2:
-            store.tell(str(tmp_path), "raid", datetime.now(UTC), "there is a catalog now")
+            store.note_reported(str(tmp_path), "raid", datetime.now(UTC), "there is a catalog now")
 
     with closing(local.connect(str(path))) as connection:
         connection.set_trace_callback(meanwhile)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from drbdbackup.errors import Damaged
 from drbdbackup.manifest import CHANGED, RACY, SETTLED, Entry, Recorded, order, spool_line
-from drbdbackup.pipeline.changes import Kind, change, is_in_doubt, is_same, merged, parsed, unhashed
+from drbdbackup.pipeline.explore.changes import ChangeKind, change, is_in_doubt, is_same, merged, parsed, unhashed
 
-FILE = Entry(b"f", 0o644, 0, 0, 5, 1_000, 2_000, 7, 1, 0, b"www/a")
+FILE = Entry(
+    kind=b"f", mode=0o644, uid=0, gid=0, size=5, mtime=1_000, ctime=2_000, inode=7, nlink=1, rdev=0, path=b"www/a"
+)
 FOLDER = replace(FILE, kind=b"d", mode=0o755, nlink=2)
 LINK = replace(FILE, kind=b"l", mode=0o777, link=b"there")
 NAMES = st.sampled_from([b"a", b"b", b"a b", b"a!", b"\n", b"\\n"])
@@ -20,7 +21,7 @@ PATHS = st.sets(st.lists(NAMES, min_size=1, max_size=3).map(b"/".join))
 
 
 def line(entry: Entry, content: str = "-", flag: bytes = SETTLED) -> bytes:
-    fields = [getattr(entry, name) for name in Entry.__slots__]
+    fields = [getattr(entry, name) for name in Entry.__struct_fields__]
     return b"%s %s - " % (content.encode(), flag) + spool_line(*fields)
 
 
@@ -54,16 +55,16 @@ def test_a_path_that_leads_elsewhere_is_damage() -> None:
 
 
 @pytest.mark.parametrize(("after", "kind", "what"), [
-    (was(content="bb"), Kind.CONTENT, ("content",)),
-    (was(replace(FILE, mtime=1), content="bb"), Kind.CONTENT, ("content",)),
-    (was(replace(FILE, mode=0o600), content="bb"), Kind.CONTENT, ("content", "mode")),
-    (was(replace(FILE, mode=0o600, ctime=9)), Kind.ATTRIBUTES, ("mode",)),
-    (was(replace(FILE, uid=1, gid=2)), Kind.ATTRIBUTES, ("owner",)),
-    (was(replace(FILE, mtime=1)), Kind.ATTRIBUTES, ("time",)),
-    (was(replace(FILE, ctime=9)), Kind.ATTRIBUTES, ("change time",)),
-    (was(LINK), Kind.CONTENT, ("type",)),
+    (was(content="bb"), ChangeKind.CONTENT, ("content",)),
+    (was(replace(FILE, mtime=1), content="bb"), ChangeKind.CONTENT, ("content",)),
+    (was(replace(FILE, mode=0o600), content="bb"), ChangeKind.CONTENT, ("content", "mode")),
+    (was(replace(FILE, mode=0o600, ctime=9)), ChangeKind.ATTRIBUTES, ("mode",)),
+    (was(replace(FILE, uid=1, gid=2)), ChangeKind.ATTRIBUTES, ("owner",)),
+    (was(replace(FILE, mtime=1)), ChangeKind.ATTRIBUTES, ("time",)),
+    (was(replace(FILE, ctime=9)), ChangeKind.ATTRIBUTES, ("change time",)),
+    (was(LINK), ChangeKind.CONTENT, ("type",)),
 ])  # fmt: skip
-def test_a_file_differs(after: Recorded, kind: Kind, what: tuple[str, ...]) -> None:
+def test_a_file_differs(after: Recorded, kind: ChangeKind, what: tuple[str, ...]) -> None:
     found = change(was(), after)
     assert found is not None
     assert (found.kind, found.what) == (kind, what)
@@ -84,9 +85,9 @@ def test_an_entry_is_the_same(before: Recorded, after: Recorded) -> None:
 
 
 def test_a_link_elsewhere_and_another_device_are_other_content() -> None:
-    assert change(was(LINK), was(replace(LINK, link=b"x"))).kind is Kind.CONTENT
+    assert change(was(LINK), was(replace(LINK, link=b"x"))).kind is ChangeKind.CONTENT
     device = replace(FILE, kind=b"c", rdev=1)
-    assert change(was(device), was(replace(device, rdev=2))).kind is Kind.CONTENT
+    assert change(was(device), was(replace(device, rdev=2))).kind is ChangeKind.CONTENT
     assert change(was(FOLDER), was(replace(FOLDER, mode=0o700))).what == ("mode",)
 
 
@@ -109,8 +110,8 @@ def test_only_a_file_of_the_same_size_without_a_hash_on_one_side_is_in_doubt() -
     assert not is_in_doubt(was(replace(FILE, size=3)), today)
     assert not is_in_doubt(was(), was(content="bb"))
     assert not is_in_doubt(was(FOLDER), was(FOLDER))
-    assert change(was(replace(FILE, size=3)), today).kind is Kind.CONTENT
-    assert change(was(), today).kind is Kind.CONTENT, "what nobody has read is not called the same"
+    assert change(was(replace(FILE, size=3)), today).kind is ChangeKind.CONTENT
+    assert change(was(), today).kind is ChangeKind.CONTENT, "what nobody has read is not called the same"
 
 
 @given(st.sampled_from([FILE, FOLDER, LINK]), st.integers(0, 0o7777), st.integers(0, 3), st.sampled_from("ab"))

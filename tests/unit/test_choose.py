@@ -1,14 +1,14 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec.structs import replace
 
-from drbdbackup.errors import NothingFound, UsageError
+from drbdbackup.errors import NoBackup, NothingFound, OutOfReach, Undecided, UsageError
 from drbdbackup.model.backup import Copy, snapshot_name
 from drbdbackup.model.generation import Generation
-from drbdbackup.pipeline.choose import Way, Wish, candidates, choose
+from drbdbackup.pipeline.copies.choose import Way, Wish, candidates, choose
 
 NIGHT = datetime(2026, 11, 1, 4, 30, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -65,7 +65,7 @@ def test_an_older_one_is_taken_only_with_a_word_about_the_newer():
 
 
 def test_nothing_that_can_be_read_tells_why():
-    with pytest.raises(NothingFound, match=r"2026\d+T043000Z-www5, .* at nas:/backup: it is off"):
+    with pytest.raises(OutOfReach, match=r"2026\d+T043000Z-www5, .* at nas:/backup: it is off"):
         chosen(unreadable={"nas", "disk-www5", "disk-www4"})
 
 
@@ -109,6 +109,7 @@ def test_the_beginning_of_a_snapshots_name_is_enough_if_only_one_begins_so():
     with pytest.raises(UsageError, match="several") as told:
         chosen(snapshot="202611")
     assert COPIES[0].snapshot in told.value.hint
+    assert "--" not in told.value.message  # `diff`, too, takes snapshots, and has no such option
 
 
 def test_a_name_that_is_also_the_beginning_of_another_means_itself():
@@ -129,8 +130,15 @@ def test_a_snapshot_that_is_damaged_everywhere_is_taken_only_by_its_name():
         chosen(copies=copies, origin="www5")
 
 
+def test_what_is_known_from_a_medium_alone_is_taken_only_by_its_name_or_if_there_is_no_other():
+    copies = [replace(copy, adopted=True) if copy.sequence == 3 else copy for copy in COPIES]
+    assert chosen(copies=copies).copy.sequence == 2
+    assert chosen(copies=copies, snapshot=COPIES[0].snapshot).copy.sequence == 3
+    assert chosen(copies=copies, origin="www5").copy.sequence == 3
+
+
 def test_without_any_copy_the_way_out_is_named():
-    with pytest.raises(NothingFound, match="there is no backup") as told:
+    with pytest.raises(NoBackup) as told:
         chosen(copies=[])
     assert "sync --rebuild" in told.value.hint
 
@@ -151,7 +159,7 @@ TORN = [
 
 
 def test_between_rivals_the_choice_is_the_admins():
-    with pytest.raises(NothingFound, match="split brain") as told:
+    with pytest.raises(Undecided) as told:
         chosen(copies=TORN)
     assert "--lineage www4 (20261105T043000Z-www4) or --lineage www5 (20261106T043000Z-www5)" in told.value.hint
 

@@ -11,18 +11,32 @@ from pathlib import Path
 
 import pytest
 
+from drbdbackup.cli.app import COMMANDS as DECLARED
+from drbdbackup.cli.declared import CliGroup, Option, parameters
+from tests import preloaded
+
 PROGRAM = str(Path(sys.executable).parent / "drbdbackup")
 COMMANDS = (
-    "run", "latest", "list", "status", "restore", "verify", "prune", "sync", "target list", "target accept",
-    "config show", "config validate", "serve", "demo", "doctor", "pair init", "pair render", "find", "diff", "exposure",
-    "browse", "peer add", "peer accept", "peer test", "peer remove",
+    "run", "latest", "list", "status", "restore", "verify", "replicate", "prune", "sync", "target list",
+    "target accept", "config show", "config validate", "serve", "demo", "doctor", "pair init", "pair render", "find",
+    "diff", "exposure", "browse", "target sign", "peer list", "peer trust", "peer add", "peer accept", "peer test",
+    "peer remove", "pin", "unpin", "check", "install", "init", "runs", "report", "notify test",
 )  # fmt: skip
 WITHOUT_CONFIG = ("demo", "pair init", "pair render")
-WITH_ARGUMENTS = ("find", "diff", "peer add", "peer accept", "peer test", "peer remove")
+SETS_UP = ("install", "init")  # a configuration is not needed yet, and is read where there is one
+WITH_ARGUMENTS = (
+    "pin", "unpin", "find", "diff", "target sign", "peer trust", "peer add", "peer accept", "peer test", "peer remove",
+    "report",
+)  # fmt: skip
+OF_A_PLUGIN = ("check",)
 WITHOUT_JSON = ("serve", "demo", "browse")
 OPTIONS = {
-    "run": ["--if-due", "--dry-run", "--resource", "--target"],
-    "list": ["--resource"],
+    "run": ["--if-due", "--dry-run", "--resource", "--target", "--note"],
+    "pin": ["--note"],
+    "report": ["--html", "--resource"],
+    "runs": ["--since", "--node", "--outcome", "--limit"],
+    "list": ["--resource", "--limit", "--since", "--node", "--target", "--copies"],
+    "check": ["-w", "--warning", "-c", "--critical", "--checkmk", "--resource"],
     "restore": [
         "--from", "--at", "--snapshot", "--path", "--to", "--in-place", "--dry-run", "--yes",
     ],
@@ -35,12 +49,14 @@ OPTIONS = {
     "browse": ["--resource"],
     "peer add": ["--identity", "--yes"],
     "pair render": ["--out", "--dry-run"],
+    "init": ["--source", "--nas", "--disk", "--dry-run", "--yes"],
+    "install": ["--cron", "--timer", "--agent", "--undo", "--root", "--dry-run"],
 }  # fmt: skip
 STATUSES = {
-    "run": {0, 1, 2, 3, 4, 5, 7, 130, 143}, "latest": {0, 1, 2, 6, 130, 143}, "status": {0, 1, 2, 130, 143},
-    "restore": {0, 1, 2, 4, 5, 6, 7, 130, 143}, "prune": {0, 1, 2, 3, 5, 130, 143},
+    "run": {0, 1, 2, 3, 4, 5, 7, 8, 130, 143}, "latest": {0, 1, 2, 3, 6, 130, 143}, "status": {0, 1, 2, 8, 130, 143},
+    "check": {0, 1, 2, 3}, "restore": {0, 1, 2, 4, 5, 6, 7, 130, 143}, "prune": {0, 1, 2, 3, 5, 130, 143},
     "find": {0, 1, 2, 5, 6, 130, 143}, "diff": {0, 1, 2, 3, 4, 5, 6, 7, 130, 143},
-    "exposure": {0, 1, 2, 6, 130, 143}, "browse": {0, 1, 2, 5, 6, 130, 143},
+    "exposure": {0, 1, 2, 3, 6, 130, 143}, "browse": {0, 1, 2, 5, 6, 130, 143},
 }  # fmt: skip
 GOOD = """
 node = "www4"
@@ -61,9 +77,9 @@ require_mount = false
 
 def drbdbackup(*args: str, **environment: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "COLUMNS": "200", "DRBDBACKUP_CONFIG": "/nowhere/config.toml", **environment}
-    return subprocess.run(
-        [PROGRAM, *args], capture_output=True, text=True, errors="surrogateescape", timeout=60, env=environment,
-        stdin=subprocess.DEVNULL,
+    return preloaded.run(
+        [*preloaded.ENTRY, *args], capture_output=True, text=True, errors="surrogateescape", timeout=60,
+        env=environment, stdin=subprocess.DEVNULL,
     )  # fmt: skip
 
 
@@ -78,22 +94,33 @@ def good_file(folder: Path) -> str:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_of_the_design_tells_its_exit_statuses(command: str) -> None:
+def test_every_command_of_the_design_tells_its_exit_statuses_and_takes_its_options(command: str) -> None:
     ended = drbdbackup(*command.split(), "--help")
     assert ended.returncode == 0
     told = re.sub(r"\s+", " ", ended.stdout)
     statuses = {int(found) for found in re.findall(r"(?:Exit status: |; )(\d+) ", told)}
-    assert {0, 1, 2, 130, 143} <= statuses
+    assert ({0, 1, 2, 3} if command in OF_A_PLUGIN else {0, 1, 2, 130, 143}) <= statuses
     assert statuses == STATUSES.get(command, statuses)
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_takes_the_options_of_the_design(command: str) -> None:
-    told = drbdbackup(*command.split(), "--help").stdout
     wanted = list(OPTIONS.get(command, ()))
     wanted += [] if command in WITHOUT_CONFIG else ["--config"]
     wanted += [] if command in WITHOUT_JSON else ["--json"]
-    assert [option for option in wanted if not re.search(rf"{option}\b", told)] == []
+    assert [option for option in wanted if not re.search(rf"{option}\b", ended.stdout)] == []
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS, "config", "target", "peer", "pair"])
+def test_no_help_is_cut_short_on_80_columns(command: str) -> None:
+    lines = drbdbackup(*command.split(), "--help", COLUMNS="80").stdout.splitlines()
+    assert lines[0].startswith("Usage: ")  # which ends with "[ARGS]..." where there are commands
+    assert [line for line in lines[1:] if len(line) > 80 or line.endswith(("...", "…"))] == []
+
+
+def test_the_help_names_every_command_once_in_a_section_that_is_named() -> None:
+    told = drbdbackup("--help", COLUMNS="80").stdout
+    sections = dict(re.findall(r"^([A-Z][a-z ]+):\n((?:  .*\n)+)", told, re.MULTILINE))
+    assert sections.keys() == {"Options", "Back up", "Look", "Restore and verify", "Set up"}
+    del sections["Options"]
+    named = [name for section in sections.values() for name in re.findall(r"^  (\w+)", section, re.MULTILINE)]
+    assert sorted(named) == sorted({*(command.split()[0] for command in COMMANDS), "drill"})
 
 
 def test_without_a_command_the_help_is_shown_and_that_is_a_wrong_use() -> None:
@@ -102,8 +129,8 @@ def test_without_a_command_the_help_is_shown_and_that_is_a_wrong_use() -> None:
     assert all(command.split()[0] in ended.stdout for command in COMMANDS)
 
 
-def test_the_version_is_told() -> None:
-    ended = drbdbackup("--version")
+def test_the_installed_program_tells_its_version() -> None:
+    ended = subprocess.run([PROGRAM, "--version"], capture_output=True, text=True, timeout=60)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert re.fullmatch(r"drbdbackup \d+\.\d+\.\d+\S*\n", ended.stdout)
 
@@ -121,7 +148,7 @@ def test_a_command_line_that_makes_no_sense_exits_with_2(args: list[str]) -> Non
 
 @pytest.mark.parametrize("command", [
     command for command in COMMANDS
-    if command not in (*WITHOUT_CONFIG, *WITH_ARGUMENTS, "serve", "target accept", "verify")
+    if command not in (*WITHOUT_CONFIG, *WITH_ARGUMENTS, *SETS_UP, *OF_A_PLUGIN, "serve", "target accept", "verify")
 ])  # fmt: skip
 def test_without_a_configuration_every_command_says_what_to_do(command: str) -> None:
     ended = drbdbackup(*command.split())
@@ -136,10 +163,46 @@ def test_a_script_gets_the_error_as_a_document() -> None:
     assert ended.returncode == 2
     document = json.loads(ended.stdout)
     assert document["schema"] == 1
+    assert document["error"]["code"] == "config.unreadable"
     assert document["error"]["error"] == "ConfigError"
     assert document["error"]["status"] == 2
     assert "/nowhere/config.toml" in document["error"]["message"]
     assert is_told_without_a_traceback(ended)
+
+
+EVERY = [
+    ([one.name, below.name], below.function) if isinstance(one, CliGroup) else ([one.name], below.function)
+    for one in DECLARED
+    for below in (one.commands if isinstance(one, CliGroup) else (one,))
+]
+
+
+@pytest.mark.parametrize(("words", "function"), EVERY, ids=[" ".join(words) for words, _ in EVERY])
+def test_no_option_and_no_argument_may_be_empty_or_blank(words, function, tmp_path: Path) -> None:
+    good = ["--config", good_file(tmp_path)]
+    for blank in ("", " \t\n"):
+        for at, one in enumerate(parameters(function)):
+            flag = one.given_by.flag if isinstance(one.given_by, Option) else ""
+            if one.type is bool:
+                continue
+            given = [blank] if not flag else [f"{flag}={blank}"] if at % 2 else [flag, blank]
+            if not flag:
+                given = ["value"] * (at if one.is_required else 0) + given
+            ended = drbdbackup(*good, *words, *given, "--json")
+            assert ended.returncode == (3 if " ".join(words) in OF_A_PLUGIN else 2), given
+            error = json.loads(ended.stdout)["error"]
+            assert error["code"] == "usage.invalid"
+            assert error["message"] == f"{flag or 'an argument'} is empty"
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_blank_word_is_refused_before_the_command_and_behind_two_dashes(tmp_path: Path) -> None:
+    file = good_file(tmp_path)
+    for words in (["--config", "", "status"], ["--config=", "status"], ["verify", "--config", file, "--", ""], [""]):
+        ended = drbdbackup(*words)
+        assert (ended.returncode, ended.stdout) == (2, ""), words
+        assert is_told_without_a_traceback(ended)
+    assert drbdbackup("find", "--config", file, "--", "--path=").returncode != 2  # a name that looks like an option
 
 
 def test_what_stands_behind_two_dashes_is_no_option() -> None:
@@ -190,7 +253,7 @@ def test_validate_sums_up_what_is_right(tmp_path: Path) -> None:
     file = good_file(tmp_path)
     ended = drbdbackup("config", "validate", "--config", file)
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert ended.stdout.startswith(f"{file} is right.")
+    assert ended.stdout.startswith(f"{file} is valid.")
     document = json.loads(drbdbackup("config", "validate", "--config", file, "--json").stdout)
     assert (document["schema"], document["valid"], document["resources"]) == (1, True, ["raid"])
 
@@ -216,7 +279,7 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
 
 def test_what_nobody_foresaw_is_one_sentence_unless_it_is_asked_for(tmp_path: Path) -> None:
     (tmp_path / "drbdbackup").symlink_to(Path(__file__).parents[2] / "drbdbackup")
-    (tmp_path / "tomllib.py").write_text("def load(file): raise KeyError('a bug')\nTOMLDecodeError = ValueError\n")
+    (tmp_path / "tomllib.py").write_text("def loads(text): raise KeyError('a bug')\nTOMLDecodeError = ValueError\n")
     argv = [sys.executable, "-m", "drbdbackup", "latest", "--config", good_file(tmp_path)]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     ended = subprocess.run(argv, capture_output=True, text=True, timeout=60, env=environment)

@@ -19,7 +19,7 @@ from drbdbackup.config.values import (
     RoleConfig,
     TargetConfig,
 )
-from drbdbackup.errors import ConfigError
+from drbdbackup.errors import ConfigError, ConfigUnreadable
 
 SMALLEST = """
 node = "www4"
@@ -102,10 +102,10 @@ def test_the_file_of_the_contract_is_read(read, tmp_path):
         file=str(tmp_path / "config.toml"),
         node="www4",
         nodes=("www4", "www5"),
-        resources=(ResourceConfig("raid", "/srv/raid", "/dev/drbd0", ("www/*/cache/",)),),
+        resources=(ResourceConfig(name="raid", source="/srv/raid", device="/dev/drbd0", exclude=("www/*/cache/",)),),
         targets=(
-            TargetConfig("nas", "nas", path="/backup"),
-            TargetConfig("disk", "disk", device="/dev/sdb1", mountpoint="/saving",
+            TargetConfig(name="nas", kind="nas", path="/backup"),
+            TargetConfig(name="disk", kind="disk", device="/dev/sdb1", mountpoint="/saving",
                          retention=Retention(daily=3, minimum=1)),
         ),
         role=RoleConfig("drbd"),
@@ -193,21 +193,21 @@ def test_without_a_word_it_is_the_file_in_etc(monkeypatch):
 
 
 def test_a_missing_file_comes_with_a_file_to_begin_with(read, tmp_path):
-    with pytest.raises(ConfigError, match=r"nowhere\.toml: No such file") as caught:
+    with pytest.raises(ConfigUnreadable, match=r"nowhere\.toml") as caught:
         load(str(tmp_path / "nowhere.toml"))
     sample = caught.value.hint.split("\n", 1)[1]
     assert read('node = "www4"\n' + sample).targets[0].path == "/backup"
 
 
 def test_a_folder_in_place_of_the_file_is_a_mistake_of_the_configuration(tmp_path):
-    with pytest.raises(ConfigError, match="Is a directory"):
+    with pytest.raises(ConfigUnreadable):
         load(str(tmp_path))
 
 
 def test_reading_the_configuration_imports_nothing_heavy():
     probe = "import sys; before = set(sys.modules); import drbdbackup.config.load; print(*set(sys.modules) - before)"
-    said = subprocess.run([sys.executable, "-S", "-c", probe], capture_output=True, text=True, check=True, timeout=60,
+    said = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True, timeout=60,
                           cwd=Path(__file__).parents[2])
     loaded = {name.split(".")[0] for name in said.stdout.split()}
-    assert loaded - set(sys.stdlib_module_names) == {"drbdbackup"}
-    assert not loaded & {"difflib", "zoneinfo", "subprocess", "socket", "json", "logging", "asyncio"}
+    assert loaded - set(sys.stdlib_module_names) == {"drbdbackup", "msgspec", "typing_extensions"}
+    assert not loaded & {"difflib", "zoneinfo", "subprocess", "socket", "json", "logging", "asyncio", "dataclasses"}

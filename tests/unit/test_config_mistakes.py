@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from drbdbackup.config.kinds import INSIDE
 from drbdbackup.config.load import load
 from drbdbackup.errors import ConfigError
 
@@ -47,7 +48,7 @@ def told(tmp_path):
 
 NAME = "letters, digits, '.', '_' and '-', a letter or digit first"
 ROOM = 'from "1%" to "100%", or a size like "512M", "20G", "1T"'
-ABSOLUTE = 'an absolute path without ".."'
+ABSOLUTE = 'an absolute path without ".." and control characters'
 
 
 @pytest.mark.parametrize(("changes", "expected"), [
@@ -70,7 +71,8 @@ ABSOLUTE = 'an absolute path without ".."'
      "resource.raid.require_mount = false: belongs to a resource without device only"),
     ({"resource.raid.require_mount": '"no"'}, 'resource.raid.require_mount = "no": must be true or false'),
     ({"target.nas.pth": '"/x"'},
-     "target.nas.pth: unknown key; did you mean path? allowed here: kind, path, require_mount, retention, hook"),
+     ("target.nas.pth: unknown key; did you mean path?"
+      " allowed here: kind, path, require_mount, recycle, retention, hook")),
     ({"target.nas.device": '"/dev/sdc"'}, 'target.nas.device: belongs to kind = "disk" only'),
     ({"target.disk.require_mount": "true"}, 'target.disk.require_mount: belongs to kind = "nas" only'),
     ({"target.nas.require_mount": "1"}, "target.nas.require_mount = 1: must be true or false"),
@@ -81,7 +83,7 @@ ABSOLUTE = 'an absolute path without ".."'
     ({"retention.daily": "-1"}, "retention.daily = -1: must be a whole number, 0 or more"),
     ({"retention.daily": "1.5"}, "retention.daily = 1.5: must be a whole number, 0 or more"),
     ({"retention.dayly": "1"}, ("retention.dayly: unknown key; did you mean daily? "
-     "allowed here: hourly, daily, weekly, monthly, yearly, minimum")),
+     "allowed here: last, hourly, daily, weekly, monthly, yearly, minimum")),
     ({"limits.run": '"6 hours"'}, 'limits.run = "6 hours": must be seconds above 0, or like "90s", "15m", "6h", "1d"'),
     ({"limits.run": '"0s"'}, 'limits.run = "0s": must be seconds above 0, or like "90s", "15m", "6h", "1d"'),
     ({"limits.run": "inf"}, 'limits.run = inf: must be seconds above 0, or like "90s", "15m", "6h", "1d"'),
@@ -90,7 +92,9 @@ ABSOLUTE = 'an absolute path without ".."'
     ({"limits.shrink": "1"}, "limits.shrink = 1: must be a share from 0 to below 1, like 0.5"),
     ({"verify.share": '"0.5%"'}, 'verify.share = "0.5%": must be from "1%" to "100%", or 0 for never'),
     ({"drill.mariadb": '"/srv/raid/mysql"'},
-     'drill.mariadb = "/srv/raid/mysql": must be a path from the volume\'s top, like "mysql", without ".."'),
+     f'drill.mariadb = "/srv/raid/mysql": must be {INSIDE.allowed}'),
+    ({"verify.ignore": '["@eaDir/x"]'},
+     'verify.ignore = ["@eaDir/x"]: must be a list of names without "/", with * and ? like "._*"'),
     ({"verify.share": "5"}, 'verify.share = 5: must be from "1%" to "100%", or 0 for never'),
     ({"limits.shrink": "true"}, "limits.shrink = true: must be a share from 0 to below 1, like 0.5"),
     ({"resource.raid.services": '["mysql", "mysql"]'}, 'resource.raid.services: "mysql" is named twice'),
@@ -110,7 +114,7 @@ ABSOLUTE = 'an absolute path without ".."'
      'resource.raid.hook.freeze.before = "sync": must be a list of a program and its arguments'),
     ({"resource.raid.hook.freeze": '{ befor = ["sync"] }'},
      ("resource.raid.hook.freeze.befor: unknown key; did you mean before? "
-      "allowed here: before, after, on_error, timeout")),
+      "allowed here: before, after, on_error, timeout, required")),
     ({"resource.raid.database.shop": '{ kind = "oracle" }'},
      'resource.raid.database.shop.kind = "oracle": must be "mariadb"'),
     ({"resource.raid.database.shop": "{}"}, 'resource.raid.database.shop.kind is missing: must be "mariadb"'),
@@ -137,11 +141,14 @@ ABSOLUTE = 'an absolute path without ".."'
      "the names of nodes and targets must differ (small and capital letters are the same)")),
     ({"nodes": '["www4", "nas"]'}, ('target.nas: is like nodes "nas"; '
      "the names of nodes and targets must differ (small and capital letters are the same)")),
+    ({"target.nas": None, "target.volume-raid": '{ kind = "nas", path = "/backup" }'},
+     'target.volume-raid: the volume of resource "raid" goes by this name, so choose another'),
     ({"node": '"www6"'},
      'node = "www6" (the short host name where it is left out): must be one of nodes, "www4", "www5"'),
     ({"node": '""'}, f'node = "": must be {NAME}'),
     ({"schedul": '"x"'}, ("schedul: unknown key; did you mean schedule? allowed here: "
-     "node, nodes, schedule, state_dir, role, resource, target, peer, retention, limits, verify, drill")),
+     "node, nodes, schedule, state_dir, role, resource, target, peer, retention, limits, verify, drill, check, "
+     "metrics, report, notify")),
     ({"schedule": '"daily"'}, ('schedule = "daily": must be five fields as in a crontab '
      '(minute hour day month weekday), like "30 4 * * *"')),
     ({"schedule": '"30 4 * * * *"'}, ('schedule = "30 4 * * * *": must be five fields as in a crontab '
@@ -160,6 +167,12 @@ ABSOLUTE = 'an absolute path without ".."'
      'must be like "root@host" or an alias of ssh, no spaces, no "-" first')),
     ({"peer.www5.ssh": '"root@b reboot"'}, ('peer.www5.ssh = "root@b reboot": '
      'must be like "root@host" or an alias of ssh, no spaces, no "-" first')),
+    ({"report.html": '"/x/y"'}, 'report.html = "/x/y": must be an absolute path that ends in ".html"'),
+    ({"metrics.textfile": '"/x/y"'}, 'metrics.textfile = "/x/y": must be an absolute path that ends in ".prom"'),
+    ({"notify.urls": '["geheim"]'}, 'notify.urls: must be a list of URLs, like "mailto://..."'),
+    ({"notify.ping": '"ftp://geheim"'}, 'notify.ping: must be a URL that begins with "https://" or "http://"'),
+    ({"notify": '"https://geheim"'}, "notify: must be a table"),
+    ({"check.verified": "-1"}, 'check.verified = -1: must be like "45d" or "12h", or 0 for never'),
 ])
 def test_a_wrong_key_is_told_with_what_is_allowed(told, changes, expected):
     assert told(written(changes)) == [expected]
@@ -245,6 +258,10 @@ def test_a_key_given_twice_is_a_syntax_error(told):
 
 def test_a_file_in_another_encoding_names_the_line(told):
     assert told('nodes = ["a"]\n# Gr\u00fc\u00dfe\n'.encode("latin-1")) == ["line 2: not UTF-8"]
+
+
+def test_a_byte_order_mark_is_no_mistake(told):
+    assert told(b"\xef\xbb\xbf" + written({"node": '"www6"'}).encode()) == told(written({"node": '"www6"'})) != []
 
 
 def test_a_number_no_computer_wants_is_no_traceback(told):

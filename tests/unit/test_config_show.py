@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from drbdbackup.config.load import load
 from drbdbackup.config.show import as_document, as_toml
 from drbdbackup.config.values import (
     Config,
     Limits,
+    NotifyConfig,
     PeerConfig,
     ResourceConfig,
     Retention,
@@ -25,15 +26,17 @@ FULL = Config(
     node="www4",
     nodes=("www4", "www5.example.org"),
     resources=(
-        ResourceConfig("raid", "/srv/raid", "/dev/drbd0", ("a b/", 'quo"te\\', "Gr\u00fc\u00dfe", "tab\there"),
-                       "first-node"),
-        ResourceConfig("mail.1", "/srv/mail", "/dev/drbd1"),
-        ResourceConfig("shop", "/srv/shop", "/dev/drbd2", services=("mysql", "web"), service=(
+        ResourceConfig(
+            name="raid", source="/srv/raid", device="/dev/drbd0",
+            exclude=("a b/", 'quo"te\\', "Gr\u00fc\u00dfe", "tab\there"), dual_primary="first-node",
+        ),
+        ResourceConfig(name="mail.1", source="/srv/mail", device="/dev/drbd1"),
+        ResourceConfig(name="shop", source="/srv/shop", device="/dev/drbd2", services=("mysql", "web"), service=(
             ServiceConfig("mysql", ("a", "up"), ("a", "down")), ServiceConfig("web", ("b",), ("c", "d e"), ("f",)))),
     ),
     targets=(
-        TargetConfig("nas", "nas", path="/backup", require_mount=False, retention=Retention(daily=2)),
-        TargetConfig("disk.b", "disk", device="/dev/sdb1", mountpoint="/sav ing", on_full="replace"),
+        TargetConfig(name="nas", kind="nas", path="/backup", require_mount=False, retention=Retention(daily=2)),
+        TargetConfig(name="disk.b", kind="disk", device="/dev/sdb1", mountpoint="/sav ing", on_full="replace"),
     ),
     peers=(PeerConfig("www5.example.org", "root@b", ("-p", "2222")),),
     schedule="15 1,13 * * 1-5",
@@ -60,10 +63,11 @@ def test_a_document_has_the_keys_of_the_file_with_every_default():
     assert document["target"]["nas"]["retention"]["minimum"] == 3
     assert document["resource"]["mail.1"] == {
         "device": "/dev/drbd1", "source": "/srv/mail", "exclude": [], "dual_primary": "refuse", "snapshot_size": 0.1,
-        "require_mount": True,
+        "require_mount": True, "ignore_volumes": [],
         "services": []}
     assert document["limits"] == {"probe": 0.25, "ssh": 5.0, "run": 86400.0, "stall": 900.0, "shrink": 0.5,
-        "grace": 21600.0, "silence": 172800.0, "verify": 7200.0, "services": 300.0}
+        "grace": 21600.0, "silence": 172800.0, "verify": 7200.0, "services": 300.0, "answer": 2.0, "nice": 19,
+        "rate": 0.0}
 
 
 def test_tables_are_written_as_an_admin_would():
@@ -72,3 +76,13 @@ def test_tables_are_written_as_an_admin_would():
     assert "[resource.raid]" in lines
     assert '[target."disk.b".retention]' in lines
     assert 'exclude = ["a b/", "quo\\"te\\\\", "Gr\u00fc\u00dfe", "tab\\u0009here"]' in lines
+
+
+def test_a_secret_url_is_shown_by_its_scheme_alone():
+    urls = ("mailto://user:geheim@mail.example.org", "tgram://1234:token/chat")
+    ping = "https://hc-ping.com/0b7a5a1e-6f4b-4c1c-9d0e-2f1f1d0c1b1a"
+    config = replace(FULL, notify=NotifyConfig(urls=urls, ping=ping))
+    assert as_document(config)["notify"] == {
+        "urls": ["mailto://***", "tgram://***"], "ping": "https://***", "timeout": 20.0}
+    shown = as_toml(config)
+    assert [word for word in ("geheim", "token", "0b7a5a1e", "hc-ping", "mail.example") if word in shown] == []

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from croniter import croniter
+from msgspec.structs import fields
 
 from drbdbackup import schedule
 from drbdbackup.config.values import Config
@@ -17,7 +19,7 @@ TEXT = FILE.read_text()
 LINES = [line for line in TEXT.splitlines() if line and not line.startswith("#")]
 SETTINGS = dict(line.split("=", 1) for line in LINES if re.match(r"[A-Z]+=", line))
 JOBS = [line.split(None, 6) for line in LINES if not re.match(r"[A-Z]+=", line)]
-DEFAULT = Config.__dataclass_fields__["schedule"].default
+[DEFAULT] = [field.default for field in fields(Config) if field.name == "schedule"]
 
 
 def times(job: list[str]) -> str:
@@ -48,7 +50,29 @@ def test_the_program_is_found_where_the_installation_puts_it():
     assert SETTINGS["SHELL"] == "/bin/sh"
     assert SETTINGS["MAILTO"] == "root"
     assert {"/usr/local/bin", "/usr/sbin", "/sbin"} <= set(SETTINGS["PATH"].split(":"))
-    assert [job[6] for job in JOBS] == ["drbdbackup run", "drbdbackup run --if-due"]
+    assert [job[6].split("|| ")[-1] for job in JOBS] == ["drbdbackup run", "drbdbackup run --if-due"]
+
+
+@pytest.mark.parametrize(("programs", "started"), [
+    ({}, False), ({"drbdbackup": 0}, True), ({"drbdbackup": 0, "systemctl": 3}, True),
+    ({"drbdbackup": 0, "systemctl": 0}, False), ({"systemctl": 3}, False),
+])  # fmt: skip
+@pytest.mark.parametrize(("job", "words", "timer"), [
+    (JOBS[0], "run", "drbdbackup.timer"), (JOBS[1], "run --if-due", "drbdbackup-due.timer"),
+])  # fmt: skip
+def test_a_line_starts_what_is_installed_and_what_no_timer_starts(
+    job: list[str], words: str, timer: str, programs: dict[str, int], started: bool, tmp_path: Path
+) -> None:
+    for name, status in programs.items():
+        (tmp_path / name).write_text(f'#!/bin/sh\necho "$@" >"{tmp_path}/{name}.told"\nexit {status}\n')
+        (tmp_path / name).chmod(0o755)
+    ended = subprocess.run(["/bin/sh", "-c", job[6]], env={"PATH": str(tmp_path)}, capture_output=True, timeout=60)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"", b"")
+    assert (tmp_path / "drbdbackup.told").exists() is started
+    if started:
+        assert (tmp_path / "drbdbackup.told").read_text() == f"{words}\n"
+    if "systemctl" in programs and "drbdbackup" in programs:
+        assert (tmp_path / "systemctl.told").read_text() == f"-q is-active {timer}\n"
 
 
 def test_the_nightly_line_is_the_default_schedule():

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from drbdbackup.commands.demo.likeness import count, differing, likeness
+from drbdbackup.demo.likeness import count, differing, likeness
 
 
 @pytest.fixture

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from drbdbackup.manifest import SETTLED, Entry, Writer, order, spool_line
-from drbdbackup.pipeline import diff
-from drbdbackup.pipeline.caged import Channel
+from drbdbackup.pipeline.cage.protocol import NodeFacts
+from drbdbackup.pipeline.cage.worker import Channel
+from drbdbackup.pipeline.explore import diff_job
+from drbdbackup.pipeline.explore.diff_protocol import DiffJob, WalkedVolume
 from drbdbackup.scan import Problem, Walk, write_spool
 
 BEFORE = (b"www", b"www/closed", b"www/closed/a", b"www/odd\nname", b"www/open", b"www/open/gone")
@@ -23,8 +25,20 @@ def manifest(file: Path) -> None:
     writer = Writer(str(file))
     for path in sorted(BEFORE, key=order):
         kind = b"d" if path in (b"www", b"www/closed", b"www/open") else b"f"
-        entry = Entry(kind, 0o755, os.getuid(), os.getgid(), 0, 0, 0, 1, 1, 0, path)
-        fields = [getattr(entry, name) for name in Entry.__slots__]
+        entry = Entry(
+            kind=kind,
+            mode=0o755,
+            uid=os.getuid(),
+            gid=os.getgid(),
+            size=0,
+            mtime=0,
+            ctime=0,
+            inode=1,
+            nlink=1,
+            rdev=0,
+            path=path,
+        )
+        fields = [getattr(entry, name) for name in Entry.__struct_fields__]
         writer.add(b"- %s -" % SETTLED, spool_line(*fields))
     writer.close()
 
@@ -39,11 +53,12 @@ def test_what_could_not_be_read_is_not_called_gone(tmp_path: Path, sides: tuple[
     write_spool(Walk(source, None, frozenset(), UNREAD.append), str(tmp_path / "now"), 0, UNREAD, lambda _: None)
     nowhere = os.open(os.devnull, os.O_RDWR)
     try:
-        said = diff.do(
-            {
-                "source": source, "mounted": None, "caged": False, "spool": str(tmp_path / "now"), "patience": 5.0,
-                "before": str(tmp_path / sides[0]), "after": str(tmp_path / sides[1]), "into": str(tmp_path / "into"),
-            },
+        said = diff_job.do(
+            DiffJob(
+                here=NodeFacts(node="www4", volumes=(source,), marks=None, caged=False, nice=0),
+                volume=WalkedVolume(source, None, str(tmp_path / "now"), 5.0), scratch=str(tmp_path),
+                before=str(tmp_path / sides[0]), after=str(tmp_path / sides[1]), into=str(tmp_path / "into"),
+            ),
             Channel(nowhere, nowhere),
         )  # fmt: skip
     finally:
@@ -51,5 +66,5 @@ def test_what_could_not_be_read_is_not_called_gone(tmp_path: Path, sides: tuple[
     told = [json.loads(line) for line in (tmp_path / "into").read_text().splitlines()]
     one_sided = {one["path"] for one in told if one["change"] in ("added", "removed")}
     assert one_sided == {".", "www/open/gone"}, "the manifest above has no root"
-    assert said["problem_count"] == len(UNREAD)
-    assert said["problems"][0] == ["www/odd\nname", "not read: Input/output error"]
+    assert said.problem_count == len(UNREAD)
+    assert said.problems[0] == ("www/odd\nname", "not read: Input/output error")

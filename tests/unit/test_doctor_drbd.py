@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
-from drbdbackup.doctor import drbd, naming, standing
+from drbdbackup.doctor import drbd, standing
 from drbdbackup.doctor.drbd import Defined, DrbdFacts, parse_dump, parse_listed
-from drbdbackup.doctor.finding import State
-from drbdbackup.doctor.naming import NameFacts
+from drbdbackup.doctor.finding import FindingState
+from drbdbackup.doctor.standing import NameFacts
 from drbdbackup.model.role import Decision, Role, Verdict
 from tests.captured import CAPTURES
 
@@ -51,7 +50,18 @@ resource "r1" {
 }
 """
 RAID = Defined("raid", ("www4", "www5"), (("www4", "/dev/sda1"), ("www5", "/dev/sda3")))
-GOOD = DrbdFacts("raid", "www4", ("www4", "www5"), (), True, RAID, True, "", "", frozenset({"raid"}))
+GOOD = DrbdFacts(
+    resource="raid",
+    host="www4",
+    nodes=("www4", "www5"),
+    missing=(),
+    loaded=True,
+    defined=RAID,
+    for_us=True,
+    complaint="",
+    hint="",
+    listed=frozenset({"raid"}),
+)
 
 
 def states(facts: DrbdFacts) -> dict[str, str]:
@@ -106,7 +116,7 @@ def test_a_kernel_that_cannot_be_asked_is_no_resource_that_is_down() -> None:
 
 def test_nodes_that_drbd_does_not_know_are_worth_a_warning() -> None:
     found = {one.check: one for one in drbd.judge(replace(GOOD, nodes=("www4", "www6")))}
-    assert found["drbd host"].state is State.WARN
+    assert found["drbd host"].state is FindingState.WARN
     assert "www6" in found["drbd host"].because
 
 
@@ -121,11 +131,11 @@ def test_without_names_in_drbd_none_is_missed() -> None:
 
 def test_a_mistake_in_the_configuration_is_told_in_drbds_words() -> None:
     facts = replace(GOOD, defined=None, for_us=False, complaint="DRBD's configuration has a mistake: raid.res:5")
-    found = next(one for one in drbd.judge(facts) if one.state is State.FAIL)
+    found = next(one for one in drbd.judge(facts) if one.state is FindingState.FAIL)
     assert "raid.res:5" in found.because
 
 
-PRIMARY = Verdict(Decision.PROCEED, ("raid is Primary here",), Role.PRIMARY)
+PRIMARY = Verdict(decision=Decision.PROCEED, because=("raid is Primary here",), role=Role.PRIMARY)
 
 
 @pytest.mark.parametrize(("verdict", "explained", "state"), [
@@ -146,5 +156,5 @@ def test_a_role_that_a_run_would_refuse_fails_once(verdict, explained, state) ->
     ("www4", "www5", "fail"), ("www4", "www5.example.org", "fail"),
 ])  # fmt: skip
 def test_a_configuration_that_was_copied_with_the_others_name_fails(node, host, state) -> None:
-    [found] = naming.judge(NameFacts("config.toml", node, ("www4", "www5"), host))
+    [found] = standing.judge_name(NameFacts("config.toml", node, ("www4", "www5"), host))
     assert found.state.value == state

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from drbdbackup.doctor import heartbeat
 from drbdbackup.doctor.heartbeat import (
-    Group,
+    HaresourcesLine,
     HeartbeatFacts,
     Keys,
     parse_authkeys,
@@ -16,7 +15,7 @@ from drbdbackup.doctor.heartbeat import (
     parse_members,
     services,
 )
-from drbdbackup.doctor.text_file import TextFile
+from drbdbackup.tools.text_file import TextFile
 
 HARESOURCES = """\
 # The pair
@@ -26,8 +25,8 @@ www4 IPaddr::133.10.10.10/24/eth0 drbddisk::raid \\
 GROUPS = parse_haresources(HARESOURCES)
 SHA1 = Keys("1", (("1", "sha1", 32),))
 GOOD = HeartbeatFacts(
-    "www4", ("www4", "www5"), TextFile("", 0o100644), TextFile("", 0o100644), TextFile("", 0o100600),
-    ("www4", "www5"), False, GROUPS, SHA1,
+    host="www4", nodes=("www4", "www5"), ha_cf=TextFile("", 0o100644), haresources=TextFile("", 0o100644),
+    authkeys=TextFile("", 0o100600), members=("www4", "www5"), open_to_all=False, groups=GROUPS, keys=SHA1,
 )  # fmt: skip
 
 
@@ -38,7 +37,9 @@ def wrong(facts: HeartbeatFacts) -> dict[str, str]:
 def test_a_line_of_haresources_goes_on_behind_a_backslash() -> None:
     filesystem = "Filesystem::/dev/drbd0::/srv/raid::ext4"
     assert (
-        Group("www4", ("IPaddr::133.10.10.10/24/eth0", "drbddisk::raid", filesystem, "mysql", "apache2", "drbdbackup")),
+        HaresourcesLine(
+            "www4", ("IPaddr::133.10.10.10/24/eth0", "drbddisk::raid", filesystem, "mysql", "apache2", "drbdbackup")
+        ),
     ) == GROUPS
 
 
@@ -69,11 +70,11 @@ def test_a_node_as_it_should_be() -> None:
 @pytest.mark.parametrize(("changes", "check", "state"), [
     ({"ha_cf": None, "members": ()}, "ha.cf", "fail"),
     ({"ha_cf": TextFile(problem="Permission denied"), "members": ()}, "ha.cf", "warn"),
-    ({"members": ("web", "www5"), "groups": (Group("web", ("apache2",)),)}, "ha.cf", "fail"),
+    ({"members": ("web", "www5"), "groups": (HaresourcesLine("web", ("apache2",)),)}, "ha.cf", "fail"),
     ({"haresources": None, "groups": ()}, "haresources", "fail"),
     ({"haresources": TextFile(problem="Permission denied"), "groups": ()}, "haresources", "warn"),
     ({"groups": ()}, "haresources", "fail"),
-    ({"groups": (Group("web", ("apache2",)),)}, "haresources", "fail"),
+    ({"groups": (HaresourcesLine("web", ("apache2",)),)}, "haresources", "fail"),
     ({"without_script": ("mysql",)}, "haresources", "fail"),
     ({"groups": parse_haresources(HARESOURCES.replace("drbdbackup", ""))}, "lets go", "warn"),
     ({"groups": parse_haresources("www4 drbdbackup Filesystem::/dev/drbd0::/srv/raid apache2")}, "lets go", "warn"),
@@ -93,7 +94,7 @@ def test_each_mistake_is_found_and_no_other(changes, check, state) -> None:
 
 
 def test_names_are_the_same_in_small_and_large_letters() -> None:
-    assert wrong(replace(GOOD, host="WWW4", groups=(Group("Www4", ("apache2",)),))) == {}
+    assert wrong(replace(GOOD, host="WWW4", groups=(HaresourcesLine("Www4", ("apache2",)),))) == {}
 
 
 def test_whoever_comes_may_join_if_ha_cf_says_so() -> None:
@@ -101,12 +102,12 @@ def test_whoever_comes_may_join_if_ha_cf_says_so() -> None:
 
 
 def test_with_pacemaker_nothing_of_heartbeat_is_asked_for() -> None:
-    [found] = heartbeat.judge(HeartbeatFacts("www4", ("www4", "www5"), pacemaker=True))
+    [found] = heartbeat.judge(HeartbeatFacts(host="www4", nodes=("www4", "www5"), pacemaker=True))
     assert (found.check, found.state.value) == ("cluster", "ok")
 
 
 def test_a_pair_that_nobody_swaps_is_worth_a_warning() -> None:
-    [found] = heartbeat.judge(HeartbeatFacts("www4", ("www4", "www5")))
+    [found] = heartbeat.judge(HeartbeatFacts(host="www4", nodes=("www4", "www5")))
     assert (found.check, found.state.value) == ("cluster", "warn")
 
 

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from drbdbackup.config.values import TargetConfig
 from drbdbackup.doctor import clocks, media
-from drbdbackup.doctor.clocks import MOST, NodeFacts, ShareFacts
+from drbdbackup.doctor.clocks import MOST, ClockFacts, ShareFacts
 from drbdbackup.doctor.media import MediumFacts, Need
 from drbdbackup.model.backup import Copy
 
 MIB, GIB = 1 << 20, 1 << 30
-NAS = TargetConfig("nas", "nas", path="/backup")
-DISK = TargetConfig("disk", "disk", device="/dev/sdb1", mountpoint="/saving")
+NAS = TargetConfig(name="nas", kind="nas", path="/backup")
+DISK = TargetConfig(name="disk", kind="disk", device="/dev/sdb1", mountpoint="/saving")
 ROOM = Need(GIB, 2 * GIB, full=False)
-GOOD = MediumFacts(DISK, medium="m1", free=10 * GIB, total=20 * GIB, need=ROOM)
+GOOD = MediumFacts(target=DISK, medium="m1", free=10 * GIB, total=20 * GIB, need=ROOM)
 START = datetime(2026, 11, 23, 4, 30, tzinfo=UTC)
 
 
 def copy(sequence: int, size: int, target: str = "disk", medium: str = "m1", damaged: bool = False) -> Copy:
     at = START + timedelta(days=sequence)
     return Copy(
-        f"{at:%Y%m%dT%H%M%SZ}-www4", "raid", sequence, "www4", target, "disk", medium, "www4:/dev/sdb1", "www4", "/x",
-        at, at, 10, size, damaged_at=at if damaged else None,
+        snapshot=f"{at:%Y%m%dT%H%M%SZ}-www4", resource="raid", sequence=sequence, node="www4", target=target,
+        kind="disk", medium=medium, location="www4:/dev/sdb1", holder="www4", path="/x", started_at=at, finished_at=at,
+        files=10, bytes=size, damaged_at=at if damaged else None,
     )  # fmt: skip
 
 
@@ -47,6 +48,7 @@ def test_a_target_as_it_should_be() -> None:
     ({"mounted": "/mnt"}, "not mounted", "warn"),
     ({"free": GIB - 1}, "room", "fail"),
     ({"free": 2 * GIB - 1}, "room", "warn"),
+    ({"lacking": (replace(copy(1, 1), problems=3),)}, "whole", "warn"),
 ])  # fmt: skip
 def test_each_mistake_is_found_and_no_other(changes, check, state) -> None:
     assert wrong(replace(GOOD, **changes)) == {check: state}
@@ -99,13 +101,13 @@ def test_resources_need_room_side_by_side() -> None:
     (0.0, "ok"), (MOST, "ok"), (-MOST, "ok"), (MOST + 1, "fail"), (-MOST - 1, "fail"), (1e9, "fail"),
 ])  # fmt: skip
 def test_clocks_are_within_a_minute(ahead, state) -> None:
-    assert [one.state.value for one in clocks.judge_node(NodeFacts("www5", ahead, "nas"))] == [state]
+    assert [one.state.value for one in clocks.judge_node(ClockFacts("www5", ahead, "nas"))] == [state]
     writable, clock = clocks.judge_share(ShareFacts("nas", ahead))
     assert (writable.state.value, clock.state.value) == ("ok", state)
 
 
 def test_a_clock_that_nobody_tells_is_left_out() -> None:
-    assert clocks.judge_node(NodeFacts("www5", None)) == []
+    assert clocks.judge_node(ClockFacts("www5", None)) == []
 
 
 def test_a_share_that_cannot_be_written_to_fails() -> None:
@@ -114,7 +116,7 @@ def test_a_share_that_cannot_be_written_to_fails() -> None:
 
 
 def test_a_clock_that_is_ahead_is_not_behind() -> None:
-    [ahead] = clocks.judge_node(NodeFacts("www5", 120.0))
-    [behind] = clocks.judge_node(NodeFacts("www5", -120.0))
+    [ahead] = clocks.judge_node(ClockFacts("www5", 120.0))
+    [behind] = clocks.judge_node(ClockFacts("www5", -120.0))
     assert "ahead of ours" in ahead.because
     assert "behind ours" in behind.because

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from msgspec.structs import replace
 
 from drbdbackup.catalog import pair, store
 from drbdbackup.catalog.facts import fact
 from drbdbackup.catalog.pair import Said, said_from
-from drbdbackup.doctor import peers, sameness
+from drbdbackup.doctor import peers
 from drbdbackup.doctor.peers import PeerFacts, Surroundings
-from drbdbackup.doctor.sameness import Own
+from drbdbackup.pair import digests
+from drbdbackup.pair.digests import Own
 
 SAID = Said((("authkeys", "0001"), ("haresources", "0002"), ("resource raid", "0003")), ("/var/www",))
 HERE = Surroundings(Own(SAID), has_disks=True, resources=("raid",))
-GOOD = PeerFacts("www5", asked=True, said=SAID, over_ssh=True)
+GOOD = PeerFacts(node="www5", asked=True, said=SAID, over_ssh=True)
 AT = datetime(2026, 11, 23, 4, 30, tzinfo=UTC)
 
 
@@ -57,7 +58,7 @@ def test_a_folder_that_is_linked_on_one_node_only_fails(linked) -> None:
 
 
 def test_folders_that_cannot_be_looked_at_are_not_missed_there() -> None:
-    unread = Own(replace(SAID, linked=()), unread=(sameness.LINKS,))
+    unread = Own(replace(SAID, linked=()), unread=(digests.LINKS,))
     assert wrong(GOOD, replace(HERE, own=unread)) == {"same links": "warn"}
 
 
@@ -76,15 +77,29 @@ def test_a_peer_that_is_away_is_worth_a_warning_one_that_refuses_fails(problem, 
 
 
 def test_without_ssh_the_other_disk_cannot_be_fetched() -> None:
-    by_catalog = replace(GOOD, asked=False, over_ssh=False, seen_at=AT)
+    by_catalog = replace(GOOD, asked=False, over_ssh=False, seen_at=AT, key="4f" * 32)
     assert wrong(by_catalog) == {"peer": "warn"}
     assert wrong(by_catalog, replace(HERE, has_disks=False)) == {}
+
+
+def test_a_key_that_is_not_known_is_worth_a_warning_once_a_catalog_has_come() -> None:
+    assert wrong(replace(GOOD, seen_at=AT)) == {"key": "warn"}
+    assert wrong(replace(GOOD, seen_at=AT, key="4f" * 32)) == {}
 
 
 def test_what_is_known_from_the_catalog_says_since_when() -> None:
     found = peers.judge(replace(GOOD, asked=False, over_ssh=False, seen_at=AT, said=other("authkeys")), HERE)
     [differs] = [one for one in found if one.check == "same authkeys"]
-    assert "www5 told at 2026-11-23T04:30:00Z" in differs.because
+    assert "as reported by www5 at 2026-11-23T04:30:00Z" in differs.because
+
+
+def test_a_difference_is_a_warning_only_where_this_node_has_changed_since_the_other_told() -> None:
+    said = replace(other("authkeys"), linked=())
+    told = replace(GOOD, asked=False, over_ssh=False, seen_at=AT, key="4f" * 32, said=said)
+    for day, state in ((22, "fail"), (24, "warn")):
+        here = replace(HERE, changed_at=AT.replace(day=day), has_disks=False)
+        assert wrong(told, here) == {"same authkeys": state, "same links": state}
+        assert wrong(replace(told, asked=True, over_ssh=True), here) == {"same authkeys": "fail", "same links": "fail"}
 
 
 def test_a_node_that_never_told_anything_is_worth_a_warning() -> None:
@@ -93,12 +108,12 @@ def test_a_node_that_never_told_anything_is_worth_a_warning() -> None:
 
 def test_a_check_value_shows_a_difference_and_next_to_nothing_else() -> None:
     nodes = ("www4", "www5")
-    one = sameness.value("authkeys", b"1 sha1 secret\n", nodes)
-    assert len(one) * 4 == sameness.BITS == 16
-    assert one == sameness.value("authkeys", b"1 sha1 secret\n", reversed(nodes))
-    assert one != sameness.value("authkeys", b"1 sha1 Secret\n", nodes)
-    assert one != sameness.value("haresources", b"1 sha1 secret\n", nodes)
-    assert one != sameness.value("authkeys", b"1 sha1 secret\n", ("www4", "www6"))
+    one = digests.value("authkeys", b"1 sha1 secret\n", nodes)
+    assert len(one) * 4 == digests.BITS == 16
+    assert one == digests.value("authkeys", b"1 sha1 secret\n", reversed(nodes))
+    assert one != digests.value("authkeys", b"1 sha1 Secret\n", nodes)
+    assert one != digests.value("haresources", b"1 sha1 secret\n", nodes)
+    assert one != digests.value("authkeys", b"1 sha1 secret\n", ("www4", "www6"))
 
 
 @pytest.mark.parametrize(("text", "defined"), [
@@ -107,7 +122,7 @@ def test_a_check_value_shows_a_difference_and_next_to_nothing_else() -> None:
     ("# resource raid {", False), ("resource raid1 {", False), ("myresource raid {", False), ("", False),
 ])  # fmt: skip
 def test_which_file_has_the_resource(text, defined) -> None:
-    assert sameness.defines(text, "raid") is defined
+    assert digests.defines(text, "raid") is defined
 
 
 def test_what_a_node_said_last_is_what_counts(tmp_path) -> None:

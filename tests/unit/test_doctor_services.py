@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
-from drbdbackup.doctor import sameness, services, systemd
+from drbdbackup.doctor import services, systemd
 from drbdbackup.doctor.services import LinkFacts, ServiceFacts
-from drbdbackup.doctor.text_file import TextFile, read
+from drbdbackup.pair import digests
+from drbdbackup.tools.text_file import TextFile, read
 from tests.captured import play
 
 GOOD = ServiceFacts("apache2", "disabled", (), "/var/www", "link")
@@ -67,7 +68,7 @@ def test_the_list_beside_the_configuration_is_read(tmp_path) -> None:
     ("/var", "/srv/raider/www", False), ("/var", "/srv/raid/../x", False), ("/var", "www", False),
 ])  # fmt: skip
 def test_a_link_leads_to_the_volume_or_not(folder, link, inside) -> None:
-    assert sameness.leads_into(folder, link, "/srv/raid") is inside
+    assert digests.leads_into(folder, link, "/srv/raid") is inside
 
 
 def test_links_to_the_volume_are_found_without_following_them(tmp_path) -> None:
@@ -76,7 +77,7 @@ def test_links_to_the_volume_are_found_without_following_them(tmp_path) -> None:
     (tmp_path / "plain").mkdir()
     (tmp_path / "parent").symlink_to(tmp_path)
     parents = [str(tmp_path), "/nowhere", str(tmp_path / "parent")]
-    assert sorted(sameness.links("/srv/raid", parents)) == [f"{tmp_path}/mysql", f"{tmp_path}/www"]
+    assert sorted(digests.links("/srv/raid", parents)) == [f"{tmp_path}/mysql", f"{tmp_path}/www"]
 
 
 LINKS = LinkFacts("raid", ("/var/lib/mysql", "/var/www"), frozenset({"/var/lib/mysql", "/var/www"}))

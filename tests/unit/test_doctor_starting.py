@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from drbdbackup.doctor import starting
-from drbdbackup.doctor.starting import Job, Line, StartFacts, parse_crontab, starts_run, why_not_read
-from drbdbackup.doctor.text_file import TextFile
+from drbdbackup.doctor.starting import CrontabLine, ScheduledJob, StartFacts, parse_crontab, starts_run, why_not_read
+from drbdbackup.tools.text_file import TextFile
 
 OURS = (Path(__file__).parents[2] / "cron/drbdbackup").read_text()
-NIGHT = Job("/etc/cron.d/drbdbackup", "30 4 * * *", ())
-MISSED = Job("/etc/cron.d/drbdbackup", "7,22,37,52 * * * *", ("--if-due",))
+NIGHT = ScheduledJob("/etc/cron.d/drbdbackup", "30 4 * * *", ())
+MISSED = ScheduledJob("/etc/cron.d/drbdbackup", "7,22,37,52 * * * *", ("--if-due",))
 GOOD = StartFacts("30 4 * * *", (NIGHT, MISSED))
 
 
@@ -32,8 +32,8 @@ def test_a_crontab_of_a_user_has_no_user_in_its_lines() -> None:
     text = "PATH=/opt/bin\n@daily /usr/local/bin/drbdbackup run\n"
     text += "5 4 * * * drbdbackup run --target nas >/dev/null 2>&1\n"
     assert parse_crontab(text, with_user=False) == (
-        Line("@daily", "/usr/local/bin/drbdbackup", (), "/opt/bin"),
-        Line("5 4 * * *", "drbdbackup", ("--target", "nas"), "/opt/bin"),
+        CrontabLine("@daily", "/usr/local/bin/drbdbackup", (), "/opt/bin"),
+        CrontabLine("5 4 * * *", "drbdbackup", ("--target", "nas"), "/opt/bin"),
     )
 
 
@@ -78,10 +78,10 @@ def test_a_node_as_it_should_be() -> None:
     ((MISSED,), {"schedule": "fail"}),
     ((NIGHT,), {"missed runs": "warn"}),
     ((NIGHT, NIGHT, MISSED), {"schedule": "warn"}),
-    ((NIGHT, Job("drbdbackup.timer", "", ()), MISSED), {"schedule": "warn"}),
+    ((NIGHT, ScheduledJob("drbdbackup.timer", "", ()), MISSED), {"schedule": "warn"}),
     ((replace(NIGHT, found=False), MISSED), {"schedule": "fail"}),
     ((replace(NIGHT, schedule="30 3 * * *"), MISSED), {"schedule": "warn"}),
-    ((Job("drbdbackup.timer", "", ()), MISSED), {}),
+    ((ScheduledJob("drbdbackup.timer", "", ()), MISSED), {}),
     ((NIGHT, replace(NIGHT, words=("--json",)), MISSED), {"schedule": "warn"}),
     ((NIGHT, replace(NIGHT, words=("--target", "nas")), MISSED), {"schedule": "warn"}),
     ((replace(NIGHT, words=("--target=a",)), replace(NIGHT, words=("--target", "b")), MISSED), {}),

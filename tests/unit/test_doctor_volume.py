@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from drbdbackup.doctor import programs, volume
 from drbdbackup.doctor.programs import RsyncFacts
-from drbdbackup.doctor.volume import Entry, VolumeFacts, parse_fstab
+from drbdbackup.doctor.volume import FstabLine, VolumeFacts, parse_fstab
 
 DEVICES = frozenset({"/dev/drbd0", "/dev/sda1"})
-GOOD = VolumeFacts("raid", "/srv/raid", 0o040755, "", DEVICES, "", ())
+GOOD = VolumeFacts(
+    resource="raid", source="/srv/raid", mode=0o040755, problem="", devices=DEVICES, fstab_problem="", entries=(),
+)
 RSYNC = """\
 rsync  version 3.2.7  protocol version 31
 Copyright (C) 1996-2022 by Andrew Tridgell, Wayne Davison, and others.
@@ -27,16 +28,16 @@ def wrong(facts: VolumeFacts) -> dict[str, str]:
     return {one.check: one.state.value for one in volume.judge(facts) if one.state.value != "ok"}
 
 
-def entry(spec: str, point: str, options: str, device: str = "") -> tuple[Entry, str]:
-    return Entry(spec, point, tuple(options.split(","))), device or spec
+def entry(spec: str, point: str, options: str, device: str = "") -> tuple[FstabLine, str]:
+    return FstabLine(spec, point, tuple(options.split(","))), device or spec
 
 
 def test_fstab_is_read_as_mount_does() -> None:
     text = "# a comment\n\n/dev/sda2 / ext4 errors=remount-ro 0 1\n"
     text += "/dev/drbd0 /srv/a\\040b/ ext4 noauto\nhalf\n/dev/x /y\n"
     assert parse_fstab(text) == (
-        Entry("/dev/sda2", "/", ("errors=remount-ro",)), Entry("/dev/drbd0", "/srv/a b", ("noauto",)),
-        Entry("/dev/x", "/y", ()),
+        FstabLine("/dev/sda2", "/", ("errors=remount-ro",)), FstabLine("/dev/drbd0", "/srv/a b", ("noauto",)),
+        FstabLine("/dev/x", "/y", ()),
     )
 
 
@@ -83,6 +84,21 @@ def test_an_rsync_that_is_new_enough() -> None:
     assert programs.parse(RSYNC) == RsyncFacts((3, 2))
     assert programs.judge(RsyncFacts((3, 2)))[0].state.value == "ok"
     assert programs.judge(RsyncFacts((4, 0)))[0].state.value == "ok"
+
+
+@pytest.mark.parametrize(("version", "debian", "state"), [
+    ((3, 2), "12", "warn"), ((3, 4), "13", "warn"), ((3, 5), "12", "ok"), ((3, 5), "13", "ok"), ((3, 4), "14", "ok"),
+    ((3, 2), "", "ok"),
+])  # fmt: skip
+def test_an_rsync_that_debian_has_repaired_by_a_newer_one(version, debian, state) -> None:
+    [found] = programs.judge(RsyncFacts(version, debian=debian))
+    assert (found.state.value, "3.5.0" in found.remedy) == (state, state == "warn")
+
+
+def test_only_debian_is_debian() -> None:
+    assert programs.debian_in('ID=debian\nVERSION_ID="12"\n') == "12"
+    assert programs.debian_in('ID=ubuntu\nVERSION_ID="12"\nID_LIKE=debian\n') == ""
+    assert programs.debian_in("") == ""
 
 
 @pytest.mark.parametrize("facts", [

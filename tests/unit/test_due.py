@@ -10,8 +10,8 @@ import pytest
 
 from drbdbackup.catalog import store
 from drbdbackup.catalog.bodies import Run, ran
-from drbdbackup.commands.due import due_since
 from drbdbackup.config.values import Config, ResourceConfig, TargetConfig
+from drbdbackup.due import due_since
 from drbdbackup.model.backup import Outcome, snapshot_name
 
 NOW = datetime(2026, 11, 23, 6, 2, tzinfo=UTC)
@@ -22,8 +22,8 @@ AWAY = {"outcome": "failed", "message": "not mounted"}
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
-    targets = tuple(TargetConfig(name, kind="nas", path=f"/{name}") for name in ("nas", "disk"))
-    resource = ResourceConfig("raid", source="/srv/raid")
+    targets = tuple(TargetConfig(name=name, kind="nas", path=f"/{name}") for name in ("nas", "disk"))
+    resource = ResourceConfig(name="raid", source="/srv/raid")
     return Config(
         file="", node="www4", nodes=("www4", "www5"), resources=(resource,), targets=targets, schedule=EVERY_HOUR,
         state_dir=str(tmp_path),
@@ -32,7 +32,10 @@ def config(tmp_path: Path) -> Config:
 
 def ended(config: Config, minutes_ago: float, outcome: Outcome, **targets: Mapping[str, str]) -> None:
     at = NOW - timedelta(minutes=minutes_ago)
-    run = Run(snapshot_name(at, "www5"), "raid", "www5", outcome, at, at, targets=tuple(targets.items()))
+    run = Run(
+        name=snapshot_name(at, "www5"), resource="raid", node="www5", outcome=outcome, started_at=at, finished_at=at,
+        targets=tuple(targets.items()),
+    )
     store.record(config.state_dir, "www5", [ran(run)])
 
 

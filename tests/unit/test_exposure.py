@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from drbdbackup.catalog.rates import Measured, Work
-from drbdbackup.exposure import Kind, Known, Left, Without, left
+from drbdbackup.commands.exposure import Exposure, LineageExposure
+from drbdbackup.exposure import Known, Left, LossKind, Without, left
 from drbdbackup.model.backup import Copy, Reach, snapshot_name
+from drbdbackup.report import exposure as report
 
 NOW = datetime(2026, 11, 23, 18, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-NOTHING, HERE, PEER = Without(Kind.NOTHING), Without(Kind.NODE, "www4"), Without(Kind.NODE, "www5")
-NAS, DISK = Without(Kind.TARGET, "nas"), Without(Kind.TARGET, "disk", "www4")
+NOTHING, HERE, PEER = Without(LossKind.NOTHING), Without(LossKind.NODE, "www4"), Without(LossKind.NODE, "www5")
+NAS, DISK = Without(LossKind.TARGET, "nas"), Without(LossKind.TARGET, "disk", "www4")
 
 
 def a_copy(sequence: int, hours: float, target: str = "nas", holder: str = "", **more: object) -> Copy:
@@ -35,7 +37,7 @@ def known(*copies: Copy, reach: Reach = Reach.YES, measured: tuple[Measured, ...
 
 def took(seconds: float, work: Work = Work.RESTORED, medium: str = "nas-", **more: object) -> Measured:
     values = {"node": "www4", "at": NOW, "files": 1000, "bytes": 1 << 30}
-    return Measured(work, medium, seconds=seconds, **{**values, **more})  # type: ignore[arg-type]
+    return Measured(work=work, medium=medium, seconds=seconds, **{**values, **more})  # type: ignore[arg-type]
 
 
 TWO = (a_copy(2, 13, "disk", "www4"), a_copy(2, 13, "nas"), a_copy(1, 37, "disk", "www5"))
@@ -126,3 +128,31 @@ def test_over_ssh_is_another_way_than_on_the_spot() -> None:
     on_the_spot = left(known(TWO[2], measured=(replace(there, seconds=90.0, over_ssh=True), there)), HERE).estimate
     assert on_the_spot is not None
     assert on_the_spot.seconds == 60
+
+
+@pytest.mark.parametrize(("copies", "sentence"), [
+    (TWO, "you lose the last 13 h, whichever node or target is lost with it"),
+    ((TWO[0], TWO[2]), "you lose the last 13 h; with www4 (this node) 37 h, with disk (www4's) 37 h"),
+    (TWO[1:2], "you lose the last 13 h; with nas EVERYTHING"),
+    ((), "you lose EVERYTHING"),
+])  # fmt: skip
+def test_one_sentence_says_what_is_lost_and_with_what_it_is_more(copies: tuple[Copy, ...], sentence: str) -> None:
+    cases = tuple(left(known(*copies), without) for without in (NOTHING, HERE, PEER, NAS, DISK))
+    found = Exposure(
+        resource="raid", node="www4", lines=(LineageExposure(None, cases),), roadless=(), closed={}, missing=None
+    )
+    assert next(report.lines(found)) == f"raid: if the volume is lost now, {sentence}"
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_the_screen_fits_the_terminal_and_no_restore_takes_no_time(width: int) -> None:
+    cases = tuple(left(known(*TWO, measured=(took(0.1),)), one) for one in (NOTHING, HERE, PEER, NAS, DISK))
+    closed = {"www5": "ssh: connect to host 192.168.12.4 port 22: No route to host, " * 3}
+    found = Exposure(
+        resource="raid", node="www4", lines=(LineageExposure(None, cases),), roadless=("www6",), closed=closed,
+        missing=None,
+    )  # fmt: skip
+    shown = list(report.lines(found, width))
+    assert max(map(len, shown)) <= width
+    assert "13 h" in "".join(shown)
+    assert " 0 s" not in " ".join(shown)

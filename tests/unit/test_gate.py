@@ -2,27 +2,29 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from drbdbackup import gate
 from drbdbackup.config.values import Config, ResourceConfig, RoleConfig
 from drbdbackup.gate import Evidence, judge
 from drbdbackup.model.mount import Mount
-from drbdbackup.model.role import Connection, Decision, Disk, Observation, PeerSeen, Role, Verdict
+from drbdbackup.model.role import Connection, Decision, DiskState, Observation, PeerSeen, Role, Verdict
 from drbdbackup.roles import events2
 from drbdbackup.tools import mounts
 from tests.captured import CAPTURES, MOUNTED, Capture
 
 NODES = ("www4", "www5")
-RAID = ResourceConfig("raid", "/srv/raid", "/dev/drbd0")
+RAID = ResourceConfig(name="raid", source="/srv/raid", device="/dev/drbd0")
 FIRST_NODE = replace(RAID, dual_primary="first-node")
-ROOT = Mount(1, 0, "8:1", "/", "/", "ext4", "/dev/sda1")
-PEER = PeerSeen("www5", Role.SECONDARY, Connection.CONNECTED, (Disk.UP_TO_DATE,))
-PRIMARY = Observation("raid", "drbdsetup", Role.PRIMARY, (Disk.UP_TO_DATE,), (PEER,), minors=(0,))
+ROOT = Mount(mount_id=1, parent_id=0, device="8:1", root="/", point="/", fstype="ext4", source="/dev/sda1")
+PEER = PeerSeen("www5", Role.SECONDARY, Connection.CONNECTED, (DiskState.UP_TO_DATE,))
+PRIMARY = Observation(
+    resource="raid", source="drbdsetup", role=Role.PRIMARY, disks=(DiskState.UP_TO_DATE,), peers=(PEER,), minors=(0,),
+)
 SECONDARY = replace(PRIMARY, role=Role.SECONDARY)
-BY_FILE = Observation("raid", "file", Role.PRIMARY)
+BY_FILE = Observation(resource="raid", source="file", role=Role.PRIMARY)
 DUAL = replace(PRIMARY, peers=(replace(PEER, role=Role.PRIMARY),))
 
 
@@ -34,6 +36,17 @@ def verdict(
     return judge(resource, node, nodes, Evidence(seen, table, names, number))
 
 
+def test_a_volume_that_is_not_backed_up_is_named_unless_it_may_be_left_out():
+    seen = replace(PRIMARY, disks=(DiskState.UP_TO_DATE,) * 2, minors=(0, 7), volumes=(0, 3))
+    for role in (Role.PRIMARY, Role.SECONDARY):
+        [left_out] = verdict(replace(seen, role=role)).left_out
+        assert "volume 3 (/dev/drbd7)" in left_out
+        assert left_out in verdict(replace(seen, role=role)).because
+        assert verdict(replace(seen, role=role), resource=replace(RAID, ignore_volumes=(3,))).left_out == ()
+    assert verdict(PRIMARY).left_out == ()
+    assert verdict(seen, names=("/dev/vg/lv",), number="253:0").left_out == ()  # LVM may lie on both
+
+
 def with_peer(**changes: object) -> Observation:
     return replace(PRIMARY, peers=(replace(PEER, **changes),))
 
@@ -41,6 +54,15 @@ def with_peer(**changes: object) -> Observation:
 def judged(capture: Capture, table: tuple[Mount, ...]) -> Verdict:
     seen = events2.parse(capture.events2, "raid")
     return judge(RAID, capture.node, NODES, Evidence((seen,), table, ("/dev/drbd0",), "147:0"))
+
+
+@pytest.mark.parametrize("capture", CAPTURES, ids=str)
+def test_a_peer_that_drbd_has_given_up_is_named(capture: Capture):
+    seen = events2.parse(capture.events2, "raid")
+    other = next(node for node in NODES if node != capture.node)
+    is_apart = any(peer.connection is Connection.STANDALONE for peer in seen.peers)
+    assert gate.given_up(capture.node, NODES, Evidence((seen,), ())) == ((other,) if is_apart else ())
+    assert is_apart or "www5-disconnected-standalone-www5" not in str(capture)
 
 
 @pytest.mark.parametrize("capture", CAPTURES, ids=str)
@@ -67,8 +89,8 @@ def test_every_captured_state_is_expected_to_lead_somewhere():
 def test_a_primary_with_its_device_mounted_is_backed_up():
     given = verdict(PRIMARY)
     assert given == Verdict(
-        Decision.PROCEED, ("raid is Primary here", "/dev/drbd0 is mounted at /srv/raid"), Role.PRIMARY,
-        disk="UpToDate", peer_role="Secondary",
+        decision=Decision.PROCEED, because=("raid is Primary here", "/dev/drbd0 is mounted at /srv/raid"),
+        role=Role.PRIMARY, disk="UpToDate", peer_role="Secondary",
     )
 
 
@@ -122,41 +144,42 @@ def test_a_primary_with_suspended_io_is_refused(word: str):
     assert "I/O on raid is suspended" in given.because[1]
 
 
-@pytest.mark.parametrize("disk", [disk for disk in Disk if disk is not Disk.UP_TO_DATE])
-def test_without_a_good_disk_the_data_may_come_from_a_connected_peer(disk: Disk):
+@pytest.mark.parametrize("disk", [disk for disk in DiskState if disk is not DiskState.UP_TO_DATE])
+def test_without_a_good_disk_the_data_may_come_from_a_connected_peer(disk: DiskState):
     given = verdict(replace(PRIMARY, disks=(disk,)))
     assert given.decision is Decision.PROCEED
     assert f"the disk here is {disk.value}: the data comes from a connected peer" in given.because
 
 
 @pytest.mark.parametrize("peer", [
-    {"connection": Connection.CONNECTING}, {"disks": (Disk.INCONSISTENT,)}, {"disks": (Disk.UNKNOWN,)}, {"disks": ()},
+    {"connection": Connection.CONNECTING}, {"disks": (DiskState.INCONSISTENT,)}, {"disks": (DiskState.UNKNOWN,)},
+    {"disks": ()},
 ])
 def test_without_good_data_anywhere_a_primary_is_refused(peer: dict[str, object]):
-    given = verdict(replace(with_peer(**peer), disks=(Disk.DISKLESS,)))
+    given = verdict(replace(with_peer(**peer), disks=(DiskState.DISKLESS,)))
     assert given.decision is Decision.REFUSE
     assert "no good data can be read: Diskless here, and no UpToDate peer is connected" in given.because
 
 
 def test_each_volume_needs_good_data_where_the_device_is_none_of_them():
-    seen = replace(PRIMARY, disks=(Disk.UP_TO_DATE, Disk.FAILED), peers=(), minors=(0, 1))
+    seen = replace(PRIMARY, disks=(DiskState.UP_TO_DATE, DiskState.FAILED), peers=(), minors=(0, 1))
     logical = {"mounted": replace(MOUNTED, device="253:4"), "names": (), "number": "253:4"}
     assert verdict(seen, **logical).decision is Decision.REFUSE
-    assert verdict(replace(seen, disks=(Disk.UP_TO_DATE,) * 2), **logical).decision is Decision.PROCEED
+    assert verdict(replace(seen, disks=(DiskState.UP_TO_DATE,) * 2), **logical).decision is Decision.PROCEED
 
 
 def test_only_the_volume_that_the_device_is_needs_good_data():
-    seen = replace(PRIMARY, disks=(Disk.UP_TO_DATE, Disk.FAILED), peers=(), minors=(0, 1))
+    seen = replace(PRIMARY, disks=(DiskState.UP_TO_DATE, DiskState.FAILED), peers=(), minors=(0, 1))
     assert verdict(seen).decision is Decision.PROCEED
     assert verdict(replace(seen, minors=(1, 0))).decision is Decision.REFUSE
 
 
 @pytest.mark.parametrize("connection", [each for each in Connection if each is not Connection.CONNECTED])
 def test_a_peer_that_is_away_makes_the_copy_all_the_more_needed(connection: Connection):
-    given = verdict(with_peer(connection=connection, role=Role.UNKNOWN, disks=(Disk.UNKNOWN,)))
+    given = verdict(with_peer(connection=connection, role=Role.UNKNOWN, disks=(DiskState.UNKNOWN,)))
     assert given.decision is Decision.PROCEED
     word = connection.value
-    assert given.because[-1] == f"the peer www5 is not connected ({word}): this copy is all the more needed"
+    assert given.because[-1] == f"the peer www5 is not connected ({word}), so the backup is the only second copy"
 
 
 def test_a_peer_that_is_shown_primary_but_is_not_connected_does_not_stop_the_backup():
@@ -165,7 +188,13 @@ def test_a_peer_that_is_shown_primary_but_is_not_connected_does_not_stop_the_bac
 
 
 def test_a_primary_without_any_peer_says_so():
-    assert "DRBD knows of no peer: this copy is all the more needed" in verdict(replace(PRIMARY, peers=())).because
+    alone = "DRBD knows of no peer that has a disk, so the backup is the only second copy"
+    assert alone in verdict(replace(PRIMARY, peers=())).because
+    breaker = PeerSeen("www6", Role.SECONDARY, Connection.CONNECTED, (DiskState.DISKLESS,), is_client=True)
+    assert alone in verdict(replace(PRIMARY, peers=(breaker,))).because
+    assert verdict(replace(PRIMARY, peers=(PEER, breaker))).because == verdict(PRIMARY).because, "it needs no good data"
+    lost = replace(breaker, is_client=False)
+    assert any("no good copy" in why for why in verdict(replace(PRIMARY, peers=(lost,))).because)
 
 
 def test_two_connected_primaries_are_refused():
@@ -200,7 +229,7 @@ def test_primaries_that_cannot_be_told_apart_are_refused():
     strange = replace(DUAL, peers=(replace(DUAL.peers[0], name="alpha"),))
     given = verdict(strange, resource=FIRST_NODE)
     assert given.decision is Decision.REFUSE
-    assert "which comes first cannot be told" in given.because[-1]
+    assert "it is unknown which of them comes first" in given.because[-1]
 
 
 @pytest.mark.parametrize("mounted", [MOUNTED, None])
@@ -212,12 +241,14 @@ def test_a_secondary_stands_down_even_if_something_is_mounted(mounted: Mount | N
 
 
 def test_a_role_that_could_not_be_read_is_refused_with_its_problem_and_hint():
-    given = verdict(Observation("raid", "drbdsetup", Role.UNKNOWN, problem="the moon", hint="wait"))
-    assert given == Verdict(Decision.REFUSE, ("the moon",), Role.UNKNOWN, hint="wait")
+    given = verdict(Observation(
+        resource="raid", source="drbdsetup", role=Role.UNKNOWN, problem="the moon", hint="wait",
+    ))
+    assert given == Verdict(decision=Decision.REFUSE, because=("the moon",), role=Role.UNKNOWN, hint="wait")
 
 
 def test_one_source_that_could_not_tell_is_enough_to_refuse():
-    given = verdict(PRIMARY, Observation("raid", "file", Role.UNKNOWN, problem="it says nothing"))
+    given = verdict(PRIMARY, Observation(resource="raid", source="file", role=Role.UNKNOWN, problem="it says nothing"))
     assert (given.decision, given.role) == (Decision.REFUSE, Role.UNKNOWN)
 
 
@@ -245,7 +276,8 @@ def test_a_bare_mount_point_is_refused_without_a_device_too():
     given = without_a_device(None)
     assert given.decision is Decision.REFUSE
     assert given.because[-1] == "nothing is mounted at /srv/raid"
-    assert "require_mount = false in [resource.raid]" in given.hint
+    assert "mount" in given.hint
+    assert "require_mount" not in given.hint, "nobody is invited to switch the guard off"
 
 
 def test_a_plain_folder_is_one_where_the_configuration_says_so():
@@ -259,7 +291,7 @@ def test_a_role_from_a_file_needs_no_device_but_says_that_nothing_was_compared()
     assert given.decision is Decision.PROCEED
     said = "/dev/drbd0 is mounted at /srv/raid, and no device is configured that it could be compared with"
     assert said in given.because
-    assert "the role comes from file, which tells nothing of disks and links" in given.because
+    assert "the role comes from file, which does not report disks and connections" in given.because
 
 
 def test_a_role_from_a_file_with_a_device_needs_it_mounted():
@@ -278,7 +310,9 @@ def test_evidence_holds_the_number_of_a_block_device_and_every_name_of_it(tmp_pa
     (tmp_path / "by-res").symlink_to(device)
     word.write_text("Primary\n")
     resource = replace(RAID, device=str(tmp_path / "by-res"))
-    config = Config("", "www4", NODES, (resource,), (), RoleConfig("file", path=str(word)))
+    config = Config(
+        file="", node="www4", nodes=NODES, resources=(resource,), targets=(), role=RoleConfig("file", path=str(word)),
+    )
     evidence = gate.gather(config, resource)
     assert evidence.device_number == "147:0"
     assert evidence.device_names == tuple(sorted((str(device), resource.device)))
@@ -288,6 +322,8 @@ def test_evidence_holds_the_number_of_a_block_device_and_every_name_of_it(tmp_pa
 
 @pytest.mark.parametrize("device", ["", "/dev/no-such-device", "/dev/null"])
 def test_a_device_that_is_none_has_no_number(device: str):
-    config = Config("", "www4", NODES, (), (), RoleConfig("file", path="/no/such/file"))
+    config = Config(
+        file="", node="www4", nodes=NODES, resources=(), targets=(), role=RoleConfig("file", path="/no/such/file"),
+    )
     evidence = gate.gather(config, replace(RAID, device=device))
     assert evidence.device_number == ""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from msgspec.structs import replace
 
 from drbdbackup.errors import Damaged, NothingFound
+from drbdbackup.pipeline.target import remove_snapshots
 from drbdbackup.targets import layout, sidecar
 from drbdbackup.targets.sidecar import Sidecar
 
@@ -19,7 +21,19 @@ NAME = "20261123T043000Z-www4"
 
 
 def told(name: str = NAME, sequence: int = 1, **more) -> Sidecar:
-    return Sidecar(name, "raid", sequence, "www4", START, START + timedelta(minutes=2), **more)
+    return Sidecar(
+        snapshot=name,
+        resource="raid",
+        sequence=sequence,
+        node="www4",
+        started_at=START,
+        finished_at=START + timedelta(minutes=2),
+        **more,
+    )
+
+
+def as_read(one: Sidecar) -> Sidecar:
+    return replace(one, sha256=sidecar.digest_of(one.as_document()))
 
 
 def published(root: Path, name: str = NAME, sequence: int = 1) -> str:
@@ -41,7 +55,7 @@ def test_everything_lies_where_the_contract_says():
     assert layout.manifest(folder) == f"{folder}/manifest.gz"
     assert layout.partial("/backup", "raid", NAME) == f"/backup/drbdbackup/raid/.partial-{NAME}"
     assert layout.mark("/backup") == "/backup/drbdbackup/target.json"
-    assert layout.catalog("/backup", "www4") == "/backup/drbdbackup/catalog/www4.db"
+    assert layout.catalogs("/backup") == "/backup/drbdbackup/catalog"
 
 
 @pytest.mark.parametrize("name", ["", "..", "latest", "../20261123T043000Z-www4", ".partial-20261123T043000Z-www4"])
@@ -52,7 +66,7 @@ def test_what_is_not_a_snapshots_name_has_no_folder(name: str):
 
 def test_a_published_snapshot_is_listed_and_is_the_latest(tmp_path: Path):
     assert published(tmp_path) == NAME
-    assert layout.snapshots(str(tmp_path), "raid") == [told()]
+    assert layout.snapshots(str(tmp_path), "raid") == [as_read(told())]
     assert os.readlink(tmp_path / "drbdbackup/raid/latest") == NAME
     assert (tmp_path / "drbdbackup/raid/latest/data").is_dir()
 
@@ -81,7 +95,7 @@ def test_a_name_that_was_taken_meanwhile_is_numbered_in_the_sidecar_too(tmp_path
     sidecar.write(layout.partial(str(tmp_path), "raid", begun), told(begun))
     (tmp_path / "drbdbackup/raid" / NAME).mkdir()
     assert layout.publish(str(tmp_path), "raid", begun) == f"{NAME}-2"
-    assert layout.snapshots(str(tmp_path), "raid") == [told(f"{NAME}-2")]
+    assert layout.snapshots(str(tmp_path), "raid") == [as_read(told(f"{NAME}-2"))]
 
 
 def test_without_a_sidecar_nothing_is_published(tmp_path: Path):
@@ -127,6 +141,17 @@ def test_something_else_in_the_place_of_latest_does_not_undo_a_publication(tmp_p
     assert names(tmp_path) == [NAME, "latest"]
 
 
+def test_something_else_in_the_place_of_latest_does_not_stop_a_removal(tmp_path: Path):
+    published(tmp_path)
+    newer = published(tmp_path, "20261124T043000Z-www4", 2)
+    (tmp_path / "drbdbackup/raid/latest").unlink()
+    (tmp_path / "drbdbackup/raid/latest").mkdir()
+    medium = SimpleNamespace(root=str(tmp_path), check_still_there=lambda: None)
+    heard: list[object] = []
+    remove_snapshots.drop(medium, "raid", [(NAME, "old")], SimpleNamespace(send=heard.append))
+    assert (names(tmp_path), len(heard)) == ([newer, "latest"], 1)
+
+
 def test_a_sidecar_comes_back_as_it_was(tmp_path: Path):
     whole = told(
         files=3, bytes=1 << 40, entries=5, manifest_sha256="ab" * 32, abilities={"owners": True, "acls": False},
@@ -134,7 +159,7 @@ def test_a_sidecar_comes_back_as_it_was(tmp_path: Path):
         kind="nas", holder="", program="drbdbackup 0.1.0",
     )  # fmt: skip
     sidecar.write(str(tmp_path), whole)
-    assert sidecar.read(str(tmp_path)) == whole
+    assert sidecar.read(str(tmp_path)) == as_read(whole)
     assert (tmp_path / "snapshot.json").stat().st_mode & 0o777 == 0o600
     assert os.listdir(tmp_path) == ["snapshot.json"]
 
@@ -142,7 +167,25 @@ def test_a_sidecar_comes_back_as_it_was(tmp_path: Path):
 def test_only_the_first_thousand_problems_are_kept():
     many = told(problems=tuple((f"f{index}", "why") for index in range(1500)), problem_count=1500)
     assert len(many.as_document()["problems"]) == 1000
+    assert len(told(problems=(("f" * 500, "why" * 20),) * 1000).as_document()["problems"]) == 1000
     assert sidecar.from_document(many.as_document()).problem_count == 1500
+
+
+def test_the_digest_of_a_sidecar_is_that_of_all_it_says_and_a_peer_may_leave_many_problems_out():
+    many = told(problems=tuple((f"f{index}", "why") for index in range(1500)), problem_count=1500, medium="m")
+    document = json.loads(json.dumps(many.as_document()))
+    digest = sidecar.digest_of(document)
+    [short] = sidecar.abridged([{**document, "medium": "another"}])
+    assert (short["problems"], sidecar.digest_of(short)) == ([], digest)
+    few = told(problems=(("f", "why"),), problem_count=1).as_document()
+    full = told(problems=(("f" * 150_000, "why"),), problem_count=1).as_document()
+    assert [one["problems"] == [] for one in sidecar.abridged([full, few, full, few])] == [True, False, False, False]
+    altered = [
+        {"exclude": ["*"]}, {"left_out": ["www"]}, {"problems": []}, {"problem_count": 0}, {"colour": "green"},
+        {"sequence": 2}, {"problems": document["problems"][1:], "problems_sha256": short["problems_sha256"]},
+        {"problems": [], "problems_sha256": 1},
+    ]
+    assert not [change for change in altered if sidecar.digest_of({**document, **change}) == digest]
 
 
 def test_a_newer_versions_sidecar_is_understood_as_far_as_it_goes():
@@ -154,7 +197,8 @@ def test_a_sidecar_that_says_only_which_snapshot_it_is_has_defaults_for_the_rest
     keys = ("snapshot", "resource", "sequence", "node", "started_at", "finished_at")
     document = told().as_document()
     read = sidecar.from_document({key: document[key] for key in keys})
-    assert read == replace(told(), exclude=None, left_out=None), "what is not told is not known to be nothing"
+    nothing_told = replace(told(), exclude=None, left_out=None, sha256=read.sha256)
+    assert read == nothing_told, "what is not told is not known to be nothing"
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from drbdbackup.errors import NothingFound, UsageError
 from drbdbackup.lineage import ONE_LINE, Lineages, lineages

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from drbdbackup.config.values import ResourceConfig
 from drbdbackup.doctor import lvm as doctor
-from drbdbackup.errors import SourceError, ToolError
+from drbdbackup.errors import LvmSnapshotError, ToolError
 from drbdbackup.model.mount import Mount
-from drbdbackup.pipeline.backing import Backing, check_mount
+from drbdbackup.pipeline.volume.lvm_volume import BackingVolume, check_mount
 from drbdbackup.tools import lvm
-from drbdbackup.tools.lvm import Volume
+from drbdbackup.tools.lvm import LogicalVolume
 from tests.captured import play
 
 GIB = 1 << 30
-RAID = ResourceConfig("raid", "/srv/raid", "/dev/drbd0", snapshot="lvm")
-ORIGIN = Volume("vg0", "raid", "/dev/vg0/raid", 100 * GIB, 50 * GIB, "254:0")
+RAID = ResourceConfig(name="raid", source="/srv/raid", device="/dev/drbd0", snapshot="lvm")
+ORIGIN = LogicalVolume(group="vg0", name="raid", path="/dev/vg0/raid", size=100 * GIB, free=50 * GIB, number="254:0")
 NAME = "drbdbackup-20261123T043000Z-www4"
-LIVE = Mount(40, 1, "147:0", "/", "/srv/raid", "ext4", "/dev/drbd0")
-OURS = Volume("vg0", NAME, f"/dev/vg0/{NAME}", 100 * GIB, 40 * GIB, "254:3", "raid")
+LIVE = Mount(mount_id=40, parent_id=1, device="147:0", root="/", point="/srv/raid", fstype="ext4", source="/dev/drbd0")
+OURS = LogicalVolume(
+    group="vg0", name=NAME, path=f"/dev/vg0/{NAME}", size=100 * GIB, free=40 * GIB, number="254:3", origin="raid"
+)
 ROW = {
     "vg_name": "vg0", "lv_name": "raid", "lv_path": "/dev/vg0/raid", "origin": "", "segtype": "linear",
     "lv_kernel_major": "254", "lv_kernel_minor": "0", "lv_size": str(100 * GIB), "vg_free": str(50 * GIB),
@@ -48,7 +50,7 @@ def test_volumes_are_read_from_lvs() -> None:
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", report({**ROW, "lv_size": "many"}), report({"vg_name": "vg0"})])
 def test_what_makes_no_sense_is_an_error(text: str) -> None:
-    with pytest.raises(ToolError, match="lvs said what makes no sense"):
+    with pytest.raises(ToolError, match="lvs printed invalid output"):
         lvm.parse(text)
 
 
@@ -80,7 +82,7 @@ def test_the_room_of_a_snapshot(wanted: float, size: int) -> None:
 
 @pytest.mark.parametrize("segtype", ["linear", "striped", "raid1", "cache", "vdo"])
 def test_what_lies_in_a_pool_and_is_not_thin_will_do(segtype: str) -> None:
-    Backing(RAID, replace(ORIGIN, segtype=segtype)).check()
+    BackingVolume(RAID, replace(ORIGIN, segtype=segtype)).check()
 
 
 def test_only_snapshots_of_this_volume_with_our_name_are_ours() -> None:
@@ -88,18 +90,18 @@ def test_only_snapshots_of_this_volume_with_our_name_are_ours() -> None:
         replace(OURS, origin="another"), replace(OURS, group="vg1"), replace(OURS, name="nightly"),
         replace(OURS, name="drbdbackup-before-upgrade"), replace(OURS, origin=""), ORIGIN,
     )  # fmt: skip
-    assert Backing(RAID, ORIGIN).snapshots((*others, OURS)) == (OURS,)
+    assert BackingVolume(RAID, ORIGIN).snapshots((*others, OURS)) == (OURS,)
 
 
 @pytest.mark.parametrize(("volume", "told"), [
     (replace(ORIGIN, free=GIB), "vg0 has 1.0 GiB left, and the snapshot is to have 10.0 GiB"),
     (replace(ORIGIN, segtype="thin"), "vg0/raid is a thin volume"),
 ])  # fmt: skip
-def test_what_no_snapshot_can_be_had_of(volume: Volume, told: str) -> None:
-    with pytest.raises(SourceError, match=told) as caught:
-        Backing(RAID, volume).check()
+def test_what_no_snapshot_can_be_had_of(volume: LogicalVolume, told: str) -> None:
+    with pytest.raises(LvmSnapshotError, match=told) as caught:
+        BackingVolume(RAID, volume).check()
     assert "[resource.raid]" in caught.value.hint
-    [found] = doctor.judge(doctor.SnapshotFacts(RAID, Backing(RAID, volume)))
+    [found] = doctor.judge(doctor.SnapshotFacts(RAID, BackingVolume(RAID, volume)))
     assert (found.state.value, found.because) == ("fail", caught.value.message)
 
 
@@ -108,9 +110,9 @@ def test_what_no_snapshot_can_be_had_of(volume: Volume, told: str) -> None:
 ])  # fmt: skip
 def test_a_mount_that_its_snapshot_could_not_stand_for_is_refused(live: Mount, told: str) -> None:
     check_mount(LIVE, RAID)
-    with pytest.raises(SourceError, match=told):
+    with pytest.raises(LvmSnapshotError, match=told):
         check_mount(live, RAID)
-    [found] = doctor.judge(doctor.SnapshotFacts(RAID, Backing(RAID, ORIGIN), live=live))
+    [found] = doctor.judge(doctor.SnapshotFacts(RAID, BackingVolume(RAID, ORIGIN), live=live))
     assert (found.state.value, told in found.because) == ("fail", True)
 
 
@@ -118,9 +120,9 @@ def test_what_the_doctor_says_of_it() -> None:
     def states(facts: doctor.SnapshotFacts) -> list[str]:
         return [one.state.value for one in doctor.judge(facts)]
 
-    good = doctor.SnapshotFacts(RAID, Backing(RAID, ORIGIN), live=LIVE)
+    good = doctor.SnapshotFacts(RAID, BackingVolume(RAID, ORIGIN), live=LIVE)
     assert states(good) == ["ok"]
-    left = replace(good, found=Backing(RAID, ORIGIN, (OURS,)))
+    left = replace(good, found=BackingVolume(RAID, ORIGIN, (OURS,)))
     assert states(left) == ["ok", "warn"]
     assert states(replace(left, is_at_work=True)) == ["ok"]
     assert states(replace(good, can_cage=False)) == ["fail"]

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from drbdbackup.errors import UsageError
-from drbdbackup.moment import moment
+from drbdbackup.moment import moment, of_file, since
 
 BERLIN = ZoneInfo("Europe/Berlin")
 NOW = datetime(2026, 11, 25, 15, 0, 0, tzinfo=BERLIN)  # a Wednesday
@@ -49,6 +49,8 @@ END = "23:59:59.999999"
     ("yesterday at 4:30", "2026-11-24 04:30"),
     ("last monday at 04:30:10", "2026-11-23 04:30:10"),
     ("3 days ago 04:30", "2026-11-22 04:30"),
+    ("14:00", "2026-11-25 14:00"),
+    ("4:30:10 yesterday", "2026-11-24 04:30:10"),
     ("  3   Days  Ago ", f"2026-11-22 {END}"),
 ])
 def test_each_text_means_its_time(text, wall):
@@ -60,7 +62,7 @@ def test_each_text_means_its_time(text, wall):
 @pytest.mark.parametrize("text", [
     "", "tomorrow", "monday week", "3 days", "-3 days ago", "2026-13-01", "2026-02-30", "2026-11-20T25:00", "25:00",
     "last", "yesterday 24:61", "yesterday at", "99999 years ago", "999999 weeks ago", "www5", "\0", "\u0663 days ago x",
-    "2026-11-20; rm", "last last monday", "04:30", "2 hours ago 04:30",
+    "2026-11-20; rm", "last last monday", "16:00", "2 hours ago 04:30",
 ])
 def test_what_is_no_time_is_refused_with_what_is_allowed(text):
     with pytest.raises(UsageError) as caught:
@@ -68,6 +70,14 @@ def test_what_is_no_time_is_refused_with_what_is_allowed(text):
     assert caught.value.status == 2
     assert repr(text) in caught.value.message
     assert "yesterday" in caught.value.hint
+
+
+@pytest.mark.parametrize(("text", "wall"), [
+    ("2026-11-20", "2026-11-20 00:00"), ("yesterday", "2026-11-24 00:00"), ("2 hours ago", "2026-11-25 13:00"),
+    ("yesterday 14:30", "2026-11-24 14:30"), ("14:00", "2026-11-25 14:00"),
+])  # fmt: skip
+def test_since_a_day_means_from_its_beginning(text, wall):
+    assert since(text, NOW, BERLIN) == datetime.fromisoformat(wall).replace(tzinfo=BERLIN)
 
 
 def test_a_month_without_that_day_means_its_last():
@@ -101,3 +111,12 @@ def test_it_imports_the_standard_library_only():
     probe = "import sys; before = set(sys.modules); import drbdbackup.moment; print(*set(sys.modules) - before)"
     said = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True, timeout=60)
     assert {name.split(".")[0] for name in said.stdout.split()} - set(sys.stdlib_module_names) <= {"drbdbackup"}
+
+
+@pytest.mark.parametrize(("ns", "at"), [
+    (0, datetime(1970, 1, 1, tzinfo=UTC)), (-1_000_000_000, datetime(1969, 12, 31, 23, 59, 59, tzinfo=UTC)),
+    (1 << 63, datetime(2262, 4, 11, 23, 47, 16, 854775, tzinfo=UTC)),
+    (253_402_214_400 * 10**9, None), (-62_135_596_800 * 10**9, None), (10**9 << 63, None), (-(10**9) << 63, None),
+])  # fmt: skip
+def test_a_file_may_claim_any_time(ns: int, at: datetime | None) -> None:
+    assert of_file(ns) == at

@@ -6,9 +6,10 @@ import os
 
 import pytest
 
+from drbdbackup.errors import MountTableUnreadable
 from drbdbackup.model.mount import Mount
 from drbdbackup.tools import mounts
-from drbdbackup.tools.mounts import MountTableUnreadable, below, mounted_at, parse
+from drbdbackup.tools.mounts import below, mounted_at, parse
 
 NODE = """\
 22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw,errors=remount-ro
@@ -21,7 +22,15 @@ NODE = """\
 
 def test_a_line_is_read_field_by_field():
     assert parse(NODE)[2] == Mount(
-        36, 22, "147:0", "/", "/srv/raid", "ext4", "/dev/drbd0", ("rw", "noatime"), ("shared:29",)
+        mount_id=36,
+        parent_id=22,
+        device="147:0",
+        root="/",
+        point="/srv/raid",
+        fstype="ext4",
+        source="/dev/drbd0",
+        options=("rw", "noatime"),
+        propagation=("shared:29",),
     )
 
 
@@ -65,7 +74,7 @@ def test_options_that_hold_unescaped_spaces_do_not_matter():
     ],
 )  # fmt: skip
 def test_a_line_that_makes_no_sense_is_an_error_that_shows_it(line: str):
-    with pytest.raises(MountTableUnreadable, match="makes no sense"):
+    with pytest.raises(MountTableUnreadable, match="has an invalid line"):
         parse(NODE + line + "\n")
 
 

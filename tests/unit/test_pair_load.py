@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import fields
 
 from drbdbackup.config.kinds import quoted
-from drbdbackup.errors import ConfigError
+from drbdbackup.errors import ConfigError, ConfigUnreadable
 from drbdbackup.pair.load import load
 from drbdbackup.pair.values import NFS_OPTIONS, Disk, Heartbeat, Node, Pacemaker, Pair
 
@@ -98,12 +99,12 @@ def test_what_the_sample_shows_behind_a_hash_can_be_said_and_is_the_default(tmp_
 def test_every_default_that_the_sample_shows_is_the_real_one() -> None:
     shown = dict(re.findall(r"^# ([a-z_]+) = (\S+)", SAMPLE, re.MULTILINE))
     real = {
-        **{name: field.default for name, field in Heartbeat.__dataclass_fields__.items() if name != "port"},
+        **{field.name: field.default for field in fields(Heartbeat) if field.name != "port"},
         "resource": "raid", "device": "/dev/drbd0", "mount_point": "/srv/raid", "filesystem": "ext4", "path": "/backup",
         "mountpoint": "/saving", "type": "nfs", "token": Pacemaker().token,
     }  # fmt: skip
     assert {key: shown[key] for key in real} == {key: written(value) for key, value in real.items()}
-    assert Pair.__dataclass_fields__["schedule"].default in SAMPLE
+    assert [field.default in SAMPLE for field in fields(Pair) if field.name == "schedule"] == [True]
 
 
 def test_a_node_may_have_its_disk_under_another_name(tmp_path: Path) -> None:
@@ -209,6 +210,6 @@ def test_a_line_that_is_no_toml_is_told_by_its_number(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_there_is_told_with_what_writes_one(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="No such file") as caught:
+    with pytest.raises(ConfigUnreadable) as caught:
         load(str(tmp_path / "pair.toml"))
     assert "drbdbackup pair init" in caught.value.hint

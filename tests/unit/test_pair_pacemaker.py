@@ -56,6 +56,14 @@ def test_the_backup_is_the_first_to_let_go_and_needs_the_volume_only(tmp_path: P
     assert (named["backup_raid"], named["service_mysql"]) == ("ocf:drbdbackup:drbdbackup", "systemd:mariadb")
 
 
+def test_no_comment_is_one_that_crm_refuses(tmp_path: Path) -> None:
+    """crmsh stores a comment as XML, with no "--" in it and no "-" at its end, and refuses the whole file otherwise."""
+    text = (changed(tmp_path, TABLE) / "etc/drbdbackup/pair.crm").read_text()
+    comments = [line for line in text.splitlines() if line.startswith("#")]
+    assert comments
+    assert [line for line in comments if "--" in line or line.rstrip().endswith("-")] == []
+
+
 def test_a_service_without_a_unit_is_started_by_its_script(tmp_path: Path) -> None:
     more = '[service.php]\n[service.mail]\ninit = "mail"\nunits = []\n[service.web]\ninit = "web"\nunits = ["a", "b"]'
     told = statements(changed(tmp_path, TABLE, ("[service.php]", more)) / "etc/drbdbackup/pair.crm")

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from tests.cluster import manual
+from tests.cluster.test_upgrade import NEWER
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/pair.md").read_text(encoding="utf-8")
@@ -47,3 +48,9 @@ def test_each_part_of_the_pair_is_covered_by_a_scenario_that_exists() -> None:
     assert {part for part, _ in rows} == COVERED
     named = {name for _, told in rows for name in re.findall(r"`([^`]+)`", told)}
     assert named - scenarios() == set()
+
+
+def test_the_newer_version_of_the_lab_can_be_made_of_this_one() -> None:
+    """Its changes are made to the text of the code: a scenario is told in a second that it has to change, too."""
+    for name, (now, _) in NEWER.items():
+        assert (ROOT / "drbdbackup" / name).read_text().count(now) == 1, name

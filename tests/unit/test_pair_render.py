@@ -7,14 +7,14 @@ import os
 import re
 import stat
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 
+from tests import preloaded
+
 ROOT = Path(__file__).parents[2]
-PROGRAM = str(Path(sys.executable).parent / "drbdbackup")
 SECRET = "0123456789abcdef0123"
 PLACES = {
     "etc/drbd.d/raid.res": 0o600, "etc/ha.d/authkeys": 0o600, "etc/ha.d/ha.cf": 0o644, "etc/ha.d/haresources": 0o644,
@@ -27,8 +27,8 @@ PLACES = {
 
 def drbdbackup(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "COLUMNS": "200"}
-    return subprocess.run(
-        [PROGRAM, *args], cwd=folder, capture_output=True, text=True, timeout=60, env=environment,
+    return preloaded.run(
+        [*preloaded.ENTRY, *args], cwd=folder, capture_output=True, text=True, timeout=60, env=environment,
         stdin=subprocess.DEVNULL,
     )  # fmt: skip
 
@@ -235,7 +235,7 @@ def test_init_writes_nothing_over(tmp_path: Path) -> None:
     assert f"{tmp_path}/pair.toml" in does(tmp_path, "pair", "init")
     assert files(tmp_path) == {"pair.toml": 0o600}
     (tmp_path / "pair.toml").write_text("mine\n")
-    assert "is there already" in refuses(tmp_path, "pair", "init", status=1)
+    assert "already exists" in refuses(tmp_path, "pair", "init", status=1)
     assert (tmp_path / "pair.toml").read_text() == "mine\n"
     assert json.loads(does(tmp_path, "pair", "init", "other.toml", "--json")) == {
         "schema": 1, "file": f"{tmp_path}/other.toml"

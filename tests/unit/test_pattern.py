@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drbdbackup.pipeline.pattern import matching
-from drbdbackup.pipeline.versions import History, Kept, Version, histories
+from drbdbackup.pipeline.explore.pattern import matching
+from drbdbackup.pipeline.explore.versions import History, Kept, Version, histories
 
 
 @pytest.mark.parametrize(("pattern", "meant", "not_meant"), [

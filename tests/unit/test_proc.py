@@ -16,11 +16,11 @@ from drbdbackup.errors import Terminated, ToolError, ToolTimedOut
 
 def test_a_program_that_says_too_much_is_ended() -> None:
     with pytest.raises(ToolError, match=r"yes said more than 1,000,000 bytes"):
-        proc.run(proc.Command(("yes",), most=1_000_000))
+        proc.run(proc.Command(argv=("yes",), most=1_000_000))
 
 
 def test_what_a_program_complains_of_is_kept_only_at_its_end() -> None:
-    told = proc.run(proc.Command(("sh", "-c", "head -c 10000000 /dev/zero >&2; echo end >&2; echo answer")))
+    told = proc.run(proc.Command(argv=("sh", "-c", "head -c 10000000 /dev/zero >&2; echo end >&2; echo answer")))
     assert told.out == b"answer\n"
     assert told.err.endswith(b"end\n")
     assert len(told.err) < 1 << 20
@@ -29,7 +29,7 @@ def test_what_a_program_complains_of_is_kept_only_at_its_end() -> None:
 def test_lines_go_both_ways_and_the_last_words_of_complaint_are_kept() -> None:
     heard: queue.Queue[str] = queue.Queue()
     script = 'for i in $(seq 100); do echo "no. $i" >&2; done; read -r line; echo "heard $line"; cat >/dev/null; exit 7'
-    talking = proc.talk(proc.Command(("sh", "-c", script)), heard.put)
+    talking = proc.talk(proc.Command(argv=("sh", "-c", script)), heard.put)
     talking.write("ü")
     assert heard.get(timeout=10) == "heard ü\n"
     assert talking.wait(0.05) is None
@@ -43,7 +43,7 @@ def test_lines_go_both_ways_and_the_last_words_of_complaint_are_kept() -> None:
 
 
 def test_a_program_that_does_not_read_stops_nobody() -> None:
-    talking = proc.talk(proc.Command(("sleep", "60")), lambda line: None)
+    talking = proc.talk(proc.Command(argv=("sleep", "60")), lambda line: None)
     talking.write("x" * 1_000_000)
     assert talking.end(grace=5.0)
     assert talking.wait(0) == -signal.SIGTERM
@@ -69,7 +69,7 @@ def open_files() -> list[str]:
 
 def test_a_program_that_must_not_be_killed_comes_to_its_end_though_we_are_ended(tmp_path: Path) -> None:
     script = f"touch {tmp_path}/begun; sleep 0.5; touch {tmp_path}/ended"
-    command = proc.Command(("sh", "-c", script), timeout=30.0, is_whole=True)
+    command = proc.Command(argv=("sh", "-c", script), timeout=30.0, is_whole=True)
 
     def stop(signum: int, _frame: object) -> None:
         raise Terminated("stopped")
@@ -88,5 +88,17 @@ def test_a_program_that_must_not_be_killed_comes_to_its_end_though_we_are_ended(
 def test_after_its_time_such_a_program_is_told_to_end_and_not_killed(tmp_path: Path) -> None:
     script = f"trap 'touch {tmp_path}/told; exit 0' TERM; while :; do sleep 0.05; done"
     with pytest.raises(ToolTimedOut):
-        proc.run(proc.Command(("sh", "-c", script), timeout=0.5, is_whole=True))
+        proc.run(proc.Command(argv=("sh", "-c", script), timeout=0.5, is_whole=True))
     assert (tmp_path / "told").exists()
+
+
+def test_a_program_in_the_working_folder_is_not_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "rsnyc"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    for path in (".", "", "bin:.", "./"):
+        monkeypatch.setenv("PATH", path)
+        assert proc.find("rsnyc") is None
+    monkeypatch.setenv("PATH", f".:{tmp_path}")
+    assert proc.find("rsnyc") == str(program)

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.util
 import re
 import shlex
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 import typer
 
 from drbdbackup import errors
-from drbdbackup.cli.app import app
+from drbdbackup.cli import typer_app
+from drbdbackup.cli.app import COMMANDS
+from drbdbackup.cli.declared import CliCommand, CliGroup
 from drbdbackup.config.load import load
 from drbdbackup.config.values import PeerConfig
 from drbdbackup.tools import ssh
 
 ROOT = Path(__file__).parents[2]
 FILES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
-PAGES = {file.name: file.read_text(encoding="utf-8") for file in FILES}
+PAGES = {
+    "docs/README.md" if file.match("docs/README.md") else file.name: file.read_text(encoding="utf-8") for file in FILES
+}
 README = PAGES["README.md"]
-COMMAND_LINE: Any = typer.main.get_command(app)
+COMMAND_LINE: Any = typer.main.get_command(typer_app.app(COMMANDS))
 UNDOCUMENTED = {"serve"}  # told where its line in authorized_keys is
 
 
@@ -39,22 +46,37 @@ def options(command: Any) -> set[str]:
     return {name for parameter in command.params for name in parameter.opts if name.startswith("-")} | {"--help"}
 
 
-def understand(line: str) -> None:
-    """Follow a line through the commands; every option in it must be one of theirs."""
+def misunderstood(line: str) -> str:
+    """What is wrong with a line: followed through the commands, every option in it must be one of theirs."""
     command = COMMAND_LINE
     for word in shlex.split(line)[1:]:
         below = getattr(command, "commands", {})
         if word.startswith("-"):
-            assert word.partition("=")[0] in options(command), f"{line}: there is no {word}"
+            if word.partition("=")[0] not in options(command):
+                return f"{line}: there is no {word}"
         elif below:
-            assert word in below, f"{line}: there is no command {word}"
+            if word not in below:
+                return f"{line}: there is no command {word}"
             command = below[word]
-    assert not getattr(command, "commands", {}) or "--version" in line, f"{line}: a command is missing"
+    is_whole = not getattr(command, "commands", {}) or {"--version", "--help"} & set(line.split())
+    return "" if is_whole else f"{line}: a command is missing"
 
 
-@pytest.mark.parametrize(("page", "line"), [(name, line) for name, page in PAGES.items() for line in typed(page)])
-def test_every_command_that_is_told_exists_with_its_options(page: str, line: str) -> None:
-    understand(line)
+def test_every_command_that_is_told_exists_with_its_options() -> None:
+    lines = [line for page in PAGES.values() for line in typed(page)]
+    assert len(lines) > 100
+    assert [wrong for line in lines if (wrong := misunderstood(line))] == []
+
+
+def test_the_example_in_each_help_is_a_command_line_of_that_command() -> None:
+    examples = {f"drbdbackup {one.name}": one.example for one in COMMANDS if isinstance(one, CliCommand)}
+    for group in COMMANDS:
+        if isinstance(group, CliGroup):
+            examples |= {f"drbdbackup {group.name} {one.name}": one.example for one in group.commands}
+    assert [name for name, example in examples.items() if not example] == []
+    del examples["drbdbackup serve"]  # sshd starts that one
+    assert [name for name, example in examples.items() if not example.startswith(name)] == []
+    assert [wrong for example in examples.values() if (wrong := misunderstood(example))] == []
 
 
 def test_every_command_is_told() -> None:
@@ -81,7 +103,7 @@ def test_the_lines_for_cron_are_those_of_the_file() -> None:
     file = (ROOT / "cron/drbdbackup").read_text().splitlines()
     [lines] = blocks("cron")
     assert [line for line in file if re.match(r"[0-9*]", line)] == lines.splitlines()
-    assert "cron/drbdbackup /etc/cron.d/drbdbackup" in README
+    assert "drbdbackup install --timer --agent\n" in README
 
 
 def test_the_forced_command_is_the_one_that_errors_name() -> None:
@@ -89,7 +111,7 @@ def test_the_forced_command_is_the_one_that_errors_name() -> None:
     [told] = re.findall(r"^restrict,command=.*$", PAGES["peer.md"], re.MULTILINE)
     forced = told.split(" ssh-")[0]
     assert forced in hint
-    understand(forced.partition('"/usr/local/bin/')[2].rstrip('"'))
+    assert misunderstood(forced.partition('"/usr/local/bin/')[2].rstrip('"')) == ""
 
 
 def test_the_exit_statuses_are_those_of_the_errors() -> None:
@@ -105,14 +127,50 @@ def test_the_make_targets_exist() -> None:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_links_lead_somewhere(page: str) -> None:
-    folder = ROOT if page == "README.md" else ROOT / "docs"
-    for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", PAGES[page]):
-        assert link.startswith("https://") or (folder / link).exists(), link
-
-
 def test_the_first_words_are_what_it_is_and_the_two_commands() -> None:
     head = README.split("\n## ")[0]
     assert head.index("# make demo") < head.index("# make test")
     assert "On a pair in ten minutes" in README
+
+
+def named_pages(tree: ast.AST) -> Iterator[tuple[bool, str]]:
+    """Each page that a text of the program names, and whether it is looked up on this node. Docstrings are left out."""
+    looked_up = {
+        id(call.args[0])
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "documentation.page"
+    }
+    documented = {
+        id(node.body[0].value) for node in ast.walk(tree)
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and isinstance(node.body[0], ast.Expr)
+    }  # fmt: skip
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documented:
+            yield from ((id(node) in looked_up, name) for name in re.findall(r"docs/[\w.-]*|README[\w.-]*", node.value))
+
+
+def test_each_page_that_a_hint_names_is_installed_and_looked_up(tmp_path: Path) -> None:
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    installed = wheel["shared-data"]
+    assert all(there == f"share/doc/drbdbackup/{here}" and (ROOT / here).exists() for here, there in installed.items())
+    named = {
+        (str(file.relative_to(ROOT)), *one)
+        for file in (ROOT / "drbdbackup").rglob("*.py") for one in named_pages(ast.parse(file.read_text()))
+    }  # fmt: skip
+    assert len(named) >= 10
+    assert [
+        one for one in named if not (one[1] and (ROOT / one[2]).is_file() and one[2].split("/")[0] in installed)
+    ] == []
+    rendered = [file for kind in ("toml", "conf", "crm") for file in (ROOT / "drbdbackup").rglob(f"*.{kind}")]
+    assert [file for file in rendered if "docs/" in file.read_text()] == [], "the same on both nodes, wherever it is"
+
+    module = tmp_path / "lib/python3.11/site-packages/drbdbackup/documentation.py"
+    page = tmp_path / "share/doc/drbdbackup/docs/config.md"
+    for file, text in ((module, (ROOT / "drbdbackup/documentation.py").read_text()), (page, "")):
+        file.parent.mkdir(parents=True)
+        file.write_text(text)
+    spec = importlib.util.spec_from_file_location("installed", module)
+    assert spec is not None
+    there: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(there)
+    assert there.page("docs/config.md") == str(page)

@@ -6,30 +6,45 @@ from datetime import UTC, datetime
 
 import pytest
 
-from drbdbackup.commands.run import Attempt, exit_status
+from drbdbackup.commands.run import Attempt, RunAnswer, worst
 from drbdbackup.errors import CatalogError, DrbdBackupError, Interrupted, NotMounted, Stopped, Terminated
 from drbdbackup.model.backup import Copy, Outcome
 from drbdbackup.model.role import Decision, Role, Verdict
-from drbdbackup.pipeline.order import TargetResult
-from drbdbackup.pipeline.run import RunResult
+from drbdbackup.pipeline.backup.order import TargetResult
+from drbdbackup.pipeline.backup.run import RunResult
 from drbdbackup.report import runs
 
 NOW = datetime(2026, 11, 23, 4, 30, tzinfo=UTC)
-PROCEED = Verdict(Decision.PROCEED, ("raid is Primary here",), Role.PRIMARY)
-REFUSE = Verdict(Decision.REFUSE, ("nothing is mounted at /srv/raid",), Role.PRIMARY, hint="Mount it.")
+PROCEED = Verdict(decision=Decision.PROCEED, because=("raid is Primary here",), role=Role.PRIMARY)
+REFUSE = Verdict(
+    decision=Decision.REFUSE, because=("nothing is mounted at /srv/raid",), role=Role.PRIMARY, hint="Mount it."
+)
 COPY = Copy(
-    "20261123T043000Z-www4", "raid", 1, "www4", "nas", "nas", "0" * 32, "nas:/backup", "", "/backup/data", NOW, NOW,
-    10, 1000,
+    snapshot="20261123T043000Z-www4", resource="raid", sequence=1, node="www4", target="nas", kind="nas",
+    medium="0" * 32, location="nas:/backup", holder="", path="/backup/data", started_at=NOW, finished_at=NOW, files=10,
+    bytes=1000,
 )  # fmt: skip
 
 
 def attempt(outcome: Outcome, *targets: TargetResult, error: DrbdBackupError | None = None) -> Attempt:
     verdict = REFUSE if outcome is Outcome.REFUSED else PROCEED
-    return Attempt("raid", RunResult("raid", outcome, verdict, COPY.snapshot, NOW, NOW, targets, error=error))
+    return Attempt(
+        "raid",
+        RunResult(
+            resource="raid",
+            outcome=outcome,
+            verdict=verdict,
+            snapshot=COPY.snapshot,
+            started_at=NOW,
+            finished_at=NOW,
+            targets=targets,
+            error=error,
+        ),
+    )
 
 
 def failed(name: str) -> TargetResult:
-    return TargetResult(name, error=NotMounted(f"nothing is mounted at /{name}", f"Mount it: `mount /{name}`"))
+    return TargetResult(name=name, error=NotMounted(f"nothing is mounted at /{name}", f"Mount it: `mount /{name}`"))
 
 
 @pytest.mark.parametrize(("outcome", "error", "status"), [
@@ -41,10 +56,14 @@ def test_every_outcome_has_its_exit_status(outcome: Outcome, error: DrbdBackupEr
     assert attempt(outcome, error=error).status == status
 
 
+def test_an_alarm_does_not_hide_what_a_replication_lacks() -> None:
+    assert [worst(statuses) for statuses in ([], [8, 3], [3, 8, 0], [8, 0, 7], [1, 4])] == [0, 3, 3, 7, 1]
+
+
 def test_of_several_resources_the_worst_counts() -> None:
     outcomes = [Outcome.COMPLETE, Outcome.PARTIAL, Outcome.FAILED, Outcome.REFUSED]
-    assert exit_status([attempt(outcome) for outcome in outcomes]) == 1
-    assert exit_status([]) == 0
+    assert RunAnswer(tuple(attempt(outcome) for outcome in outcomes)).status == 1
+    assert RunAnswer(()).status == 0
 
 
 def test_an_error_before_the_run_has_its_own_exit_status() -> None:
@@ -53,7 +72,7 @@ def test_an_error_before_the_run_has_its_own_exit_status() -> None:
 
 @pytest.mark.parametrize("outcome", [Outcome.COMPLETE, Outcome.STOOD_DOWN])
 def test_what_is_well_is_silent(outcome: Outcome, capsys: pytest.CaptureFixture[str]) -> None:
-    runs.complain([attempt(outcome, TargetResult("nas", COPY))])
+    runs.complain([attempt(outcome, TargetResult(name="nas", copy=COPY))])
     assert capsys.readouterr() == ("", "")
 
 
@@ -64,21 +83,23 @@ def test_a_refusal_is_told_with_its_reasons_and_what_to_do(capsys: pytest.Captur
 
 
 def test_what_was_told_before_is_not_told_again(capsys: pytest.CaptureFixture[str]) -> None:
-    again = Attempt("raid", verdict=REFUSE, told=True)
+    again = Attempt("raid", verdict=REFUSE, is_reported=True)
     runs.complain([again])
     assert capsys.readouterr() == ("", "")
     assert again.status == 4
 
 
 def test_each_target_that_failed_is_told_with_its_hint(capsys: pytest.CaptureFixture[str]) -> None:
-    runs.complain([attempt(Outcome.PARTIAL, TargetResult("nas", COPY), failed("disk"))])
+    runs.complain([attempt(Outcome.PARTIAL, TargetResult(name="nas", copy=COPY), failed("disk"))])
     told = "drbdbackup: raid: disk: nothing is mounted at /disk\n  Mount it: `mount /disk`\n"
     assert capsys.readouterr().err == told
 
 
 def test_files_with_problems_are_counted_and_the_first_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     problems = [(f"odd\n\x1b[31m{number:02}\udcff", "Input/output error") for number in range(12)]
-    runs.complain([attempt(Outcome.PARTIAL, TargetResult("nas", COPY, problems=problems, problem_count=1200))])
+    runs.complain(
+        [attempt(Outcome.PARTIAL, TargetResult(name="nas", copy=COPY, problems=problems, problem_count=1200))]
+    )
     told = capsys.readouterr().err.splitlines()
     assert told[0] == "drbdbackup: raid: nas: 1,200 files with problems"
     assert told[1] == "  odd\\n\\x1b[31m00\\xff: Input/output error"
@@ -87,7 +108,9 @@ def test_files_with_problems_are_counted_and_the_first_are_named(capsys: pytest.
 
 
 def test_without_a_terminal_the_closing_words_are_plain(capsys: pytest.CaptureFixture[str]) -> None:
-    runs.closing([attempt(Outcome.PARTIAL, TargetResult("nas", COPY, notes=["nas cannot hold ACLs"]), failed("disk"))])
+    runs.closing(
+        [attempt(Outcome.PARTIAL, TargetResult(name="nas", copy=COPY, notes=("nas cannot hold ACLs",)), failed("disk"))]
+    )
     told = capsys.readouterr().out.splitlines()
     assert told[0].startswith("raid: partial, 20261123T043000Z-www4, ")
     assert told[1].split()[:2] == ["nas", "complete"]

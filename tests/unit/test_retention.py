@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
+
+from msgspec.structs import replace
 
 from drbdbackup.config.values import Retention
 from drbdbackup.lineage import lineages
@@ -244,3 +245,28 @@ def test_a_safety_copy_goes_when_its_time_is_over_and_a_whole_backup_came_after_
 def test_a_safety_copy_stays_while_a_split_brain_stands():
     later = copy(8, NOW - timedelta(days=1))
     assert not outlived(NOW - SAFETY_KEPT, later, copies=torn(3))
+
+
+def test_a_pinned_copy_stays_whatever_the_rules_say_damaged_or_not():
+    copies = nights(6)
+    copies[0] = replace(copies[0], pinned_at=NOW)
+    copies[1] = replace(copies[1], pinned_at=NOW, damaged_at=NOW)
+    assert kept(copies, ONE) == {6: "newest", 2: "pinned", 1: "pinned"}
+
+
+def test_a_pinned_safety_copy_stays():
+    later = copy(8, NOW - timedelta(days=1))
+    one = copy(7, NOW - 2 * SAFETY_KEPT, purpose="safety")
+    assert [judged.keep for judged in safety([one, replace(one, pinned_at=NOW)], [later], NOW)] == [False, True]
+
+
+def test_the_last_ones_stay_however_many_a_day_has():
+    copies = [copy(number, NOW - timedelta(hours=10 - number)) for number in range(1, 10)]
+    assert kept(copies, replace(ONE, last=3)) == {9: "newest", 8: "last 3", 7: "last 3"}
+
+
+def test_a_damaged_or_discarded_copy_is_none_of_the_last_ones():
+    copies = nights(5)
+    copies[3] = replace(copies[3], damaged_at=NOW)
+    assert kept(copies, replace(ONE, last=3)).keys() == {5, 3, 2}
+    assert judged(resolved(5, since=1), replace(ONE, last=6)).keys() == {9, 7, 5, 3, 1}

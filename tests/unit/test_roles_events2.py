@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from drbdbackup.model.role import Connection, Disk, Role
+from drbdbackup.model.role import Connection, DiskState, Role
 from drbdbackup.roles import events2
 from tests.captured import CAPTURES, Capture
 
@@ -46,15 +46,23 @@ def test_a_resource_that_is_only_part_of_other_names_is_not_there():
     assert "it lists r10, raid2" in seen.problem
 
 
+def test_a_tie_breaker_is_told_from_a_peer_that_has_lost_its_disk():
+    def is_client(said: str) -> bool:
+        [peer] = events2.parse(PAIR.replace("peer-disk:UpToDate", f"peer-disk:Diskless{said}"), "raid").peers
+        return peer.is_client
+
+    assert [is_client(said) for said in ("", " peer-client:no", " peer-client:yes")] == [False, False, True]
+
+
 def test_volumes_are_told_in_their_order_with_disks_minors_and_what_the_peer_has():
     lines = PAIR.splitlines(keepends=True)
     lines[2], lines[3] = lines[3], lines[2]
     seen = events2.parse("".join(lines), "raid")
-    assert seen.disks == (Disk.UP_TO_DATE, Disk.DISKLESS)
-    assert seen.minors == (0, 7)
+    assert seen.disks == (DiskState.UP_TO_DATE, DiskState.DISKLESS)
+    assert (seen.minors, seen.volumes) == ((0, 7), (0, 1))
     [peer] = seen.peers
     assert (peer.name, peer.role, peer.connection) == ("www5", Role.SECONDARY, Connection.CONNECTED)
-    assert (peer.disks, peer.syncing) == ((Disk.UP_TO_DATE, Disk.UP_TO_DATE), "SyncTarget")
+    assert (peer.disks, peer.syncing) == ((DiskState.UP_TO_DATE, DiskState.UP_TO_DATE), "SyncTarget")
 
 
 @pytest.mark.parametrize(

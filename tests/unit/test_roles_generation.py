@@ -8,7 +8,7 @@ import pytest
 
 from drbdbackup import roles
 from drbdbackup.config.values import ResourceConfig, RoleConfig
-from drbdbackup.roles.generation import Volume, volume_of
+from drbdbackup.roles.generation import DrbdVolume, volume_of
 from tests.captured import play
 
 TWO = """\
@@ -25,7 +25,7 @@ exists -
 """
 GI = "D5A1C7E0B2F34A59:{}:8E1AC21EB3C3F5A4:0000000000000000:1:1:1:1:0:0:0\n"
 TOGETHER, APART = GI.format("0" * 16), GI.format("77DE000000000002")
-RESOURCE = ResourceConfig("raid", "/srv/raid", "/dev/drbd7")
+RESOURCE = ResourceConfig(name="raid", source="/srv/raid", device="/dev/drbd7")
 
 
 @pytest.fixture
@@ -71,8 +71,8 @@ def test_other_sources_of_the_role_know_of_no_generation(drbdsetup: Path, source
 
 def test_a_device_on_top_of_drbd_is_told_only_where_there_is_one_volume() -> None:
     assert volume_of(TWO, "raid", None) is None
-    assert volume_of(TWO, "mail", None) == Volume("0", "1", ())
-    assert volume_of(TWO, "raid", 7) == Volume("1", "7", ("1", "2"))
+    assert volume_of(TWO, "mail", None) == DrbdVolume("0", "1", ())
+    assert volume_of(TWO, "raid", 7) == DrbdVolume("1", "7", ("1", "2"))
     assert volume_of(TWO, "raid", 1) is None
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from drbdbackup.model.role import Connection, Disk, PeerSeen, Role
+from drbdbackup.model.role import Connection, DiskState, PeerSeen, Role
 from drbdbackup.roles import events2, proc_drbd
 from tests.captured import CAPTURES, EIGHT, NINE, Capture
 
@@ -60,7 +60,7 @@ def test_without_the_file_this_source_is_not_there(tmp_path: Path):
 @pytest.mark.parametrize("flags", ["C r-----", "C r----", "  r-----", "A r---d-", "B ra-u-s"])
 def test_the_flags_of_8_3_and_8_4_are_read(flags: str):
     seen = proc_drbd.parse(HEAD + LINE.replace("C r-----", flags) + COUNTS, "raid", 0)
-    assert (seen.role, seen.disks, seen.minors) == (Role.PRIMARY, (Disk.UP_TO_DATE,), (0,))
+    assert (seen.role, seen.disks, seen.minors) == (Role.PRIMARY, (DiskState.UP_TO_DATE,), (0,))
     assert seen.suspended == ""
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from drbdbackup.commands.serve import Send, understood
 from drbdbackup.errors import UsageError
-from drbdbackup.pipeline.send import sender
+from drbdbackup.pipeline.copies.serve_job import sender
 from drbdbackup.tools import ssh
 
 COPY = "disk/raid/20261123T043000Z-www4"
@@ -84,5 +84,5 @@ def test_everything_else_is_refused(words):
 
 
 def test_the_argv_is_made_of_checked_options_and_one_path():
-    argv = sender(OPTIONS, "/saving/drbdbackup/raid/x/data/")
-    assert argv == ("rsync", "--server", "--sender", *OPTIONS, ".", "/saving/drbdbackup/raid/x/data/")
+    argv = sender("/usr/bin/rsync", OPTIONS, "/snapshot/data/")
+    assert argv == ("/usr/bin/rsync", "--server", "--sender", *OPTIONS, ".", "/snapshot/data/")

@@ -22,5 +22,5 @@ def test_a_reader_may_come_before_the_walk_has_begun(tmp_path):
 
 
 def test_a_walk_that_never_begins_is_given_up(tmp_path):
-    with pytest.raises(SourceError, match="does not go on"):
+    with pytest.raises(SourceError, match="does not proceed"):
         list(Spool(str(tmp_path / "spool"), 0.05))

@@ -1,0 +1,26 @@
+"""For who builds a package: `python -m drbdbackup.cli.package_files SHARE` writes the manual pages and the completion.
+
+They are those of `drbdbackup install`, below a folder that becomes /usr/share.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from drbdbackup.cli import setup
+
+_HERE = "/usr/local/share/"
+
+
+def write(share: str) -> None:
+    """Write each of them below `share`."""
+    for file in setup.further():
+        path = os.path.join(share, file.path.removeprefix(_HERE))
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w", encoding="utf-8") as written:
+            written.write(file.text)
+
+
+if __name__ == "__main__":
+    write(sys.argv[1])

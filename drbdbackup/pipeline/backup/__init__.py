@@ -1,0 +1,1 @@
+"""One run: everything but the copying itself, which cages do."""

@@ -1,0 +1,149 @@
+"""What comes before and after the copying of a run, under the same watch: hooks, and the dumps of databases.
+
+Nothing of it runs for a dry run, and nothing before a verdict to proceed: who makes a run has asked for that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+
+from drbdbackup import proc
+from drbdbackup.config.load import VARIABLE
+from drbdbackup.errors import Cancelled, DrbdBackupError, HookFailed, Interrupted, PartialResult
+from drbdbackup.model.backup import Outcome, iso
+from drbdbackup.pipeline.backup.database_dumps import DatabaseDumps
+from drbdbackup.pipeline.backup.hooks import Hooks
+from drbdbackup.pipeline.backup.journal import BEGUN, Journal
+from drbdbackup.pipeline.backup.order import Order, TargetResult
+from drbdbackup.pipeline.volume.failover_watch import FailoverWatch
+from drbdbackup.pipeline.volume.in_use import clear_in_use
+
+
+class BeforeAfter:
+    """Around one run; `before` and `after` once each, in the main thread."""
+
+    def __init__(self, order: Order, journal: Journal) -> None:
+        """Runs nothing yet. `of_targets` are the hooks that the session runs around each target."""
+        told = {
+            VARIABLE: order.config.file, "DRBDBACKUP_RESOURCE": order.resource.name,
+            "DRBDBACKUP_NODE": order.config.node, "DRBDBACKUP_SOURCE": order.resource.source,
+            "DRBDBACKUP_SNAPSHOT": order.snapshot,
+        }  # fmt: skip
+        self._order = order
+        self._journal = journal
+        self._hooks = Hooks(order.resource.name, () if order.dry_run else order.resource.hooks, told)
+        self.of_targets = {
+            target.name: Hooks(target.name, target.hooks, {**told, "DRBDBACKUP_TARGET": target.name})
+            for target in order.targets if target.hooks and not order.dry_run
+        }  # fmt: skip
+        self._databases = DatabaseDumps(order)
+
+    def before(self) -> Sequence[tuple[str, str]]:
+        """Run the before-hooks of the run, then have its databases dumped; path and problem of each that was not.
+
+        Raises HookFailed, Unguarded, Interrupted if the volume has to be let go of.
+        """
+        self._hooks.is_reached = True
+        proc.can_cage()  # before anything is begun, and before the watch, which could not end that
+        if not (self._hooks or self._databases):
+            return ()
+        order = self._order
+        self._journal.event(BEGUN, resource=order.resource.name, started_at=iso(order.started_at))
+        with self._watched(self._strike) as lost:
+            try:
+                self._hooks.before(lost)
+                return self._databases.dump(lost)
+            except HookFailed:
+                if why := lost():
+                    raise Interrupted(f"the run was interrupted: {why}", Interrupted.made_there) from None
+                raise
+
+    def after(
+        self, outcome: Outcome, error: DrbdBackupError | None, results: Sequence[TargetResult]
+    ) -> list[DrbdBackupError]:
+        """Run the other hooks, those of targets first; what went wrong with them, and the signal that came meanwhile.
+
+        What went wrong with databases comes before that.
+
+        A run that was ended from outside has let go of the volume by now, and its hooks have a moment each.
+        """
+        if not (self._hooks or self.of_targets):
+            return self._databases.wrong
+        if outcome is Outcome.INTERRUPTED:
+            return self._all_after(outcome, error, results, lambda: True)
+        with ExitStack() as stack:
+            lost: Callable[[], str] = str
+            with suppress(OSError):  # on a full disk; the hooks must run all the same
+                lost = stack.enter_context(self._watched(self._let_go))
+            return self._all_after(outcome, error, results, lambda: self._hurries(lost()))
+
+    def _all_after(
+        self, outcome: Outcome, error: DrbdBackupError | None, results: Sequence[TargetResult],
+        hurry: Callable[[], bool],
+    ) -> list[DrbdBackupError]:  # fmt: skip
+        of_all = (self._hooks, *self.of_targets.values())
+        wrong = [*(failed for hooks in of_all for failed in hooks.failed), *self._databases.wrong]
+
+        def hurried() -> bool:
+            signalled = any(isinstance(one, Cancelled) for one in wrong)
+            if signalled:
+                self._let_go()
+            return hurry() or signalled
+
+        for result in results:
+            if hooks := self.of_targets.get(result.name):
+                hooks.after(*_ended(result, outcome), hurried, wrong)
+        if wrong and outcome is Outcome.COMPLETE:
+            outcome, error = Outcome.PARTIAL, error or wrong[0]
+        self._hooks.after(outcome.value, _message(error, results), hurried, wrong)
+        return [PartialResult(one.message, one.hint) if isinstance(one, HookFailed) else one for one in wrong]
+
+    def _strike(self) -> None:
+        self._hooks.strike()
+        self._databases.strike()
+
+    def _lingers(self) -> bool:
+        return self._hooks.lingers() or self._databases.lingers()
+
+    def _hurries(self, why: str) -> bool:
+        if why:
+            self._let_go()
+        return bool(why)
+
+    def _let_go(self) -> None:
+        """The cluster is to wait for nothing of ours any more: what hooks do from now on is no use of the volume."""
+        clear_in_use(self._order.config.state_dir)
+
+    @contextmanager
+    def _watched(self, on_gone: Callable[[], None]) -> Iterator[Callable[[], str]]:
+        """Under the watch: yields what says why everything must end now, and says so ever after."""
+        told = ""
+        order = self._order
+        watch = FailoverWatch(order.config, order.resource, order.judge, on_gone)
+
+        def lost() -> str:
+            nonlocal told
+            told = told or watch.why()
+            return told
+
+        watch.start()
+        try:
+            yield lost
+        finally:
+            watch.stop(self._lingers)
+
+
+def _ended(result: TargetResult, outcome: Outcome) -> tuple[str, str]:
+    """How it ended for one target, in the words of outcomes, and why."""
+    if result.error is not None:
+        return Outcome.FAILED.value, result.error.message
+    if result.copy is None:
+        return (outcome if outcome is not Outcome.COMPLETE else Outcome.FAILED).value, "it was not copied"
+    return (Outcome.PARTIAL.value, "files have problems") if result.problem_count else (Outcome.COMPLETE.value, "")
+
+
+def _message(error: DrbdBackupError | None, results: Sequence[TargetResult]) -> str:
+    told = [error.message] if error else []
+    told += [f"{one.name}: {one.error.message}" for one in results if one.error]
+    return "; ".join([*told, *(f"{one.name}: files have problems" for one in results if one.problem_count)])

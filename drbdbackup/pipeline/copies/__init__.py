@@ -1,0 +1,1 @@
+"""Which copy, the way to it, and the copy opened for reading."""

@@ -1,0 +1,201 @@
+"""A copy opened for reading inside a cage, where it is: on this node's disk, on a share, or on a peer's disk.
+
+What is opened is known to be the medium and the snapshot that were chosen, and its manifest the one that the sidecar
+vouches for. Nothing is ever written to the medium.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from drbdbackup import proc
+from drbdbackup.errors import Altered, Damaged, NothingFound, TargetError, ToolError, WrongTarget
+from drbdbackup.manifest import copied, digest_of, reading, recorded
+from drbdbackup.pipeline.cage.protocol import MediumOpened, Opening
+from drbdbackup.pipeline.cage.worker import Channel
+from drbdbackup.pipeline.copies.read_protocol import AtPeer, CopyToRead, ReadJob
+from drbdbackup.pipeline.files.compare import is_aside
+from drbdbackup.pipeline.files.content import drop_cached
+from drbdbackup.pipeline.target.open_target import open_target
+from drbdbackup.pipeline.target.target_protocol import TargetJob
+from drbdbackup.targets import abilities, layout, mark, sidecar
+from drbdbackup.targets.abilities import Abilities
+from drbdbackup.targets.sidecar import Sidecar
+from drbdbackup.tools import rsync, ssh
+
+
+class OpenCopy(Struct, frozen=True, kw_only=True):
+    """A copy that can be read: `data` is its tree, here or (with `shell`, rsync's -e) as rsync calls it at a peer.
+
+    `manifest` is a file of this node's own, good until the next copy on the medium is opened. `folder` is the
+    snapshot's ("" at a peer), `beside` the folder here that holds what lies aside. `can` is what the medium could hold;
+    `takes_list`: see `AtPeer`. `is_own`: it lies on this node's own disk, to which nobody else writes.
+    """
+
+    data: str
+    manifest: str
+    sidecar: Sidecar
+    can: Abilities
+    beside: str
+    folder: str = ""
+    shell: str = ""
+    takes_list: bool = False
+    is_own: bool = False
+
+    @property
+    def holds(self) -> rsync.Holds:
+        """What rsync may take from it. Whoever else can write there must give no program rights for a while."""
+        return replace(self.can.holds, privileges=self.is_own)
+
+    def at_peer(self, path: bytes) -> str:
+        """What rsync asks a peer for: the tree's content (b""), or an entry of it."""
+        return os.path.join(self.data, path.hex())
+
+    def check_still_there(self) -> None:
+        """Before anything is called damaged: the medium must answer, and the snapshot still have its name.
+
+        Raises NothingFound if it was removed meanwhile, TargetError if the medium is gone.
+        """
+        drop_cached(os.path.join(self.folder, sidecar.NAME))
+        try:
+            told = sidecar.read(self.folder)
+        except FileNotFoundError:
+            raise NothingFound(f"{self.sidecar.snapshot} was removed while it was read") from None
+        except (OSError, Damaged) as error:
+            raise TargetError(f"the medium of {self.sidecar.snapshot} does not answer any more: {error}") from None
+        if told != self.sidecar:
+            raise TargetError(f"another medium has come in place of the one that holds {self.sidecar.snapshot}")
+
+
+@contextmanager
+def open_copy(job: ReadJob, channel: Channel) -> Iterator[OpenCopy]:
+    """Open the job's copy. Raises TargetError, NothingFound if it is not there, Damaged for what cannot be trusted."""
+    if isinstance(job.copy.way, AtPeer):
+        yield _pulled(job.copy, job.copy.way, channel)
+        return
+    with open_medium(job, channel) as copy_of:
+        yield copy_of(job.copy.snapshot)
+
+
+@contextmanager
+def open_medium(job: ReadJob, channel: Channel) -> Iterator[Callable[[str], OpenCopy]]:
+    """Open the job's medium for several of its copies: a function that finds a snapshot's.
+
+    That raises NothingFound and Damaged, as `open_copy` does; opening raises TargetError, also for a peer's.
+    """
+    copy, way = job.copy, job.copy.way
+    if isinstance(way, AtPeer):
+        raise TargetError(f"the disk of {way.peer.node} cannot be opened from here")
+    channel.send(Opening())
+    with open_target(TargetJob(here=job.here, target=way.target, expected=way.expected), write=False) as at:
+        channel.send(MediumOpened())
+        if at.identity.medium != copy.medium:
+            raise WrongTarget(f"{at.medium.location} is not the medium that holds {copy.snapshot}")
+        yield lambda name: _found(at.root, copy, name, is_own=way.target.is_local)
+
+
+def _found(root: str, wanted: CopyToRead, snapshot: str, *, is_own: bool = False) -> OpenCopy:
+    folder = layout.published(root, wanted.resource, snapshot)
+    try:
+        told = sidecar.read(folder)
+        is_folder = stat.S_ISDIR(os.lstat(layout.data(folder)).st_mode)
+    except FileNotFoundError:
+        raise NothingFound(f"{snapshot} is not there any more", "`drbdbackup list` shows what is.") from None
+    except Damaged as error:
+        _check_answers(root, wanted.medium, error)
+        raise
+    if (told.snapshot, told.resource) != (snapshot, wanted.resource) or not is_folder:
+        raise Damaged(f"{folder} is not the snapshot {snapshot}")
+    drop_cached(layout.manifest(folder))
+    here = os.path.join(wanted.scratch, sidecar.MANIFEST)
+    found = OpenCopy(
+        data=layout.data(folder), manifest=here, sidecar=told, can=_can(told), beside=folder, folder=folder,
+        is_own=is_own,
+    )  # fmt: skip
+    return _checked(found, lambda: copied(layout.manifest(folder), here), wanted)
+
+
+def _check_answers(root: str, medium: str, error: Damaged) -> None:
+    """Before a sidecar is called damaged, the medium must answer: a share that timed out says EIO of whatever is on it.
+
+    Raises TargetError.
+    """
+    drop_cached(layout.mark(root))
+    try:
+        marked = mark.read(root)
+    except (OSError, Damaged):
+        marked = None
+    if marked is None or marked.medium != medium:
+        raise TargetError(f"the medium does not answer any more: {error.message}") from None
+
+
+def _pulled(copy: CopyToRead, way: AtPeer, channel: Channel) -> OpenCopy:
+    """The manifest comes over first, and is held against what the peer's sidecar says of it."""
+    try:
+        told = sidecar.from_document(way.told)
+    except ValueError as error:
+        raise Damaged(f"{way.peer.node} does not describe {copy.snapshot}: {error}") from None
+    shell = ssh.rsync_shell(way.peer, way.ssh)
+    there = f"{ssh.RSYNC_HOST}:{way.target}/{copy.resource}/{copy.snapshot}"
+    here = os.path.join(copy.scratch, sidecar.MANIFEST)
+    can = _can(told)
+    try:
+        proc.run(rsync.fetching(f"{there}/{sidecar.MANIFEST}", here, shell, copy.patience))
+        if not (can.any_name and can.case_sensitive) and _has_something_aside(here):
+            os.mkdir(os.path.join(copy.scratch, layout.ASIDE), 0o700)
+            into = os.path.join(copy.scratch, layout.ASIDE, "")
+            proc.run(rsync.fetching(f"{there}/{layout.ASIDE}/", into, shell, copy.patience))
+    except ToolError as error:
+        ssh.refuse_busy(error.message.splitlines())
+        raise TargetError(f"{way.peer.node} did not send {copy.snapshot}: {error.message}", error.hint) from None
+    channel.send(MediumOpened())
+    found = OpenCopy(
+        data=f"{there}/data",
+        manifest=here,
+        sidecar=told,
+        can=can,
+        beside=copy.scratch,
+        shell=shell,
+        takes_list=way.takes_list,
+    )
+    return _checked(found, lambda: digest_of(here), copy)
+
+
+def _checked(copy: OpenCopy, digest_here: Callable[[], str], wanted: CopyToRead) -> OpenCopy:
+    """The copy, if its manifest, which `digest_here` brings here, is the one that was published, and so is its sidecar.
+
+    Raises Damaged where it is not what the sidecar says, Altered where one of them is not what the node that made it
+    has recorded in its catalog.
+    """
+    try:
+        digest = digest_here()
+    except (OSError, Damaged) as error:
+        if copy.folder:
+            copy.check_still_there()
+        if isinstance(error, FileNotFoundError):
+            why = f"{copy.sidecar.snapshot} has no manifest"
+            raise Damaged(why, "Another copy may be intact: use --from.") from None
+        raise Damaged(f"the manifest of {copy.sidecar.snapshot} cannot be read: {error}") from None
+    name, hint = copy.sidecar.snapshot, "Find out who can write to that medium. Another copy may be intact: use --from."
+    if digest != copy.sidecar.manifest_sha256:
+        raise Damaged(f"the manifest of {name} is damaged", "Another copy may be intact: use --from.")
+    if digest != wanted.manifests.get(name, digest):
+        raise Altered(f"{name} was altered: its manifest is not the one that the backup recorded", hint)
+    if copy.sidecar.sha256 != wanted.sidecars.get(name, copy.sidecar.sha256):
+        raise Altered(f"{name} was altered: its {sidecar.NAME} is not the one that the backup recorded", hint)
+    return copy
+
+
+def _has_something_aside(file: str) -> bool:
+    with reading(file) as lines:
+        return any(is_aside(recorded(line)) for line in lines)
+
+
+def _can(told: Sidecar) -> Abilities:
+    return abilities.from_document(told.abilities)

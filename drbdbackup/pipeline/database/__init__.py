@@ -1,0 +1,1 @@
+"""Databases: dumped, found in a snapshot, loaded, and drilled."""

@@ -1,0 +1,47 @@
+"""The caged job that gives a dump to the running server, or makes a physical backup one that a server can start from.
+
+It never decides what is overwritten: that was asked and answered before.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from drbdbackup.errors import DatabaseFailed
+from drbdbackup.pipeline.cage.long_program import work
+from drbdbackup.pipeline.cage.protocol import Ended
+from drbdbackup.pipeline.cage.worker import Channel
+from drbdbackup.pipeline.database import mariadb_sandbox, prepare
+from drbdbackup.pipeline.database.load_protocol import LoadJob, PrepareJob
+from drbdbackup.pipeline.files.tree import open_folder
+from drbdbackup.tools import mariadb
+
+_LOADING = "What the dump says up to there is done. Does the server run, and may `defaults_file` change everything?"
+
+
+def do(job: LoadJob | PrepareJob, channel: Channel) -> Ended:
+    """Do what the job says. Raises DatabaseFailed."""
+    if isinstance(job, LoadJob):
+        _load(job, channel)
+    else:
+        _prepare(job, channel)
+    return Ended()
+
+
+def _load(job: LoadJob, channel: Channel) -> None:
+    if not stat.S_ISREG(os.lstat(job.brought).st_mode):
+        raise DatabaseFailed("the dump in the snapshot is no plain file", prepare.PREPARING)
+    work(mariadb.load(job.database), channel, _LOADING, stdin=job.brought)
+
+
+def _prepare(job: PrepareJob, channel: Channel) -> None:
+    with open_folder(job.brought) as data:
+        has_plugin = prepare.loads_plugin(data)
+        for path, why in prepare.made_harmless(data):
+            raise DatabaseFailed(f"{path} {why}", prepare.PREPARING)
+        commands, caged = [mariadb.prepare("")], job.here.caged
+        with mariadb_sandbox.entered(job.brought, data, None, commands, caged=caged, channel=channel) as box:
+            why = prepare.prepare(box, data, channel, has_plugin=has_plugin)
+    if why:
+        raise DatabaseFailed(why, prepare.PREPARING)

@@ -1,0 +1,1 @@
+"""Looking into copies: find, diff, versions."""

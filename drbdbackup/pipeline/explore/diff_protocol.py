@@ -1,0 +1,67 @@
+"""The conversation with the job that compares two manifests: it sends its `Progress`, and ends with `DiffResult`."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from drbdbackup.pipeline.cage.protocol import CageJob, Conversation, JobEvent
+from drbdbackup.pipeline.progress import Progress
+from drbdbackup.pipeline.volume.source_protocol import SourceJob
+
+
+class WalkedVolume(Struct, frozen=True):
+    """The volume as a walk has just seen it: one of the two sides is its `spool`. See `SourceJob`.
+
+    `patience` is how many seconds the spool may take to grow.
+    """
+
+    source: str
+    mounted: dict[str, str] | None
+    spool: str
+    patience: float
+
+
+class DiffJob(CageJob, frozen=True, kw_only=True):
+    """Compare the files `before` and `after`: manifests, or the spool of `volume`.
+
+    What differs goes to the file `into`, a JSON object on each line. `scratch` is a folder of the job's own.
+    """
+
+    before: str
+    after: str
+    into: str
+    scratch: str
+    volume: WalkedVolume | None
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The volume, if it is one of the sides."""
+        return (self.volume.source,) if self.volume else ()
+
+    @property
+    def own_folder(self) -> str:
+        """Where the manifests are."""
+        return self.scratch
+
+    @property
+    def to_guard(self) -> SourceJob | None:
+        """What is needed to guard the volume."""
+        if self.volume is None:
+            return None
+        return SourceJob(here=self.here, source=self.volume.source, mounted=self.volume.mounted)
+
+
+class DiffResult(JobEvent, frozen=True, tag="done"):
+    """What came of it: entries and bytes of files by `ChangeKind`, entries that are the `same`.
+
+    `problems` are the first 1000 of `problem_count`, as (path, why): what the walk or the job could not read.
+    """
+
+    counts: dict[str, int]
+    bytes: dict[str, int]
+    same: int
+    problem_count: int
+    problems: tuple[tuple[str, str], ...]
+
+
+DIFF: Conversation[DiffJob, Progress, DiffResult] = Conversation("diff", DiffJob, DiffResult, Progress)

@@ -1,0 +1,1 @@
+"""A tree of files as it is read: by descriptors, with its metadata, compared and hashed."""

@@ -1,0 +1,124 @@
+"""A file's content as the medium gives it: hashed, copied, and not taken from what memory holds of it.
+
+Holes are not read: a file of a terabyte of them takes the volume's user nothing to make.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import BinaryIO
+
+from drbdbackup.scan import HOLED
+
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_PIECE = 1 << 20
+_ZEROS = bytes(_PIECE)
+
+
+def content_hash(
+    folder: int | None, name: bytes, on_piece: Callable[[], None] = lambda: None, from_medium: bool = False,
+    most: int | None = None,
+) -> str:  # fmt: skip
+    """xxh128 of a file in an open folder (None: at a path), in hex; `from_medium`: not from what memory holds of it.
+
+    No more than `most` bytes are read. Raises OSError.
+    """
+    import xxhash
+
+    state = xxhash.xxh128()
+    handle = os.open(name, _READ, dir_fd=folder)
+    try:
+        seen = os.fstat(handle)
+        if not stat.S_ISREG(seen.st_mode):  # a device that has come here since somebody looked has no end
+            raise OSError(errno.EINVAL, "it is no plain file", name)
+        if from_medium:
+            drop_cached(handle)
+        for piece, _ in pieces(handle, seen, most):
+            state.update(piece)
+            on_piece()
+        if from_medium:
+            drop_cached(handle)
+    finally:
+        os.close(handle)
+    return state.hexdigest()
+
+
+def copy_content(reader: BinaryIO, writer: BinaryIO) -> str:
+    """Copy an open file to a new one, holes as holes; xxh128 of the content, in hex. Raises OSError.
+
+    Of what is added to it meanwhile nothing is read.
+    """
+    import xxhash
+
+    seen = os.fstat(reader.fileno())
+    if not stat.S_ISREG(seen.st_mode):
+        raise OSError(errno.EINVAL, "it is no plain file")
+    state = xxhash.xxh128()
+    for piece, is_hole in pieces(reader.fileno(), seen, seen.st_size):
+        state.update(piece)
+        writer.seek(len(piece), os.SEEK_CUR) if is_hole else writer.write(piece)
+    writer.truncate(writer.tell())
+    return state.hexdigest()
+
+
+def pieces(
+    file: int, seen: os.stat_result, most: int | None = None, size: int = _PIECE
+) -> Iterator[tuple[bytes, bool]]:
+    """The content of an open file from its beginning, in pieces of `size` bytes, and whether each is of a hole.
+
+    No more than `most` bytes: a log may grow for ever. `seen` is what fstat(2) says of it. Raises OSError.
+    """
+    left = most if most is not None else 1 << 63
+    if seen.st_size < HOLED or seen.st_blocks * 512 >= seen.st_size:
+        while left and (piece := os.read(file, min(size, left))):
+            left -= len(piece)
+            yield piece, False
+        return
+    at = 0
+    while left > at and (reaches := _reaches(file, at)) is not None:
+        is_hole, end = reaches
+        end = min(end, left)
+        os.lseek(file, at, os.SEEK_SET)
+        while at < end:
+            piece = _zeros(min(_PIECE, end - at)) if is_hole else os.read(file, min(size, end - at))
+            if not piece:
+                return
+            at += len(piece)
+            yield piece, is_hole
+
+
+def _reaches(file: int, at: int) -> tuple[bool, int] | None:
+    """Whether a hole is here, and where that ends, or the content; None at the end of the file."""
+    try:
+        begins = os.lseek(file, at, os.SEEK_DATA)
+        return (True, begins) if begins > at else (False, os.lseek(file, at, os.SEEK_HOLE))
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # there is no more content
+            end = os.fstat(file).st_size
+            return (True, end) if end > at else None
+        if error.errno in (errno.EINVAL, errno.ENOTSUP):  # a file system that does not say
+            return False, 1 << 63
+        raise
+
+
+def _zeros(length: int) -> bytes:
+    return _ZEROS if length == _PIECE else _ZEROS[:length]
+
+
+def drop_cached(path: str | bytes | int) -> None:
+    """Forget the pages of a file that are only a cache, so that the medium is read and not our memory of it."""
+    with suppress(OSError):
+        if isinstance(path, int):
+            os.posix_fadvise(path, 0, 0, os.POSIX_FADV_DONTNEED)
+            return
+        with open(path, "rb", opener=_plainly) as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _plainly(path: str, flags: int) -> int:
+    """Open without following a symlink or waiting for a FIFO's other end."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -1,0 +1,115 @@
+"""Owners, modes, times, ACLs and extended attributes of single entries, read and given back.
+
+rsync does this for almost everything; this is for what it cannot: the root folder itself, and what a share could not
+hold and the manifest kept. It must never follow a symlink.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterable, Mapping
+from stat import S_ISGID, S_ISLNK, S_ISUID
+
+from drbdbackup.manifest import SETTLE_NS, Entry, is_odd_time
+
+ACLS = "system.posix_acl_"
+ACCESS = "system.posix_acl_access"
+OURS = ("user.", "trusted.", "security.", ACLS)  # a share shows others of its own kind on every entry
+PRIVILEGED = ("trusted.", "security.")  # what only root may give to an entry
+# Whatever a security module of this system gives to each entry by itself. None of it grants what root alone may do.
+_OF_MODULES = ("security.selinux", "security.apparmor", "security.SMACK64", "security.ima", "security.evm")
+_OF_RSYNC = "user.rsync.%"  # rsync keeps such notes for itself, and never copies them
+_MINIMAL_ACL = 4 + 3 * 8  # bytes: what the mode says, too
+SET_ID = S_ISUID | S_ISGID
+_AN_ACL = "ACL"  # in the words of rsync, which may have said the same
+UNHELD_TIME = "the time cannot be held there"
+_UNSUPPORTED = (errno.ENOTSUP, errno.ENODATA, errno.EPERM, errno.ENOENT, errno.ELOOP)
+
+
+def attributes(path: bytes | str) -> dict[bytes, bytes]:
+    """The extended attributes (POSIX ACLs are two of them) of an entry, not of what it links to."""
+    found: dict[bytes, bytes] = {}
+    try:
+        for name in os.listxattr(path, follow_symlinks=False):
+            found[os.fsencode(name)] = os.getxattr(path, name, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+    return found
+
+
+def is_acl(name: str) -> bool:
+    """Whether an attribute is a POSIX ACL."""
+    return name.startswith(ACLS)
+
+
+def own(extended: Mapping[bytes, bytes] | Mapping[str, bytes]) -> dict[str, bytes]:
+    """Those of an entry's attributes that a copy of it must have, and no others."""
+    found = {os.fsdecode(name): value for name, value in extended.items()}
+    return {
+        name: value for name, value in found.items()
+        if name.startswith(OURS) and not name.startswith((*_OF_MODULES, _OF_RSYNC))
+        and not (name == ACCESS and len(value) <= _MINIMAL_ACL)
+    }  # fmt: skip
+
+
+def give(
+    path: bytes | str, entry: Entry, extended: Mapping[str, bytes], owners: bool = True, modes: bool = True
+) -> tuple[str, ...]:
+    """Give `path` the entry's owner, attributes, mode and times; what could not be given, in words.
+
+    Owner first (it clears setuid), then attributes, mode, and times last.
+    """
+    lost: list[str] = []
+    if owners:
+        _attempt(lost, "owner", lambda: os.chown(path, entry.uid, entry.gid, follow_symlinks=False))
+    mode = entry.mode & ~SET_ID if lost and entry.kind == b"f" else entry.mode  # it would run as somebody else
+    for name, value in extended.items():
+        what = _AN_ACL if is_acl(name) else name
+        _attempt(lost, what, lambda name=name, value=value: _set_attribute(path, name, value))  # type: ignore[misc]
+    if modes and entry.kind != b"l":
+        _attempt(lost, "mode", lambda: _chmod(path, mode))
+    _attempt(lost, "times", lambda: _set_times(path, entry.mtime))
+    return tuple(dict.fromkeys(lost))
+
+
+def lacks(lost: Iterable[str]) -> frozenset[str]:
+    """What `give` could not give, as the manifest has it."""
+    found = {one.partition(":")[0] for one in lost}
+    return frozenset("attributes" if "." in what or what == _AN_ACL else what for what in found)
+
+
+def _set_attribute(path: bytes | str, name: str, value: bytes) -> None:
+    """ext4 says of an attribute that is too large for it what it says of a full disk; others use other words."""
+    try:
+        os.setxattr(path, name, value, follow_symlinks=False)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.E2BIG, errno.ERANGE) and os.statvfs(os.path.dirname(path)).f_bavail:
+            raise OSError(error.errno, f"{len(value)} bytes are too many for an attribute there") from None
+        raise
+
+
+def _set_times(path: bytes | str, mtime: int) -> None:
+    """A file system that cannot hold a time takes another one for it, and says nothing."""
+    os.utime(path, ns=(mtime, mtime), follow_symlinks=False)
+    if is_odd_time(mtime) and abs(os.lstat(path).st_mtime_ns - mtime) > SETTLE_NS:
+        raise OSError(errno.EOVERFLOW, UNHELD_TIME)
+
+
+def _chmod(path: bytes | str, mode: int) -> None:
+    """chmod(2) would follow a symlink that has come here since somebody looked."""
+    fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if S_ISLNK(os.fstat(fd).st_mode):
+            raise OSError(errno.ELOOP, "it has become a symlink")
+        os.chmod(f"/proc/self/fd/{fd}", mode)
+    finally:
+        os.close(fd)
+
+
+def _attempt(lost: list[str], what: str, effect: Callable[[], object]) -> None:
+    try:
+        effect()
+    except OSError as error:
+        lost.append(f"{what}: {error.strerror}")

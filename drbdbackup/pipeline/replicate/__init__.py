@@ -1,0 +1,1 @@
+"""The newest snapshot fetched to the disk of a node that stands by."""

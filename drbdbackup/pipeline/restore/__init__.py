@@ -1,0 +1,1 @@
+"""A copy brought back, aside or over the live volume."""

@@ -1,0 +1,315 @@
+"""Gives a restored tree what the medium could not hold and the manifest kept: owners, modes, ACLs, links, devices.
+
+Works by descriptors, and only on entries that are of the type that the manifest says: a manifest that lies must not
+lead to a file outside the tree. Folders come last, because what is done in them changes their times.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Container, Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
+from secrets import token_hex
+from stat import S_IFBLK, S_IFCHR, S_IFIFO, S_IFMT, S_IFSOCK
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from drbdbackup import plain_file
+from drbdbackup.errors import Damaged
+from drbdbackup.manifest import CHANGED, ROOT, Entry, Recorded, known_attributes
+from drbdbackup.pipeline.files.compare import (
+    KINDS,
+    attributes_then,
+    is_aside,
+    is_privileged,
+    largest,
+    odd_time,
+    paired,
+    shape,
+)
+from drbdbackup.pipeline.files.content import copy_content
+from drbdbackup.pipeline.files.metadata import SET_ID, attributes, give, is_acl, own
+from drbdbackup.pipeline.files.tree import Descent, entries, path_of
+from drbdbackup.targets.abilities import Abilities
+from drbdbackup.targets.layout import stored_at
+
+Problems = list[tuple[bytes, str]]
+_NODES = {b"p": S_IFIFO, b"s": S_IFSOCK, b"c": S_IFCHR, b"b": S_IFBLK}
+
+
+def is_needed(can: Abilities) -> bool:
+    """Whether a medium with these abilities leaves anything to be given."""
+    return not all((
+        can.owners, can.modes, can.acls, can.xattrs, can.symlinks, can.devices, can.fifo, can.hard_links,
+        can.nanoseconds, can.any_name, can.case_sensitive,
+    ))  # fmt: skip
+
+
+def has_split_links(folder: int, wanted: Iterable[Recorded]) -> bool:
+    """Whether names of one file came back as several below `folder`.
+
+    A share may show an old count of names for seconds after a copy was made (attribute caches), and rsync goes by it.
+    """
+    seen: dict[int, int] = {}
+    with closing(Descent(folder)) as descent:
+        for one in wanted:
+            if one.entry.kind == b"f" and one.entry.nlink > 1:
+                with suppress(OSError):
+                    above, name = descent.parent(one.entry.path)
+                    inode = _inode(above, name)
+                    if seen.setdefault(one.entry.inode, inode) != inode:
+                        return True
+    return False
+
+
+def is_other(was: Entry, there: Entry) -> bool:
+    """Whether owner, mode or time are not what the manifest says."""
+    mode = was.kind == b"l" or was.mode == there.mode
+    return not mode or (was.uid, was.gid, was.mtime) != (there.uid, there.gid, there.mtime)
+
+
+def runs_as_owner(one: Recorded) -> bool:
+    """Whether a file runs as its owner or group, whoever starts it."""
+    return one.entry.kind == b"f" and bool(one.entry.mode & SET_ID)
+
+
+def gives_rights(one: Recorded) -> bool:
+    """Whether a file gives rights to who starts it. What cannot be read of its attributes is named later."""
+    if one.entry.kind != b"f":
+        return False
+    with suppress(Damaged):
+        known = known_attributes(one.attributes)
+        return runs_as_owner(one) or (known is not None and any(map(is_privileged, known.values)))
+    return True
+
+
+def as_far_as_known(one: Recorded, there: Entry) -> Entry:
+    """The entry as the manifest says, with the time that is `there` where its own cannot be, or is of before a change.
+
+    One that changed under its copy has the owner and the mode that it had at the walk.
+    """
+    is_other_time = one.flag.lower() == CHANGED or odd_time(one, there)
+    return replace(one.entry, mtime=there.mtime) if is_other_time else one.entry
+
+
+class Given(Struct, frozen=True):
+    """What came of giving an entry what is its own: `lost` is what it could not be given, in words.
+
+    `removed` are the names of attributes that the medium had and the manifest has not, `missing` of those that the
+    medium should have, and has not as they were.
+    """
+
+    removed: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
+
+    @property
+    def of_medium(self) -> Iterator[str]:
+        """What is wrong with the copy, in words."""
+        if self.removed:
+            yield f"had attributes that its manifest does not have, which are left out: {', '.join(self.removed)}"
+        if self.missing:
+            yield f"has other attributes than were backed up: {', '.join(self.missing)}"
+
+
+class Giver(Struct, frozen=True):
+    """Gives entries that came from a copy what is their own, and takes from them what they must not have.
+
+    `can` is what the copy's medium holds. `is_own`: nobody else writes to it, so what older versions did not note of
+    attributes is as it lies there. `tells`: nobody has looked at the medium itself, so what
+    must not have come is reported.
+    Without `privileges` a file gets nothing that lets it run as somebody else: its content is not known yet.
+    """
+
+    can: Abilities
+    is_own: bool
+    tells: bool = True
+    privileges: bool = True
+
+    def give(self, at: bytes, one: Recorded, entry: Entry, *, is_other: bool) -> Given:
+        """`entry` is what it is to be, `is_other` whether stat shows something else. Raises OSError, Damaged."""
+        entry = self.for_now(entry)
+        has = {os.fsdecode(name): value for name, value in attributes(at).items()}
+        there, then = own(has), attributes_then(one, self.can)
+        if then is None:
+            surplus = [name for name in there if not self.is_own and is_privileged(name)]
+            wanted = {name: value for name, value in there.items() if name not in surplus}
+        else:
+            long = {name: there[name] for name in then.digests if name in there and then.are(name, there[name])}
+            wanted = then.values | long
+            surplus = [name for name in there if name not in wanted]
+        missing = tuple(name for name in (then.digests if then else ()) if name not in wanted)
+        if not self.privileges and entry.kind == b"f":
+            wanted = {name: value for name, value in wanted.items() if not is_privileged(name) or name in there}
+        lost = list[str]()
+        for name in surplus:
+            try:
+                os.removexattr(at, name, follow_symlinks=False)
+            except OSError as error:
+                lost.append(f"{name}: was not backed up, and cannot be removed: {error.strerror}")
+        if is_other or surplus or any(has.get(name) != value for name, value in wanted.items()):
+            lost += give(at, entry, wanted)
+        gone = (name for name in surplus if self.tells and self._is_of_medium(name) and name not in missing)
+        return Given(tuple(gone), missing, tuple(lost))
+
+    def for_now(self, entry: Entry) -> Entry:
+        """The entry, as far as it may be given now."""
+        if self.privileges or entry.kind != b"f" or not entry.mode & SET_ID:
+            return entry
+        return replace(entry, mode=entry.mode & ~SET_ID)
+
+    def _is_of_medium(self, name: str) -> bool:
+        """Else it was inherited where the entry was made."""
+        return self.can.acls if is_acl(name) else self.can.xattrs
+
+
+def put_right(
+    folder: int, wanted: Iterator[Recorded], present: Iterator[Entry], on_entry: Callable[[], None],
+    giver: Giver, spared: Container[bytes] = (),
+) -> Problems:  # fmt: skip
+    """Give what is `present` in the open `folder` what it has of its own by the manifest, where that is another one.
+
+    It came from the medium, and whoever can write to that may have made a program of anybody's run as root. The paths
+    that are `spared` get nothing.
+    """
+    problems: Problems = []
+    with closing(Descent(folder)) as descent:
+        for one, there in paired(wanted, present):
+            on_entry()
+            if one is None or there is None or one.entry.path in spared or shape(one, there):
+                continue
+            path = one.entry.path
+            try:
+                at = path_of(folder) if path == ROOT else path_of(*descent.parent(path))
+                entry = giver.for_now(as_far_as_known(one, there))
+                given = giver.give(at, one, entry, is_other=is_other(entry, there))
+            except OSError as error:
+                problems.append((path, error.strerror or "could not be given what is its own"))
+            except Damaged as error:
+                problems.append((path, error.message))
+            else:
+                problems += ((path, why) for why in (*given.lost, *given.of_medium))
+    return problems
+
+
+class MetadataWriter:
+    """One tree, open as `folder`; `problems` says what could not be given, `of_medium` what is wrong with the copy.
+
+    `over`: what is in the way may go, but no folder with something in it.
+    """
+
+    def __init__(self, folder: int, giver: Giver, beside: str, over: bool) -> None:
+        """Nothing happens before `give_all`; `beside` is the folder that holds what lies aside."""
+        self.problems: Problems = []
+        self.of_medium: Problems = []
+        self._folder = folder
+        self._giver = giver
+        self._can = giver.can
+        self._beside = beside
+        self._over = over
+        self._first_names: dict[int, bytes] = {}
+
+    def give_all(self, read: Callable[[], Iterator[Recorded]], on_entry: Callable[[], None]) -> None:
+        """Give each entry what is its own; `read` reads the manifest's entries anew, and is called twice."""
+        for effect in (self._give, self._give_folder):
+            with closing(Descent(self._folder)) as descent:
+                for one in read():
+                    on_entry()
+                    effect(descent, one)
+
+    def _give(self, descent: Descent, one: Recorded) -> None:
+        """Make what is missing; everything of its own but for folders."""
+        entry = one.entry
+        with self._noting(entry.path):
+            if entry.path == ROOT:
+                return
+            above, name = descent.parent(entry.path)
+            if is_aside(one) or entry.kind not in self._can.kinds:
+                self._make(above, name, one)
+            if entry.kind == b"f" and entry.nlink > 1:
+                self._join(above, name, one)
+            if entry.kind != b"d":
+                self._attribute(above, name, one)
+
+    def _give_folder(self, descent: Descent, one: Recorded) -> None:
+        if one.entry.kind == b"d":
+            with self._noting(one.entry.path):
+                above, name = (self._folder, b".") if one.entry.path == ROOT else descent.parent(one.entry.path)
+                self._attribute(above, name, one)
+
+    @contextmanager
+    def _noting(self, path: bytes) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError:
+            return  # the check says so
+        except OSError as error:
+            self.problems.append((path, error.strerror or "could not be given what is its own"))
+        except Damaged as error:
+            self.problems.append((path, error.message))
+
+    def _attribute(self, above: int, name: bytes, one: Recorded) -> None:
+        """Owner, mode, times, extended attributes."""
+        there = os.stat(name, dir_fd=above, follow_symlinks=False)
+        if S_IFMT(there.st_mode) != S_IFMT(_mode(one)):
+            self.problems.append((one.entry.path, f"is not the {KINDS[one.entry.kind]} that it was"))
+            return
+        given = self._giver.give(path_of(above, name), one, one.entry, is_other=True)
+        self.problems += ((one.entry.path, why) for why in given.lost)
+        self.of_medium += ((one.entry.path, why) for why in given.of_medium)
+
+    def _make(self, above: int, name: bytes, one: Recorded) -> None:
+        """An entry that the medium had no place for: by its type (symlinks, devices, ...) or by its name."""
+        there = next(entries(above, name, lambda _: None), None)
+        if there is not None and not shape(one, there) and one.entry.kind != b"f":
+            return
+        if there is not None:
+            if not self._over:
+                self.problems.append((one.entry.path, "something else is there and stays"))
+                return
+            take_away = os.rmdir if there.kind == b"d" else os.unlink
+            take_away(name, dir_fd=above)
+        if one.entry.kind == b"f":
+            self._copy(above, name, one)
+        elif one.entry.kind == b"d":
+            os.mkdir(name, 0o700, dir_fd=above)
+        elif one.entry.kind == b"l":
+            os.symlink(one.entry.link, name, dir_fd=above)
+        else:
+            os.mknod(name, _NODES[one.entry.kind] | 0o600, one.entry.rdev, dir_fd=above)
+
+    def _copy(self, above: int, name: bytes, one: Recorded) -> None:
+        """The content that lies aside, as long as it is what was backed up."""
+        with (
+            io.BufferedReader(plain_file.opened(stored_at(self._beside, one.entry.path), largest(one))) as reader,
+            open(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=above), "wb") as to,
+        ):
+            content = copy_content(reader, to)
+        if content != one.hash:
+            self.problems.append((one.entry.path, "has another content than was backed up"))
+
+    def _join(self, above: int, name: bytes, one: Recorded) -> None:
+        """A further name of an inode that came back as a file of its own."""
+        first = self._first_names.setdefault(one.entry.inode, one.entry.path)
+        if first == one.entry.path:
+            return
+        other = Descent(self._folder)
+        draft = b".%s.%s" % (name[:200], token_hex(4).encode())
+        try:
+            folder, leader = other.parent(first)
+            if _inode(folder, leader) == _inode(above, name):
+                return
+            os.link(leader, draft, src_dir_fd=folder, dst_dir_fd=above, follow_symlinks=False)
+            os.rename(draft, name, src_dir_fd=above, dst_dir_fd=above)
+        finally:
+            other.close()
+
+
+def _inode(above: int, name: bytes) -> int:
+    return os.stat(name, dir_fd=above, follow_symlinks=False).st_ino
+
+
+def _mode(one: Recorded) -> int:
+    return {b"f": 0o100000, b"d": 0o040000, b"l": 0o120000, **_NODES}[one.entry.kind]

@@ -1,0 +1,115 @@
+"""Compares a restored tree with the manifest: every entry there, its type, size and link target; contents where needed;
+and, where nothing was before, nothing else.
+
+Contents are proven without being read again: rsync printed the hash of what it brought, and the sum over those must be
+the manifest's. Only if it is not (or nothing new was made) are the files read.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+
+from drbdbackup.manifest import ROOT, Entry, Recorded
+from drbdbackup.pipeline.files.compare import is_aside, odd_time, paired, shape
+from drbdbackup.pipeline.files.content import content_hash
+from drbdbackup.pipeline.files.tree import Descent
+from drbdbackup.targets.abilities import Abilities
+from drbdbackup.tools.rsync import Item
+
+_RING = 1 << 128
+
+
+class RestoreCheck:
+    """One check of one restore; `problems` says what differs."""
+
+    def __init__(self, can: Abilities, on_piece: Callable[[], None]) -> None:
+        """`can` is what the medium could hold: where it knew hard links, rsync prints one hash for each inode.
+
+        `on_piece` is called while files are read.
+        """
+        self.problems: list[tuple[bytes, str]] = []
+        self._can = can
+        self._on_piece = on_piece
+        self._brought = 0
+        self._wanted = 0
+        self._inodes: set[int] = set()
+        self._has_read = False
+        self._secret = os.urandom(32)
+
+    @property
+    def is_content_in_doubt(self) -> bool:
+        """Whether what rsync brought is not, all in all, what the manifest says."""
+        return not self._has_read and self._brought != self._wanted
+
+    def brought(self, item: Item, base: bytes = b"") -> None:
+        """rsync has brought a file; `base` is the folder that it calls it from, with a slash."""
+        if item.hash:
+            self._brought = (self._brought + self._term(base + item.path, item.hash)) % _RING
+
+    def all(
+        self, folder: int, wanted: Iterator[Recorded], present: Iterator[Entry], on_entry: Callable[[], None], *,
+        content: bool, only: bytes | None = None, since: int | None = None,
+    ) -> None:  # fmt: skip
+        """Compare everything wanted with what is present in the open folder; `content` has every file read.
+
+        `only` is the path at and below which something may be (b"" for all), None if others may have put things there.
+        Of those nothing may have come `since` (ns), if that is given: a peer sends what it likes.
+        """
+        self._has_read = self._has_read or content
+        descent = Descent(folder)
+        try:
+            for one, there in paired(wanted, present):
+                on_entry()
+                if one is None:
+                    if there is not None and _is_unasked(there, only, since):
+                        self.problems.append((there.path, "is not in the snapshot's manifest, and came all the same"))
+                    continue
+                self._expect(one)
+                why = "is not there" if there is None else shape(one, there) or odd_time(one, there)
+                if content and not why and one.entry.kind == b"f":
+                    why = self._reads_other(descent, one)
+                if why:
+                    self.problems.append((one.entry.path, why))
+        finally:
+            descent.close()
+
+    def _expect(self, one: Recorded) -> None:
+        if one.entry.kind != b"f" or not one.hash or is_aside(one):
+            return
+        if self._can.hard_links and one.entry.nlink > 1:
+            if one.entry.inode in self._inodes:
+                return
+            self._inodes.add(one.entry.inode)
+        self._wanted = (self._wanted + self._term(one.entry.path, one.hash.encode())) % _RING
+
+    def _term(self, path: bytes, content: bytes) -> int:
+        """What a file adds to the sum: another one for another name, and none that can be computed beforehand.
+
+        Whoever can write to the medium could let files change places, or make some whose sum is right.
+        """
+        from hashlib import blake2b
+
+        return int.from_bytes(blake2b(path + b"\0" + content, key=self._secret, digest_size=16).digest(), "big")
+
+    def _reads_other(self, descent: Descent, one: Recorded) -> str:
+        try:
+            above, name = descent.parent(one.entry.path)
+            found = content_hash(above, name, self._on_piece)
+        except OSError as error:
+            return f"cannot be read: {error.strerror}"
+        return "" if found == one.hash else "has another content than was backed up"
+
+
+def _is_unasked(there: Entry, only: bytes | None, since: int | None) -> bool:
+    """Whether an entry that the manifest does not have came with the restore. A folder that was there may look new."""
+    if only is not None:
+        return not (only + b"/").startswith(_below(there))
+    return since is not None and there.kind != b"d" and there.ctime >= since
+
+
+def _below(there: Entry) -> bytes:
+    """How the paths of what is in a folder begin; of nothing else for what is none."""
+    if there.path == ROOT:
+        return b""
+    return there.path + (b"/" if there.kind == b"d" else b"\0")

@@ -1,0 +1,1 @@
+"""One snapshot on one target, made inside a cage."""

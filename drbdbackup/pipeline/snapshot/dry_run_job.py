@@ -1,0 +1,64 @@
+"""The caged job of a dry run: what a copy would need on its target. It changes nothing."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+
+from drbdbackup.manifest import KINDS
+from drbdbackup.pipeline.cage.worker import Channel
+from drbdbackup.pipeline.progress import Progress
+from drbdbackup.pipeline.snapshot.copy_protocol import CopyJob, Forecast
+from drbdbackup.pipeline.snapshot.estimate import foresee, shortage, space
+from drbdbackup.pipeline.snapshot.link_sources import newest_base
+from drbdbackup.pipeline.snapshot.plan import Planner
+from drbdbackup.pipeline.snapshot.target_limits import Foretold
+from drbdbackup.pipeline.target.open_target import secluded
+from drbdbackup.pipeline.target.remove_snapshots import copies_there
+from drbdbackup.pipeline.volume.guard import guarded
+from drbdbackup.scan import Spool
+from drbdbackup.targets import abilities, identity, layout
+from drbdbackup.targets.filesystem_limits import bounds
+from drbdbackup.targets.sidecar import KEPT_PROBLEMS
+
+
+def do(job: CopyJob, channel: Channel) -> Forecast:
+    """What a run would copy to the job's target and the room for it."""
+    about = job.about
+    guarded(job)
+
+    def tell(entries: int) -> None:
+        channel.send_progress(Progress(entries, 0, 0))
+
+    # A share is opened as the run opens it, which writes nothing: what the run will say of it is said now.
+    is_there = not job.target.is_mounted_for_use
+    with secluded(job.target, job.here, write=is_there, resource=job.resource) as medium, ExitStack() as stack:
+        if is_there:
+            layout.refuse_unwritable(medium.root, job.resource)
+        if medium.identity is not None or about.expected:
+            identity.check(medium, about.expected, job.here.node, may_enrol=False)
+        identity.refuse_foreign(medium, about.nodes, about.ours)
+        backups = layout.snapshots(medium.root, job.resource)
+        last = backups[-1] if backups else None
+        can = dict(last.abilities) if last else {}
+        base = newest_base(medium.root, backups, about, can, stack, job.scratch)
+        bases = [base] if base else []
+        can_share = can.get("hard_links") or can.get("subvolumes")
+        planner = Planner(bases if can_share else [], KINDS)
+        spool, there = Spool(job.spool, job.patience), space(medium)
+        held = bounds(medium.fstype, there.block, nanoseconds=can.get("nanoseconds", True))
+        foretold = Foretold(job.source, held, can)
+        foreseen = foresee(
+            spool, planner, bases, source=job.source, block=there.block, tell=tell, look=foretold.look,
+        )  # fmt: skip
+        marked = medium.identity.medium if medium.identity else ""
+        counts = {**foreseen.counts, "needed_bytes": foreseen.laid_out, "free_bytes": there.free}
+        kept = layout.safety(medium.root, job.resource)
+        lying_there = copies_there(medium, marked, (*backups, *kept))
+        problems: list[tuple[bytes, bytes | str]] = [*spool.problems, *foretold.problems]
+        return Forecast(
+            counts=counts, medium=marked, room=shortage(foreseen, there, bases, spool), snapshots=tuple(lying_there),
+            problems=tuple((os.fsdecode(path), os.fsdecode(why)) for path, why in problems[:KEPT_PROBLEMS]),
+            problem_count=len(spool.problems) + foretold.count,
+            recycles=job.target.recycle and bool(bases) and abilities.from_document(can).can_recycle,
+        )  # fmt: skip

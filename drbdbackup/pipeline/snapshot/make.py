@@ -1,0 +1,221 @@
+"""Makes one snapshot's tree and manifest on one target: link what is unchanged, copy the rest, write it down.
+
+Works inside a cage, on folders that are given to it; it never publishes, never writes into a published copy and never
+into what a crash left.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from typing import BinaryIO
+
+from msgspec import Struct
+
+from drbdbackup import manifest
+from drbdbackup.manifest import NOTHING, is_short, is_unknown, lacks_of, parse, path_of, recorded
+from drbdbackup.pipeline.snapshot import plan
+from drbdbackup.pipeline.snapshot.copy_files import Copier, ResumeFile, settled
+from drbdbackup.pipeline.snapshot.folder_metadata import Folders
+from drbdbackup.pipeline.snapshot.hard_links import Linker
+from drbdbackup.pipeline.snapshot.plan import KEPT, Planned, Planner, Step, size_of
+from drbdbackup.pipeline.snapshot.recycled_tree import RecycledTree
+from drbdbackup.pipeline.snapshot.set_aside import Aside
+from drbdbackup.pipeline.snapshot.target_limits import short
+from drbdbackup.pipeline.snapshot.workspace import COPIED, GROUPS, PLAN, UNLINKED, Workspace, decided
+from drbdbackup.scan import Spool
+from drbdbackup.targets.sidecar import MANIFEST
+
+
+def make_snapshot(workspace: Workspace, spool: Spool) -> Made:
+    """Fill `data` and write `manifest.gz`. Raises what ends the copy of this target, or UnusableTreeError."""
+    planner = Planner(workspace.bases, workspace.holdable, workspace.names)
+    with ExitStack() as stack:
+        linker = Linker([base.data for base in workspace.bases], workspace.place.data, workspace.workers)
+        stack.callback(linker.close)
+        planned = stack.enter_context(open(workspace.scratch(PLAN), "wb"))
+        folders = Folders(workspace)
+        stack.callback(folders.close)
+        tree = RecycledTree(workspace.place.data, workspace.bases[0].data) if workspace.recycling else None
+        if tree is not None:
+            stack.callback(tree.close)
+        for base in workspace.bases:
+            base.on_gone = folders.gone
+        kept = ResumeFile(workspace.at(COPIED), workspace.sign)
+        filler = Copier(workspace.place, COPIED, workspace.filled, workspace.tell, kept)
+        _first_pass(workspace, spool, planner, linker, filler, planned.write, folders, tree)
+        linker.finish()
+        filler.close()
+        planned.flush()
+        _second_pass(workspace, planner, linker, folders, tree)
+        _third_pass(workspace, planner, linker.failed)
+        folders.give_all()
+    return write_manifest(workspace, planner, linker.failed)
+
+
+def _first_pass(
+    workspace: Workspace, spool: Spool, planner: Planner, linker: Linker, filler: Copier,
+    write: Callable[[bytes], object], folders: Folders, tree: RecycledTree | None,
+) -> None:  # fmt: skip
+    """Decide for each entry as the walk finds it; make folders, link and copy what needs no second thought."""
+    bases = [os.path.dirname(base.data) for base in workspace.bases]
+    aside = Aside(workspace.place, workspace.fresh, bases, workspace.filled)
+    data = os.open(workspace.place.data, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for line in spool:
+            workspace.place.started_ns = spool.started_ns
+            workspace.met(line)
+            planned = planner.decide(line)
+            if planned.step is Step.ASIDE:
+                planned = aside.put(planned)
+            path = path_of(line)
+            is_there = workspace.updating or (tree is not None and tree.has(planned, path))
+            if is_there and planned.step is Step.LINK_GROUP:
+                planned = Planned(planned.step, KEPT, planned.front, line)
+            write(plan.write(planned))
+            if planned.step is Step.LINK:
+                workspace.linked_bytes += size_of(line)
+                if not is_there:
+                    linker.add(planned.base, path)
+            elif planned.step is Step.COPY:
+                folders.touched(path)
+                filler.add(path, line)
+            elif planned.step is Step.FOLDER:
+                folders.entered(planned)
+                if not (workspace.updating and planned.front and not is_unknown(planned.front)):
+                    folders.differs()
+                with suppress(FileExistsError):
+                    os.mkdir(path, 0o700, dir_fd=data)
+        for base in workspace.bases:
+            base.finish()
+        if tree is not None:
+            tree.finish()
+    finally:
+        os.close(data)
+
+
+def _second_pass(
+    workspace: Workspace, planner: Planner, linker: Linker, folders: Folders, tree: RecycledTree | None
+) -> None:
+    """Names of multiply linked inodes: all copied together, or all linked."""
+    groups = Copier(workspace.place, GROUPS, workspace.filled, workspace.tell)
+    if planner.has_groups:
+        for planned in decided(workspace, planner):
+            if planned.step is Step.FOLDER:
+                folders.entered(planned)
+            elif planned.step is Step.COPY_GROUP:
+                folders.touched(path_of(planned.line))
+                if tree is not None:
+                    tree.remove(path_of(planned.line))
+                groups.add(path_of(planned.line), planned.line)
+            elif planned.step is Step.LINK_GROUP and planned.base != KEPT:
+                linker.add(planned.base, path_of(planned.line))
+        linker.finish()
+    groups.close()
+
+
+def _third_pass(workspace: Workspace, planner: Planner, unlinked: set[bytes]) -> None:
+    """What could not be linked (too many links on the inode, a damaged base) is copied after all."""
+    again = Copier(workspace.place, UNLINKED, workspace.filled, workspace.tell)
+    if unlinked:
+        for planned in decided(workspace, planner):
+            if planned.step in (Step.LINK, Step.LINK_GROUP) and path_of(planned.line) in unlinked:
+                again.add(path_of(planned.line), planned.line)
+    again.close()
+
+
+class Made(Struct, frozen=True):
+    """What `make` has made: the SHA-256 of `manifest.gz` and the number of entries in it."""
+
+    manifest_sha256: str
+    entries: int
+
+
+def write_manifest(workspace: Workspace, planner: Planner, unlinked: set[bytes]) -> Made:
+    """Write `manifest.gz`; `unlinked` are the paths copied after all."""
+    writer = manifest.Writer(workspace.at(MANIFEST))
+    entries = 0
+    with ExitStack() as stack:
+        written = {
+            name: _Recorded(stack.enter_context(open(workspace.scratch(name), "rb")))
+            for name in (COPIED, GROUPS, UNLINKED)
+        }
+        for line in stack.enter_context(open(workspace.scratch(PLAN), "rb", buffering=1 << 18)):
+            found = b"" if unlinked else plan.linked(line)
+            if not found:
+                planned = planner.resolve(plan.read(line))
+                front = _front(workspace, planned, written, unlinked)
+                found = front + b" " + planned.line if front else b""
+            if found:
+                found = _with_attributes(workspace, found)
+                writer.add_line(found)
+                entries += 1
+                if is_short(found):
+                    workspace.filled.problems.append(_short(found))
+    writer.close()
+    return Made(writer.sha256, entries)
+
+
+def _front(workspace: Workspace, planned: Planned, written: Mapping[str, _Recorded], unlinked: set[bytes]) -> bytes:
+    """An entry's `hash flag attributes`; nothing if it has no place in the manifest."""
+    step, line = planned.step, planned.line
+    if step is Step.LOST:
+        return b""
+    if step is Step.FOLDER and workspace.short and path_of(line) in workspace.short:
+        return _own_front(workspace, line)
+    if step is Step.FOLDER and workspace.words and (word := workspace.words.get(path_of(line))):
+        return b" ".join(((planned.front or _own_front(workspace, line)).rsplit(b" ", 1)[0], word))
+    if step is Step.COPY:
+        return written[COPIED].front(line)
+    if step is Step.COPY_GROUP:
+        return written[GROUPS].front(line)
+    if unlinked and step is not Step.FOLDER and path_of(line) in unlinked:
+        return written[UNLINKED].front(line)
+    return planned.front or _own_front(workspace, line)
+
+
+class _Recorded:
+    """The lines that a filler wrote down, read in step with the plan."""
+
+    def __init__(self, lines: BinaryIO) -> None:
+        self._lines = lines
+        self._front, self._line = b"", b""
+        self._next()
+
+    def front(self, line: bytes) -> bytes:
+        """The entry's front, or nothing if it was not copied."""
+        if line != self._line:
+            return b""
+        front = self._front
+        self._next()
+        return front
+
+    def _next(self) -> None:
+        line = self._lines.readline()
+        self._front, self._line = manifest.split(line) if line else (b"", b"")
+
+
+def _own_front(workspace: Workspace, line: bytes) -> bytes:
+    """The front of what has no content: folders, and entries that only the manifest keeps."""
+    entry = parse(line)
+    lacks = workspace.short.get(entry.path, ())
+    kept = workspace.place.kept(entry.path, entry.ctime, workspace.filled.problems, lacks)
+    return b" ".join((NOTHING, settled(entry.ctime, workspace.place.started_ns), kept))
+
+
+def _with_attributes(workspace: Workspace, line: bytes) -> bytes:
+    """A manifest's line with the entry's attributes: those taken over from an older version's do not have them."""
+    content, flag, word, rest = line.split(b" ", 3)
+    if word != NOTHING or not workspace.place.holds_attributes or flag.isupper():
+        return line
+    entry = parse(rest)
+    with suppress(OSError):
+        word = workspace.place.kept(entry.path, entry.ctime, workspace.filled.problems)
+    return b" ".join((content, flag, word, rest))
+
+
+def _short(line: bytes) -> tuple[bytes, str]:
+    """The problem of an entry of which the target cannot hold everything, in this copy or since an older one."""
+    one = recorded(line)
+    return short(one.entry.path, lacks_of(one.attributes))

@@ -1,0 +1,196 @@
+"""What is unchanged since an older copy, decided by comparing lines, and the plan that carries the decisions.
+
+Unchanged means: every field of the walk equal, and the entry was settled when it was recorded. If one name of a
+multiply linked inode is copied, all its names are. Nothing here touches a tree, and nothing grows with the number of
+files: the inodes to be copied are kept in a bitmap of fixed size, where a collision only costs a copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from enum import Enum
+
+from msgspec import Struct
+
+from drbdbackup.manifest import SETTLED, order, path_of, split
+from drbdbackup.targets.names import Names
+
+
+class Step(Enum):
+    """What happens to an entry; the value is the mark in the plan file."""
+
+    FOLDER = b"/"
+    LINK = b"="
+    COPY = b"+"
+    LINK_GROUP = b"?"  # unchanged, but a name of several: linked only if no other name of its inode is copied
+    COPY_GROUP = b"*"
+    KEEP = b"#"  # in the manifest only: the target cannot hold it
+    ASIDE = b"@"  # the target cannot hold its name
+    LOST = b"-"  # could not be put aside: not in the manifest
+
+
+KEPT = -2  # in place of the index of a base: the entry is there already
+
+
+class Planned(Struct, frozen=True):
+    """One line of the plan: `front` is the older manifest's `hash flag attributes`, `base` the index of its copy.
+
+    `base` is -1 if no copy has it, and `KEPT` if the tree that is filled has it already.
+    """
+
+    step: Step
+    base: int
+    front: bytes
+    line: bytes
+
+
+class Inodes:
+    """A set of inode numbers of fixed size that may say yes too often, alike for every name of an inode."""
+
+    BITS = 1 << 23
+
+    def __init__(self) -> None:
+        """Empty."""
+        self._bits = bytearray(self.BITS // 8)
+
+    def add(self, inode: int) -> None:
+        """Put it in."""
+        place = inode % self.BITS
+        self._bits[place >> 3] |= 1 << (place & 7)
+
+    def __contains__(self, inode: int) -> bool:
+        place = inode % self.BITS
+        return bool(self._bits[place >> 3] & 1 << (place & 7))
+
+
+class Base:
+    """An older copy's manifest, read in step with the walk. `data` is the folder that holds its tree."""
+
+    def __init__(self, data: str, lines: Iterator[bytes]) -> None:
+        """`on_gone` gets the spool line of each entry that is no longer there, or is of another type now."""
+        self.data = data
+        self.on_gone: Callable[[bytes], None] | None = None
+        self._lines = lines
+        self._front = b""
+        self._flag = b""
+        self._tail: bytes | None = b""
+        self._next()
+
+    def unchanged(self, line: bytes, flag: bytes = SETTLED) -> bytes:
+        """The `hash flag attributes` recorded for this very entry, if its flag is that; else nothing.
+
+        Asked in merge order.
+        """
+        if self._tail != line and not self._reach(line):
+            return b""
+        same = self._tail == line
+        front = self._front if same and self._flag == flag else b""
+        if not same and self._tail is not None and self._tail[:1] != line[:1]:
+            self._gone()
+        self._next()
+        return front
+
+    def finish(self) -> None:
+        """The walk is over: what is left here is gone."""
+        while self._tail is not None:
+            self._gone()
+            self._next()
+
+    def _reach(self, line: bytes) -> bool:
+        """Move on to the line's path; whether it is here."""
+        key = order(path_of(line))
+        while self._tail is not None:
+            mine = order(path_of(self._tail))
+            if mine >= key:
+                return mine == key
+            self._gone()
+            self._next()
+        return False
+
+    def _gone(self) -> None:
+        if self.on_gone is not None and self._tail is not None:
+            self.on_gone(self._tail)
+
+    def _next(self) -> None:
+        recorded = next(self._lines, None)
+        if recorded is None:
+            self._tail = None
+        else:
+            self._front, self._tail = split(recorded)
+            self._flag = self._front.split(b" ", 2)[1]
+
+
+class Planner:
+    """Decides for each spool line in turn. `holdable` are the types of entries that the target can hold."""
+
+    def __init__(self, bases: list[Base], holdable: bytes, names: Names | None = None) -> None:
+        """`bases` in order of preference; `names` where the target cannot hold every name."""
+        self._bases = bases
+        self._holdable = holdable
+        self._names = names
+        self.copied_inodes = Inodes()
+        self.has_groups = False
+
+    def decide(self, line: bytes) -> Planned:
+        """What happens to this entry, but for the names of multiply linked inodes, which `resolve` decides."""
+        kind = line[:1]
+        if self._names is not None and not self._names.fits(path_of(line)):
+            return Planned(Step.ASIDE, *self._match(line, SETTLED.upper()), line)
+        if kind == b"d":
+            return Planned(Step.FOLDER, *self._match(line), line)
+        if kind not in self._holdable:
+            return Planned(Step.KEEP, *self._match(line), line)
+        base, front = self._match(line)
+        fields = line.split(b" ", 9)
+        if fields[8] == b"1":
+            return Planned(Step.LINK if front else Step.COPY, base, front, line)
+        self.has_groups = True
+        if front:
+            return Planned(Step.LINK_GROUP, base, front, line)
+        self.copied_inodes.add(int(fields[7]))
+        return Planned(Step.COPY_GROUP, -1, b"", line)
+
+    def resolve(self, planned: Planned) -> Planned:
+        """The last word on a name of a multiply linked inode, once every line has been decided."""
+        if planned.step is Step.LINK_GROUP and int(planned.line.split(b" ", 8)[7]) in self.copied_inodes:
+            return Planned(Step.COPY_GROUP, -1, b"", planned.line)
+        return planned
+
+    def _match(self, line: bytes, flag: bytes = SETTLED) -> tuple[int, bytes]:
+        """The first base that has this very entry, kept in the same way; its index and `hash flag attributes`."""
+        for index, base in enumerate(self._bases):
+            if front := base.unchanged(line, flag):
+                return index, front
+        return -1, b""
+
+
+def write(planned: Planned) -> bytes:
+    """A decision as a line of the plan file."""
+    return b"%s %d %s %s" % (_MARKS[planned.step], planned.base, planned.front or b"- - -", planned.line)
+
+
+def read(line: bytes) -> Planned:
+    """The inverse of `write`."""
+    mark, base, rest = line.split(b" ", 2)
+    front, spool_line = split(rest)
+    return Planned(_STEPS[mark], int(base), b"" if front == b"- - -" else front, spool_line)
+
+
+def linked(line: bytes) -> bytes:
+    """The manifest's line in a plan's line, where that is known already; nothing for anything but a plain link."""
+    return line.split(b" ", 2)[2] if line[:1] == _LINKED else b""
+
+
+def is_plain(line: bytes) -> bool:
+    """Whether a spool line is that of a regular file with one name."""
+    return line[:1] == b"f" and line.split(b" ", 9)[8] == b"1"
+
+
+def size_of(line: bytes) -> int:
+    """The size in a spool line: content in bytes for a regular file, nothing for the rest."""
+    return int(line.split(b" ", 5)[4]) if line[:1] == b"f" else 0
+
+
+_STEPS = {step.value: step for step in Step}
+_MARKS = {step: mark for mark, step in _STEPS.items()}
+_LINKED = Step.LINK.value

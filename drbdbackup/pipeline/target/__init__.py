@@ -1,0 +1,1 @@
+"""A target: opened, inspected, and rid of snapshots."""

@@ -1,0 +1,62 @@
+"""A look at a target, for `target list`, `target accept` and `sync --rebuild`: a caged job, as a target may hang.
+
+It believes nothing and refuses nothing: what is there is reported with what speaks against it. It writes only where an
+admin has said that this medium is to be the target (`accept`).
+"""
+
+from __future__ import annotations
+
+import os
+
+from drbdbackup.model.backup import iso
+from drbdbackup.pipeline.cage.worker import Channel
+from drbdbackup.pipeline.target.inspect_protocol import InspectJob, SidecarRead, TargetLook
+from drbdbackup.pipeline.target.open_target import secluded
+from drbdbackup.targets import abilities, identity, layout
+from drbdbackup.targets.mark import Identity
+from drbdbackup.targets.medium import Medium
+from drbdbackup.targets.sidecar import Sidecar
+
+
+def do(job: InspectJob, channel: Channel) -> TargetLook:
+    """Open the job's target and report what it is."""
+    here = job.here
+    with secluded(job.target, here, write=job.accept) as medium:
+        mark = identity.accept(medium, here.node) if job.accept else medium.identity
+        sidecars = [told for resource in _resources(medium.root) for told in layout.snapshots(medium.root, resource)]
+        if job.sidecars:
+            kept = [told for resource in _resources(medium.root) for told in layout.safety(medium.root, resource)]
+            for told in (*sidecars, *kept):
+                channel.send(SidecarRead(told.as_document()))
+        return _look(medium, mark, job, _lacks(sidecars))
+
+
+def _look(medium: Medium, mark: Identity | None, job: InspectJob, lacks: tuple[str, ...] | None) -> TargetLook:
+    objection = "" if job.accept else identity.objection_to(medium, job.expected or {}, job.here.node)
+    space = os.statvfs(medium.root)
+    return TargetLook(
+        medium=mark.medium if mark else "", enrolled_at=iso(mark.enrolled_at) if mark else "",
+        enrolled_by=mark.enrolled_by if mark else "",
+        objection=objection or medium.mark_problem, filesystem_uuid=medium.filesystem_uuid, location=medium.location,
+        holder=medium.holder, root=layout.home(medium.root), free_bytes=space.f_bavail * space.f_frsize,
+        total_bytes=space.f_blocks * space.f_frsize, lacks=lacks,
+    )  # fmt: skip
+
+
+def _resources(root: str) -> list[str]:
+    """The folders that snapshots may lie in, of resources that the configuration has forgotten too."""
+    try:
+        with os.scandir(layout.home(root)) as entries:
+            names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except FileNotFoundError:
+        return []
+    ours = os.path.basename(layout.catalogs(root))
+    return sorted(name for name in names if name != ours and not name.startswith("."))
+
+
+def _lacks(sidecars: list[Sidecar]) -> tuple[str, ...] | None:
+    """What the last run found that it cannot hold: finding out anew would be writing to it."""
+    if not sidecars:
+        return None
+    newest = max(sidecars, key=lambda told: (told.sequence, told.started_at))
+    return tuple(abilities.from_document(newest.abilities).lacks())

@@ -1,0 +1,65 @@
+"""Removing snapshots from a target: those that retention drops, and what crashed runs left.
+
+It looks again that the medium is there before it removes anything, and it never decides what goes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+
+from msgspec.structs import replace
+
+from drbdbackup.catalog.bodies import copy_body
+from drbdbackup.pipeline.cage.worker import Channel
+from drbdbackup.pipeline.target import unfinished_snapshots
+from drbdbackup.pipeline.target.open_target import OpenTarget
+from drbdbackup.pipeline.target.target_protocol import Pruned, Removal
+from drbdbackup.targets import layout, removal
+from drbdbackup.targets.medium import Medium
+from drbdbackup.targets.sidecar import Sidecar
+
+
+def copies_there(there: Medium, medium: str, sidecars: Iterable[Sidecar]) -> list[dict[str, Any]]:
+    """The copies that the `sidecars` on a `medium` show, as bodies of facts: what the supervisor decides by.
+
+    Where they lie is not for a sidecar to say.
+    """
+    config = there.config
+    return [
+        copy_body(replace(
+            layout.copy_of(there.root, one, there.location), medium=medium, target=config.name, kind=config.kind,
+            holder=there.holder,
+        ))
+        for one in sidecars
+    ]  # fmt: skip
+
+
+def drop(at: OpenTarget, resource: str, snapshots: Iterable[tuple[str, str]], channel: Channel) -> None:
+    """Remove these snapshots; one that is not there any more counts as removed."""
+    removed = False
+    for snapshot, reason in snapshots:
+        at.check_still_there()
+        folder = layout.published(at.root, resource, snapshot)
+        removal.retire(os.path.dirname(folder), os.path.basename(folder))
+        channel.send(Pruned(snapshot, reason))
+        removed = True
+    if removed:
+        with suppress(OSError):  # somebody may have put something else there; it is a convenience
+            layout.point_latest(at.root, resource)
+
+
+def sweep(at: OpenTarget, of: Removal, but: str = "") -> None:
+    """Remove what crashes left: snapshots that nobody works on any more (`but` stays), and unfinished removals.
+
+    A name goes before what it names: a node that was frozen and wakes up must not publish what is half removed.
+    """
+    folder = layout.resource_folder(at.root, of.resource)
+    for left in unfinished_snapshots.removable(at.root, of):
+        if left != but:
+            at.check_still_there()
+            removal.retire(folder, os.path.basename(left))
+    removal.sweep(folder)
+    removal.sweep(layout.safety_folder(at.root, of.resource))

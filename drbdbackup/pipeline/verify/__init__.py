@@ -1,0 +1,1 @@
+"""Copies read again and held against their manifests."""

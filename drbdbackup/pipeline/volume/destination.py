@@ -1,0 +1,154 @@
+"""Where a restore writes to: a folder that is empty or absent, or the live volume while it is what was judged.
+
+Nothing is written before it has been checked, and whatever is written goes through the one descriptor that was.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+
+from drbdbackup import proc
+from drbdbackup.errors import Interrupted, UsageError
+from drbdbackup.model.mount import Mount
+from drbdbackup.pipeline.cage.nosymfollow import without_symlinks
+from drbdbackup.pipeline.files.tree import shown_to_others
+from drbdbackup.pipeline.volume import way_to_folder
+from drbdbackup.pipeline.volume.destination_protocol import Destination, OverVolume, ToFolder
+from drbdbackup.pipeline.volume.guard import identity, mounted_now
+from drbdbackup.scan import NOT_OURS
+from drbdbackup.tools import mount, mounts
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+def check(place: Destination) -> None:
+    """Raises UsageError unless it is an empty or absent folder (or may be merged into).
+
+    Raises Interrupted if the volume is not mounted (any more) as it was when the verdict was reached.
+    """
+    if isinstance(place, OverVolume):
+        _judged(place.source, place.mounted)
+        return
+    where = place.to
+    try:
+        names = os.listdir(where)
+    except FileNotFoundError:
+        return
+    except NotADirectoryError:
+        raise UsageError(f"--to {where} is not a folder", "Name an empty folder, or one that does not exist.") from None
+    _refuse_full(place, names)
+
+
+def _refuse_full(place: ToFolder, names: list[str]) -> None:
+    if [name for name in names if os.fsencode(name) not in NOT_OURS] and not place.merge:
+        hint = "Name an empty or absent folder. --merge restores over what is there and deletes nothing."
+        raise UsageError(f"--to {place.to} is not empty", hint)
+
+
+@contextmanager
+def opened(place: Destination, *, caged: bool) -> Iterator[int]:
+    """The destination as an open folder, made where it is absent (0700 until it gets its own mode)."""
+    check(place)
+    with ExitStack() as stack:
+        try:
+            if isinstance(place, OverVolume):
+                folder = _over_volume(place, stack, caged=caged)
+            else:
+                folder = _new_folder(place, stack, caged=caged)
+        except OSError as error:
+            raise UsageError(f"{place.path} cannot be restored to: {error.strerror}") from None
+        yield folder
+
+
+def _over_volume(place: OverVolume, stack: ExitStack, *, caged: bool) -> int:
+    mounted = _protected(place) if caged else place.mounted
+    folder = os.open(place.path, _FOLDER)
+    stack.callback(os.close, folder)
+    _judged(place.path, mounted)
+    return folder
+
+
+def _new_folder(place: ToFolder, stack: ExitStack, *, caged: bool) -> int:
+    """Raises UsageError where somebody replaces it, or a folder above, meanwhile."""
+    parent, name, folder = stack.enter_context(way_to_folder.opened(place.to, make=True))
+    _refuse_full(place, os.listdir(folder))
+    return _seclude(place.to, parent, name, folder, stack) if caged else folder
+
+
+def free(place: Destination) -> int | None:
+    """Bytes that can still be written where the destination is, or will be; None where the file system does not say so
+    (ramfs, some of FUSE).
+    """
+    where = place.path
+    while not os.path.lexists(where):
+        where = os.path.dirname(where)
+    seen = os.statvfs(where)
+    return seen.f_bavail * seen.f_frsize if seen.f_blocks else None
+
+
+def takes_links(folder: int) -> bool:
+    """Whether a file in the open folder can have a second name: tried, since no file system says so."""
+    names = [b".drbdbackup-" + secrets.token_hex(8).encode() for _ in range(2)]
+    try:
+        os.close(os.open(names[0], os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=folder))
+        os.link(*names, src_dir_fd=folder, dst_dir_fd=folder)
+    except OSError as error:
+        return error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+    finally:
+        for name in names:
+            with suppress(OSError):
+                os.unlink(name, dir_fd=folder)
+    return True
+
+
+def mountpoints(place: Destination) -> frozenset[bytes]:
+    """Other file systems in the volume, as paths from it: they are not its own. Asked before `opened`."""
+    if not isinstance(place, OverVolume):
+        return frozenset()
+    below = mounts.below(mounts.table(), place.source)
+    return frozenset(os.fsencode(os.path.relpath(one.point, place.source)) for one in below)
+
+
+def _judged(source: str, mounted: dict[str, str] | None) -> Mount | None:
+    seen = mounts.mounted_at(mounts.table(), source)
+    if identity(seen) != mounted:
+        raise Interrupted(f"{source} is not mounted any more as it was when this began")
+    return seen
+
+
+def _seclude(where: str, parent: int, name: str, folder: int, stack: ExitStack) -> int:
+    """The folder with a mount over it in which no symlink leads a write out: whoever owns a folder of the volume can
+    swap one while we restore.
+
+    Where something is mounted below it, which a mount of its own would hide, only rsync's care is left. Raises
+    Unguarded; UsageError where somebody has put something else in its place.
+    """
+    if mounts.below(mounts.table(), where):
+        return folder
+    point, source = os.path.join(shown_to_others(parent), name), shown_to_others(folder)
+    guard = ("nosymfollow",)
+    is_guarded = proc.had(lambda: mount.bind_open(source, point, guard), f"{where} could not be guarded")
+    over = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=parent)
+    stack.callback(os.close, over)
+    is_over = mounts.mount_id_of(over) != mounts.mount_id_of(folder)
+    if not os.path.samestat(os.fstat(over), os.fstat(folder)) or is_over != is_guarded:
+        raise UsageError(f"{where} was replaced by somebody else meanwhile", "Name a folder that only root can write.")
+    return over
+
+
+def _protected(place: OverVolume) -> dict[str, str] | None:
+    """Let no symlink in the live volume lead a write out of it; in a cage only, where the mount is our own.
+
+    What is mounted there from then on. Raises Unguarded.
+    """
+    source, mounted = place.source, place.mounted
+    if _judged(source, mounted) is None:
+        if not proc.had(lambda: mount.bind(source, source), f"{source} could not be made a mount"):
+            return mounted
+        mounted = mounted_now(source)
+    without_symlinks(source, mount.forbid_symlinks)  # where that is refused, rsync's own care is left
+    return mounted

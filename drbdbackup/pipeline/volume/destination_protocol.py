@@ -1,0 +1,32 @@
+"""Where a restore writes to: the live volume, or a folder."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class OverVolume(Struct, frozen=True, tag_field="over", tag="volume"):
+    """The live volume at `source`; `mounted` is what was there when it was judged (`guard.identity`)."""
+
+    source: str
+    mounted: dict[str, str] | None
+
+    @property
+    def path(self) -> str:
+        """Its folder."""
+        return self.source
+
+
+class ToFolder(Struct, frozen=True, tag_field="over", tag="folder"):
+    """The folder `to`, which has to be empty or absent, unless it may be merged into what is there."""
+
+    to: str
+    merge: bool
+
+    @property
+    def path(self) -> str:
+        """Its folder."""
+        return self.to
+
+
+Destination = OverVolume | ToFolder

@@ -1,0 +1,33 @@
+"""How much memory a job of ours may take. The programs that it starts are not bound by that: each has its own needs."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
+
+_turn = Lock()
+_bound: list[int] = []
+
+
+def bind(most: int) -> None:
+    """Have every request for memory fail, from now on, once this process has so many bytes of its own."""
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    _bound[:] = [most if hard == resource.RLIM_INFINITY else min(most, hard)]
+    resource.setrlimit(resource.RLIMIT_DATA, (_bound[0], hard))
+
+
+@contextmanager
+def unbound() -> Iterator[None]:
+    """Around the start of a program, which has the limits that we have at that moment."""
+    if not _bound:
+        yield
+        return
+    with _turn:
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_DATA, (_bound[0], hard))

@@ -1,0 +1,84 @@
+"""Root restores into a folder of somebody else, who swaps a folder on the way for a symlink while it does."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.played_pair import PlayedPair, differences
+
+SWAPS = """
+import os, sys
+his, away, link = sys.argv[1:4]
+os.setgid(33), os.setuid(33)
+print("ready", flush=True)
+while True:
+    os.rename(his, away), os.rename(link, his), os.rename(his, link), os.rename(away, his)
+"""
+
+
+@contextmanager
+def attacked(home: Path, victim: Path) -> Iterator[Path]:
+    """A folder that user 33 swaps for a symlink to the victim, thousands of times a second."""
+    his, link = home / "his", home / "link"
+    his.mkdir()
+    link.symlink_to(victim)
+    for path in (home, his, link):
+        os.chown(path, 33, 33, follow_symlinks=False)
+    for above in (home, *home.parents):
+        if above.stat().st_uid == os.geteuid() and not above.stat().st_mode & 1:
+            above.chmod(above.stat().st_mode | 0o111)
+    argv = [sys.executable, "-c", SWAPS, his, home / "away", link]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as attacker:
+        assert attacker.stdout is not None
+        assert attacker.stdout.readline() == "ready\n"
+        try:
+            yield his
+        finally:
+            attacker.kill()
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> PlayedPair:
+    played = PlayedPair(tmp_path / "pair")
+    (played.volume / "secret").write_text("of root")
+    played.backs_up()
+    return played
+
+
+def test_no_symlink_of_another_user_leads_a_restore_or_a_drill(pair: PlayedPair, tmp_path: Path) -> None:
+    home, victim = tmp_path / "home", tmp_path / "victim"
+    home.mkdir()
+    victim.mkdir(0o700)
+    with attacked(home, victim) as his:
+        for number in range(4):
+            ended = pair.run("www4", "restore", "--yes", "--to", str(his / f"to-{number}"))
+            assert ended.returncode in (0, 2), ended.stderr
+            assert pair.run("www4", "drill", "--to", str(his / f"drill-{number}")).returncode == 2
+            assert os.listdir(victim) == []
+    link = home / "still"
+    link.symlink_to(victim)
+    os.chown(link, 33, 33, follow_symlinks=False)
+    assert pair.json("www4", "restore", "--yes", "--to", str(link), status=2)["error"]["code"] == "usage.invalid"
+    assert pair.run("www4", "drill", "--to", str(link / "drill")).returncode == 2
+    assert os.listdir(victim) == []
+
+
+def test_where_others_can_write_but_not_replace_a_restore_goes_on(pair: PlayedPair, tmp_path: Path) -> None:
+    """As in /tmp, by a symlink of root's, and into an empty folder of somebody else."""
+    shared, link, theirs = tmp_path / "shared", tmp_path / "link", tmp_path / "theirs"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    link.symlink_to(shared)
+    theirs.mkdir()
+    os.chown(theirs, 33, 33)
+    for to in (link / "a/b", theirs):
+        assert pair.run("www4", "restore", "--yes", "--to", str(to)).returncode == 0
+        assert differences(pair.volume, to) == []
+    assert pair.run("www4", "drill", "--to", str(link / "drill")).returncode == 0

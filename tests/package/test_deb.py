@@ -1,0 +1,115 @@
+"""The .deb in a fresh Debian: lintian has nothing to say; it comes, is upgraded, removed and purged without a trace.
+
+It builds the package and a root, which takes minutes, so `make package` asks for it by name. PACKAGE_ROOT names a root
+that is there already (made by mmdebstrap as below), and is changed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+INCLUDED = "--include=python3,rsync,man-db"
+OURS = re.compile(r"drbdbackup")
+pytestmark = pytest.mark.timeout(1500)
+
+
+def run(*words: str | Path, cwd: Path = ROOT, status: int = 0) -> str:
+    ended = subprocess.run(words, capture_output=True, text=True, cwd=cwd, timeout=1200, stdin=subprocess.DEVNULL)
+    assert ended.returncode == status, ended.stdout + ended.stderr
+    return ended.stdout
+
+
+@pytest.fixture(scope="module")
+def package() -> Path:
+    return ROOT / run("debian/build", sys.executable).split()[-1]
+
+
+@pytest.fixture(scope="module")
+def older(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as an earlier version, with a file that the new one does not have."""
+    folder = tmp_path_factory.mktemp("older")
+    run("dpkg-deb", "--raw-extract", package, folder / "root")
+    control = folder / "root/DEBIAN/control"
+    control.write_text(re.sub(r"^Version: .*$", "Version: 0.0.1-1", control.read_text(), flags=re.MULTILINE))
+    gone = folder / "root/opt/drbdbackup/lib/gone.py"
+    gone.write_text("")
+    run("dpkg-deb", "--root-owner-group", "-Zgzip", "--build", folder / "root", folder / "older.deb")
+    return folder / "older.deb"
+
+
+@pytest.fixture(scope="module")
+def system(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    if "PACKAGE_ROOT" in os.environ:
+        yield Path(os.environ["PACKAGE_ROOT"])
+        return
+    release = re.findall(r"^VERSION_CODENAME=(\w+)", Path("/etc/os-release").read_text(), re.MULTILINE)[0]
+    folder = tmp_path_factory.mktemp("system") / "root"
+    run("mmdebstrap", "--variant=minbase", INCLUDED, release, folder)
+    yield folder
+    run("rm", "--recursive", "--force", "--one-file-system", folder)
+
+
+def inside(system: Path, *words: str, status: int = 0) -> str:
+    """A command in that Debian, in namespaces of its own."""
+    script = 'mount -t proc proc "$0/proc" && mount -t tmpfs tmpfs "$0/run" && exec chroot "$0" "$@"'
+    return run("unshare", "--mount", "--pid", "--fork", "sh", "-c", script, system, *words, status=status)
+
+
+def files(system: Path) -> set[str]:
+    """All that is there, without what dpkg, man and the clock write."""
+    found = run("find", system, "-xdev", "(", "-name", "proc", "-o", "-path", f"{system}/run", ")", "-prune", "-o",
+                "-printf", "%P\n")  # fmt: skip
+    own = re.compile(r"var/(lib/dpkg|log|cache)|tmp\b|root\b")
+    return {line for line in found.splitlines() if not own.match(line)}
+
+
+def install(system: Path, package: Path) -> None:
+    run("cp", package, system / "tmp/package.deb")
+    inside(system, "dpkg", "--install", "/tmp/package.deb")
+
+
+def test_lintian_has_nothing_to_say(package: Path) -> None:
+    assert run("lintian", "--allow-root", "--fail-on", "error,warning", package) == ""
+
+
+def test_it_is_installed_upgraded_removed_and_purged(system: Path, package: Path, older: Path) -> None:
+    before = files(system)
+    install(system, older)
+    assert (system / "opt/drbdbackup/lib/gone.py").exists()
+    inside(system, "drbdbackup", "install", "--cron")
+    unit = system / "etc/cron.d/drbdbackup"
+    was = unit.read_text()
+    assert "command -v drbdbackup" in was
+    assert not (system / "usr/local/share/man/man1/drbdbackup.1").exists(), "the package has it"
+    (system / "etc/drbdbackup/config.toml").write_text(
+        'node = "a"\nnodes = ["a"]\nschedule = "15 3 * * *"\n[resource.r]\ndevice = "/dev/drbd0"\nsource = "/srv/r"\n'
+        '[target.n]\nkind = "nas"\npath = "/backup"\n'
+    )  # fmt: skip
+
+    install(system, package)  # upgrades, and refreshes what was set up
+    assert not (system / "opt/drbdbackup/lib/gone.py").exists()
+    assert "\n15 3 * * * root " in unit.read_text()
+    assert re.fullmatch(r"drbdbackup \S+\n", inside(system, "drbdbackup", "--version"))
+    assert "15 3 * * *" in inside(system, "drbdbackup", "config", "show")
+    assert inside(system, "drbdbackup", "status", "--json", status=0)
+    help_text = inside(system, "drbdbackup", "--help")
+    assert "/usr/share/doc/drbdbackup/README.md" in help_text or "share/doc/drbdbackup" in help_text
+    assert "/usr/share/man/man1/drbdbackup.1.gz" in inside(system, "man", "--where", "drbdbackup")
+    assert "/man5/" in inside(system, "man", "--where", "drbdbackup.toml")
+
+    inside(system, "dpkg", "--remove", "drbdbackup")
+    left = {path for path in files(system) - before if OURS.search(path)}
+    assert left == {"etc/drbdbackup", "etc/drbdbackup/config.toml", "var/lib/drbdbackup"} & left
+    assert "etc/drbdbackup/config.toml" in left, "the configuration stays until it is purged"
+    assert not unit.exists(), "nothing starts what is not there"
+
+    inside(system, "dpkg", "--purge", "drbdbackup")
+    assert {path for path in files(system) - before if OURS.search(path)} == set()

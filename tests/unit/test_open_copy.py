@@ -1,0 +1,62 @@
+"""A copy is called damaged only where its medium still answers: what is said of it then holds until the next verify."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from drbdbackup import manifest
+from drbdbackup.config.values import TargetConfig
+from drbdbackup.errors import Damaged, DrbdBackupError, NothingFound, TargetError
+from drbdbackup.pipeline.copies.open_copy import OpenCopy, _can, _checked, _found
+from drbdbackup.pipeline.copies.read_protocol import CopyToRead, OnMedium
+from drbdbackup.targets import mark, sidecar
+from drbdbackup.targets.mark import Identity
+from drbdbackup.targets.sidecar import Sidecar
+
+NAME, NOW = "20261123T043000Z-www4", datetime(2026, 11, 23, 4, 30, tzinfo=UTC)
+TOLD = Sidecar(snapshot=NAME, resource="raid", sequence=1, node="www4", started_at=NOW, finished_at=NOW)
+WANTED = CopyToRead(
+    resource="raid", snapshot=NAME, medium="m", way=OnMedium(TargetConfig(name="nas", kind="nas"), None), scratch="",
+    patience=5.0, manifests={}, sidecars={},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("has_manifest", [True, False])
+@pytest.mark.parametrize(("then", "error"), [("", Damaged), ("torn", TargetError), ("gone", NothingFound)])
+def test_a_medium_that_goes_away_is_no_damage(
+    tmp_path: Path, has_manifest: bool, then: str, error: type[DrbdBackupError]
+) -> None:
+    sidecar.write(str(tmp_path), TOLD)
+    if has_manifest:
+        (tmp_path / "manifest.gz").mkdir()  # as good as an I/O error: it cannot be read
+
+    def digest() -> str:
+        if then:
+            (tmp_path / "snapshot.json").unlink() if then == "gone" else (tmp_path / "snapshot.json").write_text(then)
+        return manifest.copied(str(tmp_path / "manifest.gz"), str(tmp_path / "here"))
+
+    there = sidecar.read(str(tmp_path))
+    copy = OpenCopy(data="", manifest="", sidecar=there, can=_can(there), beside="", folder=str(tmp_path))
+    with pytest.raises(DrbdBackupError) as caught:
+        _checked(copy, digest, WANTED)
+    assert caught.type is error
+
+
+@pytest.mark.parametrize(("answers", "error"), [(True, Damaged), (False, TargetError)])
+def test_nor_is_a_sidecar_that_cannot_be_read_meanwhile(tmp_path: Path, answers: bool, error: type) -> None:
+    root = str(tmp_path)
+    mark.write(root, Identity(
+        medium="m", name="nas", kind="nas", node="", filesystem_uuid="", enrolled_at=NOW, enrolled_by="www4",
+    ))  # fmt: skip
+    torn = tmp_path / "drbdbackup/raid" / NAME / "snapshot.json"
+    torn.mkdir(parents=True)  # as good as an I/O error
+    if not answers:
+        (tmp_path / "drbdbackup/target.json").unlink()
+        (tmp_path / "drbdbackup/target.json").mkdir()
+
+    with pytest.raises(DrbdBackupError) as caught:
+        _found(root, WANTED, NAME)
+    assert caught.type is error

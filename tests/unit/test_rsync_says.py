@@ -1,0 +1,79 @@
+"""What rsync says of an entry is judged by what failed and why, and never by the entry's name."""
+
+from __future__ import annotations
+
+import pytest
+
+from drbdbackup.errors import TargetFull, TargetReadOnly
+from drbdbackup.tools import rsync
+
+NAMED = ("chown", "set_acl", "rsync_xal_set/lsetxattr", "f: chown (2)", "rsync: [receiver] chown")
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_full_target_is_one_whatever_the_names_of_the_files_that_had_no_room(name: str) -> None:
+    said = f'rsync: [receiver] write failed on "/mnt/nas/data/{name}/big": No space left on device (28)'
+    with pytest.raises(TargetFull):
+        rsync.answered(11, [said, "rsync error: error in file IO (code 11) at receiver.c(657) [receiver=3.5.0]"])
+    with pytest.raises(TargetFull):
+        rsync.answered(
+            23, [f'rsync: [generator] recv_generator: mkdir "/mnt/{name}" failed: Disk quota exceeded (122)']
+        )
+    with pytest.raises(TargetReadOnly):
+        rsync.answered(23, [f'rsync: [receiver] mkstemp "/mnt/{name}" failed: Read-only file system (30)'])
+
+
+@pytest.mark.parametrize("name", ["No space left on device", "x: Disk quota exceeded (122)", "Read-only file system"])
+def test_a_file_that_is_called_like_an_error_ends_no_copy(name: str) -> None:
+    assert rsync.answered(24, [f'file has vanished: "/srv/{name}"']) == ()
+    said = f'rsync: [sender] send_files failed to open "/srv/{name}": Input/output error (5)'
+    assert rsync.answered(23, [said]) == (said,)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        'rsync: [sender] link_stat "/srv/raid/site/index.php" failed: Not a directory (20)',
+        'rsync: [sender] send_files failed to open "/srv/raid/site/index.php": Not a directory (20)',
+        'file has vanished: "/srv/raid/site/index.php"',
+        "WARNING: site/index.php failed verification -- update discarded (will try again).",
+    ],
+)
+def test_what_vanished_or_is_tried_again_is_no_problem_beside_one_that_is(said: str) -> None:
+    other = 'rsync: [sender] send_files failed to open "/srv/failed: Not a directory (20)": Permission denied (13)'
+    final = "ERROR: site/index.php failed verification -- update discarded."
+    assert rsync.answered(23, [said, other, final, "rsync error: some files (code 23)"]) == (other, final)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        'rsync: [receiver] chown "/mnt/a" failed: Disk quota exceeded (122)',
+        'rsync: [generator] chgrp "/mnt/a" failed: Disk quota exceeded (122)',  # the owner is right, the group is not
+        'rsync: [receiver] rsync_xal_set: lsetxattr("/mnt/a","user.a") failed: No space left on device (28)',
+        "rsync: [generator] set_acl: sys_acl_set_file(/mnt/a, ACL_TYPE_ACCESS): No space left on device (28)",
+        'rsync: chown "/mnt/a" failed: Disk quota exceeded (122)',
+    ],
+)
+def test_what_an_entry_could_not_be_given_is_no_full_target(said: str) -> None:
+    assert rsync.answered(23, [said]) == (said,)
+    assert rsync.is_of_metadata(said)
+
+
+@pytest.mark.parametrize(
+    ("said", "entry"),
+    [
+        ("rsync: [receiver] set_acl: xacl_set(www/.a2.AeB2AU, ACL_TYPE_ACCESS): Operation not supported (95)",
+         (b"top/www/a2", "ACL: Operation not supported")),
+        ("rsync: [generator] set_acl: sys_acl_set_file(www/.a2.AeB2AU, ACL_TYPE_DEFAULT): Operation not supported (95)",
+         (b"top/www/.a2.AeB2AU", "ACL: Operation not supported")),
+        ('rsync: [receiver] rsync_xal_set: fsetxattr("/proc/1/fd/5/w,\\#012w/.b.mfiRFj","user.k") failed: Denied (1)',
+         (b"top/w,\nw/b", "user.k: Denied")),
+        ('rsync: [generator] chown "/proc/1/fd/5/a" failed: Operation not permitted (1)',
+         (b"top/a", "owner: Operation not permitted")),
+        ('rsync: [sender] send_files failed to open "/a": Input/output error (5)',
+         (b"", 'rsync: [sender] send_files failed to open "/a": Input/output error (5)')),
+    ],
+)  # fmt: skip
+def test_what_is_said_of_an_owner_or_an_attribute_names_the_entry(said: str, entry: tuple[bytes, str]) -> None:
+    assert rsync.entry_of(said, "/proc/1/fd/5/", b"top/") == entry
