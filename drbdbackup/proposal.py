@@ -1,4 +1,4 @@
-"""A first configuration from what was seen of a node, each part with its reason. Pure: `commands/init` looks.
+"""A first configuration from what was seen of a node, each part with its reason. Pure: `commands/setup/init` looks.
 
 It never guesses where a guess could do harm: a disk without a file system, a second share, the files of a database are
 named and left out.

@@ -1,6 +1,6 @@
 """The files that come with the program for cron, systemd and the cluster, filled in for this node. It writes nothing.
 
-`commands/install` puts them where they belong; the doctor compares what a node has with them.
+`commands/setup/install` puts them where they belong; the doctor compares what a node has with them.
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ from drbdbackup.model.backup import Copy, Outcome, Reach, snapshot_name
 from drbdbackup.model.role import Decision, Role, Verdict
 from drbdbackup.oversight import PairState, PairVerdict
 from drbdbackup.pipeline.copies.known_copies import KnownCopy
-from drbdbackup.report import page
-from drbdbackup.report.page import ReportedResource
+from drbdbackup.report.html import page
+from drbdbackup.report.html.page import ReportedResource
 
 NOW = datetime(2026, 11, 28, 13, 58, 55, tzinfo=UTC)
 DAY = timedelta(days=1)

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from io import BufferedWriter, FileIO
 
 from drbdbackup import durable
-from drbdbackup.catalog import settings
+from drbdbackup.catalog import kept_configurations
 from drbdbackup.catalog.facts import is_node_name
 from drbdbackup.catalog.folders import private_folder
 from drbdbackup.errors import CatalogError
@@ -39,7 +39,7 @@ def put(published: str, folder: str, node: str) -> list[int]:
         with _opened(folder) as at:
             _sweep(at, node)
             _copy(published, None, node, at)
-            settings.put(published, at, node)
+            kept_configurations.put(published, at, node)
             durable.sync_opened(at)
             return _stamp(os.stat(f"{node}.db", dir_fd=at, follow_symlinks=False))
 

@@ -10,7 +10,7 @@ from drbdbackup.cli.options import DryRun, File, Json, Note, Resources, Targets,
 from drbdbackup.errors import Cancelled
 
 if TYPE_CHECKING:
-    from drbdbackup.commands.notify import Pinger
+    from drbdbackup.commands.monitoring.notify import Pinger
     from drbdbackup.commands.replicate import ReplicateAnswer
     from drbdbackup.commands.run import Attempt, RunAnswer
     from drbdbackup.commands.scrub import Scrubbed
@@ -89,7 +89,7 @@ def _pinger(config: Config, watcher: Watcher) -> Pinger | None:
     """What tells a healthchecks server of the run, if there is one."""
     if not config.notify.ping:
         return None
-    from drbdbackup.commands.notify import Pinger
+    from drbdbackup.commands.monitoring.notify import Pinger
 
     return Pinger(config, watcher)
 
@@ -98,7 +98,7 @@ def _tell(config: Config, pinger: Pinger | None, answer: RunAnswer, *, looks: bo
     """Tell those who are to be told what became of it. What does not arrive changes nothing."""
     if not config.notify.urls and pinger is None:
         return
-    from drbdbackup.commands import notify
+    from drbdbackup.commands.monitoring import notify
     from drbdbackup.report import console, runs
 
     ended = [
@@ -114,11 +114,11 @@ def _export(config: Config, *, is_quiet: bool) -> None:
     """Write the metrics and the report, if they are wanted."""
     errors = []
     if config.metrics.textfile:
-        from drbdbackup.commands import metrics
+        from drbdbackup.commands.monitoring import metrics
 
         errors.append(metrics.write(config))
     if config.report.html:
-        from drbdbackup.commands import report
+        from drbdbackup.commands.monitoring import report
 
         errors.append(report.after_run(config))
     if is_quiet:  # cron comes by every quarter of an hour; the doctor says it, too

@@ -62,7 +62,7 @@ def report(html: Html, config: File = None, resource: Resources = None, as_json:
 
     The page needs nothing from elsewhere. `[report] html` in the configuration writes it after each run.
     """
-    from drbdbackup.commands import report as command
+    from drbdbackup.commands.monitoring import report as command
     from drbdbackup.config import select
     from drbdbackup.report import console, text
 

@@ -11,7 +11,7 @@ def send_test(config: File = None, as_json: Json = False) -> int:
 
     It says of each whether it arrived, and why not.
     """
-    from drbdbackup.commands import notify as command
+    from drbdbackup.commands.monitoring import notify as command
     from drbdbackup.errors import Failure
     from drbdbackup.report import console
 

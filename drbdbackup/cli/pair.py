@@ -13,7 +13,7 @@ Out = Annotated[str, Option("--out", "DIR", "Write the files into this folder, o
 
 def init(file: PairFile = "pair.toml", as_json: Json = False) -> None:
     """Write a pair.toml that explains every key."""
-    from drbdbackup.commands.pair import init as command
+    from drbdbackup.commands.setup.pair import init as command
     from drbdbackup.report import console
 
     written = command(file)
@@ -27,7 +27,7 @@ def render(out: Out, file: PairFile = "pair.toml", dry_run: DryRun = False, as_j
 
     These are the files of DRBD, Heartbeat and drbdbackup, and set-up scripts.
     """
-    from drbdbackup.commands.pair import render as command
+    from drbdbackup.commands.setup.pair import render as command
     from drbdbackup.report import console, pairs
 
     done = command(file, out, dry_run=dry_run)

@@ -20,7 +20,7 @@ def list_keys(config: File = None, as_json: Json = False) -> None:
     """
     from msgspec import to_builtins
 
-    from drbdbackup.commands import peer as command
+    from drbdbackup.commands.setup import peer as command
     from drbdbackup.report import console, peers
 
     found = command.keys(configured(config))
@@ -36,7 +36,7 @@ def trust(node: Node, key: Key, config: File = None, as_json: Json = False) -> N
     """
     from msgspec import to_builtins
 
-    from drbdbackup.commands import peer as command
+    from drbdbackup.commands.setup import peer as command
     from drbdbackup.report import console, peers
 
     done = command.trust(configured(config), node, key)
@@ -50,7 +50,7 @@ def add(node: Node, config: File = None, identity: Identity = "", yes: Yes = Fal
 
     The command uses your own ssh access to NODE, prints every line that it adds, and tests the result.
     """
-    from drbdbackup.commands import peer as command
+    from drbdbackup.commands.setup import peer as command
     from drbdbackup.report import console, peers
 
     if as_json and not yes:
@@ -78,7 +78,7 @@ def accept(node: Node, config: File = None, as_json: Json = False) -> None:
 
     from msgspec import to_builtins
 
-    from drbdbackup.commands import peer as command
+    from drbdbackup.commands.setup import peer as command
     from drbdbackup.report import console, peers
 
     done = command.accept(configured(config), node, sys.stdin.read(1 << 16))
@@ -89,7 +89,7 @@ def accept(node: Node, config: File = None, as_json: Json = False) -> None:
 
 def try_out(node: Node, config: File = None, as_json: Json = False) -> None:
     """Test the ssh connection to NODE, and count the copies on its disk."""
-    from drbdbackup.commands import peer as command
+    from drbdbackup.commands.setup import peer as command
     from drbdbackup.report import console
     from drbdbackup.report.text import count
 
@@ -103,7 +103,7 @@ def remove(node: Node, config: File = None, as_json: Json = False) -> None:
     """Remove NODE's key from this node's authorized_keys."""
     from msgspec import to_builtins
 
-    from drbdbackup.commands import peer as command
+    from drbdbackup.commands.setup import peer as command
     from drbdbackup.report import console, peers
 
     done = command.remove(configured(config), node)

@@ -10,7 +10,7 @@ from drbdbackup.cli.options import DryRun, File, Json, Yes
 from drbdbackup.errors import UsageError
 
 if TYPE_CHECKING:
-    from drbdbackup.commands.install import InstalledFile
+    from drbdbackup.commands.setup.install import InstalledFile
 
 Cron = Annotated[bool, Option("--cron", help="Let cron start it.")]
 Timer = Annotated[bool, Option("--timer", help="Let a timer of systemd start it.")]
@@ -32,8 +32,8 @@ def init(
 
     It asks first. Then it runs the doctor and a first dry run. A file that is there already is never overwritten.
     """
-    from drbdbackup.commands import init as command
     from drbdbackup.commands import run as running
+    from drbdbackup.commands.setup import init as command
     from drbdbackup.doctor import examine
     from drbdbackup.errors import Declined
     from drbdbackup.report import console, diagnosis, documents, proposals, runs
@@ -77,8 +77,8 @@ def install(
     Exactly one of cron and the timer starts it; without an option it stays the one that is there, else it is the timer
     where systemd runs. The time is that of the configuration. Each change is printed.
     """
-    from drbdbackup.commands import install as command
-    from drbdbackup.report import console, installed
+    from drbdbackup.commands.setup import install as command
+    from drbdbackup.report import console, installation
 
     if cron and timer:
         raise UsageError("--cron and --timer exclude each other", "One of them, or it would be started twice.")
@@ -90,9 +90,9 @@ def install(
     )  # fmt: skip
     answer = command.undo(where) if undo else command.install(where, starter, agent=agent)
     if as_json:
-        console.show(installed.document(answer))
+        console.show(installation.document(answer))
     else:
-        console.say(installed.shown(answer))
+        console.say(installation.shown(answer))
     return answer.status
 
 
@@ -100,7 +100,7 @@ def further() -> Iterator[InstalledFile]:
     """The manual pages and the completion, as an installation by hand has them."""
     from drbdbackup import documentation
     from drbdbackup.cli import app, completion, manual, typer_app
-    from drbdbackup.commands.install import InstalledFile
+    from drbdbackup.commands.setup.install import InstalledFile
 
     share = "/usr/local/share"
     page = manual.commands_page(app.COMMANDS, typer_app.STATUSES)

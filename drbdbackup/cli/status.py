@@ -99,7 +99,7 @@ def check(
 
     The exit status is 0 for OK, 1 for WARNING, 2 for CRITICAL, and 3 (UNKNOWN) where the check itself fails.
     """
-    from drbdbackup.commands import check as command
+    from drbdbackup.commands.monitoring import check as command
     from drbdbackup.config import select
     from drbdbackup.report import console, plugin
 

@@ -37,7 +37,7 @@ from drbdbackup.pipeline.database.dump_files import HOME, VOLUME
 from drbdbackup.pipeline.progress import Nobody, Watcher
 from drbdbackup.pipeline.restore import paths
 from drbdbackup.pipeline.restore.request import Request, RestorePlan
-from drbdbackup.pipeline.volume import way_to_folder
+from drbdbackup.pipeline.volume import trusted_path
 from drbdbackup.targets import document
 
 _SHOWN = 10  # problems that the history keeps
@@ -220,7 +220,7 @@ def _scratch(config: Config, folder: str) -> Iterator[str]:
         if not _why_unsafe(left):
             _sweep(config, left)
     try:
-        with way_to_folder.opened(folder, make=True):
+        with trusted_path.opened(folder, make=True):
             why = _why_unsafe(folder)
     except OSError as error:
         raise UsageError(f"{folder} cannot be restored to: {error.strerror}") from None

@@ -15,7 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from drbdbackup import gate, lock
-from drbdbackup.catalog import settings, store, view
+from drbdbackup.catalog import kept_configurations, store, view
 from drbdbackup.config.values import Config, ResourceConfig, TargetConfig
 from drbdbackup.due import due_since, next_due
 from drbdbackup.errors import CalledOff, CatalogError, DrbdBackupError, Locked, PairCritical, Stopped
@@ -227,7 +227,7 @@ def _say_what_is_set_up(config: Config, how: How) -> None:
     A catalog that cannot be written has more to say when the run comes to it.
     """
     if not how.dry_run:
-        settings.keep(config)
+        kept_configurations.keep(config)
         with suppress(CatalogError):
             digests.record(config)
 

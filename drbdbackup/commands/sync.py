@@ -12,7 +12,7 @@ from typing import Any
 from msgspec import Struct
 
 from drbdbackup import gate, lock
-from drbdbackup.catalog import bodies, merge, publish, settings, store, view
+from drbdbackup.catalog import bodies, kept_configurations, merge, publish, store, view
 from drbdbackup.catalog.bodies import subject
 from drbdbackup.catalog.rebuild import SidecarMedium, copies_from_sidecars
 from drbdbackup.config.values import Config, TargetConfig
@@ -87,7 +87,7 @@ def _put(config: Config) -> Travelled:
 
     The doctor on the other node takes what the catalog says of this node's files to be as new as the catalog itself.
     """
-    settings.keep(config)
+    kept_configurations.keep(config)
     digests.record(config)
     went = Travelled()
     for resource in config.resources:

@@ -67,7 +67,7 @@ def deliver(config: NotifyConfig, messages: Sequence[Message], pings: Sequence[P
 
 def send_aside(config: NotifyConfig, ping: Ping) -> None:
     """Begin to send a ping, and wait for nothing. Whether it arrives nobody learns."""
-    proc.start_aside(_command(config, (), [ping]))
+    proc.start_in_background(_command(config, (), [ping]))
 
 
 def is_installed() -> bool:

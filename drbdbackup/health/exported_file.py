@@ -10,7 +10,7 @@ import os
 
 from drbdbackup import durable, proc
 from drbdbackup.errors import Failure
-from drbdbackup.pipeline.volume import way_to_folder
+from drbdbackup.pipeline.volume import trusted_path
 
 _FOR_EVERYBODY = 0o644
 
@@ -30,7 +30,7 @@ def replace(file: str, content: bytes, deadline: float, what: str, table: str) -
 def _put(file: str, content: bytes, table: str) -> None:
     try:
         folder = os.path.dirname(os.path.abspath(file))
-        real = way_to_folder.real_path(folder, {0, os.geteuid()})  # nobody else leads it elsewhere
+        real = trusted_path.real_path(folder, {0, os.geteuid()})  # nobody else leads it elsewhere
         with durable.opened_folder(real, follow=False) as opened:
             with durable.replacing(opened, os.path.basename(file)) as draft:
                 os.fchmod(draft.fileno(), _FOR_EVERYBODY)

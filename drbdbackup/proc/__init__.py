@@ -2,14 +2,14 @@
 
 A process that hangs on a dead share stays in D state after SIGKILL, so nothing here ever waits without a deadline:
 what cannot be killed is abandoned. `run` is for programs that answer at once, `run_leaving` for those that leave
-others running, `start` for those that work for long, `start_aside` for one that nobody waits for, `talk` for
+others running, `start` for those that work for long, `start_in_background` for one that nobody waits for, `talk` for
 those that talk with us meanwhile, `probe` for a look of our own at a place that may hang (`probe_all` at several),
 `pass_through` for one that a peer talks to. What is `caged` is a job of our own, in a process of which no mount and no
 process outlives us; `bound` wraps an argv so that the process does not; `bind` bounds our own memory. `had`
 distinguishes a guard that is refused from one that only fails for now.
 """
 
-from drbdbackup.proc.aside import start_aside
+from drbdbackup.proc.background import start_in_background
 from drbdbackup.proc.caging import Job, bound, can_cage, prepare
 from drbdbackup.proc.command import FOREVER, Command, Result, environment, failure, find
 from drbdbackup.proc.group import GRACE
@@ -25,5 +25,5 @@ from drbdbackup.proc.talking import Talking, talk, talk_caged
 __all__ = [
     "FOREVER", "GRACE", "Command", "Job", "Result", "Running", "Talking", "bind", "bound", "can_cage", "environment",
     "failure", "find", "had", "pass_through", "pass_through_caged", "prepare", "probe", "probe_all", "run",
-    "run_leaving", "start", "start_aside", "talk", "talk_caged",
+    "run_leaving", "start", "start_in_background", "talk", "talk_caged",
 ]  # fmt: skip

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from drbdbackup.report import text
 
 if TYPE_CHECKING:
-    from drbdbackup.commands.pair import PairRendered
+    from drbdbackup.commands.setup.pair import PairRendered
 
 _ORIGINS = {
     "given": "that of pair.toml", "kept": "that of the earlier rendering", "generated": "a new one; keep this folder",

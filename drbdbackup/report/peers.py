@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import to_builtins
 
-from drbdbackup.commands.peer import AcceptedKey, Added, NodeKey, PeerPlan, Removed
+from drbdbackup.commands.setup.peer import AcceptedKey, Added, NodeKey, PeerPlan, Removed
 from drbdbackup.report import text
 
 

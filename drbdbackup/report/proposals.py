@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from drbdbackup.report import text
 
 if TYPE_CHECKING:
-    from drbdbackup.commands.init import Initialized
+    from drbdbackup.commands.setup.init import Initialized
 
 
 def shown(one: Initialized) -> Iterator[str]:

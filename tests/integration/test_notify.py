@@ -21,7 +21,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.handlers import Message as MailHandler
 from msgspec.structs import replace
 
-from drbdbackup.catalog import bodies, notices, store, view
+from drbdbackup.catalog import bodies, notifications, store, view
 from drbdbackup.delivery.__main__ import ping_url
 from drbdbackup.model.backup import snapshot_name
 from tests.played_media import wait_for
@@ -116,12 +116,12 @@ def test_no_other_node_can_say_that_a_failure_was_told(pair: PlayedPair, sink: S
     pair.backs_up("www4")
     now = datetime.now(UTC)
     hours = [now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=number) for number in range(-2, 3)]
-    of_failure = [kind for kind in notices.NoticeKind if kind is not notices.NoticeKind.RECOVERED]
-    told = [notices.notified("www5", "raid", kind, due) for kind in of_failure for due in hours]
+    of_failure = [kind for kind in notifications.NoticeKind if kind is not notifications.NoticeKind.RECOVERED]
+    told = [notifications.notified("www5", "raid", kind, due) for kind in of_failure for due in hours]
     store.record(str(pair.folder / "state-www5"), "www5", told)
     assert pair.run("www5", "sync").returncode == 0
     assert pair.run("www4", "sync").returncode == 0
-    assert len(notices.known(str(pair.folder / "state-www4"), "raid")) == len(told)
+    assert len(notifications.known(str(pair.folder / "state-www4"), "raid")) == len(told)
     (pair.folder / "nas").rename(pair.folder / "away")
     assert pair.run("www4", "run").returncode == 1
     assert kinds(sink) == ["failed"]

@@ -26,7 +26,7 @@ from msgspec.structs import fields
 
 import drbdbackup.catalog.facts as kinds
 from drbdbackup import manifest
-from drbdbackup.catalog import bodies, history, notices, pair, pins, rates, scrubs, store
+from drbdbackup.catalog import bodies, history, notifications, pair, pins, rates, scrubs, store
 from drbdbackup.model.backup import Copy, Outcome
 from drbdbackup.model.generation import Generation
 from drbdbackup.model.restoring import RestoreStage, Restoring
@@ -112,7 +112,7 @@ def test_the_page_has_every_key_that_the_code_spells_out_and_no_other() -> None:
         "verified": literal_keys(bodies.verified), "damaged": literal_keys(bodies.damaged),
         "drilled": literal_keys(bodies.drilled), "scrubbed": literal_keys(scrubs.scrubbed),
         "measured": literal_keys(rates.measured), "restore": literal_keys(Restoring.as_document),
-        "pair": literal_keys(pair.Said.as_body), "notified": literal_keys(notices.notified),
+        "pair": literal_keys(pair.Said.as_body), "notified": literal_keys(notifications.notified),
         "task": literal_keys(history.task),
         "pinned": literal_keys(pins.pinned), "unpinned": literal_keys(pins.unpinned), "noted": literal_keys(pins.noted),
     }  # fmt: skip
@@ -137,7 +137,7 @@ def test_the_page_has_every_kind_of_fact_and_every_event_of_the_journal() -> Non
     told = {arg.value if isinstance(arg, ast.Constant) else "begun" for arg in events} | {"ended"}
     wrong = differ("facts", set(FACTS), written) + differ("journal", set(columns("The journal")), told)
     for kind, words in (("run", Outcome), ("restore", RestoreStage), ("measured", rates.Work), (
-        "notified", notices.NoticeKind,
+        "notified", notifications.NoticeKind,
     )):
         text = section(f"Fact `{kind}`")
         wrong += [f"{word} is not on the page" for word in words if f"`{word.value}`" not in text]
@@ -222,7 +222,7 @@ def lived(folder: Path) -> PlayedPair:
         assert ended.returncode == 0, f"{command}: {ended.returncode} {ended.stderr}"
     for command in (["pin", snapshots(folder)[-1].name], ["unpin", snapshots(folder)[-1].name]):
         assert played.run("www4", *command).returncode == 0
-    told = notices.notified("www4", "raid", notices.NoticeKind.FAILED, datetime.now(UTC))
+    told = notifications.notified("www4", "raid", notifications.NoticeKind.FAILED, datetime.now(UTC))
     store.record(str(folder / "state-www4"), "www4", [told])
     rot(snapshots(folder)[-1] / "data/again")
     assert played.run("www4", "verify").returncode == 1

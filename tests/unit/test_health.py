@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from drbdbackup.catalog.bodies import Run
-from drbdbackup.commands.check import thresholds
+from drbdbackup.commands.monitoring.check import thresholds
 from drbdbackup.config.values import CheckConfig
 from drbdbackup.doctor.media import Need
 from drbdbackup.errors import UsageError

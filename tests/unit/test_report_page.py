@@ -19,7 +19,7 @@ from drbdbackup.health.growth import growth
 from drbdbackup.lineage import Lineage, Lineages
 from drbdbackup.model.backup import Outcome, Reach, iso, snapshot_name
 from drbdbackup.pipeline.copies.known_copies import KnownCopy
-from drbdbackup.report.nights import calendars
+from drbdbackup.report.html.nights import calendars
 from tests.played_report import DAY, NOW, cases_of, copy, hostile, html, played, reported, run, story
 
 MOST = 2 << 20

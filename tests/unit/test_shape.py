@@ -29,7 +29,7 @@ HEAVY = {
 # All that they do is done with rich, textual, prometheus_client or pygal.
 DRAWING = {
     "drbdbackup.report.progress", "drbdbackup.report.tables", "drbdbackup.report.browsing", "drbdbackup.report.metrics",
-    "drbdbackup.report.plots",
+    "drbdbackup.report.html.plots",
 }  # fmt: skip
 # The errors of a signal, and all that they are.
 SIGNALLED = {*(one.__name__ for one in (*tree(Cancelled), *Cancelled.__mro__)), "Cancelled"} - {"object"}

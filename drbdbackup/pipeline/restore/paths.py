@@ -8,7 +8,7 @@ from drbdbackup import proc
 from drbdbackup.config.open_to_others import caller
 from drbdbackup.config.values import Config
 from drbdbackup.errors import TargetError, UsageError
-from drbdbackup.pipeline.volume import way_to_folder
+from drbdbackup.pipeline.volume import trusted_path
 
 
 def outside(config: Config, to: str, *, is_ours: bool) -> str:
@@ -27,7 +27,7 @@ def real_folder(config: Config, absolute: str) -> str:
     """Where a folder really is. Raises UsageError for another user's symlink on the way, Stalled."""
     trusted = {0, os.geteuid(), caller()}
     try:
-        return str(proc.probe(lambda: way_to_folder.real_path(absolute, trusted), config.limits.probe, absolute))
+        return str(proc.probe(lambda: trusted_path.real_path(absolute, trusted), config.limits.probe, absolute))
     except OSError as error:
         raise UsageError(f"{absolute} cannot be followed: {error.strerror}") from None
 

@@ -16,7 +16,7 @@ from drbdbackup.errors import Interrupted, UsageError
 from drbdbackup.model.mount import Mount
 from drbdbackup.pipeline.cage.nosymfollow import without_symlinks
 from drbdbackup.pipeline.files.tree import shown_to_others
-from drbdbackup.pipeline.volume import way_to_folder
+from drbdbackup.pipeline.volume import trusted_path
 from drbdbackup.pipeline.volume.destination_protocol import Destination, OverVolume, ToFolder
 from drbdbackup.pipeline.volume.guard import identity, mounted_now
 from drbdbackup.scan import NOT_OURS
@@ -74,7 +74,7 @@ def _over_volume(place: OverVolume, stack: ExitStack, *, caged: bool) -> int:
 
 def _new_folder(place: ToFolder, stack: ExitStack, *, caged: bool) -> int:
     """Raises UsageError where somebody replaces it, or a folder above, meanwhile."""
-    parent, name, folder = stack.enter_context(way_to_folder.opened(place.to, make=True))
+    parent, name, folder = stack.enter_context(trusted_path.opened(place.to, make=True))
     _refuse_full(place, os.listdir(folder))
     return _seclude(place.to, parent, name, folder, stack) if caged else folder
 

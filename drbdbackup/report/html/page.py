@@ -2,7 +2,7 @@
 
 It needs nothing from elsewhere, and its Content-Security-Policy allows nothing: no script, and no style but its own.
 Whatever it shows may come from a disk or another node, so every text is escaped, and what is not printable is written
-as an escape. Colour is never the only sign. Pure: what it shows is gathered by `commands/report`.
+as an escape. Colour is never the only sign. Pure: what it shows is gathered by `commands/monitoring/report`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from drbdbackup.lineage import Lineages
 from drbdbackup.model.backup import Copy, Outcome, Reach, iso
 from drbdbackup.pipeline.copies.known_copies import KnownCopy
 from drbdbackup.report import text
-from drbdbackup.report.nights import NodeNights, calendars, local_day
+from drbdbackup.report.html.nights import NodeNights, calendars, local_day
 
 NIGHTS = 35
 _RUNS, _TROUBLED, _COPIES = 120, 60, 150  # that are listed; the commands show the rest
@@ -96,7 +96,7 @@ def _template(now: datetime) -> Any:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("drbdbackup.report"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        loader=PackageLoader("drbdbackup.report.html"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         autoescape=True, finalize=_printable,
     )  # fmt: skip
     environment.filters.update(
@@ -117,7 +117,7 @@ def _time(moment: datetime) -> Markup:
 
 
 def _file(name: str) -> str:
-    return resources.files("drbdbackup.report").joinpath("templates", name).read_text(encoding="utf-8")
+    return resources.files("drbdbackup.report.html").joinpath("templates", name).read_text(encoding="utf-8")
 
 
 def _shown(number: int, one: ReportedResource, nodes: Sequence[str], node: str, now: datetime) -> dict[str, Any]:
@@ -218,7 +218,7 @@ def _plots(ident: str, one: ReportedResource, now: datetime) -> Iterator[Plot]:
 
 def _plot(ident: str, title: str, measured: Sequence[tuple[datetime, float]], shown: Any) -> Plot:
     """At most so many bars: where there are more, each is the largest of several."""
-    from drbdbackup.report import plots
+    from drbdbackup.report.html import plots
 
     several = -(-len(measured) // _POINTS)
     groups = [measured[at : at + several] for at in range(0, len(measured), several)]

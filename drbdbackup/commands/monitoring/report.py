@@ -21,7 +21,7 @@ from drbdbackup.model.backup import Reach
 from drbdbackup.moment import local_zone
 
 if TYPE_CHECKING:
-    from drbdbackup.report.page import ReportedResource
+    from drbdbackup.report.html.page import ReportedResource
 
 
 def write(config: Config, resources: tuple[ResourceConfig, ...], file: str) -> int:
@@ -32,7 +32,7 @@ def write(config: Config, resources: tuple[ResourceConfig, ...], file: str) -> i
 
 
 def _put(config: Config, resources: tuple[ResourceConfig, ...], file: str) -> int:
-    from drbdbackup.report import page
+    from drbdbackup.report.html import page
 
     found = [_reported(config, one) for one in evidence.gather(config, resources)]
     content = page.html(config.node, config.nodes, found)
@@ -50,7 +50,7 @@ def after_run(config: Config) -> DrbdBackupError | None:
 
 
 def _reported(config: Config, seen: PairEvidence) -> ReportedResource:
-    from drbdbackup.report.page import NIGHTS, ReportedResource
+    from drbdbackup.report.html.page import NIGHTS, ReportedResource
 
     counting = [one for one in seen.known if not one.retired]
     reach = {(one.copy.medium, one.copy.snapshot): one.reach for one in counting}

@@ -10,7 +10,7 @@ from drbdbackup.proc.command import Command, found
 from drbdbackup.proc.start_program import spawn
 
 
-def start_aside(command: Command) -> None:
+def start_in_background(command: Command) -> None:
     """Start it, if that is possible. `stdin` is in a file in memory, so that it is not fed by us."""
     given = os.memfd_create("stdin")
     nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)

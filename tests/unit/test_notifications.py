@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from drbdbackup.catalog import notices, store
-from drbdbackup.catalog.notices import Notice, NoticeKind, is_new
-from drbdbackup.commands.notify import due_to_tell
+from drbdbackup.catalog import notifications, store
+from drbdbackup.catalog.notifications import Notice, NoticeKind, is_new
+from drbdbackup.commands.monitoring.notify import due_to_tell
 from drbdbackup.config.values import Config, ResourceConfig, TargetConfig
 
 DUE = datetime(2026, 11, 29, 4, 30, tzinfo=UTC)
@@ -41,9 +41,9 @@ def test_each_thing_is_news_once_for_a_due_time(known: list[Notice], kind: Notic
 
 def test_what_was_told_is_read_back_the_newest_first(tmp_path: Path) -> None:
     for kind in (FAILED, RECOVERED):
-        store.record(str(tmp_path), "www4", [notices.notified("www4", "raid", kind, DUE)])
-    assert notices.known(str(tmp_path), "raid") == told(RECOVERED, FAILED)
-    assert notices.known(str(tmp_path), "mail") == []
+        store.record(str(tmp_path), "www4", [notifications.notified("www4", "raid", kind, DUE)])
+    assert notifications.known(str(tmp_path), "raid") == told(RECOVERED, FAILED)
+    assert notifications.known(str(tmp_path), "mail") == []
 
 
 def test_each_node_waits_for_those_before_it(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from datetime import UTC, datetime, timedelta
 from msgspec import Struct
 
 from drbdbackup import delivery
-from drbdbackup.catalog import notices, store, view
-from drbdbackup.catalog.notices import NoticeKind
+from drbdbackup.catalog import notifications, store, view
+from drbdbackup.catalog.notifications import NoticeKind
 from drbdbackup.config.values import Config
 from drbdbackup.delivery import Delivered, Message, Ping
 from drbdbackup.due import last_due
@@ -113,7 +113,7 @@ def tell(config: Config, ended: Sequence[EndedAttempt], pings: Sequence[Ping], *
     failed = [one for one in done if one.why and one.to != "notify.ping"]  # that nothing came, its server notices
     if found and len(failed) < len(config.notify.urls):
         with suppress(Failure, OSError):
-            facts = [notices.notified(config.node, one.resource, one.kind, one.due_at) for one in found]
+            facts = [notifications.notified(config.node, one.resource, one.kind, one.due_at) for one in found]
             store.record(config.state_dir, config.node, facts)
             roads.put_all(config, None, on_volume=False)
     return failed if _is_news(config, found) else []
@@ -127,7 +127,7 @@ def _of_runs(config: Config, ended: Sequence[EndedAttempt]) -> list[_Notice]:
         kind, due = _TOLD.get(one.outcome), last_due(config, now)
         if kind is None or due is None:
             continue
-        if not notices.is_new(notices.known(config.state_dir, one.resource), kind, due, config.node):
+        if not notifications.is_new(notifications.known(config.state_dir, one.resource), kind, due, config.node):
             continue
         if kind is not NoticeKind.RECOVERED or _verdict(config, one.resource, now).state is not PairState.CRITICAL:
             found.append(_Notice(one.resource, kind, due, one.lines))
@@ -143,9 +143,9 @@ def _of_pairs(config: Config) -> list[_Notice]:
         if due is None or view.was_reported(config.state_dir, key, due, _LOOKED):
             continue
         roads.fetch_all(config, one)
-        known, verdict = notices.known(config.state_dir, one.name), _verdict(config, one.name, now)
+        known, verdict = notifications.known(config.state_dir, one.name), _verdict(config, one.name, now)
         if verdict.state is PairState.CRITICAL:
-            if notices.is_new(known, NoticeKind.CRITICAL, due):
+            if notifications.is_new(known, NoticeKind.CRITICAL, due):
                 found.append(_Notice(one.name, NoticeKind.CRITICAL, due, verdict.because))
                 continue  # looked at again, if it cannot be delivered
         elif known and known[0].kind is NoticeKind.CRITICAL:

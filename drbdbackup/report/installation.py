@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from drbdbackup.report import text
 
 if TYPE_CHECKING:
-    from drbdbackup.commands.install import InstallAnswer
+    from drbdbackup.commands.setup.install import InstallAnswer
 
 _WOULD = {"created": "would create", "changed": "would change", "removed": "would remove"}
 

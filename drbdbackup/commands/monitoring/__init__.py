@@ -1,0 +1,1 @@
+"""What others watch a pair by: checks, metrics, notifications and the report."""

@@ -1,0 +1,1 @@
+"""Sets a pair up: its configuration, what runs it, its keys, and its DRBD."""
