@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from drbdbackup.cli.declared import Argument, CliCommand, CliGroup, Option
 from drbdbackup.cli.options import DryRun, File, Json, Note, Resources, Targets, configured
-from drbdbackup.errors import Cancelled
+from drbdbackup.errors import Cancelled, DrbdBackupError, Failure
 
 if TYPE_CHECKING:
     from drbdbackup.commands.monitoring.notify import Pinger
@@ -111,23 +111,32 @@ def _tell(config: Config, pinger: Pinger | None, answer: RunAnswer, *, looks: bo
 
 
 def _export(config: Config, *, is_quiet: bool) -> None:
-    """Write the metrics and the report, if they are wanted."""
-    errors = []
-    if config.metrics.textfile:
-        from drbdbackup.commands.monitoring import metrics
+    """Write the metrics and the report, if they are wanted: from one look."""
+    if not (config.metrics.textfile or config.report.html):
+        return
+    from drbdbackup.health import evidence
 
-        errors.append(metrics.write(config))
-    if config.report.html:
-        from drbdbackup.commands.monitoring import report
+    errors: list[DrbdBackupError | None] = []
+    try:
+        seen = evidence.gather(config, config.resources)
+    except Failure as error:
+        errors.append(Failure(f"neither metrics nor report were written: {error.message}", error.hint))
+    else:
+        if config.metrics.textfile:
+            from drbdbackup.commands.monitoring import metrics
 
-        errors.append(report.after_run(config))
+            errors.append(metrics.write(config, seen))
+        if config.report.html:
+            from drbdbackup.commands.monitoring import report
+
+            errors.append(report.after_run(config, seen))
     if is_quiet:  # cron comes by every quarter of an hour; the doctor says it, too
         return
     from drbdbackup.report import console
 
-    for error in errors:
-        if error is not None:
-            console.complain(error.message, error.hint)
+    for failed in errors:
+        if failed is not None:
+            console.complain(failed.message, failed.hint)
 
 
 def _replicated(

@@ -1,4 +1,4 @@
-"""What the configuration promises to monitoring: the metrics are written, and messages can be sent.
+"""What the configuration promises to others: metrics and report are written, and messages can be sent.
 
 It sends nothing (`drbdbackup notify test` does), and names no URL: there are secrets in them.
 """
@@ -7,59 +7,79 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from drbdbackup import delivery
+from drbdbackup import delivery, proc
 from drbdbackup.config.load import further
 from drbdbackup.config.values import Config
 from drbdbackup.doctor.finding import Check, Finding
+from drbdbackup.errors import Failure
 
 _OLD = timedelta(hours=2)  # `run --if-due` writes them every quarter of an hour
 
 
-class MetricsFacts(Struct, frozen=True):
-    """`problem` is why the file cannot be written, "" if it can; `written_at` is None if it is not there."""
+class ExportedFileFacts(Struct, frozen=True):
+    """A file that each run writes for others. `problem` is why it cannot be written, "" if it can; `written_at` is None
+    if it is not there. `hint` says what to do if its folder is not right.
+    """
 
+    check: Check
     file: str
     now: datetime
+    hint: str
     problem: str = ""
     written_at: datetime | None = None
 
 
-def gather(config: Config, now: datetime) -> MetricsFacts:
-    """Look at the file with the metrics."""
-    file = config.metrics.textfile
-    folder = os.path.dirname(file)
-    if not os.path.isdir(folder):
-        return MetricsFacts(file, now, f"there is no folder {folder}")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        return MetricsFacts(file, now, f"nothing can be written to {folder}")
+def gather(config: Config, now: datetime) -> list[ExportedFileFacts]:
+    """Look at the file with the metrics and the page of the report, as far as they are wanted."""
+    metrics, report, limit = config.metrics.textfile, config.report.html, config.limits.probe
+    exporter = "apt install prometheus-node-exporter, or another `textfile`"
+    wanted = (
+        ExportedFileFacts(Check("metrics"), metrics, now, exporter),
+        ExportedFileFacts(Check("report"), report, now, "Make the folder, or name another file in [report]."),
+    )
+    return [_look(one, limit) for one in wanted if one.file]
+
+
+def _look(facts: ExportedFileFacts, deadline: float) -> ExportedFileFacts:
+    """Its folder may be on a share that hangs."""
     try:
-        at = datetime.fromtimestamp(os.stat(file).st_mtime, now.tzinfo)
-    except OSError:
-        return MetricsFacts(file, now)
-    return MetricsFacts(file, now, written_at=at)
+        problem, at = proc.probe(lambda: _seen(facts.file), deadline, facts.file)
+    except Failure as error:
+        return replace(facts, problem=error.message)
+    return replace(facts, problem=problem, written_at=None if at is None else datetime.fromtimestamp(at, UTC))
 
 
-def judge(facts: MetricsFacts) -> Iterator[Finding]:
-    """WARN only: a backup does not need it."""
-    check = Check("metrics")
+def _seen(file: str) -> tuple[str, float | None]:
+    """Why it cannot be written, and when it was, in seconds since 1970."""
+    folder = os.path.dirname(os.path.abspath(file))
+    if not os.path.isdir(folder):
+        return f"there is no folder {folder}", None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return f"nothing can be written to {folder}", None
+    with suppress(OSError):
+        return "", os.stat(file).st_mtime
+    return "", None
+
+
+def judge(found: Iterable[ExportedFileFacts]) -> Iterator[Finding]:
+    """WARN only: a backup does not need them."""
     remedy = "`drbdbackup run --if-due` writes it: does cron, or a timer, start that?"
-    if not facts.file:
-        return
-    if facts.problem:
-        hint = "apt install prometheus-node-exporter, or another `textfile`"
-        yield check.warn(f"{facts.file}: {facts.problem}", hint)
-    elif facts.written_at is None:
-        yield check.warn(f"{facts.file} has not been written yet", remedy)
-    elif facts.now - facts.written_at > _OLD:
-        yield check.warn(f"{facts.file} was last written at {facts.written_at:%Y-%m-%d %H:%M} UTC", remedy)
-    else:
-        yield check.ok(f"{facts.file} is written")
+    for facts in found:
+        if facts.problem:
+            yield facts.check.warn(f"{facts.file}: {facts.problem}", facts.hint)
+        elif facts.written_at is None:
+            yield facts.check.warn(f"{facts.file} has not been written yet", remedy)
+        elif facts.now - facts.written_at > _OLD:
+            yield facts.check.warn(f"{facts.file} was last written at {facts.written_at:%Y-%m-%d %H:%M} UTC", remedy)
+        else:
+            yield facts.check.ok(f"{facts.file} is written")
 
 
 class MessageFacts(Struct, frozen=True):

@@ -89,8 +89,9 @@ def test_a_backup_does_not_fail_with_them(pair: PlayedPair) -> None:
     assert (ended.returncode, len(pair.copies())) == (0, 1)
     assert "the metrics were not written" in ended.stderr
     pair.backs_up("www4", "--if-due")
-    [finding] = [one for one in pair.json("www4", "doctor", status=1)["checks"] if one["check"] == "metrics"]
-    assert finding["state"] == "warn"
+    pair.extra += f'[report]\nhtml = "{pair.folder}/nowhere/backups.html"\n'
+    checks = pair.json("www4", "doctor", status=1)["checks"]
+    assert [one["state"] for one in checks if one["check"] in ("metrics", "report")] == ["warn", "warn"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a share wants root")
@@ -100,6 +101,8 @@ def test_a_folder_that_hangs_holds_up_no_run(pair: PlayedPair, tmp_path: Path) -
     behind.mkdir()
     with share(at, behind) as played, stopped(played):
         ended = pair.run("www4", "run", timeout=40)
+        checks = pair.json("www4", "doctor", status=1)["checks"]
+    assert [one["state"] for one in checks if one["check"] in ("metrics", "report")] == ["warn", "warn"]
     assert (ended.returncode, len(pair.copies())) == (0, 1)
     assert "the metrics were not written" in ended.stderr
     assert "the report was not written" in ended.stderr

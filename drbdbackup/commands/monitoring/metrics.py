@@ -6,6 +6,7 @@ that hangs hold a run: a timer would start no further one while this one has not
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from drbdbackup.catalog import rates, view
@@ -13,7 +14,7 @@ from drbdbackup.config.values import Config
 from drbdbackup.due import due_since
 from drbdbackup.errors import DrbdBackupError, Failure
 from drbdbackup.exposure import Known, left, losses
-from drbdbackup.health import evidence, exported_file
+from drbdbackup.health import exported_file
 from drbdbackup.health.judge import PairEvidence
 from drbdbackup.oversight import PairState
 from drbdbackup.pipeline.copies.known_copies import last_heard
@@ -22,12 +23,11 @@ if TYPE_CHECKING:
     from drbdbackup.report.metrics import MeasuredResource
 
 
-def write(config: Config) -> DrbdBackupError | None:
-    """Look at all resources and write the file; the error, if it could not be done."""
+def write(config: Config, found: Sequence[PairEvidence]) -> DrbdBackupError | None:
+    """Write the file from what was seen of all resources; the error, if it could not be done."""
     from drbdbackup.report import metrics
 
     try:
-        found = evidence.gather(config, config.resources)
         heard = {one.node: one.seen_at for one in last_heard(config) if one.seen_at and one.node != config.node}
         content = metrics.text([_measured(config, one) for one in found], heard, found[0].rooms)
         exported_file.replace(config.metrics.textfile, content, config.limits.probe, "metrics were", "metrics")

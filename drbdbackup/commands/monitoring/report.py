@@ -6,6 +6,7 @@ Nothing that goes wrong here is a backup's failure: whoever calls decides whethe
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from datetime import date, datetime, time, timedelta
 from typing import TYPE_CHECKING
 
@@ -28,22 +29,21 @@ def write(config: Config, resources: tuple[ResourceConfig, ...], file: str) -> i
     """Look at these resources and write the page; its size in bytes. Raises Failure."""
     if os.path.lexists(file) and not os.path.isfile(file):
         raise Failure(f"the report was not written: {file} is no file, and would be replaced", "Name another one.")
-    return _put(config, resources, file)
+    return _put(config, evidence.gather(config, resources), file)
 
 
-def _put(config: Config, resources: tuple[ResourceConfig, ...], file: str) -> int:
+def _put(config: Config, seen: Sequence[PairEvidence], file: str) -> int:
     from drbdbackup.report.html import page
 
-    found = [_reported(config, one) for one in evidence.gather(config, resources)]
-    content = page.html(config.node, config.nodes, found)
+    content = page.html(config.node, config.nodes, [_reported(config, one) for one in seen])
     exported_file.replace(file, content, config.limits.probe, "report was", "report")
     return len(content)
 
 
-def after_run(config: Config) -> DrbdBackupError | None:
-    """Write it where the configuration says; the error, if it could not be done."""
+def after_run(config: Config, seen: Sequence[PairEvidence]) -> DrbdBackupError | None:
+    """Write it where the configuration says, from what was seen; the error, if it could not be done."""
     try:
-        _put(config, config.resources, config.report.html)
+        _put(config, seen, config.report.html)
     except Failure as error:
         return error
     return None
