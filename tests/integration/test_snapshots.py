@@ -113,6 +113,29 @@ def test_a_second_snapshot_of_an_unchanged_source_shares_every_file(pair: Played
     assert (first / "www/site/same").stat().st_ino == (second / "www/site/same").stat().st_ino
 
 
+def test_where_only_the_inodes_are_others_nothing_is_copied_twice(pair: PlayedPair) -> None:
+    """As after bare metal: the volume was restored, and each file on it has another inode and change time."""
+    for name in ("altered", "with-attribute"):
+        (pair.volume / name).write_text("aaaa")
+    wait_until_settled(pair.volume)
+    pair.backs_up()
+    old = pair.newest("nas")
+    subprocess.run(["cp", "-a", str(pair.volume), str(pair.folder / "again")], check=True)
+    shutil.rmtree(pair.volume)
+    (pair.folder / "again").rename(pair.volume)
+    was = (pair.volume / "altered").stat()
+    (pair.volume / "altered").write_text("bbbb")
+    os.utime(pair.volume / "altered", ns=(was.st_atime_ns, was.st_mtime_ns))
+    os.setxattr(pair.volume / "with-attribute", "user.new", b"1")
+    [target] = pair.json("www4", "run")["runs"][0]["targets"]
+    new = pair.newest("nas")
+    assert differences(pair.volume, new) == []
+    shared = {name: (new / name).stat().st_ino == (old / name).stat().st_ino for name in
+              ("www/site/index.php", "www/site/same", "sparse", "altered", "with-attribute")}  # fmt: skip
+    assert [name for name, is_shared in shared.items() if not is_shared] == ["altered", "with-attribute"]
+    assert (target["counts"]["copied_bytes"], pair.run("www4", "verify").returncode) == (4 + 4 + len("dear sir"), 0)
+
+
 def test_hard_links_sparse_files_and_devices_stay_what_they_are(pair: PlayedPair) -> None:
     pair.backs_up()
     pair.backs_up()

@@ -15,8 +15,8 @@ from typing import BinaryIO
 from drbdbackup.scan import HOLED
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_PIECE = 1 << 20
-_ZEROS = bytes(_PIECE)
+PIECE = 1 << 20  # bytes; the most that is read at once
+_ZEROS = bytes(PIECE)
 
 
 def content_hash(
@@ -66,7 +66,7 @@ def copy_content(reader: BinaryIO, writer: BinaryIO) -> str:
 
 
 def pieces(
-    file: int, seen: os.stat_result, most: int | None = None, size: int = _PIECE
+    file: int, seen: os.stat_result, most: int | None = None, size: int = PIECE
 ) -> Iterator[tuple[bytes, bool]]:
     """The content of an open file from its beginning, in pieces of `size` bytes, and whether each is of a hole.
 
@@ -84,7 +84,7 @@ def pieces(
         end = min(end, left)
         os.lseek(file, at, os.SEEK_SET)
         while at < end:
-            piece = _zeros(min(_PIECE, end - at)) if is_hole else os.read(file, min(size, end - at))
+            piece = _zeros(min(PIECE, end - at)) if is_hole else os.read(file, min(size, end - at))
             if not piece:
                 return
             at += len(piece)
@@ -106,7 +106,7 @@ def _reaches(file: int, at: int) -> tuple[bool, int] | None:
 
 
 def _zeros(length: int) -> bytes:
-    return _ZEROS if length == _PIECE else _ZEROS[:length]
+    return _ZEROS if length == PIECE else _ZEROS[:length]
 
 
 def drop_cached(path: str | bytes | int) -> None:

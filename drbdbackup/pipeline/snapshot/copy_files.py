@@ -30,7 +30,7 @@ from drbdbackup.manifest import (
     parse,
 )
 from drbdbackup.pipeline.files.compare import grown
-from drbdbackup.pipeline.files.content import content_hash
+from drbdbackup.pipeline.files.content import PIECE, content_hash
 from drbdbackup.pipeline.files.metadata import ACLS, attributes, own
 from drbdbackup.pipeline.files.rate_limit import Pace
 from drbdbackup.pipeline.files.rsync_run import follow
@@ -179,6 +179,30 @@ class Copier:
             self._plain.add(path)
         if self._kept and self._pace.is_due(len(self._lines), self._bytes):
             self._keep(self._kept)
+
+    def same_content(self, path: bytes, line: bytes, recorded: bytes) -> bytes:
+        """The `hash flag attributes` of a plain file whose content and attributes are those recorded of an older copy.
+
+        Nothing if they are not, or that cannot be told: then it is copied. After a restore of the whole volume each
+        file has another inode, and not one of them another content.
+        """
+        content, _, attributes_then = recorded.split(b" ")
+        ctime, problems, size = int(line.split(b" ", 7)[6]), list[tuple[bytes, str]](), size_of(line)
+        source = os.path.join(os.fsencode(self._place.source), path)
+
+        def on_piece() -> None:
+            self._pacing.spend(min(size, PIECE))
+            self._on_progress()
+
+        try:
+            if content != content_hash(None, source, on_piece, most=grown(size)).encode():
+                return b""
+            word = self._place.kept(path, ctime, problems)
+            if word in (NOTHING, b"") or word != attributes_then or os.lstat(source).st_ctime_ns != ctime:
+                return b""
+        except OSError:
+            return b""
+        return b" ".join((content, settled(ctime, self._place.started_ns), word))
 
     def _is_first_of_large(self, path: bytes, line: bytes) -> bool:
         """Whether it is the first name of a large file of several, whose holes rsync would read. The others wait."""

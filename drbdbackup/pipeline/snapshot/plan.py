@@ -35,7 +35,8 @@ KEPT = -2  # in place of the index of a base: the entry is there already
 class Planned(Struct, frozen=True):
     """One line of the plan: `front` is the older manifest's `hash flag attributes`, `base` the index of its copy.
 
-    `base` is -1 if no copy has it, and `KEPT` if the tree that is filled has it already.
+    `base` is -1 if no copy has it, and `KEPT` if the tree that is filled has it already. With COPY they are of a file
+    that may have the same content.
     """
 
     step: Step
@@ -70,6 +71,7 @@ class Base:
         """`on_gone` gets the spool line of each entry that is no longer there, or is of another type now."""
         self.data = data
         self.on_gone: Callable[[bytes], None] | None = None
+        self.alike = b""
         self._lines = lines
         self._front = b""
         self._flag = b""
@@ -79,14 +81,18 @@ class Base:
     def unchanged(self, line: bytes, flag: bytes = SETTLED) -> bytes:
         """The `hash flag attributes` recorded for this very entry, if its flag is that; else nothing.
 
-        Asked in merge order.
+        Asked in merge order. `alike` is then what was recorded for a plain file that differs only by its inode, as after
+        a restore of the whole volume.
         """
+        self.alike = b""
         if self._tail != line and not self._reach(line):
             return b""
         same = self._tail == line
         front = self._front if same and self._flag == flag else b""
         if not same and self._tail is not None and self._tail[:1] != line[:1]:
             self._gone()
+        if not same and self._flag == SETTLED and self._tail is not None and _is_alike(self._tail, line):
+            self.alike = self._front
         self._next()
         return front
 
@@ -143,7 +149,7 @@ class Planner:
         base, front = self._match(line)
         fields = line.split(b" ", 9)
         if fields[8] == b"1":
-            return Planned(Step.LINK if front else Step.COPY, base, front, line)
+            return Planned(Step.LINK, base, front, line) if front else Planned(Step.COPY, *self._alike(), line)
         self.has_groups = True
         if front:
             return Planned(Step.LINK_GROUP, base, front, line)
@@ -162,6 +168,17 @@ class Planner:
             if front := base.unchanged(line, flag):
                 return index, front
         return -1, b""
+
+
+    def _alike(self) -> tuple[int, bytes]:
+        """The first base in which the entry that was asked for last may have the same content, and what it recorded."""
+        return next(((index, base.alike) for index, base in enumerate(self._bases) if base.alike), (-1, b""))
+
+
+def _is_alike(one: bytes, other: bytes) -> bool:
+    """Whether two spool lines are of a plain file and differ by inode and change time only."""
+    mine, its = one.split(b" ", 9), other.split(b" ", 9)
+    return mine[0] == b"f" and mine[8] == b"1" and (mine[:6], mine[8:]) == (its[:6], its[8:])
 
 
 def write(planned: Planned) -> bytes:
