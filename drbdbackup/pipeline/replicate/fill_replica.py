@@ -244,7 +244,7 @@ def _first_pass(
 def _decided(planner: Planner, one: Recorded, line: bytes) -> Planned:
     """What becomes of an entry. What the disk has under the same description counts only with the same content.
 
-    A file that only has another inode by now, after a restore of the volume, is linked if all that is recorded is equal.
+    A file that only has another inode by now, as after a restore, is linked if all that is recorded of it is equal.
     """
     decided = planner.decide(split(line)[1])
     if decided.step is Step.COPY:

@@ -81,8 +81,8 @@ class Base:
     def unchanged(self, line: bytes, flag: bytes = SETTLED) -> bytes:
         """The `hash flag attributes` recorded for this very entry, if its flag is that; else nothing.
 
-        Asked in merge order. `alike` is then what was recorded for a plain file that differs only by its inode, as after
-        a restore of the whole volume.
+        Asked in merge order. `alike` is then what was recorded for a plain file that differs by its inode only, as it
+        does after a restore.
         """
         self.alike = b""
         if self._tail != line and not self._reach(line):
