@@ -131,6 +131,7 @@ class _Fetch:
             return ReplicateJob(
                 here=here, copy=at, target=plain, about=about, key=key, sequence=source.sequence,
                 started_at=source.started_at, made_by=source.node, again=again,
+                rate=int(config.limits.rate),
             )  # fmt: skip
 
         run_read_job(

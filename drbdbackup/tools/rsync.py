@@ -111,24 +111,31 @@ def filling(source: str, target: str, listing: str, holds: Holds, rate: int = 0)
     `--ignore-times`: a listed entry is known to differ, also where size and time say otherwise. `rate` is in bytes a
     second, 0 for as many as it can.
     """
-    limited = (f"--bwlimit={max(1, rate >> 10)}",) if rate else ()
     argv = (
         "rsync", *archive(holds), "--whole-file", "--ignore-times", "--no-implied-dirs", "--ignore-missing-args",
-        f"--files-from={listing}", "--from0", "--checksum-choice=xxh128", *limited, OUT_FORMAT, _folder(source),
+        f"--files-from={listing}", "--from0", "--checksum-choice=xxh128", *_limited(rate), OUT_FORMAT, _folder(source),
         _folder(target),
     )  # fmt: skip
     return Command(argv=argv, ok=ANSWERED, timeout=FOREVER)
 
 
-def restoring(source: str, target: str, holds: Holds, *, over: bool | None, listing: str, shell: str = "") -> Command:
+def _limited(rate: int) -> tuple[str, ...]:
+    return (f"--bwlimit={max(1, rate >> 10)}",) if rate else ()
+
+
+def restoring(
+    source: str, target: str, holds: Holds, *, over: bool | None, listing: str, shell: str = "", rate: int = 0
+) -> Command:
     """Bring the listed entries of a folder, and nothing else, into another folder.
 
     `over` what is there, by content, whatever sizes and times say; a folder with something in it makes no way for
     something else. None: what has the size and the time has the content. `holds` is what the snapshot's medium holds,
-    `shell` is for a source at a peer.
+    `shell` is for a source at a peer, `rate`, in bytes a second, only for one that is mounted here: a peer takes no
+    option that it does not know.
     """
     listed = ("--no-implied-dirs", "--ignore-missing-args", f"--files-from={listing}")
-    return _bringing(source, target, holds, (*listed, *_compared(over=over), *_from_peer(shell)))
+    limited = () if shell else _limited(rate)
+    return _bringing(source, target, holds, (*listed, *_compared(over=over), *limited, *_from_peer(shell)))
 
 
 def restoring_tree(source: str, target: str, holds: Holds, *, over: bool, rules: str, shell: str) -> Command:

@@ -47,10 +47,10 @@ def content_hash(
     return state.hexdigest()
 
 
-def copy_content(reader: BinaryIO, writer: BinaryIO) -> str:
+def copy_content(reader: BinaryIO, writer: BinaryIO, on_bytes: Callable[[int], None] = lambda length: None) -> str:
     """Copy an open file to a new one, holes as holes; xxh128 of the content, in hex. Raises OSError.
 
-    Of what is added to it meanwhile nothing is read.
+    `on_bytes` gets how many were written, as it goes on. Of what is added to it meanwhile nothing is read.
     """
     import xxhash
 
@@ -61,6 +61,7 @@ def copy_content(reader: BinaryIO, writer: BinaryIO) -> str:
     for piece, is_hole in pieces(reader.fileno(), seen, seen.st_size):
         state.update(piece)
         writer.seek(len(piece), os.SEEK_CUR) if is_hole else writer.write(piece)
+        on_bytes(0 if is_hole else len(piece))
     writer.truncate(writer.tell())
     return state.hexdigest()
 

@@ -39,6 +39,7 @@ from drbdbackup.pipeline.files import tree
 from drbdbackup.pipeline.files.compare import attributes_then, is_aside, is_privileged, odd_time, recorded_below
 from drbdbackup.pipeline.files.content import content_hash
 from drbdbackup.pipeline.files.metadata import attributes, give, lacks, own
+from drbdbackup.pipeline.files.rate_limit import Pace
 from drbdbackup.pipeline.files.rsync_run import follow
 from drbdbackup.pipeline.files.tree import Descent
 from drbdbackup.pipeline.restore import copy_sparse_files
@@ -72,7 +73,7 @@ class Replica(Struct, kw_only=True):
 
     `updating`: `data` is a writable clone of the newest base. The first `published` of the `bases` are snapshots, the
     others what interrupted replications left. `sign` makes a chunk of notes
-    that the next run believes; `tell` gets entries met, bytes done, and bytes fetched.
+    that the next run believes; `tell` gets entries met, bytes done, and bytes fetched. `rate`: see `ReplicateJob`.
     """
 
     copy: OpenCopy
@@ -94,6 +95,7 @@ class Replica(Struct, kw_only=True):
     short: dict[bytes, frozenset[str]] = field(default_factory=dict)
     kept: dict[bytes, dict[str, bytes]] = field(default_factory=dict)
     is_unsure: bool = False
+    rate: int = 0
 
     def step(self) -> None:
         """It moves."""
@@ -331,13 +333,13 @@ class Fetcher:
         for path, listed in [(b"", file), *((one.entry.path + b"/.", deep) for one, deep in listing.deep)]:
             if os.path.getsize(listed):
                 self._run(path, lambda source, target, holds, listed=listed: rsync.restoring(  # type: ignore[misc]
-                    source, target, holds, over=False, listing=listed, shell=copy.shell
+                    source, target, holds, over=False, listing=listed, shell=copy.shell, rate=replica.rate
                 ), check, None if copy.shell else listing.bytes)  # fmt: skip
         if os.path.getsize(listing.holed):
             with_holes = os.path.join(replica.scratch, "with-holes")
             with tree.open_folder(copy.data) as there:
                 replica.problems += copy_sparse_files.bring_listed(
-                    listing.holed, b"", there, self._folder, with_holes, check.brought, self._step
+                    listing.holed, b"", there, self._folder, with_holes, check.brought, self._step, Pace(replica.rate)
                 )
             self._run(b"", lambda source, target, holds: rsync.restoring(
                 source, target, holds, over=None, listing=with_holes

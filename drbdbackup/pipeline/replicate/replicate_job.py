@@ -154,7 +154,7 @@ def _replica(
         bases += left_behind(at.root, job.copy.resource, fresh, can, stack, job.about, scratch)
     return Replica(
         copy=copy, fresh=fresh, data=data, scratch=scratch, bases=bases, updating=updating,
-        published=1 if newest else 0,
+        published=1 if newest else 0, rate=job.rate,
         sign=lambda lines: signed(lines, job.key),
         tell=lambda entries, done, fetched: channel.send_progress(Progress(entries, done, fetched)),
     )  # fmt: skip

@@ -17,6 +17,7 @@ from typing import BinaryIO
 from drbdbackup.manifest import Recorded
 from drbdbackup.pipeline.files.compare import largest
 from drbdbackup.pipeline.files.content import content_hash, copy_content
+from drbdbackup.pipeline.files.rate_limit import Pace
 from drbdbackup.pipeline.files.tree import Descent
 from drbdbackup.scan import HOLED
 from drbdbackup.tools import rsync
@@ -43,7 +44,7 @@ def is_holed(one: Recorded, descent: Descent) -> bool:
 
 def bring_listed(
     listed: str, base: bytes, data: int, folder: int, listing: str, heard: Callable[[Item], None],
-    on_piece: Callable[[], None],
+    on_piece: Callable[[], None], pace: Pace | None = None,
 ) -> list[tuple[bytes, str]]:  # fmt: skip
     """Bring the content of the files that the file `listed` names, from the folder `base` on; what went wrong.
 
@@ -57,23 +58,28 @@ def bring_listed(
                 to.write(rsync.listing(filter(None, (name.rpartition(b"/")[0], name))))
                 yield base + name
 
-        bring(names(), data, folder, heard, lambda path, why: problems.append((path, why)), on_piece)
+        bring(names(), data, folder, heard, lambda path, why: problems.append((path, why)), on_piece, pace)
     return problems
 
 
 def bring(
     paths: Iterator[bytes], data: int, folder: int, heard: Callable[[Item], None],
-    on_problem: Callable[[bytes, str], None], on_piece: Callable[[], None],
+    on_problem: Callable[[bytes, str], None], on_piece: Callable[[], None], pace: Pace | None = None,
 ) -> None:  # fmt: skip
-    """Copy these files, in merge order, from the open tree of a copy into the open `folder`.
+    """Copy these files, in merge order, from the open tree of a copy into the open `folder`, at that pace.
 
     What has the content already is not written. Raises TargetFull.
     """
+    def on_bytes(length: int) -> None:
+        if pace is not None:
+            pace.spend(length)
+        on_piece()
+
     with closing(Descent(data)) as there, closing(Descent(folder)) as here:
         for path in paths:
             try:
                 (above, name), (into, _) = there.parent(path), here.parent(path)
-                if (item := _bring(above, into, name, path, on_piece)) is not None:
+                if (item := _bring(above, into, name, path, on_bytes)) is not None:
                     heard(item)
             except OSError as error:
                 if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -82,16 +88,16 @@ def bring(
             on_piece()
 
 
-def _bring(above: int, into: int, name: bytes, path: bytes, on_piece: Callable[[], None]) -> Item | None:
+def _bring(above: int, into: int, name: bytes, path: bytes, on_bytes: Callable[[int], None]) -> Item | None:
     """Its content is there now: what rsync would say of it, None if it was there before."""
     with open(os.open(name, _READ, dir_fd=above), "rb") as reader:
         seen, content = os.fstat(reader.fileno()), ""
         is_same = _may_be_the_same(seen, into, name) and (
-            content_hash(above, name, on_piece) == content_hash(into, name, on_piece)
+            content_hash(above, name, lambda: on_bytes(0)) == content_hash(into, name, lambda: on_bytes(0))
         )
         if not is_same:
             with _fresh(into, name) as target:
-                content = copy_content(reader, target)
+                content = copy_content(reader, target, on_bytes)
     handle = os.open(name, _READ, dir_fd=into)
     try:
         os.utime(handle, ns=(seen.st_mtime_ns, seen.st_mtime_ns))
