@@ -15,12 +15,13 @@ unexport PYTHONDONTWRITEBYTECODE
 
 FOR_DEMO := python3 python3-venv rsync mount util-linux e2fsprogs acl
 FOR_CLUSTER := python3 python3-venv cpio e2fsprogs fdisk kmod mmdebstrap openssh-client qemu-system-x86 qemu-utils vde2
+FOR_DOCS := python3 python3-venv
 FOR_PACKAGE := python3 python3-venv dpkg dpkg-dev lintian mmdebstrap util-linux
 FOR_TEST := attr bindfs btrfs-progs chromium cron exfatprogs fonts-dejavu-core fuse3 libxml2-utils man-db \
 	mariadb-backup mariadb-client mariadb-client-core mariadb-server-core monitoring-plugins-basic nagios-nrpe-plugin nagios-nrpe-server openssh-client \
 	openssh-server procps prometheus prometheus-node-exporter resource-agents shellcheck strace sudo systemd xxhash
 
-.PHONY: help demo test lowest tests-with-lowest bench check clean deb package packages-for-package packages-for-demo packages-for-test cluster cluster-shell packages-for-cluster
+.PHONY: help demo test lowest tests-with-lowest bench check docs clean deb package packages-for-package packages-for-demo packages-for-docs packages-for-test cluster cluster-shell packages-for-cluster
 
 help:
 	@echo "make demo    play the whole story on this machine, without DRBD, in under a minute"
@@ -29,6 +30,7 @@ help:
 	@echo "make cluster run the scenarios on a real pair, in virtual machines; make cluster-shell leaves you in it"
 	@echo "make bench   measure against the classic scripts"
 	@echo "make check   the quick part: style, types, layers and unit tests"
+	@echo "make docs    build the documentation as a site, into site/"
 	@echo "make deb     build a Debian package for this release into dist/"
 	@echo "make package build it and try it in a fresh Debian"
 	@echo "make clean   remove what these have made here"
@@ -59,6 +61,14 @@ cluster-shell: $(VENV)/.for-test packages-for-cluster
 check: $(VENV)/.for-test
 	@$(PYTEST) -q -n $(WORKERS) --dist worksteal tests/unit/test_shape.py tests/unit  # the types first: they take longest
 
+# The pages are laid out as they are here, so that each link leads to the same place.
+docs: $(VENV)/.for-docs
+	@rm -rf build/pages site
+	@mkdir -p build/pages/drbdbackup
+	@cp -R docs *.md LICENSE build/pages
+	@cp -R drbdbackup/share build/pages/drbdbackup
+	@$(VENV)/bin/zensical build --clean --strict
+
 deb: $(VENV)/.for-demo packages-for-package
 	@debian/build $(VENV)/bin/python
 
@@ -66,11 +76,15 @@ package: $(VENV)/.for-test packages-for-package
 	@$(PYTEST) -q --durations=0 --durations-min=1 tests/package
 
 clean:
-	rm -rf $(VENV) $(LOWEST) $(LOWEST).txt build dist .bench .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(LOWEST) $(LOWEST).txt build dist site .bench .cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.for-demo: pyproject.toml | packages-for-demo
 	$(call with_pip,-e .)
+	@touch $@
+
+$(VENV)/.for-docs: pyproject.toml | packages-for-docs
+	$(call with_pip,-e '.[docs]')
 	@touch $@
 
 $(VENV)/.for-test: pyproject.toml | packages-for-test
@@ -79,6 +93,9 @@ $(VENV)/.for-test: pyproject.toml | packages-for-test
 
 packages-for-demo:
 	$(call with_packages,$(FOR_DEMO))
+
+packages-for-docs:
+	$(call with_packages,$(FOR_DOCS))
 
 packages-for-test:
 	$(call with_packages,$(FOR_DEMO) $(FOR_TEST))
