@@ -22,10 +22,8 @@ from drbdbackup.config.values import PeerConfig
 from drbdbackup.tools import ssh
 
 ROOT = Path(__file__).parents[2]
-FILES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
-PAGES = {
-    "docs/README.md" if file.match("docs/README.md") else file.name: file.read_text(encoding="utf-8") for file in FILES
-}
+FILES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs/de").glob("*.md")))
+PAGES = {str(file.relative_to(ROOT)): file.read_text(encoding="utf-8") for file in FILES}
 README = PAGES["README.md"]
 COMMAND_LINE: Any = typer.main.get_command(typer_app.app(COMMANDS))
 UNDOCUMENTED = {"serve"}  # told where its line in authorized_keys is
@@ -86,7 +84,8 @@ def test_every_command_is_told() -> None:
 
 def test_every_option_of_a_restore_is_told() -> None:
     left_out = {"-h", "--help", "--config", "--json", "--resource"}
-    assert {name for name in options(COMMAND_LINE.commands["restore"]) if name not in PAGES["restore.md"]} <= left_out
+    page = PAGES["docs/restore.md"]
+    assert {name for name in options(COMMAND_LINE.commands["restore"]) if name not in page} <= left_out
 
 
 def test_the_configuration_is_read(tmp_path: Path) -> None:
@@ -108,7 +107,7 @@ def test_the_lines_for_cron_are_those_of_the_file() -> None:
 
 def test_the_forced_command_is_the_one_that_errors_name() -> None:
     hint = ssh.failure(PeerConfig("www5", "root@www5"), 127, []).hint
-    [told] = re.findall(r"^restrict,command=.*$", PAGES["peer.md"], re.MULTILINE)
+    [told] = re.findall(r"^restrict,command=.*$", PAGES["docs/peer.md"], re.MULTILINE)
     forced = told.split(" ssh-")[0]
     assert forced in hint
     assert misunderstood(forced.partition('"/usr/local/bin/')[2].rstrip('"')) == ""
