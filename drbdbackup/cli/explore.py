@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-from drbdbackup.cli.declared import Argument, CliCommand
+from drbdbackup.cli.declared import Argument, CliCommand, Option
 from drbdbackup.cli.options import File, Json, Resource, Resources, configured, status_of_missing
 from drbdbackup.config.values import Config
 from drbdbackup.errors import Declined, UsageError
@@ -16,6 +16,9 @@ Name = Annotated[str, Argument("NAME", 'A name, a path relative to the volume, o
 
 Before = Annotated[str, Argument("A", "The older side: a snapshot, the beginning of its name, or `now`.")]
 After = Annotated[str, Argument("B", "The newer side: a snapshot, the beginning of its name, or `now`.")]
+Within = Annotated[str, Option("--path", "PATH", "Compare only this file or folder, relative to the volume.")]
+Stat = Annotated[bool, Option("--stat", help="Print only how much differs in each folder.")]
+NoPager = Annotated[bool, Option("--no-pager", help="Do not show it in a pager ($PAGER, else less).")]
 
 
 def find(name: Name, config: File = None, resource: Resource = None, as_json: Json = False) -> None:
@@ -31,22 +34,28 @@ def find(name: Name, config: File = None, resource: Resource = None, as_json: Js
     return console.say(versions.lines(found))
 
 
-def diff(before: Before, after: After, config: File = None, resource: Resource = None, as_json: Json = False) -> int:
+def diff(
+    before: Before, after: After, config: File = None, resource: Resource = None, path: Within = "",
+    stat: Stat = False, no_pager: NoPager = False, as_json: Json = False,
+) -> int:  # fmt: skip
     """Show what was added, removed and changed from snapshot A to B.
 
-    `now` stands for the volume as it is; it works only on the Primary.
+    `now` stands for the volume as it is; it works only on the Primary. A folder that was only renamed is one line.
     """
     from drbdbackup.commands.diff import diff as compare
     from drbdbackup.config import select
     from drbdbackup.report import changes, console
 
     loaded = configured(config)
-    with compare(loaded, select.one_resource(loaded, resource), before, after) as found:
+    with compare(loaded, select.one_resource(loaded, resource), before, after, path) as found:
         if as_json:
             document, differing = changes.document(found)
             console.show_long(document, "changes", differing)
+        elif stat:
+            console.say(changes.by_folder(found, console.width()))
         else:
-            console.say(changes.lines(found))
+            with console.paged(wanted=not no_pager) as in_colour:
+                console.say(changes.lines(found), paint=changes.painted if in_colour else str)
         changes.complain(found)
         return found.status
 

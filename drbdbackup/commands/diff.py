@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from drbdbackup import gate, lock
 from drbdbackup.config.values import Config, ResourceConfig
-from drbdbackup.errors import Interrupted, PartialResult, UsageError
+from drbdbackup.errors import Interrupted, NothingFound, PartialResult, UsageError
 from drbdbackup.lock import lock_file
 from drbdbackup.model.backup import Copy
 from drbdbackup.model.role import Decision
@@ -27,7 +27,8 @@ from drbdbackup.pipeline.cage.supervisor import Patience, attend
 from drbdbackup.pipeline.copies.fetch_manifest import fetched
 from drbdbackup.pipeline.copies.known_copies import fetch_catalogs
 from drbdbackup.pipeline.copies.read_copy import scratch_folder
-from drbdbackup.pipeline.explore.diff_protocol import DIFF, DiffJob, DiffResult, WalkedVolume
+from drbdbackup.pipeline.explore.diff_protocol import DIFF, DiffJob, DiffResult, RenamedFolder, WalkedVolume
+from drbdbackup.pipeline.restore.paths import within
 from drbdbackup.pipeline.volume import in_use
 from drbdbackup.pipeline.volume.guard import mounted_now, unmounted
 from drbdbackup.pipeline.volume.source_protocol import WALK, WalkJob
@@ -57,7 +58,9 @@ class Changed(Struct, frozen=True):
 
 class Compared(Struct, frozen=True, kw_only=True):
     """What came of it: `counts` of entries and `bytes` of files by change, entries that are the `same`, and the first
-    1000 of `problem_count` entries of the volume that could not be read, as (path, why).
+    1000 of `problem_count` entries of the volume that could not be read, as (path, why). Only `path` was compared, and
+    what is below it; "" for everything. The first 1000 folders that were only `renamed` are among what was removed and
+    added.
     """
 
     resource: str
@@ -68,6 +71,8 @@ class Compared(Struct, frozen=True, kw_only=True):
     same: int
     problems: tuple[tuple[str, str], ...]
     problem_count: int
+    path: str
+    renamed: tuple[RenamedFolder, ...]
     _file: str
 
     @property
@@ -84,14 +89,17 @@ class Compared(Struct, frozen=True, kw_only=True):
 
 
 @contextmanager
-def diff(config: Config, resource: ResourceConfig, before: str, after: str) -> Iterator[Compared]:
-    """Compare; either side is a snapshot, the beginning of its name, or `now`.
+def diff(
+    config: Config, resource: ResourceConfig, before: str, after: str, path: str = ""
+) -> Iterator[Compared]:
+    """Compare; either side is a snapshot, the beginning of its name, or `now`. `path` is all of it that is compared.
 
     Raises UsageError, NothingFound, and for `now` RoleError, Locked, or Interrupted if the volume goes.
     """
     if before == after == NOW or not (before and after):
         what = "both sides are now" if before == NOW else "a side has no name"  # an unset variable of a script
         raise UsageError(what, "Name a snapshot: `drbdbackup list` shows them.")
+    path = within(config, path)
     fetch_catalogs(config, (resource,))
     with scratch_folder(config) as scratch:
         sides, files = [], []
@@ -102,7 +110,7 @@ def diff(config: Config, resource: ResourceConfig, before: str, after: str) -> I
             sides.append(Side(copy, copy.started_at if copy else at))
         job = DiffJob(
             here=node_facts(config), before=files[0], after=files[1], into=os.path.join(scratch, "changes"),
-            scratch=scratch, volume=None,
+            scratch=scratch, volume=None, path=path,
         )  # fmt: skip
         if NOW in (before, after):
             with _holding(config, resource) as mounted:
@@ -110,9 +118,12 @@ def diff(config: Config, resource: ResourceConfig, before: str, after: str) -> I
                 said = _with_volume(config, resource, replace(job, volume=volume), volume)
         else:
             said = _attend(config, resource, DIFF, job, None)
+        if path and not (said.same or said.problem_count or any(said.counts.values())):
+            raise NothingFound(f"{path} is on neither side", "Paths are relative to the volume, as `find` prints them.")
         yield Compared(
             resource=resource.name, before=sides[0], after=sides[1], counts=said.counts, bytes=said.bytes,
-            same=said.same, problems=said.problems, problem_count=said.problem_count, _file=job.into,
+            same=said.same, problems=said.problems, problem_count=said.problem_count, path=path,
+            renamed=said.renamed, _file=job.into,
         )  # fmt: skip
 
 

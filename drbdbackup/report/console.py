@@ -9,21 +9,24 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from typing import IO, Any, TextIO, cast
 
-from drbdbackup.errors import UsageError
+from drbdbackup.errors import ToolError, UsageError
 from drbdbackup.report.text import lines
 
 SCHEMA = 1
 
 
-def say(text: Iterable[str], *, alarming: bool = False) -> None:
-    """Lines to stdout. `alarming`: the words in them that need attention have a colour where a person is watching."""
-    in_colour = alarming and has_colours()
+def say(text: Iterable[str], *, alarming: bool = False, paint: Callable[[str], str] = str) -> None:
+    """Lines to stdout. `alarming`: the words in them that need attention have a colour where a person is watching.
+
+    `paint` gives a line its colours wherever this goes; what it gets has no escapes of its own.
+    """
+    paint = with_alarms if alarming and has_colours() else paint
     for line in text:
-        shown = lines(line)
-        _write(sys.stdout, _coloured(shown) if in_colour else shown)
+        _write(sys.stdout, paint(lines(line)))
 
 
 def has_colours() -> bool:
@@ -31,7 +34,38 @@ def has_colours() -> bool:
     return sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb" and not os.environ.get("NO_COLOR")
 
 
-def _coloured(line: str) -> str:
+@contextmanager
+def paged(*, wanted: bool) -> Iterator[bool]:
+    """What is said meanwhile goes through a pager, if it is `wanted` and a person is there; else where it always goes.
+
+    As git does it: $PAGER, else less if there is one. One that is empty, or `cat`, is none. Yields whether colours
+    are understood there.
+    """
+    in_colour = has_colours()
+    words = _pager() if wanted and sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb" else []
+    with ExitStack() as stack:
+        if words:
+            from drbdbackup import proc
+
+            flush()
+            with suppress(ToolError):
+                stack.enter_context(redirect_stdout(stack.enter_context(proc.paging(words))))
+                in_colour = in_colour and os.path.basename(words[0]) == "less" and "R" in os.environ.get("LESS", "R")
+        yield in_colour
+
+
+def _pager() -> list[str]:
+    import shlex
+
+    told = os.environ.get("PAGER")
+    try:
+        words = ["less"] if told is None else shlex.split(told)
+    except ValueError:
+        return []
+    return [] if words == ["cat"] else words
+
+
+def with_alarms(line: str) -> str:
     """The line, which has no escapes of its own, with alarms in red and warnings in yellow."""
     red = _ALARMS.sub("\033[31m\\g<0>\033[0m", line)
     return _WARNINGS.sub("\033[33m\\g<0>\033[0m", red)

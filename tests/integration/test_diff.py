@@ -14,6 +14,7 @@ from tests import preloaded
 from tests.played_media import disk_image, nothing_is_left, share, stopped, tool, wait_for
 from tests.played_pair import PlayedPair
 from tests.played_restore import furnished, rot, spoil
+from tests.played_terminal import at_a_terminal
 from tests.played_volume import is_free, on_a_device
 from tests.settled import settled_volume, wait_until_settled
 
@@ -97,6 +98,70 @@ def test_for_people_it_is_a_line_for_each_and_the_sums(pair: PlayedPair) -> None
     assert "  content     written (5 B)" in lines
     assert lines[-1].startswith("3 added (7 B), 1 removed (5 B), 1 with other content (5 B), 2 with other attributes")
     assert "\x1b" not in ended.stdout
+
+
+def test_a_renamed_folder_is_one_line_and_hides_nothing(pair: PlayedPair) -> None:
+    """Of 40 files; what is in it and has changed is told, and a folder inside that has not is still one line."""
+    for name in ("shop/deep", "shop/kept", "other"):
+        (pair.volume / name).mkdir(parents=True)
+        for number in range(20):
+            (pair.volume / name / f"{number}").write_text(f"{name} {number:02}")
+    wait_until_settled(pair.volume)
+    pair.backs_up()
+    (pair.volume / "shop").rename(pair.volume / "shop.old")
+    wait_until_settled(pair.volume)
+    pair.backs_up()
+    _, first, second = names(pair)
+    for to in ("now", second):
+        found = pair.json("www4", "diff", first, to)
+        assert found["renamed"] == [{"from": "shop", "to": "shop.old", "entries": 43, "bytes": 480}]
+        assert (found["counts"]["added"], found["counts"]["removed"]) == (43, 43), "a script is told of each entry"
+        lines = pair.run("www4", "diff", first, to).stdout.splitlines()
+        assert lines[1:-1] == ["  renamed     shop/ -> shop.old/ (43 entries, 480 B)"]
+        assert lines[-1].startswith("1 folder renamed (480 B), 0 added, 0 removed, 0 with other content")
+    (pair.volume / "shop.old/deep/3").write_text("other")
+    (pair.volume / "other/1").write_text("other")
+    wait_until_settled(pair.volume)
+    lines = pair.run("www4", "diff", first, "now").stdout.splitlines()
+    assert "  renamed     shop/kept/ -> shop.old/kept/ (21 entries, 240 B)" in lines
+    assert "  added       shop.old/deep/3 (5 B)" in lines
+    assert "  content     other/1 (8 B -> 5 B)" in lines
+    found = pair.json("www4", "diff", first, "now", "--path", "other/")
+    assert (found["path"], [one["path"] for one in found["changes"]]) == ("other", ["other/1"])
+    assert found["counts"]["same"] == 20, "the folder is one of them"
+    by_folder = pair.run("www4", "diff", first, "now", "--stat").stdout.splitlines()
+    assert [line.split() for line in by_folder[1:-1]] == [
+        ["FOLDER", "ADDED", "REMOVED", "CHANGED", "RENAMED", "SIZE"], ["other/", "-", "-", "1", "-", "-3", "B"],
+        ["shop/", "-", "22", "-", "-", "-240", "B"], ["shop.old/", "22", "-", "-", "1", "+233", "B"],
+    ]  # fmt: skip
+    assert pair.run("www4", "diff", first, "now", "--path", "oter").returncode == 6
+    assert pair.run("www4", "diff", first, "now", "--path", "../x").returncode == 2
+
+
+def test_on_a_terminal_a_pager_has_it(pair: PlayedPair, tmp_path: Path) -> None:
+    [first] = names(pair)
+    changed(pair.volume)
+    pager = tmp_path / "pager"
+    pager.write_text('#!/bin/sh\ntest "$1" = "-a b" && sed "s/^/| /"\n')
+    pager.chmod(0o755)
+    told = " ".join(pair.command("www4", "diff", first, "now"))
+    for words, is_paged in (
+        (f"PAGER=\"{pager} '-a b'\" {told}", True), (f"PAGER={pager} {told} --no-pager", False),
+        (f"PAGER= {told}", False), (f"PAGER=/nowhere/pager {told}", False), (f"PAGER={pager} {told} | cat", False),
+        (f"PAGER={pager} {told} --json", False),
+    ):  # fmt: skip
+        status, seen = at_a_terminal(f"TERM=xterm {words}", [])
+        assert status == 0, seen
+        assert ("| raid: from" in seen) == is_paged, words
+        assert "removed" in seen
+        assert "Traceback" not in seen
+    status, seen = at_a_terminal(f"TERM=xterm PAGER=true {told}", [])
+    assert (status, seen) == (0, ""), "who leaves the pager has seen enough"
+    slow = tmp_path / "slow"
+    slow.write_text("#!/bin/sh\necho reading; cat > /dev/null; exec sleep 600\n")
+    slow.chmod(0o755)
+    status, seen = at_a_terminal(f"TERM=xterm PAGER={slow} exec {told}", [("reading", signal.SIGTERM)])
+    assert status == 143, seen
 
 
 def test_a_bad_day_is_told_to_the_last_entry(tmp_path: Path) -> None:

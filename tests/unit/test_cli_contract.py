@@ -44,7 +44,7 @@ OPTIONS = {
     "prune": ["--dry-run", "--resource", "--target"],
     "sync": ["--rebuild"],
     "find": ["--resource"],
-    "diff": ["--resource"],
+    "diff": ["--resource", "--path", "--stat", "--no-pager"],
     "exposure": ["--resource"],
     "browse": ["--resource"],
     "peer add": ["--identity", "--yes"],

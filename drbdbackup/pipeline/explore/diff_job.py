@@ -16,7 +16,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from drbdbackup import manifest
-from drbdbackup.manifest import Recorded, unescape
+from drbdbackup.manifest import Recorded, path_of, split, unescape
 from drbdbackup.pipeline.cage.worker import Channel
 from drbdbackup.pipeline.explore.changes import (
     Change,
@@ -29,6 +29,7 @@ from drbdbackup.pipeline.explore.changes import (
     unhashed,
 )
 from drbdbackup.pipeline.explore.diff_protocol import DiffJob, DiffResult, WalkedVolume
+from drbdbackup.pipeline.explore.renamed_folders import WholeFolders, renamed
 from drbdbackup.pipeline.files.content import content_hash
 from drbdbackup.pipeline.files.tree import Descent, open_folder
 from drbdbackup.pipeline.progress import Progress
@@ -57,6 +58,9 @@ class Comparing(Struct, kw_only=True):
     counts: dict[ChangeKind, int] = field(default_factory=lambda: dict.fromkeys(ChangeKind, 0))
     sizes: dict[ChangeKind, int] = field(default_factory=lambda: dict.fromkeys(ChangeKind, 0))
     problems: list[tuple[bytes, str]] = field(default_factory=list)
+    whole: dict[ChangeKind, WholeFolders] = field(
+        default_factory=lambda: {ChangeKind.REMOVED: WholeFolders(), ChangeKind.ADDED: WholeFolders()}
+    )
 
     def tell(self) -> None:
         """Say how far it is, and that it moves."""
@@ -68,10 +72,17 @@ class Comparing(Struct, kw_only=True):
         if len(self.problems) < KEPT_PROBLEMS:
             self.problems.append((path, why))
 
-    def write(self, one: Change) -> None:
-        """One more entry that is not the same."""
+    def write_single(self, kind: ChangeKind, one: Recorded) -> None:
+        """One more entry that only one side has."""
+        is_added = kind is ChangeKind.ADDED
+        change = Change(kind, None if is_added else one.entry, one.entry if is_added else None)
+        if self.write(change):
+            self.whole[kind].add(one, is_sure=one.entry.path not in self.unread)
+
+    def write(self, one: Change) -> bool:
+        """One more entry that is not the same; False if nobody can know that."""
         if self.unread and self._is_unknown(one):
-            return
+            return False
         self.counts[one.kind] += 1
         self.sizes[one.kind] += one.entry.size if one.entry.kind == b"f" else 0
         told = {
@@ -80,6 +91,7 @@ class Comparing(Struct, kw_only=True):
             "after": one.after and one.after.size,
         }  # fmt: skip
         self.into.write(json.dumps(told).encode() + b"\n")
+        return True
 
     def _is_unknown(self, one: Change) -> bool:
         parts = one.entry.path.split(b"/")
@@ -97,30 +109,42 @@ def do(job: DiffJob, channel: Channel) -> DiffResult:
             stack.callback(volume.close)
         comparing = Comparing(channel=channel, into=stack.enter_context(open(job.into, "xb")), volume=volume)
         if job.volume is not None:
-            _add_problems(comparing, job.volume, is_after=job.volume.spool == job.after)
+            _add_problems(comparing, job.volume, os.fsencode(job.path), is_after=job.volume.spool == job.after)
         before, after = (stack.enter_context(_lines(side, job.volume)) for side in (job.before, job.after))
         for one, other in merged(before, after):
             comparing.seen += 1
             if not comparing.seen & _BEAT:
                 comparing.tell()
-            _judge(comparing, one, other)
+            if not job.path or _is_within(os.fsencode(job.path), one or other or b""):
+                _judge(comparing, one, other)
         if guard is not None:
             guard.check()
     return DiffResult(
         {kind.value: number for kind, number in comparing.counts.items()},
         {kind.value: size for kind, size in comparing.sizes.items()}, comparing.same, comparing.problem_count,
         tuple((os.fsdecode(path), why) for path, why in comparing.problems),
+        renamed(comparing.whole[ChangeKind.REMOVED], comparing.whole[ChangeKind.ADDED]),
     )  # fmt: skip
 
 
-def _add_problems(comparing: Comparing, volume: WalkedVolume, *, is_after: bool) -> None:
-    """What the walk could not read stands at the end of its spool, and is to be known before its first line."""
+def _is_within(top: bytes, line: bytes) -> bool:
+    """Whether a line is about this path, or what is below it."""
+    path = path_of(split(line)[1])
+    return path == top or path.startswith(top + b"/")
+
+
+def _add_problems(comparing: Comparing, volume: WalkedVolume, top: bytes, *, is_after: bool) -> None:
+    """What the walk could not read stands at the end of its spool, and is to be known before its first line.
+
+    Of what is not below `top` only that is of interest in which it lies.
+    """
     spool = Spool(volume.spool, volume.patience)
     for number, _ in enumerate(spool):
         if not number & _BEAT:
             comparing.tell()
-    for path, why in spool.problems:
-        comparing.object(unescape(path), os.fsdecode(why))
+    for path, why in ((unescape(path), why) for path, why in spool.problems):
+        if not top or (path + b"/").startswith(top + b"/") or (top + b"/").startswith(path + b"/"):
+            comparing.object(path, os.fsdecode(why))
     comparing.unread = frozenset(unescape(path) for path, _ in spool.problems)
     comparing.gone = ChangeKind.REMOVED if is_after else ChangeKind.ADDED
 
@@ -136,9 +160,9 @@ def _lines(file: str, volume: WalkedVolume | None) -> Iterator[Iterator[bytes]]:
 
 def _judge(comparing: Comparing, before: bytes | None, after: bytes | None) -> None:
     if before is None and after is not None:
-        comparing.write(Change(ChangeKind.ADDED, None, parsed(after).entry))
+        comparing.write_single(ChangeKind.ADDED, parsed(after))
     elif after is None and before is not None:
-        comparing.write(Change(ChangeKind.REMOVED, parsed(before).entry, None))
+        comparing.write_single(ChangeKind.REMOVED, parsed(before))
     elif before is not None and after is not None:
         if is_same(before, after):
             comparing.same += 1

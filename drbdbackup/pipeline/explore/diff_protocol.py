@@ -24,7 +24,8 @@ class WalkedVolume(Struct, frozen=True):
 class DiffJob(CageJob, frozen=True, kw_only=True):
     """Compare the files `before` and `after`: manifests, or the spool of `volume`.
 
-    What differs goes to the file `into`, a JSON object on each line. `scratch` is a folder of the job's own.
+    What differs goes to the file `into`, a JSON object on each line. `scratch` is a folder of the job's own. `path` is
+    what alone is compared, with what lies below it; "" for everything.
     """
 
     before: str
@@ -32,6 +33,7 @@ class DiffJob(CageJob, frozen=True, kw_only=True):
     into: str
     scratch: str
     volume: WalkedVolume | None
+    path: str = ""
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -51,10 +53,22 @@ class DiffJob(CageJob, frozen=True, kw_only=True):
         return SourceJob(here=self.here, source=self.volume.source, mounted=self.volume.mounted)
 
 
+class RenamedFolder(Struct, frozen=True):
+    """A folder that is elsewhere with all that is in it, and otherwise the same: its `entries`, itself among them, and
+    the bytes of its files. Each of these is told as removed and as added, too.
+    """
+
+    before: str
+    after: str
+    entries: int
+    bytes: int
+
+
 class DiffResult(JobEvent, frozen=True, tag="done"):
     """What came of it: entries and bytes of files by `ChangeKind`, entries that are the `same`.
 
     `problems` are the first 1000 of `problem_count`, as (path, why): what the walk or the job could not read.
+    `renamed` are the first 1000 folders that were.
     """
 
     counts: dict[str, int]
@@ -62,6 +76,7 @@ class DiffResult(JobEvent, frozen=True, tag="done"):
     same: int
     problem_count: int
     problems: tuple[tuple[str, str], ...]
+    renamed: tuple[RenamedFolder, ...] = ()
 
 
 DIFF: Conversation[DiffJob, Progress, DiffResult] = Conversation("diff", DiffJob, DiffResult, Progress)
