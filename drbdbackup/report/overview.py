@@ -75,8 +75,9 @@ def status(known: Status, width: int | None = None, now: datetime | None = None)
 def _of_resource(known: Latest, now: datetime, width: int | None) -> Iterator[str]:
     backup = known.backup
     if backup is not None:
-        yield f"{known.resource}: the newest backup is {backup.copy.snapshot}"
-        yield from text.fitted(_about(backup, now), width, wrap=(1,), indent="  ")
+        yield from text.fitted([(sentence(known, now),)], width, wrap=(0,))
+        about = [("snapshot", backup.copy.snapshot), *_about(backup, now)]
+        yield from text.fitted(about, width, wrap=(1,), indent="  ")
         if newer := newer_adopted((one.copy for one in known.choice), backup.copy):
             yield f"  NEWER, but unsigned: {newer.snapshot} at {newer.location} (`drbdbackup target sign`)"
         if gone := newer_retired(known.choice, backup):
@@ -94,6 +95,29 @@ def _of_resource(known: Latest, now: datetime, width: int | None) -> Iterator[st
         yield from text.fitted(rows, width, wrap=(5,), drop=(3, 4, 2), indent="  ")
     if len(also) > _ALSO:
         yield f"  and {len(also) - _ALSO} more: drbdbackup list --copies"
+
+
+def sentence(known: Latest, now: datetime) -> str:
+    """How old the newest backup is, and where its undamaged copies lie; or why there is none to name."""
+    backup = known.backup
+    if backup is None:
+        return known.missing.message if known.missing else f"{known.resource}: no backup is known here"
+    alike = [one for one in known.choice if one.copy.snapshot == backup.copy.snapshot and not one.copy.damaged_at]
+    every = [backup, *(one for one in alike if one is not backup)]
+    old = text.span(max(0.0, (now - backup.copy.started_at).total_seconds()))
+    where = _listed([f"on {_named(one)}" for one in every])
+    return f"{known.resource}: the newest backup is {old} old and lies {where}"
+
+
+def _named(found: KnownCopy) -> str:
+    """A place in a sentence: `www5's disk (out of reach)`."""
+    copy = found.copy
+    name = f"{copy.holder}'s {copy.target}" if copy.holder else copy.target
+    return name if found.reach is Reach.YES else f"{name} ({_REACH[found.reach]})"
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
 def _more(listed: Listed) -> Iterator[str]:
