@@ -1,4 +1,4 @@
-"""Commands that look and change nothing: latest, list, status, check, config."""
+"""Commands that look and change nothing: latest, list, status, watch, check, config."""
 
 from __future__ import annotations
 
@@ -31,7 +31,11 @@ Critical = Annotated[
 Checkmk = Annotated[bool, Option("--checkmk", help="Print a line for each resource, as a local check of checkmk.")]
 Line = Annotated[str | None, Option("--lineage", "NODE|UUID", "After a split brain, show what this node wrote.")]
 
+Interval = Annotated[str, Option("--interval", "SECONDS", "Look so often for the answers. Default: 30.")]
 Copies = Annotated[bool, Option("--copies", help="A row for each copy instead of one for each snapshot.")]
+
+
+_INTERVAL = 30  # seconds: each look asks every road
 
 
 def latest(config: File = None, resource: Resource = None, lineage: Line = None, as_json: Json = False) -> int:
@@ -89,6 +93,30 @@ def status(config: File = None, resource: Resources = None, check: Check = False
     else:
         console.say(overview.status(found, console.width()), alarming=True)
     return PairCritical.status if check and found.is_critical else 0
+
+
+def watch(config: File = None, resource: Resources = None, interval: Interval = "") -> None:
+    """Watch the pair on the terminal: what latest and status say, and how far each job of this node is.
+
+    A job is shown whoever started it: cron, the timer, or somebody else. Of another node's run only what the catalog
+    knows can be shown.
+    """
+    import sys
+
+    from drbdbackup.commands.watch import look
+    from drbdbackup.config import select
+    from drbdbackup.errors import UsageError
+    from drbdbackup.pipeline.progress_file import under_way
+    from drbdbackup.report import console
+
+    seconds = number("--interval", interval) or _INTERVAL
+    loaded = configured(config)
+    wanted = select.resources(loaded, resource or [])
+    if not (console.on_terminal() and sys.stdin and sys.stdin.isatty()):
+        raise UsageError("watch needs a terminal", "Without one, use `status` and `latest`; `--json` is for scripts.")
+    from drbdbackup.report.watching import watch as show_on_screen
+
+    show_on_screen(lambda: look(loaded, wanted), lambda: under_way(loaded), seconds)
 
 
 def check(
@@ -149,6 +177,7 @@ COMMANDS = (
     CliCommand("latest", latest, (3, 6), "drbdbackup latest --json", is_answer=True),
     CliCommand("list", listing, (6,), "drbdbackup list --since '3 days ago' --target nas", is_answer=True),
     CliCommand("status", status, (8,), "drbdbackup status", is_answer=True),
+    CliCommand("watch", watch, (), "drbdbackup watch --interval 10", is_answer=True),
     CliCommand(
         "check", check, (), "drbdbackup check -w 26h -c 50h", is_answer=True,
         plugin=PluginStatuses("0 OK; 1 WARNING; 2 CRITICAL; 3 UNKNOWN: the check itself failed", 3, _failed),

@@ -40,7 +40,7 @@ _MEANT = {  # what other programs call it
 }  # fmt: skip
 _SECTIONS = {
     "Back up": ("run", "replicate", "prune", "pin", "unpin", "sync"),
-    "Look": ("latest", "list", "status", "check", "runs", "report", "find", "diff", "browse", "exposure"),
+    "Look": ("latest", "list", "status", "watch", "check", "runs", "report", "find", "diff", "browse", "exposure"),
     "Restore and verify": ("restore", "verify", "drill"),
     "Set up": ("init", "install", "doctor", "notify", "config", "target", "peer", "pair", "serve", "demo"),
 }

@@ -35,6 +35,7 @@ from drbdbackup.pipeline.copies.read_copy import CopyAccess
 from drbdbackup.pipeline.database.drill_protocol import DUMPS, SWEEP, TABLES, DumpsJob, SweepJob, TablesJob
 from drbdbackup.pipeline.database.dump_files import HOME, VOLUME
 from drbdbackup.pipeline.progress import Nobody, Watcher
+from drbdbackup.pipeline.progress_file import written_progress
 from drbdbackup.pipeline.restore import paths
 from drbdbackup.pipeline.restore.request import Request, RestorePlan
 from drbdbackup.pipeline.volume import trusted_path
@@ -91,8 +92,11 @@ def drill(config: Config, resource: ResourceConfig, watcher: Watcher, *, snapsho
         paths.refuse_ours(config, folder, "--to" if to else "drill.folder")
     fetch_catalogs(config, (resource,))
     with lock.held(os.path.join(config.state_dir, "drill.lock")), _scratch(config, folder) as volume:
-        with history.recorded(config, TaskKind.DRILL, resource.name, place=folder) as task:
-            found = _drilled(config, resource, watcher, snapshot, folder, volume)
+        with (
+            history.recorded(config, TaskKind.DRILL, resource.name, place=folder) as task,
+            written_progress(config, "drill", watcher) as watched,
+        ):
+            found = _drilled(config, resource, watched, snapshot, folder, volume)
             task.snapshot, task.files, task.bytes = found.copy.snapshot, found.files, found.bytes
             if found.status:
                 task.outcome = Outcome.FAILED

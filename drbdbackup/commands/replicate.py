@@ -47,6 +47,7 @@ from drbdbackup.pipeline.copies.choose import Way, way
 from drbdbackup.pipeline.copies.read_copy import CopyAccess, run_read_job
 from drbdbackup.pipeline.copies.read_protocol import CopyToRead
 from drbdbackup.pipeline.progress import Nobody, Progress, Watcher
+from drbdbackup.pipeline.progress_file import written_progress
 from drbdbackup.pipeline.replicate.replicate_protocol import (
     REPLICATE,
     ReplicaPublished,
@@ -266,7 +267,8 @@ def replicate(
     with _alone(config), standing_by(config, resources) as standby:
         if why := standby.why_over():
             raise RoleError(f"only a node that stands by replicates: {why}", "On the Primary: `drbdbackup run`.")
-        done = _fetch_each(config, resources, targets, wanted, watcher, standby)
+        with written_progress(config, "replicate", watcher) as watched:
+            done = _fetch_each(config, resources, targets, wanted, watched, standby)
     _record(config, done)
     return ReplicateAnswer(done)
 
@@ -285,7 +287,8 @@ def replicate_if_missing(
         with _alone(config), standing_by(config, resources) as standby:
             if standby.why_over():
                 return ReplicateAnswer()
-            done = _fetch_each(config, resources, targets, wanted, Nobody(), standby)
+            with written_progress(config, "replicate", Nobody()) as watched:
+                done = _fetch_each(config, resources, targets, wanted, watched, standby)
     except (Locked, CatalogError):
         return ReplicateAnswer()
     noted = tuple(_noted(config, one) for one in done if not isinstance(one.error, (Interrupted, Locked)))

@@ -31,6 +31,7 @@ from drbdbackup.pipeline.copies.choose import Choice, Way, Wish, candidates, cho
 from drbdbackup.pipeline.copies.read_copy import CopyAccess, run_read_job
 from drbdbackup.pipeline.copies.read_protocol import CopyToRead
 from drbdbackup.pipeline.progress import Progress, Watcher
+from drbdbackup.pipeline.progress_file import written_progress
 from drbdbackup.pipeline.restore import in_place, paths
 from drbdbackup.pipeline.restore.in_place import NOTHING, InPlace
 from drbdbackup.pipeline.restore.request import Request, Restored, RestorePlan
@@ -72,8 +73,11 @@ def restore(config: Config, plan: RestorePlan, watcher: Watcher) -> Restored:
     """Do what the plan says. Raises RoleError, Locked, Interrupted if the volume goes, and what the medium says."""
     if plan.request.is_ours:  # part of something else, which is recorded itself
         return _restored(config, plan, watcher)
-    with history.recorded(config, TaskKind.RESTORE, plan.resource, plan.copy.snapshot, _destination(plan)) as task:
-        done = _restored(config, plan, watcher)
+    with (
+        history.recorded(config, TaskKind.RESTORE, plan.resource, plan.copy.snapshot, _destination(plan)) as task,
+        written_progress(config, "restore", watcher) as watched,
+    ):
+        done = _restored(config, plan, watched)
         task.files, task.bytes = done.brought.files, done.brought.bytes
         if done.status:
             task.outcome = Outcome.PARTIAL

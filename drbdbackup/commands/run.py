@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import UTC, datetime
 
 from msgspec import Struct
@@ -29,6 +29,7 @@ from drbdbackup.pipeline.backup import run as pipeline
 from drbdbackup.pipeline.backup.run import RunResult
 from drbdbackup.pipeline.copies.pair_state import last_due, overseen
 from drbdbackup.pipeline.progress import Watcher
+from drbdbackup.pipeline.progress_file import written_progress
 from drbdbackup.pipeline.volume import restore_record
 
 _STATUSES = {
@@ -152,7 +153,8 @@ def run(
     """Back up each resource; an error of one does not stop the next, a signal does. Raises Locked."""
     with lock.held(lock_file(config)):
         _say_what_is_set_up(config, how)
-        return RunAnswer(_each(resources, lambda one: _attempt(config, one, targets, watcher, None, how)))
+        with _watched(config, watcher, how) as watched:
+            return RunAnswer(_each(resources, lambda one: _attempt(config, one, targets, watched, None, how)))
 
 
 def run_if_due(
@@ -181,7 +183,8 @@ def _run_due_ones(
             due = {one.name: due_since(config, one.name, now, targets) for one in waiting}
             left = [one for one in waiting if due[one.name]]
             only = len(waiting) == 1  # what was fetched before another one's run is old by now
-            return _each(left, lambda one: _once(config, one, targets, watcher, due[one.name], how, is_fetched=only))
+            with _watched(config, watcher, how) as shown:
+                return _each(left, lambda one: _once(config, one, targets, shown, due[one.name], how, is_fetched=only))
     except Locked:
         return ()
 
@@ -230,6 +233,11 @@ def _say_what_is_set_up(config: Config, how: How) -> None:
         kept_configurations.keep(config)
         with suppress(CatalogError):
             digests.record(config)
+
+
+def _watched(config: Config, watcher: Watcher, how: How) -> AbstractContextManager[Watcher]:
+    """Whom the run tells how far it is: a dry run writes nothing."""
+    return nullcontext(watcher) if how.dry_run else written_progress(config, "run", watcher)
 
 
 def _each(resources: Sequence[ResourceConfig], attempt: Callable[[ResourceConfig], Attempt]) -> tuple[Attempt, ...]:

@@ -24,6 +24,7 @@ from drbdbackup.pipeline import roads
 from drbdbackup.pipeline.copies.choose import resolved
 from drbdbackup.pipeline.copies.read_copy import CopyAccess, run_read_job
 from drbdbackup.pipeline.progress import Watcher
+from drbdbackup.pipeline.progress_file import written_progress
 from drbdbackup.pipeline.verify.verify_protocol import NO_EXTRAS, VERIFY, Extras, VerifyJob
 
 _PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,6})?) ?%\Z", re.ASCII)
@@ -106,9 +107,12 @@ def verify(
     access = CopyAccess(config)
     found: list[Verified] = []
     for resource in dict.fromkeys(copy.resource for copy in wanted):
-        with history.recorded(config, TaskKind.VERIFY, resource) as task:
+        with (
+            history.recorded(config, TaskKind.VERIFY, resource) as task,
+            written_progress(config, "verify", watcher) as watched,
+        ):
             here = [
-                verified_copy(config, access, copy, share, watcher) for copy in wanted if copy.resource == resource
+                verified_copy(config, access, copy, share, watched) for copy in wanted if copy.resource == resource
             ]
             _say(task, here)
         found += here

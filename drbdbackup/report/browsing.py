@@ -5,9 +5,8 @@ It only looks and asks. A manifest is brought and read in a thread, so that the 
 
 from __future__ import annotations
 
-import asyncio
 import os
-import signal
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import islice
@@ -15,7 +14,7 @@ from typing import Any, ClassVar
 
 from msgspec import Struct
 from rich.text import Text
-from textual.app import App, ComposeResult
+from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
@@ -23,12 +22,13 @@ from textual.widgets import Footer, Input, Label, Static, Tree
 from textual.widgets.tree import TreeNode
 
 from drbdbackup.commands.browse import Picked, Shelf
-from drbdbackup.errors import DrbdBackupError, Failure, Terminated
+from drbdbackup.errors import DrbdBackupError, NothingFound
 from drbdbackup.manifest import Recorded
 from drbdbackup.moment import of_file
 from drbdbackup.report import text
+from drbdbackup.report.full_screen import FullScreenApp, shown
 
-_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+_PATIENCE, _PAUSE = 10.0, 0.05  # seconds
 PAGE = 500  # entries of a folder that are shown at once
 
 
@@ -48,6 +48,7 @@ _KEYS = (
     "Up, Down        move",
     "Enter           open or close a snapshot or folder",
     "Space           mark the entry, or take the mark back",
+    "/               find a name in this snapshot; n finds the next",
     "r               restore what is marked, or the current entry,",
     "                to another folder; a plan is shown first",
     "q               leave",
@@ -82,20 +83,30 @@ class Where(ModalScreen[str]):
         self.dismiss(event.value.strip())
 
 
-class KeysShown(ModalScreen[None]):
-    """The keys, until one is pressed."""
+class WhatToFind(ModalScreen[str]):
+    """Asks for a part of a name; "" for no."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,enter,question_mark", "dismiss", "back")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss('')", "back")]
     CSS = """
-    KeysShown { align: center middle; }
-    KeysShown > Vertical { width: 100%; max-width: 70; height: auto; border: round $primary; }
-    KeysShown Label { width: 100%; }
+    WhatToFind { align: center middle; }
+    WhatToFind > Vertical { width: 100%; max-width: 70; height: auto; border: round $primary; }
+    WhatToFind Label { width: 100%; }
     """
 
+    def __init__(self, snapshot: str, before: str) -> None:
+        """`before` is what was looked for last."""
+        super().__init__()
+        self._snapshot, self._before = snapshot, before
+
     def compose(self) -> ComposeResult:
-        """A line for each."""
+        """A sentence and a line to type in."""
         with Vertical():
-            yield from (Label(Text(line)) for line in _KEYS)
+            yield Label(Text(f"a part of a name in {self._snapshot}"))
+            yield Input(self._before, placeholder="index.php")
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Enter."""
+        self.dismiss(event.value)
 
 
 class Branches(Tree[ShownEntry]):
@@ -104,21 +115,20 @@ class Branches(Tree[ShownEntry]):
     BINDINGS: ClassVar[list[BindingType]] = [Binding("space", "app.mark", "mark")]
 
 
-class Browser(App[Picked | None]):
+class Browser(FullScreenApp[Picked | None]):
     """The tree. It ends with what was picked, or None."""
 
-    TITLE = "drbdbackup"
-    ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("r", "restore", "restore"), Binding("question_mark", "keys", "keys"), Binding("q", "leave", "quit"),
+        Binding("r", "restore", "restore"), Binding("slash", "find", "find"), Binding("n", "find_next", "next"),
     ]
+    keys = _KEYS
 
     def __init__(self, shelf: Shelf) -> None:
         """`shelf` stays open for as long as this runs."""
         super().__init__()
         self._shelf = shelf
-        self.stopped_by = 0
         self._marked: dict[bytes, Node] = {}
+        self._sought = ""
 
     def compose(self) -> ComposeResult:
         """The tree, a line about what is marked, the keys."""
@@ -129,8 +139,7 @@ class Browser(App[Picked | None]):
 
     def on_mount(self) -> None:
         """The snapshots, the newest first. A signal ends this in good order, and the terminal is as it was."""
-        for signum in _SIGNALS:
-            asyncio.get_running_loop().add_signal_handler(signum, self._stopped, signum)
+        self.heed_signals()
         tree = self.query_one(Branches)
         now = datetime.now(UTC)
         for name, copies in self._shelf.snapshots.items():
@@ -149,8 +158,8 @@ class Browser(App[Picked | None]):
         if node.data is not None and not node.data.is_open:
             node.data.is_open = True
             node.set_label(Text(f"{text.printable(node.data.label)}  ..."))
-            shown = node.data
-            self.run_worker(lambda: self._look_into(node, shown), thread=True, group=shown.snapshot)
+            opened = node.data
+            self.run_worker(lambda: self._look_into(node, opened), thread=True, group=opened.snapshot)
 
     def on_tree_node_selected(self, event: Tree.NodeSelected[ShownEntry]) -> None:
         """The line that stands for the rest of a folder."""
@@ -167,9 +176,14 @@ class Browser(App[Picked | None]):
         except (DrbdBackupError, OSError) as error:
             self.call_from_thread(self._failed, node, shown, error)
 
-    def _show(self, node: Node, entries: Iterator[Recorded]) -> None:
-        page = list(islice(entries, PAGE))
-        self.call_from_thread(self._add, node, page, entries)
+    def _show(self, node: Node, entries: Iterator[Recorded], until: bytes = b"") -> None:
+        """A page of them, or as many as it takes to have the path `until` among them."""
+        while True:
+            page = list(islice(entries, PAGE))
+            self.call_from_thread(self._add, node, page, entries)
+            if not until or len(page) < PAGE or any(one.entry.path == until for one in page):
+                return
+            self.call_from_thread(self._take_rest, node)
 
     def _add(self, node: Node, page: list[Recorded], rest: Iterator[Recorded]) -> None:
         shown = node.data or ShownEntry()
@@ -231,17 +245,87 @@ class Browser(App[Picked | None]):
         self._shelf.is_closed = True
         super().exit(*args, **more)
 
-    def _stopped(self, signum: int) -> None:
-        self.stopped_by = signum
-        self.exit(None)
+    def action_find(self) -> None:
+        """Ask for a part of a name, and find it in the snapshot that the cursor is in."""
+        top = self._snapshot_node()
+        if top is None or top.data is None:
+            self.notify("move into a snapshot first", severity="warning")
+            return
 
-    def action_keys(self) -> None:
-        """Show what each key does."""
-        self.push_screen(KeysShown())
+        def answered(part: str | None) -> None:
+            if part:
+                self._sought = part
+                self.action_find_next()
 
-    def action_leave(self) -> None:
-        """Nothing is wanted."""
-        self.exit(None)
+        self.push_screen(WhatToFind(top.data.snapshot, self._sought), answered)
+
+    def action_find_next(self) -> None:
+        """Find the next one behind the cursor."""
+        top, cursor = self._snapshot_node(), self.query_one(Branches).cursor_node
+        if not self._sought or top is None or cursor is None or cursor.data is None:
+            return
+        part, after = os.fsencode(self._sought), cursor.data.path
+        self.run_worker(lambda: self._find(top, part, after), thread=True, group="find", exclusive=True)
+
+    def _find(self, top: Node, part: bytes, after: bytes) -> None:
+        """In a thread."""
+        snapshot = top.data.snapshot if top.data else ""
+        try:
+            found = self._shelf.leaves(snapshot).search(part, after, lambda: self._shelf.is_closed)
+            if found is None:
+                self.call_from_thread(self.notify, f"no name in {snapshot} has that", severity="warning", markup=False)
+                return
+            node = top
+            parts = found.entry.path.split(b"/")
+            for depth in range(1, len(parts) + 1):
+                node = self._opened_to(node, b"/".join(parts[:depth]))
+            self.call_from_thread(self._go_to, node)
+        except (DrbdBackupError, OSError) as error:
+            told = text.lines(str(error))
+            self.call_from_thread(self.notify, told, title="cannot be read", severity="error", markup=False)
+
+    def _opened_to(self, node: Node, path: bytes) -> Node:
+        """In a thread: what is shown of a folder goes at least so far; the node of that path."""
+        shown_here = node.data or ShownEntry()
+        if not shown_here.is_open:
+            shown_here.is_open = True
+            self._show(node, self._shelf.leaves(shown_here.snapshot).children(shown_here.path), path)
+        until = time.monotonic() + _PATIENCE
+        while (found := self.call_from_thread(self._child, node, path)) is None and time.monotonic() < until:
+            if (rest := self.call_from_thread(self._take_rest, node)) is not None:
+                self._show(node, rest, path)
+            else:
+                time.sleep(_PAUSE)  # another thread shows it at this moment
+        if found is None:
+            raise NothingFound(f"{os.fsdecode(path)} cannot be shown")
+        return found
+
+    def _child(self, node: Node, path: bytes) -> Node | None:
+        shown_here = (one for one in node.children if one.data and one.data.rest is None)
+        return next((one for one in shown_here if one.data and one.data.path == path), None)
+
+    def _take_rest(self, node: Node) -> Iterator[Recorded] | None:
+        """What is not shown yet of a folder; the line for it goes."""
+        for one in node.children:
+            if one.data is not None and one.data.rest is not None:
+                one.remove()
+                return one.data.rest
+        return None
+
+    def _go_to(self, node: Node) -> None:
+        above = node.parent
+        while above is not None:
+            above.expand()
+            above = above.parent
+        tree = self.query_one(Branches)
+        self.call_after_refresh(tree.move_cursor, node)
+
+    def _snapshot_node(self) -> Node | None:
+        """The snapshot that the cursor is in."""
+        node, root = self.query_one(Branches).cursor_node, self.query_one(Branches).root
+        while node is not None and node.parent is not root:
+            node = node.parent
+        return node
 
 
 def label(one: Recorded) -> str:
@@ -250,23 +334,12 @@ def label(one: Recorded) -> str:
     name = os.fsdecode(entry.path.rpartition(b"/")[2])
     changed = text.local(at) if (at := of_file(entry.mtime)) else "at a time that no calendar has"
     if entry.kind == b"d":
-        return f"{name}/"
+        return f"{name}/  {changed}"
     if entry.kind == b"l":
         return f"{name} -> {os.fsdecode(entry.link)}"
     return f"{name}  {text.size(entry.size)}, {changed}" if entry.kind == b"f" else name
 
 
 def pick(shelf: Shelf) -> Picked | None:
-    """Let somebody look around; what is wanted back, None for nothing. Raises Terminated."""
-    browser = Browser(shelf)
-    before = {signum: signal.getsignal(signum) for signum in _SIGNALS}
-    try:
-        picked = browser.run()
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
-    if browser.stopped_by:
-        raise Terminated(f"stopped by {signal.Signals(browser.stopped_by).name}")
-    if browser.return_code:
-        raise Failure("the terminal display failed", "`drbdbackup find` and `restore --path` need none.")
-    return picked
+    """Let somebody look around; what is wanted back, None for nothing. Raises Terminated, Failure."""
+    return shown(Browser(shelf), "`drbdbackup find` and `restore --path` need none.")

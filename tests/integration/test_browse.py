@@ -18,7 +18,8 @@ from textual.widgets.tree import TreeNode
 from drbdbackup.commands.browse import Picked, Shelf, shelf
 from drbdbackup.config.load import load
 from drbdbackup.report import browsing
-from drbdbackup.report.browsing import Branches, Browser, KeysShown, ShownEntry
+from drbdbackup.report.browsing import Branches, Browser, ShownEntry
+from drbdbackup.report.full_screen import KeysShown
 from tests.played_media import share, stopped
 from tests.played_pair import PlayedPair, differences
 from tests.played_restore import rot
@@ -87,7 +88,7 @@ def test_folders_open_one_by_one(snapshots: Shelf) -> None:
         assert labels(await opened(browser, pilot, "mail/"))[1] == "latest -> 1"
         [index, upload] = labels(await opened(browser, pilot, "www/", "shop/"))
         assert index.startswith("index.php  18 B, ")
-        assert upload == "upload/"
+        assert upload.startswith("upload/  ")
 
     assert played(snapshots, step) is None
 
@@ -119,7 +120,7 @@ def test_what_is_marked_is_picked(snapshots: Shelf) -> None:
             tree.move_cursor(node)
             await pilot.pause()
             await pilot.press("space")
-        assert str(shop.label) == "[x] shop/"
+        assert str(shop.label).startswith("[x] shop/  ")
         await pilot.press("r")
         await pilot.pause()
         browser.screen.query_one(Input).value = "/root/a b"
@@ -147,7 +148,42 @@ def test_the_first_enter_opens_the_newest_snapshot_and_a_question_mark_shows_the
     played(snapshots, step)
 
 
-@pytest.mark.parametrize("key", ["r", "question_mark"])
+def test_a_name_is_found_wherever_it_lies_and_n_finds_the_next(snapshots: Shelf) -> None:
+    """Upper and lower case alike, also on a page of a large folder that is not shown yet; then from the top again."""
+    async def step(browser: Browser, pilot: Pilot[Picked | None]) -> None:
+        tree = browser.query_one(Branches)
+
+        async def found(path: bytes) -> None:
+            while not (tree.cursor_node and tree.cursor_node.data and tree.cursor_node.data.path == path):
+                await pilot.pause(0.02)
+
+        async def finds(part: str) -> None:
+            await pilot.press("slash")
+            await pilot.pause()
+            browser.screen.query_one(Input).value = part
+            await pilot.press("enter")
+
+        await pilot.pause()
+        await finds("INDEX")
+        await found(b"www/shop/index.php")
+        await finds("00502")
+        await found(b"many/00502")
+        await pilot.press("n")
+        await pilot.pause(0.2)
+        await found(b"many/00502")
+        await finds("x")
+        await found(b"odd/[red]x")
+        for path in (b"www/shop/index.php", b"www/shop/upload/x", b"odd/[red]x"):
+            await pilot.press("n")
+            await found(path)
+        await finds("nowhere")
+        while not browser._notifications:
+            await pilot.pause(0.02)
+
+    played(snapshots, step)
+
+
+@pytest.mark.parametrize("key", ["r", "question_mark", "slash"])
 def test_a_dialogue_fits_a_narrow_terminal(snapshots: Shelf, key: str) -> None:
     async def step(browser: Browser, pilot: Pilot[Picked | None]) -> None:
         await pilot.pause()

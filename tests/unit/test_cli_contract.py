@@ -17,7 +17,7 @@ from tests import preloaded
 
 PROGRAM = str(Path(sys.executable).parent / "drbdbackup")
 COMMANDS = (
-    "run", "latest", "list", "status", "restore", "verify", "replicate", "prune", "sync", "target list",
+    "run", "latest", "list", "status", "watch", "restore", "verify", "replicate", "prune", "sync", "target list",
     "target accept", "config show", "config validate", "serve", "demo", "doctor", "pair init", "pair render", "find",
     "diff", "exposure", "browse", "target sign", "peer list", "peer trust", "peer add", "peer accept", "peer test",
     "peer remove", "pin", "unpin", "check", "install", "init", "runs", "report", "notify test",
@@ -29,7 +29,7 @@ WITH_ARGUMENTS = (
     "report",
 )  # fmt: skip
 OF_A_PLUGIN = ("check",)
-WITHOUT_JSON = ("serve", "demo", "browse")
+WITHOUT_JSON = ("serve", "demo", "browse", "watch")
 OPTIONS = {
     "run": ["--if-due", "--dry-run", "--resource", "--target", "--note"],
     "pin": ["--note"],
@@ -47,6 +47,7 @@ OPTIONS = {
     "diff": ["--resource", "--path", "--stat", "--no-pager"],
     "exposure": ["--resource"],
     "browse": ["--resource"],
+    "watch": ["--resource", "--interval"],
     "peer add": ["--identity", "--yes"],
     "pair render": ["--out", "--dry-run"],
     "init": ["--source", "--nas", "--disk", "--dry-run", "--yes"],

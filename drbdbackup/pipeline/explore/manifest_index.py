@@ -6,7 +6,7 @@ Lines come in merge order, so a place in the file is found by halving it. A subt
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from drbdbackup.errors import Damaged
@@ -41,6 +41,25 @@ class ManifestIndex:
                 raise Damaged(f"the manifest has an invalid entry: {one.entry.path[:200]!r}")
             yield one
             at = self._first(key + b"\1", after) if one.entry.kind == b"d" else after
+
+    def search(self, part: bytes, after: bytes, is_over: Callable[[], bool]) -> Recorded | None:
+        """The next entry behind the path `after` (b"" for the top) that has this in its name, capitals or not.
+
+        Behind the last one comes the first. None if there is no other, or nobody wants it any more. Raises Damaged.
+        """
+        start = self._first(order(after) + b"\0", 0) if after else 0
+        wanted = part.lower()
+        for low, high in ((start, self._size), (0, start)):
+            at = low
+            while at < high and not is_over():
+                line, at = self._line(at)
+                try:
+                    path = path_of(split(line)[1])
+                except IndexError:
+                    raise Damaged(f"a manifest line cannot be read: {line[:80]!r}") from None
+                if wanted in path.rpartition(b"/")[2].lower() and path != ROOT:
+                    return recorded(line)
+        return None
 
     def _first(self, key: bytes, low: int) -> int:
         """Where the first line from `low` on stands whose key is not below this one; the end if there is none."""
