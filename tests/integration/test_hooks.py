@@ -291,3 +291,19 @@ def test_no_hook_is_run_that_somebody_else_can_change(pair: PlayedPair) -> None:
     assert states == {
         "configuration": "ok", **{f"hook number-{number}": "fail" for number in range(5)}, "hook number-5": "ok",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("word", ["no\0thing", "half a pair \ud800", "long " + "ä" * 30_000])
+def test_whatever_a_medium_says_of_itself_the_after_hook_runs(pair: PlayedPair, word: str) -> None:
+    """What was frozen before the run must not stay so because of a word that no program can be given."""
+    pair.add_share("third")
+    pair.backs_up()
+    for name in ("nas", "second", "third"):
+        mark = pair.folder / name / "drbdbackup/target.json"
+        content = json.loads(mark.read_text()) | {"name": word}
+        mark.write_text(json.dumps(content, ensure_ascii=not word.startswith("long")))
+    for holder in (RUN, NAS):
+        hook(pair, holder, "freeze", after=[program(pair, f"thaw-{holder}")])
+    ended = pair.run("www4", "run")
+    assert (ended.returncode, ran(pair)) == (1, [f"thaw-{NAS}", f"thaw-{RUN}"]), ended.stderr
+    assert told(pair, f"thaw-{RUN}")["ERROR"].startswith("nas: ")

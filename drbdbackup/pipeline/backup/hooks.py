@@ -30,6 +30,7 @@ HURRIED = 10.0  # seconds that an after-hook has when the run was ended from out
 _POLL = 0.1
 _HEARD = 1.0  # seconds that its last words may take to be read
 _LINES = 25
+_LONGEST = 8000  # letters of a variable: the kernel takes 128 KiB, and no program with more
 _HINT = "It is a hook of the configuration: see why it fails, or take it out."
 _NO_PROGRAM = "Install it, correct the hook, or take it out."
 
@@ -143,6 +144,7 @@ class Hooks:
             raise self._failure(hook, when, f"could not be started: there is no program {argv[0]}", _NO_PROGRAM)
         self._check_is_roots(hook, when, open_to_others.programs(argv, program))
         told = {**self._told, "DRBDBACKUP_HOOK": hook.name, "DRBDBACKUP_WHEN": when, **happened}
+        told = {name: _harmless(value) for name, value in told.items()}
         whole = proc.bound((program, *argv[1:])) if when == "before" else (program, *argv[1:])
         self._said = deque(maxlen=_LINES)
         try:
@@ -189,6 +191,17 @@ class Hooks:
 
     def _failure(self, hook: HookConfig, when: str, why: str, hint: str = _HINT) -> HookFailed:
         return HookFailed(f"the {when}-hook {hook.name} of {self._of} {why}", hint)
+
+
+def _harmless(value: str) -> str:
+    """What a program can be given as a variable: a medium's own words may be in it. Else no after-hook would run."""
+    plain = "".join("\N{REPLACEMENT CHARACTER}" if _is_no_text(letter) else letter for letter in value[:_LONGEST])
+    return plain + "..." * (len(value) > _LONGEST)
+
+
+def _is_no_text(letter: str) -> bool:
+    """NUL, and what stands for no byte and for no letter. A byte of a path that is no UTF-8 stays."""
+    return letter == "\0" or ("\ud800" <= letter <= "\udfff" and not "\udc80" <= letter <= "\udcff")
 
 
 class HookedCage(Cage):
