@@ -31,7 +31,7 @@ def _put(file: str, content: bytes, table: str) -> None:
     try:
         folder = os.path.dirname(os.path.abspath(file))
         real = trusted_path.real_path(folder, {0, os.geteuid()})  # nobody else leads it elsewhere
-        with durable.opened_folder(real, follow=False) as opened:
+        with trusted_path.opened(real) as (_, _, opened):
             with durable.replacing(opened, os.path.basename(file)) as draft:
                 os.fchmod(draft.fileno(), _FOR_EVERYBODY)
                 draft.write(content)

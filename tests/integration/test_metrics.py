@@ -7,17 +7,21 @@ import os
 import re
 import socket
 import subprocess
+import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from drbdbackup.errors import DrbdBackupError
+from drbdbackup.health import exported_file
 from tests.played_media import share, stopped, wait_for
 from tests.played_pair import PlayedPair
 from tests.settled import wait_for_the_next_second
+from tests.swapping_user import attacked
 
 ROOT = Path(__file__).parents[2]
 SHARE = ROOT / "drbdbackup/share"
@@ -121,6 +125,19 @@ def test_they_go_nowhere_by_a_symlink_of_another_user(pair: PlayedPair) -> None:
     os.chown(folder, 0, 0, follow_symlinks=False)
     assert pair.run("www4", "run").returncode == 0
     assert sorted(path.name for path in etc.iterdir()) == ["backups.html", "drbdbackup.prom"]
+
+
+def test_no_swap_on_the_way_leads_them_elsewhere(tmp_path: Path) -> None:
+    """Between the look at the way and the step on it, thousands of times a second."""
+    home, victim = tmp_path / "home", tmp_path / "victim"
+    home.mkdir()
+    (victim / "sub").mkdir(parents=True)
+    with attacked(home, victim) as his:
+        end = time.monotonic() + 2
+        while time.monotonic() < end and not os.listdir(victim / "sub"):
+            with suppress(DrbdBackupError):
+                exported_file.replace(str(his / "sub/drbdbackup.prom"), b"up 1\n", 5.0, "metrics were", "metrics")
+    assert os.listdir(victim / "sub") == []
 
 
 def test_what_a_run_measures_is_told_of_each_target(pair: PlayedPair) -> None:
