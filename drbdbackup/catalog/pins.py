@@ -2,14 +2,18 @@
 
 A pin holds until it is taken back by name: clocks differ and facts come in any order, so an `unpinned` fact names the
 pins that it takes back, and one that it does not name still holds. In doubt a snapshot stays.
+
+A node takes back its own pins, and here this node's admin those of any: another node's word does not end a pin. Nor do
+its pins fill a medium without end: of what it has pinned a bounded number counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from drbdbackup.catalog.bodies import taken_back
 from drbdbackup.catalog.facts import NOTED, PINNED, UNPINNED, Fact, fact, moment, readable
@@ -17,6 +21,7 @@ from drbdbackup.catalog.local import rows
 from drbdbackup.errors import UsageError
 
 LONGEST_NOTE = 200  # letters
+MOST_PINNED = 20  # snapshots of a resource that are there and that one node has pinned
 _LABELS = """
 SELECT id, node, at, kind, resource, subject, body FROM fact
 WHERE kind IN ('pinned', 'unpinned', 'noted') AND resource = ? ORDER BY at, id
@@ -24,11 +29,20 @@ WHERE kind IN ('pinned', 'unpinned', 'noted') AND resource = ? ORDER BY at, id
 
 
 class Label(Struct, frozen=True):
-    """What people have said of a snapshot: since when it is pinned (None if it is not), by which facts, and a note."""
+    """What people have said of a snapshot: the pins that hold, the oldest first, and a note."""
 
-    pinned_at: datetime | None = None
-    pins: frozenset[str] = frozenset()
+    pins: tuple[Fact, ...] = ()
     note: str = ""
+
+    @property
+    def pinned_at(self) -> datetime | None:
+        """Since when it is pinned; None if it is not."""
+        return min((at for one in self.pins if (at := moment(one.at)) is not None), default=None)
+
+    @property
+    def pinned_by(self) -> frozenset[str]:
+        """The nodes whose pins hold."""
+        return frozenset(one.node for one in self.pins)
 
 
 NO_LABEL = Label()
@@ -57,23 +71,36 @@ def checked_note(text: str) -> str:
     return note
 
 
-def labels(state_dir: str, resource: str) -> dict[str, Label]:
-    """The labels of a resource's snapshots, by name; those that have none are not in it."""
+def labels(state_dir: str, own: str, resource: str) -> dict[str, Label]:
+    """The labels of a resource's snapshots at the node `own`, by name; those that have none are not in it."""
     said = readable(rows(state_dir, _LABELS, (resource,)), lambda one: one)
     by_snapshot: dict[str, list[Fact]] = {}
     for one in said:
         by_snapshot.setdefault(one.subject, []).append(one)
-    return {snapshot: _label(about) for snapshot, about in by_snapshot.items()}
+    return {snapshot: _label(about, own) for snapshot, about in by_snapshot.items()}
 
 
-def _label(about: Iterable[Fact]) -> Label:
+def bounded(found: Mapping[str, Label], own: str, there: Collection[str]) -> dict[str, Label]:
+    """The labels of the snapshots that are `there`. Of those that another node has pinned, the first ones are."""
+    every = sorted((pin.at, name, pin.node) for name in there for pin in found.get(name, NO_LABEL).pins)
+    counted: dict[str, set[str]] = {}
+    for _, name, node in every:
+        of_node = counted.setdefault(node, set())
+        if node == own or len(of_node) < MOST_PINNED:
+            of_node.add(name)
+    return {
+        name: replace(label, pins=tuple(pin for pin in label.pins if name in counted[pin.node]))
+        for name in there if (label := found.get(name)) is not None
+    }  # fmt: skip
+
+
+def _label(about: Iterable[Fact], own: str) -> Label:
     """What facts about one snapshot say together, the oldest first: the newest note that is not empty is the one."""
     about = list(about)
-    gone = frozenset(ident for one in about if one.kind == UNPINNED for ident in taken_back(one))
-    held = [one for one in about if one.kind == PINNED and one.id not in gone]
+    gone = {(one.node, ident) for one in about if one.kind == UNPINNED for ident in taken_back(one)}
+    held = [one for one in about if one.kind == PINNED and not {(one.node, one.id), (own, one.id)} & gone]
     told = [_note(one) for one in about if one.kind == NOTED or one in held]
-    times = [at for one in held if (at := moment(one.at)) is not None]
-    return Label(min(times, default=None), frozenset(one.id for one in held), next(filter(None, reversed(told)), ""))
+    return Label(tuple(held), next(filter(None, reversed(told)), ""))
 
 
 def _note(said: Fact) -> str:

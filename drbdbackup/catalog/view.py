@@ -35,7 +35,7 @@ from drbdbackup.catalog.facts import (
     readable,
 )
 from drbdbackup.catalog.local import rows
-from drbdbackup.catalog.pins import NO_LABEL, labels
+from drbdbackup.catalog.pins import NO_LABEL, bounded, labels
 from drbdbackup.catalog.scrubs import Scrub, read_since
 from drbdbackup.catalog.scrubs import scrubs as known_scrubs
 from drbdbackup.config.values import Config, TargetConfig
@@ -154,15 +154,18 @@ def _copies(
 ) -> list[Copy]:
     horizon = _horizon()
     since = read_since([one for one in scrubs(state_dir, resource) if read_by in ("", one.node)])
-    labelled = labels(state_dir, resource)
     every = _facts(rows(state_dir, sql, (resource,)))
     witness = _witness(state_dir, own, resource, every)
-    found = []
+    there = []
     for _, about in groupby(every, lambda f: f.subject):
         copy = _folded([said for said in about if _counts(said, read_by)], witness, horizon, since)
         if copy is not None and copy.resource == resource:
-            label = labelled.get(copy.snapshot, NO_LABEL)
-            found.append(replace(copy, pinned_at=label.pinned_at, note=label.note) if label != NO_LABEL else copy)
+            there.append(copy)
+    labelled = bounded(labels(state_dir, own, resource), own, {copy.snapshot for copy in there})
+    found = []
+    for copy in there:
+        label = labelled.get(copy.snapshot, NO_LABEL)
+        found.append(replace(copy, pinned_at=label.pinned_at, note=label.note) if label != NO_LABEL else copy)
     rank = {name: place for place, name in enumerate(target_order)}
     found.sort(key=lambda copy: (rank.get(copy.target, len(rank)), copy.target, copy.holder, copy.medium))
     return newest_first(found)

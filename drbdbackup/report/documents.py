@@ -210,6 +210,7 @@ def pinned(answer: PinAnswer) -> dict[str, Any]:
     return {
         "snapshot": answer.snapshot, "resource": answer.resource, "pinned_at": time(answer.label.pinned_at),
         "note": answer.label.note, "roads": list(answer.roads), "closed_roads": answer.closed,
+        "held_by": list(answer.held_by),
         "copies": [{"target": one.target, "location": one.location, "path": one.path} for one in answer.copies],
     }  # fmt: skip
 

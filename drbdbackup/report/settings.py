@@ -74,6 +74,8 @@ def pinned(answer: PinAnswer) -> Iterator[str]:
     else:
         rows.append(("passed on", "by no road yet: the other nodes learn of it with the next run or `drbdbackup sync`"))
     rows += [("closed", f"{road}: {why}") for road, why in answer.closed.items()]
+    rows += [("only here", f"{node} has pinned it: the other nodes keep it until {node} unpins it")
+             for node in answer.held_by]
     yield from text.aligned(rows, "  ")
 
 
