@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -174,6 +175,41 @@ def test_a_list_that_is_none_is_no_reason_to_remove_anything(root: Path) -> None
     (root / RECEIPT).write_text("{}")
     assert install(root, "--undo", status=1)["error"]["code"] == "error.other"
     assert files(root) == {CRON} | FURTHER
+
+
+def test_nothing_leads_out_of_an_image(root: Path, tmp_path: Path) -> None:
+    """Its symlinks lead from its own root, as they do once it runs; a list that others could have made does nothing."""
+    outside = tmp_path / "outside"
+    for folder in (outside, root / "outside", root / "usr/local", root / "inside"):
+        folder.mkdir(parents=True)
+    victim = outside / "victim"
+    victim.write_text("of this machine")
+    (root / "etc/cron.d").symlink_to("../../outside")
+    (root / "usr/local/share").symlink_to("/inside")
+    (root / "var").symlink_to("../../../../../outside")
+    before = everything(outside)
+    install(root, "--cron")
+    assert everything(outside) == before
+    receipt = root / "outside/lib/drbdbackup/installed.json"
+    assert files(root) >= {"outside/drbdbackup", "inside/man/man1/drbdbackup.1", str(receipt.relative_to(root))}
+    listed = json.loads(receipt.read_text())
+    digest = hashlib.sha256(victim.read_bytes()).hexdigest()
+    for forged in (
+        {"files": {"/../outside/victim": digest}}, {"files": {"../outside/victim": digest}}, {"agents": ["nobody's"]},
+        {"removed": {"/../outside/new": "evil"}}, {"removed": {"/etc/new": 7}}, {"folders": [["/etc"]]},
+    ):  # fmt: skip
+        receipt.write_text(json.dumps(listed | forged))
+        assert install(root, "--undo", status=1)["error"]["code"] == "error.other", forged
+    receipt.write_text(json.dumps(listed))
+    for path, owner, mode in ((receipt, 33, 0o600), (receipt, 0, 0o666), (receipt.parent, 33, 0o700)):
+        kept = path.stat()
+        os.chown(path, owner, owner)
+        path.chmod(mode)
+        assert install(root, "--undo", status=1)["error"]["code"] == "error.other", (path, owner, mode)
+        os.chown(path, kept.st_uid, kept.st_gid)
+        path.chmod(kept.st_mode)
+    install(root, "--undo")
+    assert (everything(outside), files(root)) == (before, {"etc/cron.d", "usr/local/share", "var"})
 
 
 @pytest.mark.parametrize("words", [["--cron", "--timer"], ["--undo", "--cron"]])

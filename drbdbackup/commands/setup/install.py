@@ -2,7 +2,8 @@
 
 It keeps a list of what it has made, each file with the digest of what was written. Only a file that is on the list and
 still as it was written is ever replaced or removed: whatever an admin changed stays. Nothing else of the node is
-touched: no crontab, no haresources; what is left to do there is in the answer.
+touched: no crontab, no haresources; what is left to do there is in the answer. Of an image (`--root`) nothing leads out
+of it (see `inside_root`), and its list is believed only if it is root's.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -17,10 +19,12 @@ from enum import Enum
 from functools import partial
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
 from drbdbackup import documentation, durable, plain_file, proc, shipped
+from drbdbackup.commands.setup import inside_root
 from drbdbackup.config.load import DEFAULT_FILE, load
 from drbdbackup.config.values import STATE_DIR
 from drbdbackup.errors import Failure, PartialResult, UsageError
@@ -31,6 +35,8 @@ CRON = "/etc/cron.d/drbdbackup"
 UNIT_FOLDER = "/etc/systemd/system"
 _RUNNING_SYSTEMD = "/run/systemd/system"
 _LARGEST = 1 << 20
+_OF_A_LIST = ("starter", "agents", "files", "folders", "removed")
+_MOVE_AWAY = "Move the list away; what it had listed is then yours, and is left alone."
 
 
 class Starter(Enum):
@@ -116,32 +122,54 @@ class Installation(Struct, frozen=True, kw_only=True):
         """What an earlier installation has made. Raises Failure where its list cannot be read."""
         path = self.at(RECEIPT)
         try:
-            found = plain_file.json_object(plain_file.content(path, _LARGEST))
+            with inside_root.opened_folder(self.root, os.path.dirname(RECEIPT)) as folder:
+                _check_is_ours(os.fstat(folder), os.path.dirname(path))
+                with plain_file.opened(path, _LARGEST, folder) as file:
+                    _check_is_ours(os.fstat(file.fileno()), path)
+                    found = plain_file.json_object(file.read())
         except FileNotFoundError:
             return InstallReceipt()
-        try:
-            told = found or {}
-            starter = Starter(told["starter"]) if told["starter"] else None
-            folders, agents = tuple(told["folders"]), tuple(told["agents"])
-            return InstallReceipt(dict(told["files"]), folders, dict(told["removed"]), starter, agents)
-        except (KeyError, TypeError, ValueError):
-            hint = "Move it away; what it had listed is then yours, and is left alone."
-            raise Failure(f"{path} is not the list of an installation", hint) from None
+        told = found or {}
+        if {*_OF_A_LIST} <= told.keys():
+            with suppress(ValueError):
+                receipt = msgspec.convert({name: told[name] for name in _OF_A_LIST}, InstallReceipt)
+                paths = (*receipt.files, *receipt.folders, *receipt.removed)
+                if all(map(_is_plain, paths)) and {*receipt.agents} <= shipped.MANAGERS.keys():
+                    return receipt
+        raise Failure(f"{path} is not the list of an installation", _MOVE_AWAY)
 
     def keep(self, receipt: InstallReceipt) -> None:
         """Write the list, or remove it where nothing is left on it."""
-        path = self.at(RECEIPT)
+        folder, name = os.path.split(RECEIPT)
         if not (receipt.files or receipt.folders or receipt.removed):
             with suppress(OSError):  # there is no list, or a node's state beside it
-                os.unlink(path)
-                os.rmdir(os.path.dirname(path))
+                self.unlink(RECEIPT)
+                self.rmdir(folder)
             return
         told: dict[str, Any] = {
             "schema": 1, "starter": receipt.starter.value if receipt.starter else None, "agents": receipt.agents,
             "files": receipt.files, "folders": receipt.folders, "removed": receipt.removed,
         }  # fmt: skip
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        durable.write(path, json.dumps(told, indent=1).encode() + b"\n")
+        missing = list(_folders_to_make(self, RECEIPT))
+        for one in missing:
+            self.mkdir(one, 0o700 if one == folder else 0o755)
+        with inside_root.opened_folder(self.root, folder) as opened:
+            durable.write_in(opened, name, json.dumps(told, indent=1).encode() + b"\n")
+
+    def mkdir(self, path: str, mode: int) -> None:
+        """Make a folder of the node."""
+        with inside_root.opened_folder(self.root, os.path.dirname(path)) as folder:
+            os.mkdir(os.path.basename(path), mode, dir_fd=folder)
+
+    def rmdir(self, path: str) -> None:
+        """Remove an empty one."""
+        with inside_root.opened_folder(self.root, os.path.dirname(path)) as folder:
+            os.rmdir(os.path.basename(path), dir_fd=folder)
+
+    def unlink(self, path: str) -> None:
+        """Remove a file of the node."""
+        with inside_root.opened_folder(self.root, os.path.dirname(path)) as folder:
+            os.unlink(os.path.basename(path), dir_fd=folder)
 
 
 def install(where: Installation, starter: Starter | None, *, agent: bool) -> InstallAnswer:
@@ -186,7 +214,7 @@ def undo(where: Installation) -> InstallAnswer:
     for folder in reversed(receipt.folders):
         if not where.dry_run:
             with suppress(OSError):  # not empty: something of somebody else's is in it
-                os.rmdir(where.at(folder))
+                where.rmdir(folder)
     if not where.dry_run:
         where.keep(InstallReceipt())
     _tell_systemd(where, "daemon-reload", [""] if had_units else [])
@@ -230,10 +258,12 @@ def _starting(where: Installation, starter: Starter) -> Iterator[InstalledFile]:
 
 def _schedule(where: Installation) -> str:
     """That of the configuration, if there is one yet."""
-    file = where.config or where.at(DEFAULT_FILE)
-    if where.config is None and not os.path.exists(file):
+    if where.config is not None:
+        return load(where.config).schedule
+    try:
+        return load(inside_root.real_path(where.root, DEFAULT_FILE)).schedule
+    except FileNotFoundError:
         return SCHEDULE
-    return load(file).schedule
 
 
 def _agents(where: Installation) -> tuple[str, ...]:
@@ -286,8 +316,8 @@ def _other(where: Installation, starter: Starter, receipt: InstallReceipt) -> li
 
 def _placed(where: Installation, receipt: InstallReceipt, file: InstalledFile) -> tuple[InstallReceipt, InstallChange]:
     """One file, as it should be, if it is ours to change."""
-    path, seen = where.at(file.path), _seen(where, file.path)
-    if seen == file.digest and (file.link or os.stat(path).st_mode & 0o777 == file.mode):
+    seen = _seen(where, file.path)
+    if seen == file.digest and (file.link or _mode(where, file.path) == file.mode):
         return receipt, InstallChange(file.path, ChangeState.UNCHANGED)
     if seen not in (None, file.digest, receipt.files.get(file.path)):
         because = "somebody else made or changed it; remove it to have ours"
@@ -295,8 +325,8 @@ def _placed(where: Installation, receipt: InstallReceipt, file: InstalledFile) -
     folders = list(_folders_to_make(where, file.path))
     if not where.dry_run:
         for folder in folders:
-            os.mkdir(where.at(folder), 0o755)
-        _write(path, file)
+            where.mkdir(folder, 0o755)
+        _write(where, file)
     files = {**receipt.files, file.path: file.digest}
     receipt = replace(receipt, files=files, folders=(*receipt.folders, *folders))
     return receipt, InstallChange(file.path, ChangeState.CREATED if seen is None else ChangeState.CHANGED)
@@ -312,26 +342,27 @@ def _removed(where: Installation, receipt: InstallReceipt, path: str) -> tuple[I
         because = "it was changed since, and stays"
         return replace(receipt, files=files), InstallChange(path, ChangeState.LEFT, because)
     removed = receipt.removed
-    if ours is None and not os.path.islink(where.at(path)):
-        removed = {**removed, path: plain_file.content(where.at(path), _LARGEST).decode()}
+    if ours is None and (text := _content(where, path)) is not None:
+        removed = {**removed, path: text.decode()}
     if not where.dry_run:
-        os.unlink(where.at(path))
+        where.unlink(path)
     return replace(receipt, files=files, removed=removed), InstallChange(path, ChangeState.REMOVED)
 
 
 def _folders_to_make(where: Installation, path: str) -> Iterator[str]:
     folder = os.path.dirname(path)
-    if not os.path.isdir(where.at(folder)):
+    if not inside_root.is_folder(where.root, folder):
         yield from _folders_to_make(where, folder)
         yield folder
 
 
-def _write(path: str, file: InstalledFile) -> None:
-    if file.link:
-        os.symlink(file.link, path)
-        return
-    with durable.opened_folder(os.path.dirname(path)) as folder:
-        with durable.replacing(folder, os.path.basename(path)) as stream:
+def _write(where: Installation, file: InstalledFile) -> None:
+    above, name = os.path.split(file.path)
+    with inside_root.opened_folder(where.root, above) as folder:
+        if file.link:
+            os.symlink(file.link, name, dir_fd=folder)
+            return
+        with durable.replacing(folder, name) as stream:
             os.fchmod(stream.fileno(), file.mode)
             stream.write(file.text.encode())
         durable.sync_opened(folder)
@@ -339,15 +370,43 @@ def _write(path: str, file: InstalledFile) -> None:
 
 def _seen(where: Installation, path: str) -> str | None:
     """The digest of what is there, "" for what is neither a plain file nor a symlink of ours, None for nothing."""
-    there = where.at(path)
-    if os.path.islink(there):
-        return _digest(os.readlink(there).encode())
     try:
-        return _digest(plain_file.content(there, _LARGEST))
-    except FileNotFoundError:
+        found = _content(where, path)
+        return _digest(os.fsencode(_link(where, path)) if found is None else found)
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except Failure:
         return ""
+
+
+def _content(where: Installation, path: str) -> bytes | None:
+    """What a plain file of the node says; None for a symlink. Raises as `plain_file.content` does."""
+    with inside_root.opened_folder(where.root, os.path.dirname(path)) as folder:
+        if stat.S_ISLNK(os.stat(os.path.basename(path), dir_fd=folder, follow_symlinks=False).st_mode):
+            return None
+        return plain_file.content(path, _LARGEST, folder)
+
+
+def _link(where: Installation, path: str) -> str:
+    with inside_root.opened_folder(where.root, os.path.dirname(path)) as folder:
+        return os.readlink(os.path.basename(path), dir_fd=folder)
+
+
+def _mode(where: Installation, path: str) -> int:
+    with inside_root.opened_folder(where.root, os.path.dirname(path)) as folder:
+        return os.stat(os.path.basename(path), dir_fd=folder, follow_symlinks=False).st_mode & 0o777
+
+
+def _is_plain(path: str) -> bool:
+    """Whether a path on a list is one that an installation writes down."""
+    return path.startswith("/") and path == os.path.normpath(path) and path.isprintable()
+
+
+def _check_is_ours(seen: os.stat_result, path: str) -> None:
+    """Raises Failure for a list that somebody else could have made: it says what to remove, and what to put back."""
+    is_open = seen.st_mode & stat.S_IWOTH or (seen.st_mode & stat.S_IWGRP and seen.st_gid)
+    if is_open or seen.st_uid not in (0, os.geteuid()):
+        raise Failure(f"{path} can be changed by others than root: it is not believed", _MOVE_AWAY)
 
 
 def _digest(content: bytes) -> str:
