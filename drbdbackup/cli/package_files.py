@@ -10,13 +10,13 @@ import sys
 
 from drbdbackup.cli import setup
 
-_HERE = "/usr/local/share/"
+_SHARE = "/usr/share/"
 
 
 def write(share: str) -> None:
     """Write each of them below `share`."""
     for file in setup.further():
-        path = os.path.join(share, file.path.removeprefix(_HERE))
+        path = os.path.join(share, file.of_package.removeprefix(_SHARE))
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path, "w", encoding="utf-8") as written:
             written.write(file.text)

@@ -99,7 +99,8 @@ def install(
 def further() -> Iterator[InstalledFile]:
     """The manual pages and the completion, as an installation by hand has them."""
     from drbdbackup import documentation
-    from drbdbackup.cli import app, completion, manual, typer_app
+    from drbdbackup.cli import app, manual, typer_app
+    from drbdbackup.cli.completion import bash, fish, zsh
     from drbdbackup.commands.setup.install import InstalledFile
 
     share = "/usr/local/share"
@@ -107,7 +108,12 @@ def further() -> Iterator[InstalledFile]:
     yield InstalledFile(f"{share}/man/man1/drbdbackup.1", page)
     with open(documentation.page("docs/config.md"), encoding="utf-8") as file:
         yield InstalledFile(f"{share}/man/man5/drbdbackup.toml.5", manual.config_page(file.read()))
-    yield InstalledFile(f"{share}/bash-completion/completions/drbdbackup", completion.bash(app.COMMANDS))
+    yield InstalledFile(f"{share}/bash-completion/completions/drbdbackup", bash.script(app.COMMANDS))
+    yield InstalledFile(
+        f"{share}/zsh/site-functions/_drbdbackup", zsh.script(app.COMMANDS),
+        packaged="/usr/share/zsh/vendor-completions/_drbdbackup",
+    )  # fmt: skip
+    yield InstalledFile(f"{share}/fish/vendor_completions.d/drbdbackup.fish", fish.script(app.COMMANDS))
 
 
 COMMANDS = (

@@ -27,7 +27,8 @@ UNITS = {
 HEARTBEATS, OCF = "etc/ha.d/resource.d/drbdbackup", "usr/lib/ocf/resource.d/drbdbackup/drbdbackup"
 FURTHER = {
     "usr/local/share/man/man1/drbdbackup.1", "usr/local/share/man/man5/drbdbackup.toml.5",
-    "usr/local/share/bash-completion/completions/drbdbackup",
+    "usr/local/share/bash-completion/completions/drbdbackup", "usr/local/share/zsh/site-functions/_drbdbackup",
+    "usr/local/share/fish/vendor_completions.d/drbdbackup.fish",
 }  # fmt: skip
 RECEIPT = "var/lib/drbdbackup/installed.json"
 CONFIG = (
@@ -164,10 +165,12 @@ def test_what_pair_render_made_gives_way_and_comes_back(root: Path) -> None:
     assert (files(root), (root / CRON).read_text()) == ({CRON}, text)
 
 
-def test_a_package_has_its_manual_already(root: Path) -> None:
-    (root / "usr/share/man/man1").mkdir(parents=True)
-    (root / "usr/share/man/man1/drbdbackup.1.gz").touch()
-    assert "usr/local/share/man/man1/drbdbackup.1" not in states(install(root, "--cron"))
+def test_a_package_has_its_manual_and_completion_already(root: Path) -> None:
+    for name in ("man/man1/drbdbackup.1.gz", "zsh/vendor-completions/_drbdbackup"):
+        (root / "usr/share" / name).parent.mkdir(parents=True)
+        (root / "usr/share" / name).touch()
+    own = {"usr/local/share/man/man1/drbdbackup.1", "usr/local/share/zsh/site-functions/_drbdbackup"}
+    assert set(states(install(root, "--cron"))) == {CRON} | FURTHER - own
 
 
 def test_a_list_that_is_none_is_no_reason_to_remove_anything(root: Path) -> None:

@@ -88,7 +88,10 @@ def test_it_is_installed_upgraded_removed_and_purged(system: Path, package: Path
     unit = system / "etc/cron.d/drbdbackup"
     was = unit.read_text()
     assert "command -v drbdbackup" in was
-    assert not (system / "usr/local/share/man/man1/drbdbackup.1").exists(), "the package has it"
+    own = ("zsh/vendor-completions/_drbdbackup", "fish/vendor_completions.d/drbdbackup.fish")
+    assert [name for name in own if not (system / "usr/share" / name).is_file()] == []
+    further = ("man/man1/drbdbackup.1", "zsh/site-functions/_drbdbackup", "fish")
+    assert [name for name in further if (system / "usr/local/share" / name).exists()] == [], "the package has it"
     (system / "etc/drbdbackup/config.toml").write_text(
         'node = "a"\nnodes = ["a"]\nschedule = "15 3 * * *"\n[resource.r]\ndevice = "/dev/drbd0"\nsource = "/srv/r"\n'
         '[target.n]\nkind = "nas"\npath = "/backup"\n'

@@ -57,12 +57,21 @@ class ChangeState(Enum):
 
 
 class InstalledFile(Struct, frozen=True):
-    """A file that is to be there, with its mode; or a symlink, where `link` says to what."""
+    """A file that is to be there, with its mode; or a symlink, where `link` says to what.
+
+    `packaged` is where a Debian package has it: "" for the same below /usr instead of /usr/local.
+    """
 
     path: str
     text: str = ""
     mode: int = 0o644
     link: str = ""
+    packaged: str = ""
+
+    @property
+    def of_package(self) -> str:
+        """Its path in a Debian package."""
+        return self.packaged or self.path.replace("/usr/local/", "/usr/", 1)
 
     @property
     def digest(self) -> str:
@@ -294,7 +303,7 @@ def _next_steps(managers: Iterable[str]) -> Iterator[str]:
 def _missing(where: Installation, files: Sequence[InstalledFile]) -> Iterator[InstalledFile]:
     """Those that a Debian package does not have already."""
     for file in files:
-        packaged = where.at(file.path.replace("/usr/local/", "/usr/", 1))
+        packaged = where.at(file.of_package)
         if not (os.path.exists(packaged) or os.path.exists(f"{packaged}.gz")):
             yield file
 

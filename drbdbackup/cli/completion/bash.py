@@ -1,4 +1,4 @@
-"""The completion for bash, made from the declared commands. It starts no Python: Tab must not wait."""
+"""The script for bash."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import shlex
 from collections.abc import Iterator, Sequence
 
 from drbdbackup.cli import options
-from drbdbackup.cli.declared import CliCommand, CliGroup, Option, parameters
+from drbdbackup.cli.completion import words
+from drbdbackup.cli.declared import CliCommand, CliGroup
 
-_PATHS = ("FILE", "DIR", "PAIR.TOML")
 _HEAD = """\
 # bash completion for drbdbackup, made from its commands.
 
@@ -30,12 +30,12 @@ complete -o filenames -F _drbdbackup drbdbackup
 """
 
 
-def bash(commands: Sequence[CliCommand | CliGroup]) -> str:
+def script(commands: Sequence[CliCommand | CliGroup]) -> str:
     """The whole script."""
-    groups = [one for one in commands if isinstance(one, CliGroup)]
-    names = [one.name for one in commands if one.name != "serve"]  # sshd starts that one
-    every = [*_flat(commands)]
-    takes_path = {"--config", *(flag for _, one in every for flag in _flags(one, takes=_PATHS))}
+    groups = words.groups(commands)
+    names = [one.name for one in commands if one.name != words.HIDDEN]
+    every = [*words.flat(commands)]
+    takes_path = {"--config", *(flag for _, one in every for flag in _flags(one, takes=words.PATHS))}
     takes_word = {flag for _, one in every for flag in _flags(one)} - takes_path
     lines = [
         f"    {'|'.join(sorted(takes_path))}) mapfile -t COMPREPLY < <(compgen -f -- \"$cur\"); return ;;",
@@ -55,28 +55,16 @@ def bash(commands: Sequence[CliCommand | CliGroup]) -> str:
     return f"{first}\n\n{known}{rest}" + "\n".join(lines) + "\n" + _TAIL
 
 
-def _flat(commands: Sequence[CliCommand | CliGroup]) -> Iterator[tuple[str, CliCommand]]:
-    for one in commands:
-        if isinstance(one, CliCommand):
-            yield one.name, one
-        else:
-            yield from ((f"{one.name} {each.name}", each) for each in one.commands)
-
-
 def _words(command: CliCommand) -> Iterator[str]:
-    given = (one.given_by for one in parameters(command.function))
-    yield from (one.flag for one in given if isinstance(one, Option) and one.flag != options.CONFIG.flag)
+    yield from (one.flag for one in words.options(command) if one.flag != options.CONFIG.flag)
     yield from (options.CONFIG.flag, "--help")
 
 
 def _flags(command: CliCommand, takes: Sequence[str] = ()) -> Iterator[str]:
     """Those that take a value; with `takes` only of these kinds."""
-    given = (one.given_by for one in parameters(command.function))
-    yield from (
-        one.flag for one in given if isinstance(one, Option) and one.metavar and (not takes or one.metavar in takes)
-    )
+    given = words.options(command)
+    yield from (one.flag for one in given if one.metavar and (not takes or one.metavar in takes))
 
 
 def _files(command: CliCommand) -> str:
-    given = (one.given_by for one in parameters(command.function))
-    return " files=1" if any(not isinstance(one, Option) and one.metavar in _PATHS for one in given) else ""
+    return " files=1" if any(one.metavar in words.PATHS for one in words.arguments(command)) else ""
