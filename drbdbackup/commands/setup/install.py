@@ -24,10 +24,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from drbdbackup import documentation, durable, plain_file, proc, shipped
-from drbdbackup.commands.setup import inside_root
 from drbdbackup.config.load import DEFAULT_FILE, load
 from drbdbackup.config.values import STATE_DIR
 from drbdbackup.errors import Failure, PartialResult, UsageError
+from drbdbackup.tools import inside_root
 
 SCHEDULE = "30 4 * * *"  # where there is no configuration yet
 RECEIPT = f"{STATE_DIR}/installed.json"
