@@ -31,9 +31,10 @@ class PlayedPair:
     role: str = ""
     path: str = ""
     under: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = ("www4", "www5")
 
     def __post_init__(self) -> None:
-        for name in ("volume", "state-www4", "state-www5"):
+        for name in ("volume", *(f"state-{node}" for node in self.nodes)):
             (self.folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
         if not self.targets:
             self.add_share("nas")
@@ -54,15 +55,15 @@ class PlayedPair:
         self.targets[name] = f'kind = "disk"\ndevice = "{image}"\nmountpoint = "{self.folder}/{name}-at-{{node}}"'
 
     def roles(self, primary: str | None) -> None:
-        """This node is Primary, the other is Secondary; None: both are Secondary."""
-        for node in ("www4", "www5"):
+        """This node is Primary, any other is Secondary; None: all are Secondary."""
+        for node in self.nodes:
             (self.folder / f"role-{node}").write_text("Primary\n" if node == primary else "Secondary\n")
 
     def config(self, node: str) -> Path:
         tables = "\n".join(f"[target.{name}]\n{table}" for name, table in self.targets.items())
         text = f"""
 node = "{node}"
-nodes = ["www4", "www5"]
+nodes = {json.dumps(self.nodes)}
 state_dir = "{self.folder}/state-{node}"
 {self.head}
 [role]

@@ -473,3 +473,21 @@ def test_another_disk_of_the_node_is_a_source_and_the_nearest(pair: PlayedPair) 
     [one] = replicas(pair)
     assert (one["target"], one["error"]) == ("spare", None)
     assert one["fetched_from"] == f"www5:{pair.folder}/disk-www5.img"
+
+
+def test_of_three_nodes_each_that_stands_by_fetches_it(pair: PlayedPair) -> None:
+    """After a failover it is the former Primary that has to; a disk that has it already is left alone."""
+    three = PlayedPair(pair.folder, targets=pair.targets, nodes=("www4", "www5", "www6"))
+    disk_image(three.folder / "disk-www6.img")
+    wait_until_settled(three.volume)
+    three.backs_up("www4")
+    assert [one["error"] for node in ("www5", "www6") for one in replicas(three, node)] == [None, None]
+    three.roles("www6")
+    (three.volume / "after").write_text("the failover")
+    three.backs_up("www6")
+    assert [(one["error"], one["files"]) for node in ("www4", "www5") for one in replicas(three, node)] == [(None, 1)] * 2
+    places = {copy["location"].split(":")[0] for copy in three.copies("www5") if copy["sequence"] == 2}
+    assert places == {"nas", "www4", "www5", "www6"}
+    [line] = three.json("www5", "exposure")["resources"][0]["lineages"]
+    assert all(one["copy"]["sequence"] == 2 for one in line["pairs"]), line["pairs"]
+    assert replicas(three, "www5") == []
