@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import re
 import tomllib
@@ -50,6 +51,13 @@ def test_each_link_leads_to_a_file_and_a_heading_that_are_there() -> None:
     found = [(name, link) for name, page in PAGES.items() for link in links(page)]
     assert len(found) > 150
     assert [f"{name}: {link}" for name, link in found if broken(name, link)] == []
+
+
+def test_the_readme_of_the_package_has_no_link_that_leads_nowhere_on_pypi() -> None:
+    """As it was when it was installed here: hatch_build.py makes it."""
+    text = str(importlib.metadata.metadata("drbdbackup").get_payload())
+    assert "## On a pair in ten minutes" in text
+    assert [link for link in links(text) if not link.startswith("#")] == []
 
 
 def test_the_navigation_of_the_site_has_every_page_once() -> None:
