@@ -485,7 +485,8 @@ def test_of_three_nodes_each_that_stands_by_fetches_it(pair: PlayedPair) -> None
     three.roles("www6")
     (three.volume / "after").write_text("the failover")
     three.backs_up("www6")
-    assert [(one["error"], one["files"]) for node in ("www4", "www5") for one in replicas(three, node)] == [(None, 1)] * 2
+    fetched = [one for node in ("www4", "www5") for one in replicas(three, node)]
+    assert [(one["error"], one["files"]) for one in fetched] == [(None, 1), (None, 1)]
     places = {copy["location"].split(":")[0] for copy in three.copies("www5") if copy["sequence"] == 2}
     assert places == {"nas", "www4", "www5", "www6"}
     [line] = three.json("www5", "exposure")["resources"][0]["lineages"]
