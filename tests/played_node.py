@@ -120,6 +120,7 @@ class PlayedNodes(PlayedPair):
         for name, place in LINKED.items():
             (home / name).symlink_to(self.volume / place)
         (home / "units/apache2").write_text("disabled\n")
+        play(home / "bin/sendmail", "#!/bin/sh\n")
         play(home / "bin/systemctl", SYSTEMCTL.format(units=home / "units"))
         for program in ("drbdadm", "drbdsetup"):
             script = f'#!/bin/sh\ncd {home}/bin || exit 99\nsaid="{program} $*"\n'

@@ -58,9 +58,10 @@ def examine(config: Config) -> Diagnosis:
     found += [finding for one in owners.gather(config) for finding in owners.judge(one)]
     state = state_folder.gather(config)
     found += state_folder.judge(state)
-    found += starting.judge(starting.gather(config.schedule))
+    starts = starting.gather(config.schedule)
+    found += starting.judge(starts)
     found += monitoring.judge(monitoring.gather(config, datetime.now(UTC)))
-    found += monitoring.judge_messages(monitoring.gather_messages(config))
+    found += monitoring.judge_messages(monitoring.gather_messages(config, starts.jobs))
     try:
         found += afield.examine(config, table)
     except CatalogError as error:

@@ -5,6 +5,7 @@ It sends nothing (`drbdbackup notify test` does), and names no URL: there are se
 
 from __future__ import annotations
 
+import glob
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -18,8 +19,12 @@ from drbdbackup import delivery, proc
 from drbdbackup.config.load import further
 from drbdbackup.config.values import Config
 from drbdbackup.doctor.finding import Check, Finding
+from drbdbackup.doctor.starting import ScheduledJob
 from drbdbackup.errors import Failure
+from drbdbackup.tools.text_file import read
 
+_MONITORS = ("/etc/nagios", "/etc/icinga2", "/etc/zabbix", "/usr/lib/check_mk_agent/local")
+_MOST_FILES = 200  # of each
 _OLD = timedelta(hours=2)  # `run --if-due` writes them every quarter of an hour
 
 
@@ -82,20 +87,45 @@ def judge(found: Iterable[ExportedFileFacts]) -> Iterator[Finding]:
             yield facts.check.ok(f"{facts.file} is written")
 
 
-class MessageFacts(Struct, frozen=True):
-    """How many URLs there are, whether apprise is, and which files with [notify] others may read."""
+class MessageFacts(Struct, frozen=True, kw_only=True):
+    """How many URLs there are, whether apprise is, and which files with [notify] others may read.
+
+    `starts` are the timers and cron's files that start the backup, `has_mailer` says whether cron's mail goes anywhere,
+    `is_watched` whether a monitoring system looks at this node.
+    """
 
     urls: int
     has_ping: bool
     is_installed: bool
-    readable: tuple[str, ...]
+    readable: tuple[str, ...] = ()
+    starts: tuple[str, ...] = ()
+    has_mailer: bool = True
+    is_watched: bool = False
 
 
-def gather_messages(config: Config) -> MessageFacts:
-    """Look for the library and at the modes of the configuration's files."""
+def gather_messages(config: Config, jobs: Iterable[ScheduledJob]) -> MessageFacts:
+    """Look for the library, at the modes of the configuration's files, and for who hears of a failure without it."""
     notify = config.notify
     readable = tuple(file for file in (config.file, *further(config.file)) if _is_read_by_others(file))
-    return MessageFacts(len(notify.urls), bool(notify.ping), delivery.is_installed(), readable)
+    return MessageFacts(
+        urls=len(notify.urls), has_ping=bool(notify.ping), is_installed=delivery.is_installed(), readable=readable,
+        starts=tuple(job.place for job in jobs), has_mailer=_has_mailer(),
+        is_watched=bool(config.metrics.textfile) or any(map(_names_us, _MONITORS)),
+    )  # fmt: skip
+
+
+def _has_mailer() -> bool:
+    """Whether there is what Debian's cron gives its mail to. It starts /usr/sbin/sendmail, wherever that leads."""
+    return any(os.access(os.path.join(folder, "sendmail"), os.X_OK) for folder in (*os.get_exec_path(), "/usr/sbin"))
+
+
+def _names_us(folder: str) -> bool:
+    """Whether the configuration of a monitoring system, there or one folder below, names this program."""
+    for file in sorted(glob.glob(f"{folder}/*") + glob.glob(f"{folder}/*/*"))[:_MOST_FILES]:
+        found = read(file)
+        if "drbdbackup" in os.path.basename(file) or (found is not None and "drbdbackup" in found.text):
+            return True
+    return False
 
 
 def _is_read_by_others(file: str) -> bool:
@@ -106,9 +136,10 @@ def _is_read_by_others(file: str) -> bool:
 
 
 def judge_messages(facts: MessageFacts) -> Iterator[Finding]:
-    """FAIL: no message would be sent. WARN: others can read the secrets."""
+    """FAIL: no message would be sent. WARN: others can read the secrets, or nobody hears of a backup that fails."""
     check = Check("messages")
     if not facts.urls and not facts.has_ping:
+        yield from _without(facts, check)
         return
     if facts.urls and not facts.is_installed:
         yield check.fail("no message can be sent", delivery.MISSING)
@@ -117,3 +148,15 @@ def judge_messages(facts: MessageFacts) -> Iterator[Finding]:
         yield check.warn(f"others can read {files}: the URLs of [notify] are secrets", f"chmod 600 {files}")
     else:
         yield check.ok("they can be sent; `drbdbackup notify test` tries it")
+
+
+def _without(facts: MessageFacts, check: Check) -> Iterator[Finding]:
+    """What there is to say where nothing is sent: cron mails what goes wrong, a timer writes it to the journal."""
+    if facts.is_watched or not facts.starts:
+        return
+    hint = "Set [notify], or have `drbdbackup check` or [metrics] watched (docs/monitoring.md)."
+    timers = [one for one in facts.starts if one.endswith(".timer")]
+    if len(timers) == len(facts.starts):
+        yield check.warn(f"{timers[0]} mails nobody: a backup that fails is in the journal only", hint)
+    elif not facts.has_mailer:
+        yield check.warn("nobody reads what goes wrong: cron mails it, and there is no sendmail", hint)
