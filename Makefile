@@ -21,13 +21,14 @@ FOR_TEST := attr bindfs btrfs-progs chromium cron exfatprogs fonts-dejavu-core f
 	mariadb-backup mariadb-client mariadb-client-core mariadb-server-core monitoring-plugins-basic nagios-nrpe-plugin nagios-nrpe-server openssh-client \
 	openssh-server procps prometheus prometheus-node-exporter resource-agents shellcheck strace sudo systemd xxhash
 
-.PHONY: help demo test lowest tests-with-lowest bench check docs clean deb package packages-for-package packages-for-demo packages-for-docs packages-for-test cluster cluster-shell packages-for-cluster
+.PHONY: help demo test golden lowest tests-with-lowest bench check docs clean deb package packages-for-package packages-for-demo packages-for-docs packages-for-test cluster cluster-shell packages-for-cluster
 
 help:
 	@echo "make demo    play the whole story on this machine, without DRBD, in under a minute"
 	@echo "make test    run every test but those that need virtual machines"
 	@echo "make lowest  run the unit tests, the commands and the demo with the oldest packages that are allowed"
 	@echo "make cluster run the scenarios on a real pair, in virtual machines; make cluster-shell leaves you in it"
+	@echo "make golden  write tests/golden anew: what each command says at several widths; read the difference"
 	@echo "make bench   measure against the classic scripts"
 	@echo "make check   the quick part: style, types, layers and unit tests"
 	@echo "make docs    build the documentation as a site, into site/"
@@ -48,6 +49,10 @@ lowest: packages-for-test
 
 tests-with-lowest: $(VENV)/.for-test
 	@$(PYTEST) -q -n $(WORKERS) --dist worksteal --ignore tests/unit/test_shape.py $(FOR_LOWEST)
+
+golden: $(VENV)/.for-test
+	@DRBDBACKUP_NEW_SCREENS=1 $(PYTEST) -q tests/unit/test_golden.py
+	@git --no-pager diff --stat -- tests/golden
 
 bench: $(VENV)/.for-test
 	@$(VENV)/bin/python -m tests.bench

@@ -53,7 +53,7 @@ def run(
     if is_watched or (dry_run and not as_json):
         runs.closing(attempts)
     if dry_run and not as_json:
-        console.say(runs.how_to_do_it(attempts))
+        console.say(runs.how_to_do_it(attempts), wraps=True)
     runs.complain(attempts)  # before anything that may take long, or fail
     runs.raise_alarms(answer.alarms)
     # One that was interrupted leaves at once: the volume is going away.
@@ -80,7 +80,7 @@ def run(
     if not dry_run and not is_interrupted:
         _export(loaded, is_quiet=if_due)
     if is_watched and not dry_run:
-        console.say(runs.afterwards(attempts, command.afterwards(loaded, resources)))
+        console.say(runs.afterwards(attempts, command.afterwards(loaded, resources)), wraps=True)
     is_damaged = any(not found.is_well for one in done for found in one.found)
     return command.worst((answer.status, int(is_damaged), replication.status if replication else 0))
 
@@ -181,7 +181,7 @@ def replicate(
     if as_json:
         console.show({"dry_run": dry_run, "replicated": [documents.replica(one) for one in done]})
     else:
-        console.say(runs.replicas(done, dry_run))
+        console.say(runs.replicas(done, dry_run), wraps=True)
     runs.complain_of_replicas(done)
     return answer.status
 
@@ -204,7 +204,7 @@ def prune(
     if as_json:
         console.show(documents.weeded(done.targets, dry_run))
     else:
-        console.say(settings.weeded(done.targets, dry_run))
+        console.say(settings.weeded(done.targets, dry_run), wraps=True)
     for one in done.targets:
         if one.error is not None:
             console.complain(f"{one.target}: {one.error.message}", one.error.hint)
@@ -224,7 +224,7 @@ def sync(config: File = None, rebuild: Rebuild = False, as_json: Json = False) -
     if as_json:
         console.show(documents.synced(found))
     else:
-        console.say(settings.synced(found))
+        console.say(settings.synced(found), wraps=True)
     return found.status
 
 
@@ -236,7 +236,7 @@ def list_targets(config: File = None, as_json: Json = False) -> None:
     found = listing(configured(config))
     if as_json:
         return console.show({"targets": [documents.target(one) for one in found]})
-    return console.say(settings.targets(found))
+    return console.say(settings.targets(found), wraps=True)
 
 
 def accept(name: Name, config: File = None, as_json: Json = False) -> None:
@@ -247,7 +247,7 @@ def accept(name: Name, config: File = None, as_json: Json = False) -> None:
     accepted = command(configured(config), name)
     if as_json:
         return console.show({"accepted": documents.accepted(accepted)})
-    return console.say(settings.accepted(accepted))
+    return console.say(settings.accepted(accepted), wraps=True)
 
 
 def sign(name: Name, config: File = None, as_json: Json = False) -> int:
@@ -266,7 +266,7 @@ def sign(name: Name, config: File = None, as_json: Json = False) -> int:
     if as_json:
         console.show(documents.verified(signed.copies))
     else:
-        console.say(restores.signed(name, signed.copies))
+        console.say(restores.signed(name, signed.copies), wraps=True)
     restores.complain_of_damage(signed.copies)
     return signed.status
 

@@ -45,7 +45,7 @@ def drill(
     if as_json:
         console.show(documents.drilled(done))
     else:
-        console.say(restores.drilled(done))
+        console.say(restores.drilled(done), alarming=True, wraps=True)
     restores.complain_of_drill(done)
     return done.status
 

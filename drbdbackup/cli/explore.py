@@ -31,7 +31,7 @@ def find(name: Name, config: File = None, resource: Resource = None, as_json: Js
     found = look(loaded, select.one_resource(loaded, resource), name)
     if as_json:
         return console.show(versions.document(found))
-    return console.say(versions.lines(found))
+    return console.say(versions.lines(found), wraps=True)
 
 
 def diff(
@@ -54,8 +54,9 @@ def diff(
         elif stat:
             console.say(changes.by_folder(found, console.width()))
         else:
+            width = console.width()
             with console.paged(wanted=not no_pager) as in_colour:
-                console.say(changes.lines(found), paint=changes.painted if in_colour else str)
+                console.say(changes.lines(found, width), paint=changes.painted if in_colour else str)
         changes.complain(found)
         return found.status
 
@@ -113,14 +114,14 @@ def _brought(loaded: Config, resource: str, picked: Picked) -> int:
 
     plans = [command.plan(loaded, request) for request in picked.requests(resource)]
     for plan in plans:
-        console.say(restores.planned(plan))
+        console.say(restores.planned(plan), wraps=True)
     if not console.confirmed("Go ahead?"):
         raise Declined("nothing was restored")
     status = 0
     for plan in plans:
         with runs.watched(True) as watcher:
             done = command.restore(loaded, plan, watcher)
-        console.say(restores.restored(done))
+        console.say(restores.restored(done), wraps=True)
         restores.complain(done)
         status = status or done.status
     return status

@@ -99,7 +99,7 @@ def _answered(answer: PinAnswer, as_json: bool) -> None:
     if as_json:
         console.show(documents.pinned(answer))
     else:
-        console.say(settings.pinned(answer))
+        console.say(settings.pinned(answer), wraps=True)
 
 
 COMMANDS = (

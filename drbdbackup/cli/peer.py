@@ -26,7 +26,7 @@ def list_keys(config: File = None, as_json: Json = False) -> None:
     found = command.keys(configured(config))
     if as_json:
         return console.show({"nodes": [to_builtins(one) for one in found]})
-    return console.say(peers.keys(found))
+    return console.say(peers.keys(found), wraps=True)
 
 
 def trust(node: Node, key: Key, config: File = None, as_json: Json = False) -> None:

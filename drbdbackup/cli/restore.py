@@ -116,7 +116,7 @@ def _agreed(
     if as_json and dry_run:
         console.show({"dry_run": True, "plan": plan})
     if not as_json:
-        console.say(lines)
+        console.say(lines, wraps=True)
     if not dry_run and not yes and not console.confirmed("Go ahead?"):
         raise Declined("nothing was restored")
     return not dry_run
@@ -129,7 +129,7 @@ def _show(document: Mapping[str, Any], lines: Iterable[str], *, as_json: bool) -
     if as_json:
         console.show({"dry_run": False, **document})
     else:
-        console.say(lines)
+        console.say(lines, wraps=True)
 
 
 def _finished(loaded: Config, resource: str | None, *, sure: bool, dry_run: bool, as_json: bool) -> int:
@@ -167,7 +167,7 @@ def verify(
     if as_json:
         console.show(documents.verified(verified.copies))
     else:
-        console.say(restores.verified(verified.copies), alarming=True)
+        console.say(restores.verified(verified.copies), alarming=True, wraps=True)
     restores.complain_of_damage(verified.copies)
     return verified.status
 

@@ -170,7 +170,7 @@ def validate(config: File = None, as_json: Json = False) -> None:
     found = check(config)
     if as_json:
         return console.show(documents.validated(found))
-    return console.say(settings.validated(found))
+    return console.say(settings.validated(found), wraps=True)
 
 
 COMMANDS = (

@@ -32,16 +32,19 @@ class FolderChanges(Struct):
     bytes: int = 0
 
 
-def lines(found: Compared, now: datetime | None = None) -> Iterator[str]:
-    """What is compared, a line for each entry that differs, or folder that was renamed, and the sums."""
-    yield _compared(found, now or datetime.now(UTC))
+def lines(found: Compared, width: int | None = None, now: datetime | None = None) -> Iterator[str]:
+    """What is compared, a line for each entry that differs, or folder that was renamed, and the sums.
+
+    These have at most the `width` of a terminal; `now` is this moment by default.
+    """
+    yield from text.wrapped(_compared(found, now or datetime.now(UTC)), width)
     for one in folded(found.changes(), found.renamed):
         if isinstance(one, RenamedFolder):
             about = f"{text.count(one.entries, 'entry', 'entries')}, {text.size(one.bytes)}"
             yield f"  {'renamed':<10}  {text.printable(one.before)}/ -> {text.printable(one.after)}/ ({about})"
         else:
             yield f"  {one.change:<10}  {text.printable(one.path)}{'/' if one.letter == 'd' else ''}{_detail(one)}"
-    yield _sums(found)
+    yield from text.wrapped(_sums(found), width)
 
 
 def painted(line: str) -> str:
@@ -63,12 +66,12 @@ def by_folder(found: Compared, width: int | None = None, now: datetime | None = 
         row.changed += one.change in ("content", "attributes")
         if one.letter == "f":
             row.bytes += (one.after or 0) - (one.before or 0)
-    yield _compared(found, now or datetime.now(UTC))
+    yield from text.wrapped(_compared(found, now or datetime.now(UTC)), width)
     if rows:
         told = [(name, *map(_number, (one.added, one.removed, one.changed, one.renamed)), _growth(one.bytes))
                 for name, one in rows.items()]  # fmt: skip
         yield from text.fitted([_HEADS, *told], width, wrap=(0,), drop=(4,), indent="  ")
-    yield _sums(found)
+    yield from text.wrapped(_sums(found), width)
 
 
 def folded(

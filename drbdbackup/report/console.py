@@ -14,19 +14,24 @@ from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from typing import IO, Any, TextIO, cast
 
 from drbdbackup.errors import ToolError, UsageError
-from drbdbackup.report.text import lines
+from drbdbackup.report.text import lines, wrapped
 
 SCHEMA = 1
 
 
-def say(text: Iterable[str], *, alarming: bool = False, paint: Callable[[str], str] = str) -> None:
+def say(
+    text: Iterable[str], *, alarming: bool = False, paint: Callable[[str], str] = str, wraps: bool = False
+) -> None:
     """Lines to stdout. `alarming`: the words in them that need attention have a colour where a person is watching.
 
-    `paint` gives a line its colours wherever this goes; what it gets has no escapes of its own.
+    `paint` gives a line its colours wherever this goes; what it gets has no escapes of its own. With `wraps` lines that
+    are longer than the terminal are broken between words.
     """
     paint = with_alarms if alarming and has_colours() else paint
+    columns = width() if wraps else None
     for line in text:
-        _write(sys.stdout, paint(lines(line)))
+        for shown in lines(line).split("\n"):
+            _write(sys.stdout, "\n".join(map(paint, wrapped(shown, columns))))
 
 
 def has_colours() -> bool:
@@ -73,9 +78,9 @@ def with_alarms(line: str) -> str:
 
 def complain(message: str, hint: str = "") -> None:
     """A problem to stderr, and below it what to do next."""
-    _write(sys.stderr, lines(f"drbdbackup: {message}"))
-    if hint:
-        _write(sys.stderr, "\n".join(f"  {line}" for line in lines(hint).split("\n")))
+    told = [*lines(f"drbdbackup: {message}").split("\n"), *(f"  {line}" for line in lines(hint).split("\n") if hint)]
+    columns = _columns(sys.stderr) if sys.stderr.isatty() else None
+    _write(sys.stderr, "\n".join(part for line in told for part in wrapped(line, columns)))
 
 
 def show(document: Mapping[str, Any]) -> None:
@@ -106,13 +111,15 @@ def be_quiet() -> None:
 
 def width() -> int | None:
     """The columns of the terminal that shows our stdout; None for a pipe or a file, where lines have no end."""
-    if not on_terminal():
-        return None
+    return _columns(sys.stdout) if on_terminal() else None
+
+
+def _columns(stream: TextIO) -> int | None:
     told = os.environ.get("COLUMNS", "")  # as rich does
     if told.isdecimal() and int(told):
         return int(told)
     try:
-        return os.get_terminal_size(sys.stdout.fileno()).columns or None
+        return os.get_terminal_size(stream.fileno()).columns or None
     except OSError:
         return None
 

@@ -11,21 +11,18 @@ from drbdbackup.report import console, text
 if TYPE_CHECKING:
     from drbdbackup.doctor.examine import Diagnosis
 
-COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
+COLOURS = {"OK": 32, "WARN": 33, "FAIL": 31}
 
 
 def show(diagnosis: Diagnosis) -> None:
     """All items, and below each that is not OK what to do."""
-    if not console.on_terminal():
-        return console.say(plain(diagnosis))
-    from drbdbackup.report.tables import draw
+    console.say(plain(diagnosis), paint=painted if console.has_colours() else str, wraps=True)
 
-    rows = []
-    for one in diagnosis.findings:
-        told = one.because + (f"\n-> {one.remedy}" if one.remedy else "")
-        plain_cells = [(text.lines(cell), "") for cell in (one.check, one.about, told)]
-        rows.append([(one.state.name, COLOURS[one.state.value]), *plain_cells])
-    return draw(("", "check", "about", "because"), rows, below=text.printable(total(diagnosis)))
+
+def painted(line: str) -> str:
+    """A line of these, with its state in colour."""
+    state = line.partition(" ")[0]
+    return f"\033[{COLOURS[state]}m{state}\033[0m{line[len(state) :]}" if state in COLOURS else line
 
 
 def plain(diagnosis: Diagnosis) -> Iterator[str]:

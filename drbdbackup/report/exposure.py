@@ -19,15 +19,15 @@ _READABLE = {Reach.YES: "yes", Reach.NO: "not now", Reach.UNKNOWN: "not known fr
 _BY = {Work.RESTORED: "a restore of", Work.VERIFIED: "a verify of", Work.COPIED: "the copying of"}
 
 
-def lines(found: Exposure, width: int | None = None) -> Iterator[str]:
+def lines(found: Exposure, width: int | None = None, now: datetime | None = None) -> Iterator[str]:
     """A table for each line, then what the times were measured by, and what is not known and why.
 
-    `width` is that of the terminal, None without one.
+    `width` is that of the terminal, None without one; `now` is this moment by default.
     """
     if found.missing is not None:
         yield f"{found.resource}: if the volume is lost now, EVERYTHING is lost with it"
         return
-    now = datetime.now(UTC)
+    now = now or datetime.now(UTC)
     if len(found.lines) > 1:
         names = " and ".join(line.lineage.name for line in found.lines if line.lineage)
         told = f"SPLIT BRAIN, {names} diverged; what is left depends on whose data is kept"
@@ -37,7 +37,7 @@ def lines(found: Exposure, width: int | None = None) -> Iterator[str]:
         answer = f"{found.resource}: if the volume is lost now{kept}, {_answer(found, line.cases)}"
         yield from text.fitted([(answer,)], width, wrap=(0,))
         rows = [_HEADS, *(_row(found, case) for case in line.cases)]
-        yield from text.fitted(rows, width, wrap=(0, 4, 5), drop=(4, 2), indent="  ")
+        yield from text.fitted(rows, width, wrap=(0, 4, 5), drop=(2, 4), indent="  ")
         notes = [*_of_pairs(found, line), *_notes(line, now)]
         yield from text.fitted([(one,) for one in notes], width, wrap=(0,), indent="  ")
     yield from text.fitted([(one,) for one in _not_counted(found)], width, wrap=(0,), indent="  ")

@@ -24,7 +24,7 @@ def table(runs: Runs, width: int | None = None) -> Iterator[str]:
     rows = [_HEADS, *(_row(one) for one in runs.done)]
     at = int(several)
     shown = rows if several else [row[1:] for row in rows]
-    yield from text.fitted(shown, width, wrap=(at + 6,), drop=(at + 1, at + 4, at))
+    yield from text.fitted(shown, width, wrap=(at + 6,), drop=(at + 1, at + 4, at, at + 2))
     if runs.more:
         yield f"and {runs.more} before them (--limit)"
 

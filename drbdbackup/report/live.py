@@ -9,7 +9,7 @@ from drbdbackup.commands.watch import BegunElsewhere, WatchedPair
 from drbdbackup.pipeline.progress_file import JobProgress, TargetProgress
 from drbdbackup.report import overview, text
 
-_LEAST, _MOST, _BESIDE = 6, 30, 46  # columns of a bar, and of what stands beside it
+_LEAST, _MOST, _BESIDE = 6, 30, 54  # columns of a bar, and of what stands beside it
 _DONE, _LEFT = "━", "─"
 Rates = Mapping[tuple[int, str], float]  # bytes a second, by process and target
 

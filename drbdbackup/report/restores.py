@@ -21,9 +21,12 @@ _SHOWN = 10
 _NEVER_RESTORED = "None of them is ever restored. Who can write to that medium? What a NAS adds: see `verify.ignore`."
 
 
-def planned(plan: RestorePlan) -> Iterator[str]:
-    """The copy, where it comes from and goes to, what is deleted, and what speaks against it."""
-    now = datetime.now(UTC)
+def planned(plan: RestorePlan, now: datetime | None = None) -> Iterator[str]:
+    """The copy, where it comes from and goes to, what is deleted, and what speaks against it.
+
+    `now` is this moment by default.
+    """
+    now = now or datetime.now(UTC)
     copy = plan.copy
     yield f"{plan.resource}: restore {copy.snapshot}"
     rows = [

@@ -5,6 +5,7 @@ Without a terminal nothing is said when all is well: cron mails every line. rich
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
@@ -20,7 +21,9 @@ from drbdbackup.report import console, text
 if TYPE_CHECKING:
     from drbdbackup.commands.replicate import Replicated
 
-_COLOURS = {"complete": "green", "failed": "red", "not copied": "red"}
+_COLOURS = {"complete": 32, "failed": 31, "not copied": 31}
+_OUTCOME = re.compile(r"(?<=  )(?:complete|failed|not copied)(?=  |$)")
+_HEADS = ("TARGET", "OUTCOME", "COPIED", "NOTES")
 _WHERE = ", in the snapshot's snapshot.json"
 
 
@@ -34,12 +37,9 @@ def watched(on_terminal: bool) -> AbstractContextManager[Watcher]:
 
 
 def closing(attempts: Sequence[Attempt]) -> None:
-    """What came of it: a table on a terminal, plain lines else."""
-    if console.on_terminal():
-        for attempt in attempts:
-            _table(attempt)
-    else:
-        console.say(line for attempt in attempts for line in _plain(attempt))
+    """What came of it, a row for each target; one that stood down has none."""
+    told = (line for attempt in attempts for line in ended(attempt, console.width()))
+    console.say(told, paint=painted if console.has_colours() else str, wraps=True)
     if not attempts:
         console.say(["Nothing is due."])
 
@@ -50,8 +50,8 @@ def how_to_do_it(attempts: Sequence[Attempt]) -> Iterator[str]:
         yield "This was a dry run: nothing was changed. To make the backup, leave out --dry-run."
 
 
-def afterwards(attempts: Sequence[Attempt], known: Afterwards) -> Iterator[str]:
-    """After a run: what was pruned by name, what is kept, and when the next one is due."""
+def afterwards(attempts: Sequence[Attempt], known: Afterwards, now: datetime | None = None) -> Iterator[str]:
+    """After a run: what was pruned by name, what is kept, and when the next one is due (`now`: at this moment)."""
     for attempt in attempts:
         for target in attempt.result.targets if attempt.result else ():
             if target.pruned:
@@ -60,7 +60,7 @@ def afterwards(attempts: Sequence[Attempt], known: Afterwards) -> Iterator[str]:
         for resource in dict.fromkeys(resource for resource, _, _ in known.kept):
             there = [f"{count} on {place}" for name, place, count in known.kept if name == resource]
             yield f"{resource}: copies kept: {', '.join(there)}"
-    yield f"Next due: {text.when(known.next_due, datetime.now(UTC))}"
+    yield f"Next due: {text.when(known.next_due, now or datetime.now(UTC))}"
 
 
 def complain(attempts: Sequence[Attempt]) -> None:
@@ -77,7 +77,7 @@ def complain(attempts: Sequence[Attempt]) -> None:
 def raise_alarms(alarms: Sequence[Alarm]) -> None:
     """What is critical though no run failed, on stderr."""
     for alarm in alarms:
-        console.complain(alarm.error.message, alarm.error.hint)
+        console.complain(text.localised(alarm.error.message), alarm.error.hint)
 
 
 def replicas(done: Sequence[Replicated], dry_run: bool) -> Iterator[str]:
@@ -168,21 +168,17 @@ def row(target: TargetResult, dry_run: bool) -> tuple[str, str, str, str]:
     return target.name, "would copy" if dry_run else "complete", copied, "; ".join(notes)
 
 
-def _table(attempt: Attempt) -> None:
-    """A line for each target below what came of the run. One that stood down has only that."""
-    from drbdbackup.report.tables import draw
-
-    result = attempt.result
-    rows = [row(target, result.dry_run) for target in result.targets] if result else []
-    cells = [[(text.printable(cell), _COLOURS.get(one[1], "")) for cell in one] for one in rows]
-    draw(("target", "outcome", "copied", "notes"), cells, above=text.printable(outcome_line(attempt)))
-
-
-def _plain(attempt: Attempt) -> Iterator[str]:
+def ended(attempt: Attempt, width: int | None) -> Iterator[str]:
+    """What came of one, and a row for each target, on a terminal of that `width` with heads."""
     yield outcome_line(attempt)
-    if attempt.result is not None:
+    if attempt.result is not None and attempt.result.targets:
         rows = [row(target, attempt.result.dry_run) for target in attempt.result.targets]
-        yield from text.aligned(rows, "  ")
+        yield from text.fitted([_HEADS, *rows] if width else rows, width, wrap=(3,), drop=(2,), indent="  ")
+
+
+def painted(line: str) -> str:
+    """A line of these, with the outcome in colour."""
+    return _OUTCOME.sub(lambda found: f"\033[{_COLOURS[found[0]]}m{found[0]}\033[0m", line, count=1)
 
 
 def _complain_of_files(resource: str, target: TargetResult, where: str) -> None:

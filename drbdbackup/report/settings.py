@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from drbdbackup.commands.target import AcceptedTarget, TargetSeen
 
 
-def validated(found: Validated) -> Iterator[str]:
-    """That the file is right, and what it means here."""
+def validated(found: Validated, now: datetime | None = None) -> Iterator[str]:
+    """That the file is right, and what it means here; `now` is this moment by default."""
     config = found.config
     yield f"{config.file} is valid."
     rows = [("node", f"{config.node}, one of {', '.join(config.nodes)}"), ("role", f"from {config.role.source}")]
     rows += [(f"resource {one.name}", _resource(one)) for one in config.resources]
     rows += [(f"target {one.name}", _target(one)) for one in config.targets]
     rows += [(f"peer {one.node}", one.ssh) for one in config.peers]
-    rows += [("next due", text.when(found.next_due, datetime.now(UTC)))]
+    rows += [("next due", text.when(found.next_due, now or datetime.now(UTC)))]
     rows += [("NOTE", note) for note in found.notes]
     yield from text.aligned(rows, "  ")
 

@@ -15,6 +15,11 @@ from drbdbackup.model.amount import size as size
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _PROBLEMS = 10  # that are shown; the catalog and the sidecar keep more
 _ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+_GAP = re.compile(r"(?<=\S) {2,}(?=\S)")
+# What is never broken: a short command, a time, a number and what it counts, a word.
+_UNBROKEN = r"`[^`]{1,30}`\S*|\(?(?:[A-Z][a-z]{2} )?\d{4}-\d\d-\d\d \d\d:\d\d\S*|\(?\d[\d.,]* \S+(?: ago\S*)?|\S+"
+_WHOLE = re.compile(_UNBROKEN)
+_WORDS = re.compile(rf"(\s*)(`[^`]*`\S*|{_UNBROKEN})")
 _EASY = 16  # letters a line that are easy to read in a column
 _END = 120  # letters of each end of a long line
 
@@ -117,11 +122,30 @@ def fitted(
     return lines
 
 
+def wrapped(line: str, width: int | None) -> list[str]:
+    """A line as lines of at most `width` letters, broken between words; what stands in backticks is one, to be copied.
+
+    What does not fit goes on below the last column that begins in the first two thirds, or a little further in.
+    """
+    if width is None or len(line) <= width:
+        return [line]
+    begins = [found.end() for found in _GAP.finditer(line) if found.end() <= width * 2 // 3]
+    indent = begins[-1] if begins else len(line) - len(line.lstrip(" ")) + 2
+    found, current = [], ""
+    for gap, word in _WORDS.findall(line):
+        if current.strip() and len(current) + len(gap) + len(word) > width >= indent + len(word):
+            found.append(current)
+            current = " " * indent + word
+        else:
+            current += gap + word
+    return [*found, current]
+
+
 def _narrowed(
     widths: dict[int, int], table: Sequence[Sequence[str]], wrap: Sequence[int], room: int, least: int
 ) -> dict[int, int]:
     """The widths with the columns of `wrap` as narrow as they have to be, or can be: `least`, and each word whole."""
-    words = {at: [word for row in table if at < len(row) for word in row[at].split()] for at in wrap}
+    words = {at: [word for row in table if at < len(row) for word in _WHOLE.findall(row[at])] for at in wrap}
     ends = {at: max(least, *map(len, words[at]), 0) for at in wrap if at in widths}
     narrow = dict(widths)
     while _line(narrow) > room and (left := [at for at, end in ends.items() if narrow[at] > end]):
@@ -139,7 +163,7 @@ def _wrapped(cell: str, width: int) -> list[str]:
     lines = [""]
     if len(cell) <= width:
         return [cell]
-    for word in cell.split():
+    for word in _WHOLE.findall(cell):
         if lines[-1] and len(lines[-1]) + 1 + len(word) > width:
             lines.append(word)
         else:

@@ -229,7 +229,7 @@ def test_a_person_sees_bars_and_a_closing_table(pair: PlayedPair) -> None:
     text = seen.decode()
     assert "raid to nas" in text
     assert "raid: complete, " in text
-    assert "outcome" in text
+    assert "OUTCOME" in text
 
 
 ENDS_WITH = [(signal.SIGTERM, 143), (signal.SIGHUP, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 7)]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from drbdbackup.report import text
 
@@ -64,3 +66,17 @@ def test_a_newline_in_a_cell_does_not_break_the_table() -> None:
 @pytest.mark.parametrize(("number", "said"), [(0, "0 files"), (1, "1 file"), (1204, "1,204 files")])
 def test_things_are_counted_in_words(number: int, said: str) -> None:
     assert text.count(number, "file") == said
+
+
+@given(st.lists(st.sampled_from(["raid", "a-rather-long-word", "2026-11-28 04:30", "3 h ago", "`mount /x`", "nas:"])),
+       st.integers(40, 70), st.sampled_from(["", "  ", "  from      "]))  # fmt: skip
+def test_a_line_is_broken_between_words_only_and_never_within_a_time(words: list[str], width: int, head: str) -> None:
+    line = head + " ".join(words)
+    lines = text.wrapped(line, width)
+    assert " ".join(" ".join(lines).split()) == " ".join(line.split())
+    if len(line) <= width:
+        assert lines == [line]
+    for one in lines:
+        assert len(one) <= width
+        assert not one.endswith(("2026-11-28", " 3", "`mount"))
+    assert text.wrapped(line, None) == [line]

@@ -28,8 +28,8 @@ HEAVY = {
 }  # fmt: skip
 # All that they do is done with rich, textual, prometheus_client or pygal.
 DRAWING = {
-    "drbdbackup.report.progress", "drbdbackup.report.tables", "drbdbackup.report.browsing", "drbdbackup.report.metrics",
-    "drbdbackup.report.full_screen", "drbdbackup.report.watching",
+    "drbdbackup.report.progress", "drbdbackup.report.browsing", "drbdbackup.report.full_screen",
+    "drbdbackup.report.watching", "drbdbackup.report.metrics",
     "drbdbackup.report.html.plots",
 }  # fmt: skip
 # The errors of a signal, and all that they are.
