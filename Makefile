@@ -19,7 +19,7 @@ FOR_DOCS := python3 python3-venv
 FOR_PACKAGE := python3 python3-venv dpkg dpkg-dev lintian mmdebstrap util-linux
 FOR_TEST := attr bindfs btrfs-progs chromium cron exfatprogs fonts-dejavu-core fuse3 libxml2-utils man-db \
 	mariadb-backup mariadb-client mariadb-client-core mariadb-server-core monitoring-plugins-basic nagios-nrpe-plugin nagios-nrpe-server openssh-client \
-	openssh-server procps prometheus prometheus-node-exporter resource-agents shellcheck strace sudo systemd xxhash
+	openssh-server procps prometheus prometheus-node-exporter rclone resource-agents restic shellcheck strace sudo systemd xxhash
 
 .PHONY: help demo test golden lowest tests-with-lowest bench check docs clean deb package packages-for-package packages-for-demo packages-for-docs packages-for-test cluster cluster-shell packages-for-cluster
 

@@ -19,7 +19,7 @@ _PACKAGES = {  # of Debian
     "drbdadm": "drbd-utils", "drbdsetup": "drbd-utils", "rsync": "rsync", "ssh": "openssh-client",
     "ssh-keygen": "openssh-client", "ssh-keyscan": "openssh-client", "btrfs": "btrfs-progs", "lvs": "lvm2",
     "lvcreate": "lvm2", "lvremove": "lvm2", "mariadbd": "mariadb-server", "setpriv": "util-linux",
-    "lsblk": "util-linux",
+    "lsblk": "util-linux", "restic": "restic", "fusermount3": "fuse3",
 }  # fmt: skip
 
 
@@ -347,6 +347,36 @@ class WrongTarget(TargetError):
     """What is mounted there is not the target that it was."""
 
     code = "target.wrong"
+
+
+class RepositoryMissing(TargetError, narrows=True):
+    """There is no repository where the target should have one."""
+
+    code = "repository.missing"
+
+
+class RepositoryUnreachable(TargetError, narrows=True):
+    """A repository cannot be reached or read, or its program failed."""
+
+    code = "repository.unreachable"
+
+
+class RepositoryLocked(TargetError, narrows=True):
+    """Somebody else is at work in the repository, or was killed there."""
+
+    code = "repository.locked"
+
+
+class WrongPassword(TargetError, narrows=True):
+    """The repository does not open with the password that is configured."""
+
+    code = "repository.password"
+
+
+class NotForEngines(TargetError, narrows=True):
+    """A target whose copies are kept by an engine cannot do this."""
+
+    code = "target.not-supported"
 
 
 class Stalled(TargetError):

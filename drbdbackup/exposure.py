@@ -13,6 +13,7 @@ from enum import Enum
 from msgspec import Struct
 
 from drbdbackup.catalog.rates import Measured, Work
+from drbdbackup.config.target_kinds import has_tree
 from drbdbackup.config.values import Config
 from drbdbackup.model.backup import Copy, Reach
 
@@ -117,7 +118,9 @@ def _seen(copy: Copy, reach: Reach, reader: str) -> Reach:
 
 
 def _distance(copy: Copy, reader: str) -> int:
-    """An own disk, a share, a disk of another node; without this node each disk is its holder's own."""
+    """An own disk, a share, a disk of another node, an engine; without this node each disk is its holder's own."""
+    if not has_tree(copy.kind):
+        return 3
     return 0 if copy.holder == (reader or copy.holder) and copy.holder else 1 if not copy.holder else 2
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-from drbdbackup.config.kinds import FLAG, PATH, ValueKind, one_of
+from drbdbackup.config.kinds import FLAG, PATH, RATE, ValueKind, one_of
 
 
 class TargetKind(Struct, frozen=True, kw_only=True):
@@ -19,7 +19,8 @@ class TargetKind(Struct, frozen=True, kw_only=True):
 
     `is_local`: each node has one of its own, which the others reach over ssh. `is_mounted_for_use`: a run mounts the
     device at `address`, and it is not mounted otherwise. `carries_catalogs`: nodes exchange theirs through it.
-    `wakes_up`: it may have to, so that a look at it takes longer than at a share.
+    `wakes_up`: it may have to, so that a look at it takes longer than at a share. `has_tree`: its copies lie there as
+    trees of files; otherwise an engine of its own keeps them, and shows them as such where they are read.
     """
 
     name: str
@@ -31,13 +32,14 @@ class TargetKind(Struct, frozen=True, kw_only=True):
     is_mounted_for_use: bool
     carries_catalogs: bool
     wakes_up: bool
+    has_tree: bool
     closed_hint: str  # what to do where it cannot be opened, and nobody has a better hint
 
 
 _NAS = TargetKind(
     name="nas", keys={"path": PATH, "require_mount": FLAG, "recycle": FLAG}, required=("path",), address="path",
     folder="path",
-    is_local=False, is_mounted_for_use=False, carries_catalogs=True, wakes_up=False,
+    is_local=False, is_mounted_for_use=False, carries_catalogs=True, wakes_up=False, has_tree=True,
     closed_hint="Is its server up? Look at dmesg, and at its line in /etc/fstab.",
 )  # fmt: skip
 
@@ -46,8 +48,23 @@ _DISK = TargetKind(
     keys={"device": PATH, "mountpoint": PATH, "on_full": one_of("keep", "replace"), "replicate": FLAG,
           "recycle": FLAG},
     required=("device", "mountpoint"), address="device", folder="mountpoint",
-    is_local=True, is_mounted_for_use=True, carries_catalogs=False, wakes_up=True,
+    is_local=True, is_mounted_for_use=True, carries_catalogs=False, wakes_up=True, has_tree=True,
     closed_hint="See `dmesg`.",
 )  # fmt: skip
 
-TARGET_KINDS: Mapping[str, TargetKind] = {kind.name: kind for kind in (_NAS, _DISK)}
+_RESTIC = TargetKind(
+    name="restic",
+    keys={"repository_file": PATH, "password_file": PATH, "env_file": PATH, "mountpoint": PATH, "cache": PATH,
+          "rate": RATE, "append_only": FLAG},
+    required=("repository_file", "password_file"), address="repository_file", folder="mountpoint",
+    is_local=False, is_mounted_for_use=False, carries_catalogs=False, wakes_up=True, has_tree=False,
+    closed_hint="Is its server up, and can this node reach it?",
+)  # fmt: skip
+
+TARGET_KINDS: Mapping[str, TargetKind] = {kind.name: kind for kind in (_NAS, _DISK, _RESTIC)}
+
+
+def has_tree(kind: str) -> bool:
+    """Whether copies of this kind lie there as trees of files. Of a kind that another version knows: yes."""
+    known = TARGET_KINDS.get(kind)
+    return known is None or known.has_tree

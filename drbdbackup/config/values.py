@@ -7,6 +7,8 @@ from msgspec import Struct
 from drbdbackup.config.target_kinds import TARGET_KINDS, TargetKind
 
 STATE_DIR = "/var/lib/drbdbackup"
+_SHOWN_AT = "/run/drbdbackup"  # where an engine shows its copies, below the target's name
+_CACHES = "/var/cache/drbdbackup"
 
 
 class Retention(Struct, frozen=True, kw_only=True):
@@ -95,7 +97,11 @@ class ResourceConfig(Struct, frozen=True, kw_only=True):
 
 
 class TargetConfig(Struct, frozen=True, kw_only=True):
-    """A place for copies. Which of the keys a `kind` has, and how kinds differ, is said in `target_kinds`."""
+    """A place for copies. Which of the keys a `kind` has, and how kinds differ, is said in `target_kinds`.
+
+    `repository_file`, `password_file` and `env_file` are files of root's that hold what nobody else may know. `rate` is
+    in bytes a second, 0 for no limit of its own. `append_only`: nodes add to it, and remove nothing.
+    """
 
     name: str
     kind: str
@@ -108,6 +114,12 @@ class TargetConfig(Struct, frozen=True, kw_only=True):
     replicate: bool = True
     recycle: bool = True
     hooks: tuple[HookConfig, ...] = ()
+    repository_file: str = ""
+    password_file: str = ""
+    env_file: str = ""
+    cache: str = ""
+    rate: float = 0.0
+    append_only: bool = False
 
     @property
     def is_local(self) -> bool:
@@ -128,6 +140,11 @@ class TargetConfig(Struct, frozen=True, kw_only=True):
     def wakes_up(self) -> bool:
         """Whether it may have to, so that a look at it takes longer than at a share."""
         return self._kind.wakes_up
+
+    @property
+    def has_tree(self) -> bool:
+        """Whether its copies lie there as trees of files; otherwise an engine keeps them."""
+        return self._kind.has_tree
 
     @property
     def can_replace(self) -> bool:
@@ -152,7 +169,12 @@ class TargetConfig(Struct, frozen=True, kw_only=True):
     @property
     def folder(self) -> str:
         """Where it is in the tree of files while it is open."""
-        return str(getattr(self, self._kind.folder))
+        return str(getattr(self, self._kind.folder)) or f"{_SHOWN_AT}/{self.name}"
+
+    @property
+    def cache_folder(self) -> str:
+        """Where an engine keeps on this node what it need not fetch twice."""
+        return self.cache or f"{_CACHES}/{self.name}"
 
     @property
     def folder_key(self) -> str:

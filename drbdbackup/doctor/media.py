@@ -133,7 +133,7 @@ def _mounted(facts: MediumFacts) -> Iterator[Finding]:
 
 def _room(facts: MediumFacts) -> Iterator[Finding]:
     check, need = Check("room", facts.target.name), facts.need
-    if facts.problem or facts.objection:
+    if facts.problem or facts.objection or not facts.total:
         return
     free = f"{_mib(facts.free)} of {_mib(facts.total)} are free"
     remedy = "Get a larger one, let it keep fewer copies ([retention], then `drbdbackup prune`), or exclude something."

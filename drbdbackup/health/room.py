@@ -63,6 +63,8 @@ def _looking(config: Config, place: TargetConfig, newest: Copy | None) -> Callab
             free, total = space.f_bavail * space.f_frsize, space.f_blocks * space.f_frsize
             return [free, total, medium.identity.medium if medium.identity else "", _links(newest)]
 
+    if not place.has_tree:  # the way there is long, and its room nobody knows: a run and the doctor ask it
+        return lambda: None
     return look_at_device if place.is_mounted_for_use else look_at_folder
 
 

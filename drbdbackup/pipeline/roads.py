@@ -149,7 +149,8 @@ def reach(
 ) -> dict[tuple[str, str], Reach]:
     """Which copies can be read from here, now, by (medium, snapshot); `travelled` says which roads were open.
 
-    A share whose road is closed is not looked at again; `deadline` is as in `fetch_all`.
+    A share whose road is closed is not looked at again, and an engine, whose way may be long, not at all; `deadline` is
+    as in `fetch_all`.
     """
     wanted = list(copies)
     near = {
@@ -158,7 +159,7 @@ def reach(
     }
     looks = {
         place.name: _looking(config, place, here)
-        for place, here in near.items() if here and place.name not in travelled.closed
+        for place, here in near.items() if here and place.has_tree and place.name not in travelled.closed
     }  # fmt: skip
     seen = proc.probe_all(looks, deadline or config.limits.probe)
     held = {
@@ -167,6 +168,8 @@ def reach(
     }  # fmt: skip
     keys = [(copy.medium, copy.snapshot) for here in near.values() for copy in here]
     found = {key: Reach.YES if key in held else Reach.NO for key in keys}
+    far = [copy for place, here in near.items() if not place.has_tree for copy in here]
+    found |= {(copy.medium, copy.snapshot): Reach.UNKNOWN for copy in far}
     reachable = {peer.node for peer in config.peers if peer.node in travelled.new}
     asked = {peer.node for peer in config.peers}
     for copy in wanted:

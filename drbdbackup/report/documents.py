@@ -235,11 +235,12 @@ def synced(done: Synced) -> dict[str, Any]:
 def target(seen: TargetSeen) -> dict[str, Any]:
     """One of `target list --json`."""
     expected, found = seen.expected or {}, seen.found
+    room = found if found and found.total_bytes else None
     return {
         "name": seen.config.name, "kind": seen.config.kind, "location": seen.location, "mounted": seen.mounted,
         "expected": expected.get("medium"), "medium": (found.medium or None) if found else None,
         "objection": found.objection if found else "", "lacks": found.lacks if found else None,
-        "free_bytes": found.free_bytes if found else None, "total_bytes": found.total_bytes if found else None,
+        "free_bytes": room.free_bytes if room else None, "total_bytes": room.total_bytes if room else None,
         "enrolled_at": (found.enrolled_at or None) if found else None,
         "enrolled_by": (found.enrolled_by or None) if found else None, "error": error(seen.error),
     }  # fmt: skip

@@ -113,7 +113,8 @@ def synced(done: Synced) -> Iterator[str]:
 
 def _seen(one: TargetSeen) -> Iterator[tuple[str, str]]:
     expected, found = (one.expected or {}).get("medium"), one.found
-    yield "mounted", "yes" if one.mounted else "no"
+    if one.config.has_tree:
+        yield "mounted", "yes" if one.mounted else "no"
     if found is None:
         yield "medium", f"{expected} is expected" if expected else "none yet"
         if one.error is not None:
@@ -124,6 +125,7 @@ def _seen(one: TargetSeen) -> Iterator[tuple[str, str]]:
         yield "accepted", f"{text.localised(found.enrolled_at)}, by {found.enrolled_by}"
     if found.objection:
         yield "PROBLEM", found.objection
-    yield "free", f"{text.size(found.free_bytes)} of {text.size(found.total_bytes)}"
+    if found.total_bytes:
+        yield "free", f"{text.size(found.free_bytes)} of {text.size(found.total_bytes)}"
     lacks = found.lacks
     yield "cannot hold", "not known before the first run" if lacks is None else ", ".join(lacks) or "-"

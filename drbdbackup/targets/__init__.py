@@ -11,10 +11,13 @@ from drbdbackup.errors import ConfigError
 from drbdbackup.targets.disk import DiskTarget
 from drbdbackup.targets.medium import Medium, Target
 from drbdbackup.targets.nas import NasTarget
+from drbdbackup.targets.restic import ResticTarget
 
 __all__ = ["Medium", "Target", "target"]
 
-ENGINES: Mapping[str, Callable[[TargetConfig, str | None], Target]] = {"nas": NasTarget, "disk": DiskTarget}
+ENGINES: Mapping[str, Callable[[TargetConfig, str | None], Target]] = {
+    "nas": NasTarget, "disk": DiskTarget, "restic": ResticTarget,
+}  # fmt: skip
 
 
 def target(config: TargetConfig, marks: str | None = None) -> Target:

@@ -74,15 +74,16 @@ def objection_to(medium: Medium, expected: Mapping[str, Any], node: str) -> str:
 
 
 def enrol(medium: Medium, node: str) -> Identity:
-    """Mark the medium as this target, newly. Raises OSError."""
+    """Mark the medium as this target, newly. Raises OSError, TargetError."""
     import uuid
 
+    new = medium.engine.new_identity() if medium.engine else uuid.uuid4().hex
     config, now = medium.config, datetime.now(UTC).replace(microsecond=0)
     identity = Identity(
-        medium=uuid.uuid4().hex, name=config.name, kind=config.kind, node=medium.holder,
+        medium=new, name=config.name, kind=config.kind, node=medium.holder,
         filesystem_uuid=medium.filesystem_uuid, enrolled_at=now, enrolled_by=node,
     )
-    mark.write(medium.root, identity)
+    _write(medium, identity)
     return identity
 
 
@@ -99,8 +100,14 @@ def accept(medium: Medium, node: str) -> Identity:
         old, name=config.name, kind=config.kind, node=medium.holder, filesystem_uuid=medium.filesystem_uuid
     )
     if identity != old:
-        mark.write(medium.root, identity)
+        _write(medium, identity)
     return identity
+
+
+def _write(medium: Medium, identity: Identity) -> None:
+    mark.write(medium.root, identity)
+    if medium.engine is not None:
+        medium.engine.keep_mark()
 
 
 def _differ(one: str, other: str) -> bool:

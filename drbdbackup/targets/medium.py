@@ -2,13 +2,110 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from datetime import datetime
+from enum import Enum
 from typing import Protocol
 
 from msgspec import Struct
 
 from drbdbackup.config.values import TargetConfig
+from drbdbackup.manifest import Entry
 from drbdbackup.targets.mark import Identity
+
+
+class ToStore(Struct, frozen=True, kw_only=True):
+    """What an engine is to store: the folder `source`, but for the paths in it that are `left_out`.
+
+    `scratch` is a folder for its lists. `rate` is in bytes a second, 0 for no limit.
+    """
+
+    source: str
+    resource: str
+    snapshot: str
+    node: str
+    started_at: datetime
+    left_out: tuple[bytes, ...]
+    scratch: str
+    rate: int
+
+
+class Stored(Enum):
+    """What an engine has of an entry that the walk saw: that very one, another version, or none."""
+
+    SAME = "same"
+    OTHER = "other"
+    MISSING = "missing"
+
+
+class Storing(Protocol):
+    """An engine at work. `files` and `bytes` say how far it has come, `problems` (path, why) what it could not read."""
+
+    files: int
+    bytes: int
+    problems: list[tuple[str, str]]
+
+    def has_ended(self, timeout: float) -> bool:
+        """Whether it comes to its end within so many seconds. Raises TargetError if that is none that does."""
+
+    def stirred(self) -> int:
+        """A number that changes as long as it moves."""
+
+    def end(self) -> None:
+        """End it, whatever it is at."""
+
+
+class Engine(Protocol):
+    """What keeps the copies of a target that has no trees.
+
+    While it is open it shows them as a medium's `root` does: marks, sidecars, folders. What is in those is there only
+    once it was asked to `show` it, and a tree that is changed there changes nothing of what is kept.
+    """
+
+    @property
+    def is_append_only(self) -> bool:
+        """Whether this node may add to it, and remove nothing."""
+
+    @property
+    def abilities(self) -> Mapping[str, bool]:
+        """What of an entry comes back from it as it was (see `Abilities`)."""
+
+    def new_identity(self) -> str:
+        """The medium that this becomes when it is enrolled. Makes what is missing for that. Raises TargetError."""
+
+    def keep_mark(self) -> None:
+        """Keep the mark that has just been written below `root`. Raises TargetError."""
+
+    def store(self, wanted: ToStore) -> Storing:
+        """Begin to store a tree. It is no snapshot before it is recorded. Raises TargetError."""
+
+    def compare(self, resource: str, snapshot: str, entries: Iterator[Entry]) -> Iterator[Stored]:
+        """What of each of the `entries`, which come in merge order, is in what was just stored. Raises TargetError."""
+
+    def show_stored(self, resource: str, snapshot: str) -> str:
+        """The folder that shows what was just stored. Raises TargetError, ToolMissing."""
+
+    def record(self, folder: str, wanted: ToStore, tags: Mapping[str, str]) -> None:
+        """Make what was just stored a snapshot, with the sidecar and the manifest in `folder`. Raises TargetError."""
+
+    def clear(self, resource: str, is_over: Callable[[str], bool]) -> None:
+        """Remove what runs have stored and not recorded, if `is_over` says so of the snapshot's name."""
+
+    def tidy(self) -> Storing | None:
+        """Begin to give back the room of what was removed; None if that was done not long ago. Raises TargetError."""
+
+    def show(self, resource: str, snapshot: str, *, tree: bool) -> None:
+        """Bring a snapshot's manifest where the layout has it, and with `tree` show what was backed up.
+
+        Of one medium one manifest is there at a time. Raises TargetError.
+        """
+
+    def check_holds(self, resource: str, snapshot: str) -> None:
+        """Ask again. Raises NothingFound if it is not there any more, TargetError if nobody answers."""
+
+    def remove(self, resource: str, snapshots: Mapping[str, str], gone: Callable[[str], None]) -> None:
+        """Remove snapshots, by name with a reason each; `gone` gets each that is, when it is. Raises TargetError."""
 
 
 class Medium(Struct, frozen=True, kw_only=True):
@@ -16,7 +113,7 @@ class Medium(Struct, frozen=True, kw_only=True):
 
     `identity` is None if it is not marked; `mark_problem` says so if its mark cannot be read. `filesystem_uuid` is ""
     where the file system shows none (a share). `location` names it for people; `holder` is the node whose own disk it
-    is, "" for a shared one.
+    is, "" for a shared one. `engine` keeps the copies, None where they lie there as trees.
     """
 
     root: str
@@ -27,6 +124,7 @@ class Medium(Struct, frozen=True, kw_only=True):
     location: str
     holder: str
     mark_problem: str = ""
+    engine: Engine | None = None
 
 
 class Target(Protocol):

@@ -50,6 +50,7 @@ from drbdbackup.pipeline.restore.restore_protocol import BRING, LOOK
 from drbdbackup.pipeline.snapshot.copy_protocol import (
     COPY,
     FORECAST,
+    STORE,
     Finish,
     Noted,
     Opened,
@@ -182,6 +183,11 @@ class Ground:
         self.here = NodeFacts(node="www4", caged=proc.can_cage(), volumes=(), marks=None, nice=0)
         self.target = TargetConfig(name="disk", kind="disk", device=str(disk_image(folder / "disk.img")),
                                    mountpoint=str(folder / "saving"))  # fmt: skip
+        self.repository = TargetConfig(
+            name="offsite", kind="restic", repository_file=self.secret("at", str(folder / "repository")),
+            password_file=self.secret("password", "a secret"), cache=str(folder / "cache"),
+            mountpoint=str(folder / "shown"),
+        )  # fmt: skip
         self.medium = ""
         self._numbers = count(1)
         (self.volume / FOLDER / "shop" / f"{BACKUP}1").mkdir(parents=True)
@@ -204,6 +210,12 @@ class Ground:
         folder = self.folder / f"{name}-{next(self._numbers)}"
         folder.mkdir()
         return folder
+
+    def secret(self, name: str, content: str) -> str:
+        file = self.folder / name
+        file.write_text(content)
+        file.chmod(0o600)
+        return str(file)
 
     def unused(self, name: str) -> str:
         """Where that file can be made: the first is what other jobs read."""
@@ -243,6 +255,7 @@ class Ground:
         told: dict[int, dict[str, Any]] = {
             id(WALK): {**source, "exclude": (), "spool": self.unused("spool")}, id(FLUSH): source,
             id(COPY): copying, id(FORECAST): copying,
+            id(STORE): {**copying, "target": self.repository},
             id(PRUNE): at, id(INSPECT): {"target": self.target, "accept": False, "sidecars": True},
             id(VERIFY): {**copy, "share": 1.0, "ignore": ()},
             id(FIND): {**copy, "pattern": b"file", "snapshots": (NAME, OLDER)},

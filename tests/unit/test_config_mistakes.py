@@ -52,9 +52,9 @@ ABSOLUTE = 'an absolute path without ".." and control characters'
 
 
 @pytest.mark.parametrize(("changes", "expected"), [
-    ({"target.nas.kind": '"tape"'}, 'target.nas.kind = "tape": must be "nas" or "disk"'),
-    ({"target.nas.kind": None}, 'target.nas.kind is missing: must be "nas" or "disk"'),
-    ({"target.nas.kind": '["nas"]'}, 'target.nas.kind = ["nas"]: must be "nas" or "disk"'),
+    ({"target.nas.kind": '"tape"'}, 'target.nas.kind = "tape": must be "nas", "disk" or "restic"'),
+    ({"target.nas.kind": None}, 'target.nas.kind is missing: must be "nas", "disk" or "restic"'),
+    ({"target.nas.kind": '["nas"]'}, 'target.nas.kind = ["nas"]: must be "nas", "disk" or "restic"'),
     ({"target.nas.path": None}, f"target.nas.path is missing: must be {ABSOLUTE}"),
     ({"target.nas.path": '"backup"'}, f'target.nas.path = "backup": must be {ABSOLUTE}'),
     ({"target.nas.path": '"/a/../b"'}, f'target.nas.path = "/a/../b": must be {ABSOLUTE}'),

@@ -150,6 +150,8 @@ def test_only_the_table_of_kinds_knows_a_kind_of_target_by_its_name() -> None:
         "drbdbackup/tools/drbd_config.py": {"disk"},
         "drbdbackup/roles/events2.py": {"disk"},
         "drbdbackup/roles/proc_drbd.py": {"disk"},
+        "drbdbackup/tools/restic.py": {"restic"},  # the program
+        "drbdbackup/errors.py": {"restic"},  # its package
     }
     defined = {
         "drbdbackup/config/target_kinds.py": set(TARGET_KINDS), "drbdbackup/targets/__init__.py": set(TARGET_KINDS),

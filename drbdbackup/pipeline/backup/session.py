@@ -47,6 +47,7 @@ from drbdbackup.pipeline.progress import Progress
 from drbdbackup.pipeline.snapshot.copy_protocol import (
     COPY,
     FORECAST,
+    STORE,
     CopyCounts,
     Done,
     Fetched,
@@ -161,11 +162,11 @@ class Session:
     def _start_all(self) -> None:
         order = self.order
         self._journal.event("begun", resource=order.resource.name, started_at=iso(order.started_at))
-        copying = FORECAST if order.dry_run else COPY
         # All cages at once: to be there takes each a while.
         self._cages[_WALKING] = HookedCage(_WALKING, WALK, self._events, None)
         for target in order.targets:
             hooks = self._prepared.hooks.get(target.name)
+            copying = FORECAST if order.dry_run else COPY if target.has_tree else STORE
             try:
                 self._cages[target.name] = HookedCage(target.name, copying, self._events, hooks)
             except ToolError as error:

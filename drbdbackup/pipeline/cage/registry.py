@@ -7,6 +7,7 @@ from drbdbackup.errors import Failure
 JOBS = {
     "walk": "volume.walk_job",
     "copy": "snapshot.copy_job",
+    "store": "snapshot.store_job",
     "foresee": "snapshot.dry_run_job",
     "verify": "verify.verify_job",
     "restore": "restore.restore_job",

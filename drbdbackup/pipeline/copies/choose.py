@@ -12,6 +12,7 @@ from enum import Enum
 
 from msgspec import Struct
 
+from drbdbackup.config.target_kinds import has_tree
 from drbdbackup.errors import NoBackup, NothingFound, OutOfReach, UsageError
 from drbdbackup.lineage import lineages
 from drbdbackup.model.backup import Copy, iso, recorded
@@ -25,6 +26,7 @@ class Way(Enum):
     OWN_DISK = 0
     SHARE = 1
     PEER = 2
+    ENGINE = 3
 
 
 class Wish(Struct, frozen=True):
@@ -115,7 +117,7 @@ def choose(found: Sequence[Copy], node: str, why_not: Callable[[Copy], str]) -> 
 def way(copy: Copy, node: str) -> Way:
     """How `node` gets at a copy."""
     if not copy.holder:
-        return Way.SHARE
+        return Way.SHARE if has_tree(copy.kind) else Way.ENGINE
     return Way.OWN_DISK if copy.holder == node else Way.PEER
 
 

@@ -19,7 +19,7 @@ def do(job: FetchJob, channel: Channel) -> Ended:
     Raises what opening the copy raises, and Damaged.
     """
     packed = job.into + (".gz" if job.plain else "")
-    with open_copy(job, channel) as copy, channel.beating():
+    with open_copy(job, channel, trees=False) as copy, channel.beating():
         shutil.copyfile(copy.manifest, packed)
         if digest_of(packed) != copy.sidecar.manifest_sha256:
             raise Damaged(f"the manifest of {copy.sidecar.snapshot} is damaged")

@@ -26,6 +26,7 @@ from drbdbackup.pipeline.target.open_target import open_target
 from drbdbackup.pipeline.target.target_protocol import TargetJob
 from drbdbackup.targets import abilities, layout, mark, sidecar
 from drbdbackup.targets.abilities import Abilities
+from drbdbackup.targets.medium import Engine, Medium
 from drbdbackup.targets.sidecar import Sidecar
 from drbdbackup.tools import rsync, ssh
 
@@ -36,6 +37,7 @@ class OpenCopy(Struct, frozen=True, kw_only=True):
     `manifest` is a file of this node's own, good until the next copy on the medium is opened. `folder` is the
     snapshot's ("" at a peer), `beside` the folder here that holds what lies aside. `can` is what the medium could hold;
     `takes_list`: see `AtPeer`. `is_own`: it lies on this node's own disk, to which nobody else writes.
+    `engine` shows it, None where it lies there as a tree.
     """
 
     data: str
@@ -47,6 +49,7 @@ class OpenCopy(Struct, frozen=True, kw_only=True):
     shell: str = ""
     takes_list: bool = False
     is_own: bool = False
+    engine: Engine | None = None
 
     @property
     def holds(self) -> rsync.Holds:
@@ -62,6 +65,8 @@ class OpenCopy(Struct, frozen=True, kw_only=True):
 
         Raises NothingFound if it was removed meanwhile, TargetError if the medium is gone.
         """
+        if self.engine is not None:
+            return self.engine.check_holds(self.sidecar.resource, self.sidecar.snapshot)
         drop_cached(os.path.join(self.folder, sidecar.NAME))
         try:
             told = sidecar.read(self.folder)
@@ -71,23 +76,28 @@ class OpenCopy(Struct, frozen=True, kw_only=True):
             raise TargetError(f"the medium of {self.sidecar.snapshot} does not answer any more: {error}") from None
         if told != self.sidecar:
             raise TargetError(f"another medium has come in place of the one that holds {self.sidecar.snapshot}")
+        return None
 
 
 @contextmanager
-def open_copy(job: ReadJob, channel: Channel) -> Iterator[OpenCopy]:
-    """Open the job's copy. Raises TargetError, NothingFound if it is not there, Damaged for what cannot be trusted."""
+def open_copy(job: ReadJob, channel: Channel, *, trees: bool = True) -> Iterator[OpenCopy]:
+    """Open the job's copy; `trees`: see `open_medium`.
+
+    Raises TargetError, NothingFound if it is not there, Damaged for what cannot be trusted.
+    """
     if isinstance(job.copy.way, AtPeer):
         yield _pulled(job.copy, job.copy.way, channel)
         return
-    with open_medium(job, channel) as copy_of:
+    with open_medium(job, channel, trees=trees) as copy_of:
         yield copy_of(job.copy.snapshot)
 
 
 @contextmanager
-def open_medium(job: ReadJob, channel: Channel) -> Iterator[Callable[[str], OpenCopy]]:
+def open_medium(job: ReadJob, channel: Channel, *, trees: bool = True) -> Iterator[Callable[[str], OpenCopy]]:
     """Open the job's medium for several of its copies: a function that finds a snapshot's.
 
-    That raises NothingFound and Damaged, as `open_copy` does; opening raises TargetError, also for a peer's.
+    Without `trees` only their manifests are to be read: an engine need not show more. The function raises NothingFound
+    and Damaged, as `open_copy` does; opening raises TargetError, also for a peer's.
     """
     copy, way = job.copy, job.copy.way
     if isinstance(way, AtPeer):
@@ -97,11 +107,14 @@ def open_medium(job: ReadJob, channel: Channel) -> Iterator[Callable[[str], Open
         channel.send(MediumOpened())
         if at.identity.medium != copy.medium:
             raise WrongTarget(f"{at.medium.location} is not the medium that holds {copy.snapshot}")
-        yield lambda name: _found(at.root, copy, name, is_own=way.target.is_local)
+        yield lambda name: _found(at.medium, copy, name, trees=trees)
 
 
-def _found(root: str, wanted: CopyToRead, snapshot: str, *, is_own: bool = False) -> OpenCopy:
+def _found(medium: Medium, wanted: CopyToRead, snapshot: str, *, trees: bool) -> OpenCopy:
+    root = medium.root
     folder = layout.published(root, wanted.resource, snapshot)
+    if medium.engine is not None:
+        medium.engine.show(wanted.resource, snapshot, tree=trees)
     try:
         told = sidecar.read(folder)
         is_folder = stat.S_ISDIR(os.lstat(layout.data(folder)).st_mode)
@@ -116,7 +129,7 @@ def _found(root: str, wanted: CopyToRead, snapshot: str, *, is_own: bool = False
     here = os.path.join(wanted.scratch, sidecar.MANIFEST)
     found = OpenCopy(
         data=layout.data(folder), manifest=here, sidecar=told, can=_can(told), beside=folder, folder=folder,
-        is_own=is_own,
+        is_own=medium.config.is_local, engine=medium.engine,
     )  # fmt: skip
     return _checked(found, lambda: copied(layout.manifest(folder), here), wanted)
 

@@ -47,10 +47,10 @@ def do(job: FindJob, channel: Channel) -> Ended:
 def _copies(job: FindJob, channel: Channel) -> Iterator[Callable[[str], OpenCopy]]:
     """The way to the copies: a peer gives one at a time."""
     if isinstance(job.copy.way, AtPeer):
-        with open_copy(job, channel) as copy:
+        with open_copy(job, channel, trees=False) as copy:
             yield lambda _: copy
         return
-    with open_medium(job, channel) as copy_of:
+    with open_medium(job, channel, trees=False) as copy_of:
         yield copy_of
 
 

@@ -1,5 +1,7 @@
 """The conversation between a run and the caged copy to one target, and between a dry run and its forecast.
 
+The job for a target whose copies an engine keeps (`STORE`) says the same, but never that it has no room.
+
 | the job says     | the run answers        |                                                               |
 |------------------|------------------------|---------------------------------------------------------------|
 | `Opened`         |                        | the target is the one that it was, and this lies on it        |
@@ -249,4 +251,5 @@ class Finish(Answer, frozen=True):
 
 CopyEvent = Opened | Progress | Short | Stuck | GivingUp | Recycling | Ready | Published | Pruned | Fetched
 COPY: Conversation[CopyJob, CopyEvent, Done] = Conversation("copy", CopyJob, Done, CopyEvent)
+STORE: Conversation[CopyJob, CopyEvent, Done] = Conversation("store", CopyJob, Done, CopyEvent)
 FORECAST: Conversation[CopyJob, Progress, Forecast] = Conversation("foresee", CopyJob, Forecast, Progress)

@@ -41,18 +41,25 @@ def do(job: CopyJob, channel: Channel) -> Forecast:
         backups = layout.snapshots(medium.root, job.resource)
         last = backups[-1] if backups else None
         can = dict(last.abilities) if last else {}
-        base = newest_base(medium.root, backups, about, can, stack, job.scratch)
+        engine = medium.engine
+        base = newest_base(
+            medium.root, backups, about, can, stack, job.scratch,
+            lambda name: engine.show(job.resource, name, tree=False) if engine else None,
+        )  # fmt: skip
         bases = [base] if base else []
-        can_share = can.get("hard_links") or can.get("subvolumes")
+        can_share = engine or can.get("hard_links") or can.get("subvolumes")
         planner = Planner(bases if can_share else [], KINDS)
         spool, there = Spool(job.spool, job.patience), space(medium)
         held = bounds(medium.fstype, there.block, nanoseconds=can.get("nanoseconds", True))
         foretold = Foretold(job.source, held, can)
         foreseen = foresee(
-            spool, planner, bases, source=job.source, block=there.block, tell=tell, look=foretold.look,
+            spool, planner, bases, source=job.source, block=there.block, tell=tell,
+            look=foretold.look if engine is None else lambda _: None,
         )  # fmt: skip
         marked = medium.identity.medium if medium.identity else ""
-        counts = {**foreseen.counts, "needed_bytes": foreseen.laid_out, "free_bytes": there.free}
+        counts = {**foreseen.counts, "needed_bytes": foreseen.laid_out}
+        if engine is None:
+            counts["free_bytes"] = there.free
         kept = layout.safety(medium.root, job.resource)
         lying_there = copies_there(medium, marked, (*backups, *kept))
         problems: list[tuple[bytes, bytes | str]] = [*spool.problems, *foretold.problems]
@@ -60,5 +67,5 @@ def do(job: CopyJob, channel: Channel) -> Forecast:
             counts=counts, medium=marked, room=shortage(foreseen, there, bases, spool), snapshots=tuple(lying_there),
             problems=tuple((os.fsdecode(path), os.fsdecode(why)) for path, why in problems[:KEPT_PROBLEMS]),
             problem_count=len(spool.problems) + foretold.count,
-            recycles=job.target.recycle and bool(bases) and abilities.from_document(can).can_recycle,
+            recycles=engine is None and job.target.recycle and bool(bases) and abilities.from_document(can).can_recycle,
         )  # fmt: skip

@@ -19,6 +19,7 @@ from drbdbackup.targets.medium import Medium
 _COPIES = (Step.COPY, Step.COPY_GROUP)
 _MANIFEST_LINE = 60  # bytes of an entry, packed
 _EXACT = ("ext2", "ext3", "ext4", "xfs", "vfat", "exfat", "tmpfs")  # what neither packs nor shares what is written
+_ANY = 1 << 62  # bytes
 _BEAT = 0xFFF  # entries between two signs of life
 
 
@@ -54,7 +55,9 @@ class Space(Struct, frozen=True):
 
 
 def space(medium: Medium) -> Space:
-    """The space on a medium. Raises OSError."""
+    """The space on a medium; nobody knows that of an engine. Raises OSError."""
+    if medium.engine is not None:
+        return Space(_ANY, _ANY, 1, is_exact=False)
     seen = os.statvfs(medium.root)
     free = seen.f_bavail * seen.f_frsize
     used = (seen.f_blocks - seen.f_bfree) * seen.f_frsize

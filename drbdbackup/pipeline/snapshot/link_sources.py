@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 from drbdbackup import manifest, plain_file
 from drbdbackup.catalog.signatures import OwnKey, is_signed
-from drbdbackup.errors import Damaged
+from drbdbackup.errors import Damaged, NothingFound, TargetError
 from drbdbackup.pipeline.files.compare import recorded_below
 from drbdbackup.pipeline.snapshot.copy_protocol import TargetFacts
 from drbdbackup.pipeline.snapshot.plan import Base
@@ -35,14 +35,15 @@ _LONGEST_NOTE = 1024
 
 def newest_base(
     root: str, snapshots: Sequence[Sidecar], about: TargetFacts, abilities: Mapping[str, bool], stack: ExitStack,
-    scratch: str,
+    scratch: str, bring: Callable[[str], None] = lambda _: None,
 ) -> Base | None:  # fmt: skip
     """The newest of `snapshots` that is trusted and whose manifest is what its sidecar says; None if there is none.
 
     Its manifest is read from a copy in the folder `scratch`, and where no node vouches for it, whole before it is used.
 
     They come oldest first, and one may be gone by now. One that was made when the medium could hold something else is
-    not for linking: what it holds is not what a copy made now would hold.
+    not for linking: what it holds is not what a copy made now would hold. `bring` brings a manifest to its place, where
+    an engine has it.
     """
     trusted = _trust(about)
     for one in reversed(snapshots):
@@ -50,7 +51,8 @@ def newest_base(
         here = os.path.join(scratch, "base.gz")
         if not trusted(one) or dict(one.abilities) != abilities:
             continue
-        with suppress(OSError, Damaged):
+        with suppress(OSError, Damaged, NothingFound, TargetError):
+            bring(one.snapshot)
             if manifest.copied(layout.manifest(folder), here) == one.manifest_sha256:
                 if not about.manifests[one.snapshot]:
                     _read_through(here)

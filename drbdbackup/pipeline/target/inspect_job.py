@@ -33,13 +33,14 @@ def do(job: InspectJob, channel: Channel) -> TargetLook:
 
 def _look(medium: Medium, mark: Identity | None, job: InspectJob, lacks: tuple[str, ...] | None) -> TargetLook:
     objection = "" if job.accept else identity.objection_to(medium, job.expected or {}, job.here.node)
-    space = os.statvfs(medium.root)
+    space = os.statvfs(medium.root) if medium.engine is None else None
     return TargetLook(
         medium=mark.medium if mark else "", enrolled_at=iso(mark.enrolled_at) if mark else "",
         enrolled_by=mark.enrolled_by if mark else "",
         objection=objection or medium.mark_problem, filesystem_uuid=medium.filesystem_uuid, location=medium.location,
-        holder=medium.holder, root=layout.home(medium.root), free_bytes=space.f_bavail * space.f_frsize,
-        total_bytes=space.f_blocks * space.f_frsize, lacks=lacks,
+        holder=medium.holder, root=layout.home(medium.root),
+        free_bytes=space.f_bavail * space.f_frsize if space else 0,
+        total_bytes=space.f_blocks * space.f_frsize if space else 0, lacks=lacks if medium.engine is None else (),
     )  # fmt: skip
 
 

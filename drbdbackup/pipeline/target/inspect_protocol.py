@@ -28,7 +28,7 @@ class TargetLook(JobEvent, frozen=True, kw_only=True, tag="done"):
     """What is there now.
 
     `medium`, `enrolled_at` and `enrolled_by` are "" without a mark; `objection` is "" if it is the expected one.
-    `lacks` is what it cannot hold, None if no run has found out.
+    `lacks` is what it cannot hold, None if no run has found out. `total_bytes` is 0 where nobody knows the room.
     """
 
     medium: str

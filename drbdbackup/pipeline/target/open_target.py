@@ -94,16 +94,19 @@ def open_target(job: TargetJob, *, write: bool, may_enrol: bool = False) -> Iter
         found = identity.check(medium, job.expected, job.here.node, may_enrol)
         if may_enrol:
             identity.refuse_foreign(medium, job.nodes, job.ours)
-        can = _probed(medium.root, job) if write else abilities.from_document({})
+        can = _probed(medium, job) if write else abilities.from_document({})
         yield OpenTarget(medium, found, can, os.stat(medium.root).st_dev)
 
 
-def _probed(root: str, job: TargetJob) -> Abilities:
-    """What the medium can hold. One that is full to the last byte cannot be tried.
+def _probed(medium: Medium, job: TargetJob) -> Abilities:
+    """What the medium can hold; an engine says that of itself. One that is full to the last byte cannot be tried.
 
     Then what crashes left goes first; if that does not do, it counts as what it was for its newest snapshot, so that
     retention may make room. Raises OSError.
     """
+    root = medium.root
+    if medium.engine is not None:
+        return abilities.from_document(medium.engine.abilities)
     try:
         return abilities.probe(root, job.resource)
     except OSError as error:

@@ -39,6 +39,10 @@ def copies_there(there: Medium, medium: str, sidecars: Iterable[Sidecar]) -> lis
 
 def drop(at: OpenTarget, resource: str, snapshots: Iterable[tuple[str, str]], channel: Channel) -> None:
     """Remove these snapshots; one that is not there any more counts as removed."""
+    engine = at.medium.engine
+    if engine is not None:
+        reasons = dict(snapshots)
+        return engine.remove(resource, reasons, lambda snapshot: channel.send(Pruned(snapshot, reasons[snapshot])))
     removed = False
     for snapshot, reason in snapshots:
         at.check_still_there()
@@ -49,6 +53,7 @@ def drop(at: OpenTarget, resource: str, snapshots: Iterable[tuple[str, str]], ch
     if removed:
         with suppress(OSError):  # somebody may have put something else there; it is a convenience
             layout.point_latest(at.root, resource)
+    return None
 
 
 def sweep(at: OpenTarget, of: Removal, but: str = "") -> None:
@@ -56,6 +61,10 @@ def sweep(at: OpenTarget, of: Removal, but: str = "") -> None:
 
     A name goes before what it names: a node that was frozen and wakes up must not publish what is half removed.
     """
+    if at.medium.engine is not None:
+        if not at.medium.engine.is_append_only:
+            at.medium.engine.clear(of.resource, lambda name: name != but and unfinished_snapshots.is_over(name, of))
+        return
     folder = layout.resource_folder(at.root, of.resource)
     for left in unfinished_snapshots.removable(at.root, of):
         if left != but:

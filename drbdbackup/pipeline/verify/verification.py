@@ -103,8 +103,13 @@ def names_like(patterns: tuple[str, ...]) -> re.Pattern[str] | None:
 
 
 def judge_own(verifying: Verification, one: Recorded, there: Entry, folder: int, name: bytes) -> str:
-    """What is wrong with an entry's own: its type, size, owner, mode, time or attributes. Raises OSError, Damaged."""
+    """What is wrong with an entry's own: its type, size, owner, mode, time or attributes. Raises OSError, Damaged.
+
+    Of a type that the medium does not hold nothing is restored from there, whatever lies there.
+    """
     can = verifying.copy.can
+    if one.entry.kind not in can.kinds:
+        return ""
     why = shape(one, there) or metadata(one, there, can)
     if why or one.flag.lower() == CHANGED or not (can.acls or can.xattrs):
         return why

@@ -1,0 +1,125 @@
+"""A target whose copies restic keeps: real restic, a repository on this machine and one behind a REST server."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.played_media import nothing_is_left
+from tests.played_pair import PlayedPair, differences
+from tests.played_repository import PASSWORD, add_repository, asked, recorded, rest_server, stored, summaries
+from tests.settled import settled_volume
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+
+def everything(volume: Path) -> None:
+    """One of each that is hard to store."""
+    (volume / "www/shop").mkdir(parents=True)
+    (volume / "www/index").write_text("hello")
+    os.link(volume / "www/index", volume / "www/shop/again")
+    os.symlink("../www/index", volume / "www/link")
+    os.lchown(volume / "www/link", 7, 8)
+    Path(os.fsdecode(os.fsencode(volume) + b"/www/caf\xe9 *[x]?$y#")).write_text("bytes")
+    with (volume / "holed").open("wb") as file:
+        file.truncate(8 << 20)
+        file.seek(4 << 20)
+        file.write(b"in the middle")
+    os.mkfifo(volume / "www/fifo")
+    os.mknod(volume / "www/null", 0o20666, os.makedev(1, 3))
+    with socket.socket(socket.AF_UNIX) as one:
+        here = os.getcwd()
+        os.chdir(volume / "www")
+        one.bind("socket")
+        os.chdir(here)
+    (volume / "program").write_text("#!/bin/sh\n")
+    os.chown(volume / "program", 33, 34)
+    os.chmod(volume / "program", 0o4755)
+    os.setxattr(volume / "www/shop", "user.note", b"one")
+    os.setxattr(volume / "www/index", "trusted.note", b"two")
+    subprocess.run(["setfacl", "-m", "u:12345:rw", volume / "www/index"], check=True)
+    subprocess.run(["setfacl", "-d", "-m", "u:12345:r", volume / "www/shop"], check=True)
+    os.utime(volume / "www/shop", ns=(1, 1_234_567_890_123_456_789))
+    (volume / "cache/deep").mkdir(parents=True)
+    (volume / "cache/deep/a").write_text("not this")
+    (volume / "keep.tmp").mkdir()
+    (volume / "keep.tmp/x.tmp").write_text("nor this")
+    (volume / "keep.tmp/y").write_text("but this")
+    os.chown(volume, 5, 6)
+    os.chmod(volume, 0o711)
+
+
+def played(folder: Path, head: str = "") -> PlayedPair:
+    pair = PlayedPair(folder, head=head, resource='exclude = ["/cache/", "*.tmp", "!keep.tmp"]')
+    shutil.rmtree(pair.volume)
+    settled_volume(pair.volume, everything)
+    return pair
+
+
+def test_what_either_node_stores_on_either_server_comes_back_as_it_was(tmp_path: Path) -> None:
+    pair = played(tmp_path)
+    del pair.targets["nas"]
+    recorded(pair)
+    with rest_server(tmp_path / "served", "--user", "raid", "--pass", "s3cret-of-rest") as address:
+        add_repository(pair, "offsite", str(tmp_path / "repository"))
+        add_repository(pair, "rest", address.replace("//", "//raid:s3cret-of-rest@"))
+        pair.backs_up("www4")
+        first = pair.copies("www4")
+        assert {(copy["target"], copy["files"], copy["problems"], copy["reachable"]) for copy in first} == {
+            ("offsite", 6, 0, None), ("rest", 6, 0, None),
+        }  # fmt: skip
+        (repository,) = {copy["medium"] for copy in first if copy["target"] == "offsite"}
+        assert repository == json.loads(asked(pair, "offsite", "cat", "config", "--no-lock"))["id"]
+
+        pair.roles("www5")
+        (pair.volume / "www/new").write_text("of www5")
+        pair.backs_up("www5")
+        runs = [run for run in pair.json("www5", "runs")["runs"] if run["node"] == "www5"]
+        assert runs[0]["files"] == 2, "one on each target"
+        trees = [one for one in summaries(pair) if one["total_files_processed"] > 3]
+        assert [(one["files_new"], one["files_changed"]) for one in trees[-2:]] == [(1, 0)] * 2, trees
+        assert trees[-1]["files_unmodified"] == 6
+        assert len(stored(pair, "rest", "drbdbackup-record")) == len(stored(pair, "rest", "drbdbackup-data")) == 2
+
+        argv = (tmp_path / "bin/argv").read_text()
+        assert "backup" in argv
+        assert not any(secret in argv for secret in (PASSWORD, "s3cret", address, str(tmp_path / "repository")))
+        shown = [pair.run("www5", *args).stdout for args in (["config", "show"], ["target", "list"], ["list"])]
+        assert not any(secret in text for secret in (PASSWORD, "s3cret") for text in shown)
+
+        again = pair.json("www4", "verify", "--target", "rest", "--target", "offsite")
+        assert {(one["copy"]["target"], one["files"], one["ok"]) for one in again["copies"]} == {
+            ("rest", 7, True), ("offsite", 7, True),
+        }  # fmt: skip
+        for node, origin, snapshot in (("www5", "rest", runs[0]["snapshot"]), ("www4", "offsite", "")):
+            back = tmp_path / f"back-{node}"
+            wish = ["--snapshot", snapshot] if snapshot else []
+            done = pair.run(node, "restore", "--from", origin, *wish, "--to", str(back), "--yes")
+            assert (done.returncode, done.stderr) == (0, ""), done.stderr
+            left_out = ["cache", "keep.tmp/x.tmp"]
+            assert [line for line in differences(pair.volume, back) if not _is_below(line, left_out)] == []
+            assert os.stat(back / "www/index").st_ino == os.stat(back / "www/shop/again").st_ino
+            assert os.stat(back / "holed").st_blocks * 512 < 1 << 20
+            assert (back.stat().st_uid, back.stat().st_gid, back.stat().st_mode & 0o7777) == (5, 6, 0o711)
+        part = ["--path", "www/shop", "--to", str(tmp_path / "part")]
+        done = pair.run("www4", "restore", "--from", "rest", *part, "--yes")
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / "part/www/shop/again").read_text() == "hello"
+
+        found = pair.json("www4", "find", "www/new")
+        assert [one["path"] for one in found["paths"]] == ["www/new"]
+        for lost in (tmp_path / "state-www4", pair.volume / ".drbdbackup"):
+            shutil.rmtree(lost)
+        told = pair.json("www4", "sync", "--rebuild")
+        assert {one["target"]: one["copies"] for one in told["regained"]} == {"offsite": 2, "rest": 2}
+    assert nothing_is_left(tmp_path)
+
+
+def _is_below(line: str, paths: list[str]) -> bool:
+    return any(line.split(" ", 1)[-1].startswith(path) for path in paths)
