@@ -33,7 +33,7 @@ from drbdbackup.catalog.facts import (
 from drbdbackup.config.values import TargetConfig
 from drbdbackup.model import backup
 from drbdbackup.model.backup import Copy, Outcome, is_snapshot_name, iso
-from drbdbackup.model.document_reader import LARGEST, Count, fitting
+from drbdbackup.model.document_reader import LARGEST, Count, fitting, one_line
 from drbdbackup.model.generation import from_document
 from drbdbackup.model.restoring import Restoring
 
@@ -193,9 +193,11 @@ def copy_from(body: Mapping[str, Any]) -> Copy | None:
         return None
     if not _is_in_its_place(said.snapshot, said.resource, said.medium, said.path):
         return None
+    if not all(map(_NAME.match, (said.target, said.kind, said.holder or said.node))):
+        return None
     return Copy(
         snapshot=said.snapshot, resource=said.resource, sequence=said.sequence, node=said.node, target=said.target,
-        kind=said.kind, medium=said.medium, location=said.location, holder=said.holder, path=said.path,
+        kind=said.kind, medium=said.medium, location=one_line(said.location), holder=said.holder, path=said.path,
         started_at=started_at, finished_at=finished_at, files=said.files, bytes=said.bytes, problems=said.problems,
         generation=from_document(said.generation),
         purpose=backup.SAFETY if said.purpose == backup.SAFETY else "",
@@ -240,6 +242,12 @@ def digest(body: Mapping[str, Any], key: str = "manifest_sha256") -> str:
 def is_count(value: Any) -> bool:
     """Whether a JSON value can be a number of things: a whole number that fits a database."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST
+
+
+def expectation_from(body: Mapping[str, Any]) -> dict[str, str] | None:
+    """What a `target` fact says the medium is; None if it does not say that."""
+    told = {key: one_line(value) for key, value in body.items() if isinstance(value, str)}
+    return told if _NAME.match(told.get("medium", "")) else None
 
 
 def _is_in_its_place(snapshot: str, resource: str, medium: str, path: str) -> bool:

@@ -20,7 +20,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from drbdbackup.catalog.authority import MakerWord, Trust, made_by, may_sign, owners, trust_in, vouches
-from drbdbackup.catalog.bodies import Run, copy_from, digest, run_from, subject, subject_of
+from drbdbackup.catalog.bodies import Run, copy_from, digest, expectation_from, run_from, subject, subject_of
 from drbdbackup.catalog.facts import (
     COPY,
     DAMAGED,
@@ -268,25 +268,26 @@ def first_run_at(state_dir: str, resource: str) -> datetime | None:
     return moment(answer[0][0]) if answer else None
 
 
-def expected(config: Config, target: TargetConfig) -> dict[str, Any] | None:
+def expected(config: Config, target: TargetConfig) -> dict[str, str] | None:
     """The medium that a target of this node is expected to be: see `expected_target`."""
     return expected_target(config.state_dir, subject(target, config.node))
 
 
-def expected_target(state_dir: str, subject: str) -> dict[str, Any] | None:
+def expected_target(state_dir: str, subject: str) -> dict[str, str] | None:
     """What the newest fact about a target (`nas`, `disk@www4`) says: medium, filesystem_uuid, location, kind."""
     horizon = iso(_horizon())
     for first, last in (("", horizon), (horizon, _AFTER_ALL)):
         for said in _facts(rows(state_dir, _TARGETS, (subject, first, last))):
-            if isinstance(said.body.get("medium"), str):
-                return dict(said.body)
+            if (told := expectation_from(said.body)) is not None:
+                return told
     return None
 
 
 def ours(state_dir: str, subject: str, nodes: Collection[str]) -> set[str]:
     """The media that one of these nodes has said are that target, or knows copies on from having been there."""
     said = _facts(rows(state_dir, _TARGETS, (subject, "", _AFTER_ALL)))
-    accepted = {medium for one in said if one.node in nodes and isinstance(medium := one.body.get("medium"), str)}
+    told = (expectation_from(one.body) for one in said if one.node in nodes)
+    accepted = {one["medium"] for one in told if one is not None}
     return accepted.union(str(medium) for node, medium in rows(state_dir, _HOLDING) if node in nodes)
 
 

@@ -16,6 +16,7 @@ from drbdbackup import proc
 from drbdbackup.config.show import without_secrets
 from drbdbackup.config.values import NotifyConfig
 from drbdbackup.errors import ToolError
+from drbdbackup.model.document_reader import one_line
 from drbdbackup.proc import Command
 
 MISSING = "apprise is not installed: /opt/drbdbackup/bin/pip install 'drbdbackup[notify]'"
@@ -78,11 +79,16 @@ def is_installed() -> bool:
 def _command(config: NotifyConfig, messages: Sequence[Message], pings: Sequence[Ping]) -> Command:
     told = {
         "urls": list(config.urls) if messages else [], "timeout": config.timeout,
-        "messages": [{"title": one.title, "body": one.body, "tone": one.tone} for one in messages],
+        "messages": [{"title": one_line(one.title), "body": _lines(one.body), "tone": one.tone} for one in messages],
         "ping": config.ping,
         "pings": [
-            {"signal": one.signal, "run": one.run, "body": one.body.encode(errors="replace")[-_LONGEST:].decode(
+            {"signal": one.signal, "run": one.run, "body": _lines(one.body).encode()[-_LONGEST:].decode(
                 errors="ignore")} for one in pings
         ],
     }  # fmt: skip
     return Command(argv=_PROGRAM, stdin=json.dumps(told).encode(), timeout=config.timeout + _TO_END, secret=True)
+
+
+def _lines(body: str) -> str:
+    """It may hold what media and peers say of themselves. What is no letter would keep a mail from being sent."""
+    return "\n".join(one_line(line) for line in body.split("\n"))

@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeVar
 from msgspec import Meta, Struct, ValidationError, convert
 
 LARGEST = 1 << 60
+_LONGEST_LINE = 1000  # letters
 Count = Annotated[int, Meta(ge=0, le=LARGEST)]  # a number of things, that fits a database
 _ValueT = TypeVar("_ValueT", bound=Struct)
 
@@ -22,3 +23,11 @@ def fitting(kind: type[_ValueT], document: Mapping[str, Any]) -> _ValueT | None:
         return convert({key: document[key] for key in kind.__struct_fields__ if key in document}, kind)
     except (ValidationError, UnicodeEncodeError):
         return None
+
+
+def one_line(text: str) -> str:
+    """A text of others as it can be in a message: nobody begins a line of his own there, or speaks to a terminal.
+
+    What is no letter could not be sent as mail either.
+    """
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text[:_LONGEST_LINE])

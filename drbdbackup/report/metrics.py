@@ -25,12 +25,17 @@ PREFIX = "drbdbackup_"
 
 
 class MeasuredResource(Struct, frozen=True, kw_only=True):
-    """All that is exported of one resource: `runs` has the last one of each node, `cases` what would be lost."""
+    """All that is exported of one resource: `runs` has the last one of each node, `cases` what would be lost.
+
+    `targets` and `nodes` are those of the configuration: copies elsewhere are not counted.
+    """
 
     seen: PairEvidence
     runs: Sequence[Run]
     cases: Sequence[Left]
     is_overdue: bool
+    targets: frozenset[str]
+    nodes: tuple[str, ...]
 
 
 def text(resources: Sequence[MeasuredResource], heard: Mapping[str, datetime], rooms: Sequence[TargetRoom]) -> bytes:
@@ -78,6 +83,8 @@ def _of_copies(resources: Sequence[MeasuredResource]) -> Iterator[GaugeMetricFam
     for one in resources:
         name, by_place = one.seen.resource, dict[tuple[str, str], list[Copy]]()
         for known in one.seen.known:
+            if known.copy.target not in one.targets or known.copy.holder not in ("", *one.nodes):
+                continue  # each name makes series, and another node could invent thousands
             by_place.setdefault((known.copy.target, known.copy.holder), []).append(known.copy)
         for (target, holder), copies in by_place.items():
             labels = [name, target, holder]

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from drbdbackup.errors import Damaged
 from drbdbackup.model.backup import from_iso, iso
-from drbdbackup.model.document_reader import fitting
+from drbdbackup.model.document_reader import fitting, one_line
 from drbdbackup.targets import document, layout
 
 _LIMIT = 1 << 16
@@ -75,7 +75,5 @@ def _identity(path: str, found: Mapping[str, Any]) -> Identity:
         enrolled_at = from_iso(said.enrolled_at)
     except ValueError:
         raise Damaged(f"{path} is not the mark of a target") from None
-    return Identity(
-        medium=said.medium, name=said.name, kind=said.kind, node=said.node, filesystem_uuid=said.filesystem_uuid,
-        enrolled_at=enrolled_at, enrolled_by=said.enrolled_by,
-    )  # fmt: skip
+    words = {key: one_line(getattr(said, key)) for key in ("name", "kind", "node", "filesystem_uuid", "enrolled_by")}
+    return Identity(medium=said.medium, enrolled_at=enrolled_at, **words)

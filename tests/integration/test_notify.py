@@ -246,7 +246,9 @@ def test_it_comes_by_mail(pair: PlayedPair, sink: Sink) -> None:
             ("notify.urls: json://***", True), ("notify.urls: mailto://***", True), ("notify.ping", True)
         ]
         assert [end for end, _ in sink.pings] == ["/log"], "no state is changed"
-        (pair.folder / "nas").rmdir()
+        pair.backs_up("www4")
+        mark = pair.folder / "nas/drbdbackup/target.json"
+        mark.write_text(json.dumps({**json.loads(mark.read_text()), "name": "half a pair \ud800\nAll is well\x1b[2J"}))
         assert pair.run("www4", "run").returncode == 1
     finally:
         server.stop()
@@ -255,7 +257,9 @@ def test_it_comes_by_mail(pair: PlayedPair, sink: Sink) -> None:
     assert box.got[1]["To"] == "admin@example.org"
     assert "drbdbackup status" in text
     plain = next(part for part in box.got[1].walk() if part.get_content_type() == "text/plain")
-    assert "See: drbdbackup status" in plain.get_payload(decode=True).decode().splitlines(), "a line is a line"
+    lines = plain.get_payload(decode=True).decode().splitlines()
+    assert "See: drbdbackup status" in lines, "a line is a line"
+    assert not [line for line in lines if line.startswith("All is well") or "\x1b" in line], "and a medium begins none"
 
 
 def test_no_secret_is_shown(pair: PlayedPair, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sqlite3
 from contextlib import closing, suppress
@@ -184,13 +185,15 @@ def test_whatever_a_compromised_node_says_every_command_answers(
 ) -> None:
     """Times that not every zone has, numbers at their bounds, and texts that would do something to a terminal."""
     monkeypatch.setenv("TZ", zone)
-    newest, evil, huge = known(pair)[0], "\x1b]0;pwn\x07\x1b[2J\r\u202e", 1 << 60
+    newest, evil, huge = known(pair)[0], "\x1b]0;pwn\x07\x1b[2J\r\u202e\nAll is well\ud800", 1 << 60
+    pair.extra += f'[metrics]\ntextfile = "{pair.folder}/metrics.prom"\n[report]\nhtml = "{pair.folder}/report.html"\n'
     said: list[Fact] = []
     for number, at in enumerate(("0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "9998-12-31T23:59:59Z")):
         name, moment = f"2099123{number % 2}T00000{number}Z-www5", datetime(9998 if number else 1970, 1, 1, tzinfo=UTC)
         copy = {
             **copy_body(newest), "snapshot": name, "node": "www5", "started_at": at, "finished_at": at, "files": huge,
             "sequence": 500 + number, "location": evil, "path": f"/{evil}", "bytes": huge, "problems": huge,
+            **({}, {"target": evil}, {"holder": "other", "target": "other", "medium": "e" * 32})[number],
             "generation": {"current": "A" * 15 + "0", "bitmap": "C" * 15 + "0", "history": ["D" * 15 + "0"] * 64},
         }  # fmt: skip
         run = {
@@ -204,8 +207,9 @@ def test_whatever_a_compromised_node_says_every_command_answers(
             "snapshot": newest.snapshot, "begun_at": at, "safety": evil, "digests": {evil: evil}, "linked": [evil],
         }  # fmt: skip
         said += [
-            fact("www5", datetime.now(UTC), "copy", "raid", f"{newest.medium}/raid/{name}", copy),
-            fact("www5", moment, "run", "raid", name, run), fact("www5", moment, "restore", "raid", evil, of_copy),
+            fact("www5", datetime.now(UTC), "copy", "raid", f"{copy['medium']}/raid/{name}", copy),
+            fact("www5", moment, "run", "raid", name, run), fact("www5", moment, "restore", "raid", evil[:-1], of_copy),
+            fact("www5", datetime.now(UTC), "target", "", "nas", {"medium": evil, "location": evil}),
             *(fact("www5", moment, kind, "raid", f"{newest.medium}/raid/{name}", of_copy) for kind in OF_COPY),
         ]  # fmt: skip
     state = str(pair.folder / "state-www5")
@@ -214,11 +218,17 @@ def test_whatever_a_compromised_node_says_every_command_answers(
     pair.roles("www4")
     commands = (
         "sync", "latest", "list", "status", "exposure", "prune --dry-run", "run", "restore --in-place --dry-run",
+        "run -v", "runs", "target list",
     )  # fmt: skip
     answers = {words: pair.run("www4", *words.split()) for words in commands}
     assert {words: ended.stderr for words, ended in answers.items() if ended.returncode} == {}
     printed = "".join(ended.stdout + ended.stderr for ended in answers.values())
     assert not {char for char in printed if char < " " or char == "\u202e"} - {"\n"}
+    assert not [line for line in printed.splitlines() if line.lstrip().startswith("All is well")]
+    exported = [(pair.folder / name).read_text() for name in ("metrics.prom", "report.html")]
+    assert not [text for text in exported if "\x1b" in text]
+    series = set(re.findall(r"drbdbackup_copies\{(.*)\}", exported[0]))
+    assert series == {'holder="",resource="raid",target="nas"'}, "a name that another node invents makes none"
 
 
 def verified_whole(node: str, at: datetime, copy: Copy) -> Fact:

@@ -47,4 +47,5 @@ def _measured(config: Config, seen: PairEvidence) -> MeasuredResource:
     return MeasuredResource(
         seen=seen, runs=[run for run in runs if run is not None], cases=[left(known, one) for one in losses(config)],
         is_overdue=not is_new and due_since(config, name, seen.now) is not None,
+        targets=frozenset(target.name for target in config.targets), nodes=config.nodes,
     )  # fmt: skip
