@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from drbdbackup.catalog.bodies import Run
 from drbdbackup.catalog.history import Activity, PrunedCopy, TaskKind
-from drbdbackup.catalog.pins import Label
+from drbdbackup.catalog.pins import Label, pinned
 from drbdbackup.catalog.rates import Measured, Work
 from drbdbackup.commands.config import Validated
 from drbdbackup.commands.diff import Compared, Side
@@ -414,8 +414,11 @@ def say_validated() -> None:
 
 
 def say_pin() -> None:
-    label = Label(NOW, frozenset({"x"}), "before the upgrade to Debian 13")
-    answer = PinAnswer(NAS.snapshot, "raid", (NAS, DISK), label, ("nas",), LATEST.closed)
+    note = "before the upgrade to Debian 13"
+    label = Label((pinned("www4", NOW, "raid", NAS.snapshot, note),), note)
+    answer = PinAnswer(
+        snapshot=NAS.snapshot, resource="raid", copies=(NAS, DISK), label=label, roads=("nas",), closed=LATEST.closed,
+    )  # fmt: skip
     console.say(settings.pinned(answer), wraps=True)
 
 

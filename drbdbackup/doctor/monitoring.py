@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from msgspec import Struct
 from msgspec.structs import replace
 
-from drbdbackup import delivery, proc
+from drbdbackup import delivery, documentation, proc
 from drbdbackup.config.load import further
 from drbdbackup.config.values import Config
 from drbdbackup.doctor.finding import Check, Finding
@@ -154,7 +154,8 @@ def _without(facts: MessageFacts, check: Check) -> Iterator[Finding]:
     """What there is to say where nothing is sent: cron mails what goes wrong, a timer writes it to the journal."""
     if facts.is_watched or not facts.starts:
         return
-    hint = "Set [notify], or have `drbdbackup check` or [metrics] watched (docs/monitoring.md)."
+    page = documentation.page("docs/monitoring.md")
+    hint = f"Set [notify], or have `drbdbackup check` or [metrics] watched ({page})."
     timers = [one for one in facts.starts if one.endswith(".timer")]
     if len(timers) == len(facts.starts):
         yield check.warn(f"{timers[0]} mails nobody: a backup that fails is in the journal only", hint)

@@ -146,7 +146,8 @@ def test_something_else_in_the_place_of_latest_does_not_stop_a_removal(tmp_path:
     newer = published(tmp_path, "20261124T043000Z-www4", 2)
     (tmp_path / "drbdbackup/raid/latest").unlink()
     (tmp_path / "drbdbackup/raid/latest").mkdir()
-    medium = SimpleNamespace(root=str(tmp_path), check_still_there=lambda: None)
+    tree = SimpleNamespace(engine=None)
+    medium = SimpleNamespace(root=str(tmp_path), medium=tree, check_still_there=lambda: None)
     heard: list[object] = []
     remove_snapshots.drop(medium, "raid", [(NAME, "old")], SimpleNamespace(send=heard.append))
     assert (names(tmp_path), len(heard)) == ([newer, "latest"], 1)

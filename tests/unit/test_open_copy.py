@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -58,5 +59,5 @@ def test_nor_is_a_sidecar_that_cannot_be_read_meanwhile(tmp_path: Path, answers:
         (tmp_path / "drbdbackup/target.json").mkdir()
 
     with pytest.raises(DrbdBackupError) as caught:
-        _found(root, WANTED, NAME)
+        _found(SimpleNamespace(root=root, engine=None), WANTED, NAME, trees=True)
     assert caught.type is error
