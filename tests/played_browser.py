@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import subprocess
 import time
 from collections.abc import Iterator
@@ -68,6 +69,19 @@ class PlayedBrowser:
         }}  # fmt: skip
         done = self.does("Page.captureScreenshot", captureBeyondViewport=True, **clip)
         file.write_bytes(base64.b64decode(done["data"]))
+
+    def as_paper(self, width: int, scheme: str) -> None:
+        """As a printer sees it, on paper that is so wide within its margins (pixels)."""
+        self.looks(width, scheme)
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        self.does("Emulation.setEmulatedMedia", media="print", features=features)
+
+    def prints(self, file: Path, margin: float) -> int:
+        """On A4, with margins of so many inches, as a PDF; how many pages that is."""
+        paper = {"paperWidth": 8.27, "paperHeight": 11.69, "marginLeft": margin, "marginRight": margin}
+        printed = base64.b64decode(self.does("Page.printToPDF", printBackground=True, **paper)["data"])
+        file.write_bytes(printed)
+        return len(re.findall(rb"/Type\s*/Page\b", printed))
 
     def ends(self) -> None:
         self._session = ""

@@ -22,6 +22,10 @@ AXE = resources.files("axe_core_python").joinpath("axe.min.js").read_text(encodi
 WRONG = """axe.run(document, {resultTypes: ["violations"]%s}).then(told => told.violations.map(
     one => [one.id, one.nodes.slice(0, 3).map(node => node.html + " " + node.failureSummary)]))"""
 OF_RULES = {"light": "", "dark": ", runOnly: ['color-contrast']"}  # all else is the same
+PAPER = 642  # pixels of A4 within margins of 2 cm
+CUT = """[...document.querySelectorAll('table, figure, .wide, .answer')].filter(one => one.checkVisibility()).filter(
+    one => one.scrollWidth > one.clientWidth + 1 || one.getBoundingClientRect().right > innerWidth + 1).map(
+    one => one.outerHTML.slice(0, 80))"""
 SHOWN = 2400  # pixels from the top: that is what takes time
 DOCS = Path(__file__).parents[2] / "docs"
 REFUSED = """new Promise(told => {
@@ -63,8 +67,21 @@ def test_it_fits_is_accessible_and_asks_for_nothing(
                 started.evaluates("document.querySelectorAll('details').forEach(one => one.open = true)")
                 assert started.evaluates("document.documentElement.scrollWidth") <= width, (name, width)
             assert started.evaluates(WRONG % OF_RULES[scheme]) == [], (name, scheme)
+    for name, file in files.items():
+        assert_it_can_be_printed(started, file, folder / f"{name}.pdf")
     assert started.requested() <= {"about:blank", *(file.as_uri() for file in files.values())}
     assert len(list(folder.glob("*.png"))) == len(SCHEMES) * len(WIDTHS) + 1
+
+
+def assert_it_can_be_printed(started: PlayedBrowser, page: Path, printed: Path) -> None:
+    """On A4 with margins of 2 cm: nothing is cut off at the right, in black on white, on few pages."""
+    started.opens(page)
+    started.as_paper(PAPER, "dark")
+    assert started.evaluates("document.documentElement.scrollWidth") <= PAPER
+    assert started.evaluates(CUT) == []
+    assert started.evaluates("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    pages = started.prints(printed, 0.79)
+    assert 1 <= pages <= 8, pages
 
 
 @pytest.mark.parametrize(("scheme", "width", "height"), [("light", 1100, 1240), ("dark", 390, 1400)])
