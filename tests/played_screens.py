@@ -8,6 +8,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -55,6 +57,7 @@ from drbdbackup.pipeline.copies.choose import Choice, PassedOver, Way
 from drbdbackup.pipeline.copies.known_copies import Heard, KnownCopy
 from drbdbackup.pipeline.explore.diff_protocol import RenamedFolder
 from drbdbackup.pipeline.explore.versions import History, Kept, Version
+from drbdbackup.pipeline.progress import Progress
 from drbdbackup.pipeline.progress_file import JobProgress, TargetProgress
 from drbdbackup.pipeline.restore.request import Request, Restored, RestorePlan
 from drbdbackup.pipeline.restore.restore_protocol import Brought
@@ -354,6 +357,21 @@ def say_run() -> None:
     console.say(runs.afterwards(ATTEMPTS, AFTERWARDS, NOW), wraps=True)
 
 
+def say_progress() -> None:
+    """The last picture that the bars leave: of a run of which a target has failed and one goes on, and of a restore."""
+    drawn = PlayedTerminal(is_terminal=sys.stdout.isatty())
+    with redirect_stdout(drawn), runs.watched(drawn.isatty()) as watcher:
+        watcher.begun("raid", ("nas", "disk"))
+        watcher.walked(48_377, 23 << 30)
+        watcher.ended("nas", "failed", UNMOUNTED.message)
+        watcher.progress("disk", Progress(20_000, 9_700_000_000, 1 << 20))
+        watcher.begun("raid", ("nas",), reads=True)
+        watcher.walked(48_377, 23 << 30)
+        watcher.progress("nas", Progress(100, 1 << 20, 1 << 20))
+    console.say([])
+    sys.stdout.write(re.split(r"(?:\x1b\[\d*[AK]|\r)+", drawn.getvalue().replace("\x1b[?25h", ""))[-1])
+
+
 def say_dry_run() -> None:
     attempts = [attempt(PROCEED, Outcome.COMPLETE, replace(DONE_WELL, copy=None), dry_run=True)]
     runs.closing(attempts)
@@ -434,6 +452,7 @@ SCREENS: dict[str, Callable[[], None]] = {
     "exposure": lambda: console.say(exposure.lines(EXPOSED, console.width(), NOW), alarming=True),
     "run": say_run,
     "run-dry-run": say_dry_run,
+    "run-progress": say_progress,
     "replicate": say_replicate,
     "restore": say_restore,
     "verify": say_verify,
@@ -468,6 +487,7 @@ def said(name: str, columns: int | None, *, in_colour: bool = False) -> str:
     """What a command says on a terminal so wide (None: in a pipe), in UTC."""
     changed = {
         "TZ": "UTC", "TERM": "xterm-256color", "COLUMNS": str(columns or ""), "NO_COLOR": "" if in_colour else "1",
+        "COLORTERM": "", "FORCE_COLOR": "",
     }  # fmt: skip
     before = {key: os.environ.get(key) for key in changed}
     terminal = PlayedTerminal(is_terminal=columns is not None)
