@@ -413,7 +413,8 @@ def say_diff_stat() -> None:
 def say_watch() -> None:
     width = console.width() or 80
     rates = {(1234, "nas"): 31.5 * (1 << 20)}
-    console.say([*live.answers(SEEN, width, NOW), "", *live.jobs(JOBS, rates, width, NOW)], alarming=True)
+    below = [*live.jobs(JOBS, rates, width, NOW), "", *live.standing(SEEN, width, NOW)]
+    console.say([*live.newest(SEEN, width, NOW), "", *below], alarming=True)
 
 
 def say_check() -> None:

@@ -33,7 +33,7 @@ def render(out: Out, file: PairFile = "pair.toml", dry_run: DryRun = False, as_j
     done = command(file, out, dry_run=dry_run)
     if as_json:
         return console.show(pairs.document(done, dry_run=dry_run))
-    return console.say(pairs.rendered(done, dry_run=dry_run))
+    return console.say(pairs.rendered(done, dry_run=dry_run), wraps=True)
 
 
 COMMANDS = (

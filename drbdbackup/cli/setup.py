@@ -92,7 +92,7 @@ def install(
     if as_json:
         console.show(installation.document(answer))
     else:
-        console.say(installation.shown(answer))
+        console.say(installation.shown(answer), wraps=True)
     return answer.status
 
 

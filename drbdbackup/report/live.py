@@ -38,15 +38,15 @@ class RateMeter:
         return kept if kept and kept[-1] == found else [*kept, found]
 
 
-def answers(seen: WatchedPair, width: int, now: datetime) -> Iterator[str]:
-    """Where the newest backup is, what a run would do here, and what another node has begun."""
-    for known in seen.latest:
-        yield from text.fitted([(overview.sentence(known, now),)], width, wrap=(0,))
-    yield ""
+def newest(seen: WatchedPair, width: int, now: datetime) -> Iterator[str]:
+    """Where the newest backup is, and what another node has begun."""
+    told = [overview.sentence(known, now) for known in seen.latest] + [_begun(one, now) for one in seen.elsewhere]
+    yield from text.fitted([(one,) for one in told], width, wrap=(0,))
+
+
+def standing(seen: WatchedPair, width: int, now: datetime) -> Iterator[str]:
+    """What a run would do here, and how the pair is."""
     yield from overview.status(seen.status, width, now)
-    if seen.elsewhere:
-        yield ""
-        yield from text.fitted([(_begun(one, now),) for one in seen.elsewhere], width, wrap=(0,))
 
 
 def jobs(under_way: Sequence[JobProgress], rates: Rates, width: int, now: datetime) -> Iterator[str]:

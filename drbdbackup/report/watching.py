@@ -25,7 +25,7 @@ _BEAT = 1.0  # seconds between two looks at the jobs
 
 
 class WatchScreen(FullScreenApp[None]):
-    """The answers, and below them the jobs."""
+    """Where the newest backup is, the jobs, and then all that is longer."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("r", "look", "look now")]
     CSS = "WatchScreen Static { width: 100%; height: auto; }"
@@ -48,11 +48,9 @@ class WatchScreen(FullScreenApp[None]):
         self._meter = live.RateMeter()
 
     def compose(self) -> ComposeResult:
-        """Two texts and the keys."""
+        """The texts and the keys."""
         with VerticalScroll():
-            yield Static(id="head")
-            yield Static(id="answers")
-            yield Static(id="jobs")
+            yield from (Static(id=name) for name in ("newest", "jobs", "standing"))
         yield Footer()
 
     def on_mount(self) -> None:
@@ -94,10 +92,13 @@ class WatchScreen(FullScreenApp[None]):
         if self._seen is not None:
             told.append(f"as {self._seen.status.node} knew it {text.age(self._seen.at, now)}")
         head = [", ".join(told), *([f"FAILED: {self._failed}"] if self._failed else []), ""]
-        answers = list(live.answers(self._seen, width, now)) if self._seen is not None else ["looking ..."]
         under_way = self._jobs()
-        below = ["", *live.jobs(under_way, self._meter.rates(under_way), width, now)]
-        for name, lines in (("head", head), ("answers", answers), ("jobs", below)):
+        shown_now = {"newest": [*head, "looking ..."], "standing": []}
+        if self._seen is not None:
+            shown_now["newest"] = [*head, *live.newest(self._seen, width, now)]
+            shown_now["standing"] = list(live.standing(self._seen, width, now))
+        shown_now["jobs"] = ["", *live.jobs(under_way, self._meter.rates(under_way), width, now), ""]
+        for name, lines in shown_now.items():
             self.query_one(f"#{name}", Static).update(_drawn(lines))
 
 

@@ -63,7 +63,7 @@ def test_a_run_of_cron_is_seen_with_its_targets_until_it_ends(pair: PlayedPair) 
             told = texts(screen)
             assert f"run of raid, process {running.pid}" in told
             assert "a run would back it up" in told
-            below = told[told.index("run of raid") :]
+            below = told[told.index("run of raid") : told.index("raid on www4")]
             assert [line for line in below.splitlines() if len(line) > 58] == []
             await pilot.press("question_mark")
             await pilot.pause()
