@@ -59,7 +59,7 @@ class WrittenProgress:
 
     def __init__(self, folder: str, what: str, watcher: Watcher) -> None:
         """Writes nothing before something begins."""
-        self._file = os.path.join(folder, str(os.getpid()))
+        self._file = os.path.join(folder, _own_name())
         self._watcher = watcher
         self._next = 0.0
         self._known = JobProgress(what=what, resource="", pid=os.getpid(), started_at=datetime.now(UTC), at=0.0)
@@ -142,22 +142,33 @@ def _folder(config: Config) -> str:
 
 def _names(folder: str) -> list[str]:
     try:
-        return [name for name in os.listdir(folder) if name.isascii() and name.isdigit()]
+        return os.listdir(folder)
     except OSError:
         return []
 
 
-def _lives(name: str) -> bool:
-    """Whether it is the file of a drbdbackup that is there: an id comes again."""
+def _own_name() -> str:
+    pid = os.getpid()
+    return f"{pid}-{_started(pid)}"
+
+
+def _started(pid: int | str) -> str:
+    """When a process began, in ticks since the machine did; "" if there is none. Source: proc(5), /proc/PID/stat."""
     try:
-        with open(f"/proc/{name}/cmdline", "rb") as told:
-            return b"drbdbackup" in told.read()
-    except OSError:
-        return False
+        with open(f"/proc/{pid}/stat", "rb") as told:
+            return told.read().rpartition(b")")[2].split()[19].decode()
+    except (OSError, IndexError):
+        return ""
+
+
+def _lives(name: str) -> bool:
+    """Whether it is the file of a process that is there: an id comes again."""
+    pid, _, started = name.partition("-")
+    return pid.isascii() and pid.isdigit() and bool(started) and started == _started(pid)
 
 
 def _sweep(folder: str) -> None:
     for name in os.listdir(folder):
-        if not _lives(name.removesuffix(".new")) or name.removesuffix(".new") == str(os.getpid()):
+        if not _lives(name.removesuffix(".new")) or name.removesuffix(".new") == _own_name():
             with suppress(OSError):
                 os.unlink(os.path.join(folder, name))

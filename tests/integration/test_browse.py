@@ -166,6 +166,7 @@ def test_a_name_is_found_wherever_it_lies_and_n_finds_the_next(snapshots: Shelf)
         await pilot.pause()
         await finds("INDEX")
         await found(b"www/shop/index.php")
+        assert len((await opened(browser, pilot, "many/")).children) == browsing.PAGE + 1
         await finds("00502")
         await found(b"many/00502")
         await pilot.press("n")

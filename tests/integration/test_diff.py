@@ -158,10 +158,12 @@ def test_on_a_terminal_a_pager_has_it(pair: PlayedPair, tmp_path: Path) -> None:
     status, seen = at_a_terminal(f"TERM=xterm PAGER=true {told}", [])
     assert (status, seen) == (0, ""), "who leaves the pager has seen enough"
     slow = tmp_path / "slow"
-    slow.write_text("#!/bin/sh\necho reading; cat > /dev/null; exec sleep 600\n")
+    on_term = "trap 'echo put right; exit' TERM"
+    slow.write_text(f"#!/bin/sh\n{on_term}\ncat > /dev/null\necho reading\nwhile sleep 0.1; do :; done\n")
     slow.chmod(0o755)
     status, seen = at_a_terminal(f"TERM=xterm PAGER={slow} exec {told}", [("reading", signal.SIGTERM)])
     assert status == 143, seen
+    assert "put right" in seen, "what ends us ends the pager, which is given a moment for its terminal"
 
 
 def test_a_bad_day_is_told_to_the_last_entry(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_a_run_of_cron_is_seen_with_its_targets_until_it_ends(pair: PlayedPair) 
         assert ended[1].rindex("\x1b[?1049l") > ended[1].rindex("\x1b[?1049h")
         running.kill()
         running.wait()
-        assert os.listdir(progress) == [str(running.pid)], "nobody was left to remove it"
+        assert [name.split("-")[0] for name in os.listdir(progress)] == [str(running.pid)], "nobody could remove it"
         assert under_way(config) == ()
     finally:
         running.kill()
@@ -106,18 +106,23 @@ def test_it_is_written_once_a_second_and_what_is_nonsense_is_not_shown(tmp_path:
     config, folder = load(str(pair.config("www4"))), pair.folder / "state-www4/progress"
     with written_progress(config, "verify", Nobody()) as watcher:
         watcher.begun("raid", ("nas", "disk"), reads=True)
-        file = folder / str(os.getpid())
+        [file] = folder.iterdir()
         written = set()
         for number in range(1, 2001):
             watcher.progress("nas", Progress(number, number, 0))
             written.add(file.stat().st_ino)
         assert len(written) <= 2
+        (folder / f"{os.getpid()}-1").write_bytes(file.read_bytes())
+        (folder / "x").write_bytes(file.read_bytes())
+        assert [job.pid for job in under_way(config)] == [os.getpid()], "an id comes again"
         watcher.ended("nas", "complete", "")
         assert b'"outcome":"complete"' in file.read_bytes()
         for nonsense in (b"", b"{", b"[]", b'{"what": 1}', b'{"what": "run", "targets": [{"name": 3}]}'):
             file.write_bytes(nonsense)
             assert under_way(config) == ()
-    assert os.listdir(folder) == []
+    assert sorted(os.listdir(folder)) == [f"{os.getpid()}-1", "x"]
+    with written_progress(config, "verify", Nobody()):
+        assert os.listdir(folder) == []
 
 
 def test_a_rate_is_that_of_the_last_seconds() -> None:
