@@ -62,6 +62,10 @@ def main(words: Sequence[str] | None = None) -> NoReturn:
         console.complain(f"the answer could not be written: {why}")
         status = status or _without_answer(arguments)
         console.flush()
+    if "drbdbackup.proc" in sys.modules:  # else nothing was started, and it is not loaded for that
+        from drbdbackup import proc
+
+        proc.end()
     os._exit(status)  # everything is undone; Python would take as long to clear up as `latest` takes to answer
 
 

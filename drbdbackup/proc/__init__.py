@@ -6,11 +6,11 @@ others running, `start` for those that work for long, `start_in_background` for 
 those that talk with us meanwhile, `probe` for a look of our own at a place that may hang (`probe_all` at several),
 `pass_through` for one that a peer talks to, `paging` for one in which a person reads. What is `caged` is a job of our
 own, in a process of which no mount and no process outlives us; `bound` wraps an argv so that the process does not;
-`bind` bounds our own memory. `had` distinguishes a guard that is refused from one that only fails for now.
+`bind` bounds our own memory. `had` distinguishes a guard that is refused from one that only fails for now. `end` comes last.
 """
 
 from drbdbackup.proc.background import start_in_background
-from drbdbackup.proc.caging import Job, bound, can_cage, prepare
+from drbdbackup.proc.caging import Job, bound, can_cage, end, prepare
 from drbdbackup.proc.command import FOREVER, Command, Result, environment, failure, find
 from drbdbackup.proc.group import GRACE
 from drbdbackup.proc.leaving import run_leaving
@@ -24,7 +24,7 @@ from drbdbackup.proc.running import Running, start
 from drbdbackup.proc.talking import Talking, talk, talk_caged
 
 __all__ = [
-    "FOREVER", "GRACE", "Command", "Job", "Result", "Running", "Talking", "bind", "bound", "can_cage", "environment",
-    "failure", "find", "had", "paging", "pass_through", "pass_through_caged", "prepare", "probe", "probe_all", "run",
+    "FOREVER", "GRACE", "Command", "Job", "Result", "Running", "Talking", "bind", "bound", "can_cage", "end",
+    "environment", "failure", "find", "had", "paging", "pass_through", "pass_through_caged", "prepare", "probe", "probe_all", "run",
     "run_leaving", "start", "start_in_background", "talk", "talk_caged",
 ]  # fmt: skip

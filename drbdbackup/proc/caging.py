@@ -34,6 +34,7 @@ _BEGUN = 60.0  # seconds in which the spawner has loaded a job's modules, from a
 _TRIED = 10.0
 _ASKED = 5.0  # seconds in which a spawner that has a lot to do takes the next request
 _TOLD = 10.0  # seconds after a cage's end in which the spawner, busy with another, gives its exit status
+_LEFT = 1.0  # seconds in which the spawner has ended after us; it only has to close its files
 _KILLED = "it was killed"
 _STARTS_ANEW = "import sys; from drbdbackup.proc import spawner; spawner.serve(*map(int, sys.argv[1:]))"
 
@@ -181,6 +182,17 @@ def prepare() -> None:
             _start()
 
 
+def end() -> None:
+    """Let the spawner end, and wait a moment for it: what a service leaves, systemd kills, and says so each night."""
+    if _spawner is None:
+        return
+    _forget()
+    with suppress(OSError):
+        handle = os.pidfd_open(_spawner_pid)
+        if select.select([handle], [], [], _LEFT)[0]:
+            os.waitpid(_spawner_pid, os.WNOHANG)
+
+
 def _try() -> None:
     nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     try:
@@ -206,6 +218,7 @@ def _try() -> None:
 
 _starting = threading.Lock()
 _spawner: socket.socket | None = None
+_spawner_pid = 0
 _environment: dict[str, str] = {}
 
 
@@ -239,7 +252,7 @@ def _ask(job: Job, ends: Sequence[int], *, is_caged: bool) -> None:
 
 def _start() -> socket.socket:
     """A fork where there is only this thread; else what other threads are at would be torn in two."""
-    global _spawner, _environment
+    global _spawner, _spawner_pid, _environment
     from drbdbackup.proc import spawner
 
     pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -251,14 +264,15 @@ def _start() -> socket.socket:
     try:
         signal.pthread_sigmask(signal.SIG_BLOCK, spawner.SIGNALS)  # their handlers are this process's own
         if len(os.listdir("/proc/self/task")) == 1:
-            if os.fork() == 0:
+            pid = os.fork()
+            if pid == 0:
                 spawner.serve(theirs, parent)
         else:
             argv = (sys.executable, "-P", "-c", _STARTS_ANEW, "3", str(parent))
             moves = [(os.POSIX_SPAWN_DUP2, theirs, 3)]
-            os.posix_spawn(sys.executable, argv, os.environ, file_actions=moves)
+            pid = os.posix_spawn(sys.executable, argv, os.environ, file_actions=moves)
         started = socket.socket(fileno=ours)
-        _spawner, _environment = started, dict(os.environ)
+        _spawner, _spawner_pid, _environment = started, pid, dict(os.environ)
     except BaseException as error:
         os.close(ours)
         if isinstance(error, OSError):

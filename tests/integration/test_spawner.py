@@ -49,6 +49,22 @@ def test_a_cage_executes_no_program(pair: PlayedPair) -> None:
     assert not {"python", "python3", "setpriv", "unshare"} & {os.path.basename(path) for path in executed[1:]}
 
 
+LEAVES_NOTHING = """
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # whatever outlives its parent is ours
+os.waitpid(os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ), 0)
+left = open(f"/proc/self/task/{os.getpid()}/children").read().split()
+stats = [open(f"/proc/{pid}/stat").read() for pid in left]
+sys.exit([stat for stat in stats if stat.rpartition(")")[2].split()[0] != "Z"] or 0)
+"""
+
+
+def test_nothing_is_left_at_the_end_of_a_run(pair: PlayedPair) -> None:
+    """Of a service systemd would kill it, and write so into the journal each night."""
+    pair.under = (sys.executable, "-c", LEAVES_NOTHING)
+    pair.backs_up()
+
+
 def test_a_job_that_wants_too_much_memory_fails_alone_and_a_program_may_have_what_it_wants(
     pair: PlayedPair, tmp_path: Path
 ) -> None:
