@@ -30,8 +30,10 @@ def plain(diagnosis: Diagnosis) -> Iterator[str]:
     rows = [(one.state.name, one.check, one.about, one.because) for one in diagnosis.findings]
     for line, one in zip(text.aligned(rows), diagnosis.findings, strict=True):
         yield line
-        if one.remedy:
-            yield f"      -> {text.printable(one.remedy)}"
+        first, *more = text.lines(one.remedy).split("\n")
+        if first:
+            yield f"      -> {first}"
+        yield from (f"         {line}" for line in more)
     yield total(diagnosis)
 
 
