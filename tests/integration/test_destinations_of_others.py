@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import played_media as media
 from tests.played_pair import PlayedPair, differences
 from tests.swapping_user import attacked
 
@@ -49,3 +50,17 @@ def test_where_others_can_write_but_not_replace_a_restore_goes_on(pair: PlayedPa
         assert pair.run("www4", "restore", "--yes", "--to", str(to)).returncode == 0
         assert differences(pair.volume, to) == []
     assert pair.run("www4", "drill", "--to", str(link / "drill")).returncode == 0
+
+
+def test_nothing_is_written_through_a_read_only_mount(pair: PlayedPair, tmp_path: Path) -> None:
+    """A bind mount of a file system that is writable elsewhere; the volume itself as well, with --in-place."""
+    behind = tmp_path / "behind"
+    behind.mkdir()
+    with media.mounted(behind, tmp_path / "shown", "bind", "ro") as shown:
+        for to in (shown, shown / "new"):
+            told = pair.json("www4", "restore", "--yes", "--to", str(to), status=2)["error"]
+            assert (told["code"], os.listdir(behind)) == ("usage.invalid", [])
+    (pair.volume / "secret").write_text("of today")
+    with media.mounted(pair.volume, pair.volume, "bind", "ro"):
+        pair.json("www4", "restore", "--yes", "--in-place", status=2)
+    assert (pair.volume / "secret").read_text() == "of today"

@@ -26,14 +26,16 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def check(place: Destination) -> None:
-    """Raises UsageError unless it is an empty or absent folder (or may be merged into).
+    """Raises UsageError unless it is an empty or absent folder (or may be merged into) that can be written to.
 
     Raises Interrupted if the volume is not mounted (any more) as it was when the verdict was reached.
     """
     if isinstance(place, OverVolume):
         _judged(place.source, place.mounted)
+        _refuse_read_only(place)
         return
     where = place.to
+    _refuse_read_only(place)
     try:
         names = os.listdir(where)
     except FileNotFoundError:
@@ -41,6 +43,12 @@ def check(place: Destination) -> None:
     except NotADirectoryError:
         raise UsageError(f"--to {where} is not a folder", "Name an empty folder, or one that does not exist.") from None
     _refuse_full(place, names)
+
+
+def _refuse_read_only(place: Destination) -> None:
+    """A mount of our own over it would be writable although the one below is not."""
+    if os.statvfs(_nearest(place)).f_flag & os.ST_RDONLY:
+        raise UsageError(f"{place.path} cannot be restored to: it is mounted read-only", "Look at `dmesg` and findmnt.")
 
 
 def _refuse_full(place: ToFolder, names: list[str]) -> None:
@@ -83,11 +91,16 @@ def free(place: Destination) -> int | None:
     """Bytes that can still be written where the destination is, or will be; None where the file system does not say so
     (ramfs, some of FUSE).
     """
+    seen = os.statvfs(_nearest(place))
+    return seen.f_bavail * seen.f_frsize if seen.f_blocks else None
+
+
+def _nearest(place: Destination) -> str:
+    """Its path, or the nearest folder above that is there."""
     where = place.path
     while not os.path.lexists(where):
         where = os.path.dirname(where)
-    seen = os.statvfs(where)
-    return seen.f_bavail * seen.f_frsize if seen.f_blocks else None
+    return where
 
 
 def takes_links(folder: int) -> bool:
