@@ -16,7 +16,7 @@ import re
 import sqlite3
 import stat
 import time
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -44,7 +44,7 @@ from drbdbackup.catalog.facts import (
     to_sign,
     why_not,
 )
-from drbdbackup.catalog.folders import incoming_folder
+from drbdbackup.catalog.folders import incoming_folder, path_of
 from drbdbackup.catalog.local import make_ready, note, rows, uri, writing
 from drbdbackup.catalog.publish import Content, by_id, digest_of, meta_to_sign
 from drbdbackup.catalog.signatures import Signers, fingerprint, is_public_key, is_signed, learn
@@ -66,6 +66,9 @@ _STANDING = """
 SELECT count(DISTINCT fact.subject) FROM fact LEFT JOIN standing ON standing.subject = fact.subject
 WHERE node = ? AND kind IN ('copy', 'safety') AND coalesce(pruned, 0) = 0
 """
+_COLUMNS = "PRAGMA table_info(fact)"
+MOST_OF_OTHERS = 40 << 20  # bytes of all other nodes' facts: with our own, what we publish stays below LARGEST
+_BESIDE = 300  # bytes that SQLite needs for a row beside its texts, with the indexes
 MOST_COPIES = 4000  # that one node says are there; who keeps each hour of a month and each day of a year has 1100
 _COLUMN = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
 _DEADLINE = 60.0  # seconds for SQLite to work on one file
@@ -119,12 +122,14 @@ def merge(state_dir: str, file: str, road: str, whose: Signers, now: datetime | 
     own = [row for row in signed if row["node"] == whose.own]
     known_now = _known(state_dir, whose.own, own)
     judged = [(row, said, is_entitled(said, known_now)) for row in signed for said in (_fact(row),)]
-    entitled = [row for row, _, counts in judged if counts]
+    counting = [row for row, _, counts in judged if counts]
+    entitled = _with_room(state_dir, counting, whose)
     odd = [row for row, said, counts in judged if not counts and not is_in_good_faith(said)]
     objections = {
         f"are of more copies than a node may have ({MOST_COPIES:,})": len(from_ours) - len(by_ours),
         "are not signed by the node that they name": len(by_ours) - len(signed),
         "are about things that node cannot know": len(odd),
+        f"are more than a node may say ({room(whose.nodes) >> 20} MiB)": len(counting) - len(entitled),
     }
     objection = "; ".join(f"{number} facts in it {why}" for why, number in objections.items() if number)
     whole = "" if objection else read.meta["content"]  # what was left out is looked at again, and named again
@@ -240,6 +245,41 @@ def _bounded(state_dir: str, rows_of_all: list[Mapping[str, Any]], own: str) -> 
         row for row in rows_of_all
         if row["kind"] not in (COPY, SAFETY) or row["subject"] not in left_out.get(row["node"], ())
     ]  # fmt: skip
+
+
+def room(nodes: Collection[str]) -> int:
+    """Bytes that each other node of these may have in this node's catalog."""
+    return MOST_OF_OTHERS // max(1, len(nodes) - 1)
+
+
+def weight(state_dir: str, node: str) -> int:
+    """Bytes that a node's facts have in this node's catalog."""
+    names = [str(column[1]) for column in rows(state_dir, _COLUMNS)]
+    lengths = " + ".join(f'coalesce(length(CAST("{name}" AS BLOB)), 0)' for name in names if _COLUMN.match(name))
+    sql = f"SELECT sum({lengths} + {_BESIDE}) FROM fact WHERE node = ?"  # noqa: S608 names of our own table
+    return int((rows(state_dir, sql, (node,)) or [(0,)])[0][0] or 0) if names else 0
+
+
+def _with_room(state_dir: str, coming: list[Mapping[str, Any]], whose: Signers) -> list[Mapping[str, Any]]:
+    """Without what a node says beyond its room. Else it would fill our disk, and no node would take our catalog."""
+    left = room(whose.nodes)
+    size = os.path.getsize(path_of(state_dir)) + sum(map(_weight, coming))
+    if size <= left:
+        return coming
+    used = {node: weight(state_dir, node) for node in {row["node"] for row in coming} - {whose.own}}
+    kept = []
+    for row in sorted(coming, key=lambda row: (row["at"], row["id"])):
+        if row["node"] != whose.own:
+            used[row["node"]] += _weight(row)
+            if used[row["node"]] > left:
+                continue
+        kept.append(row)
+    return kept
+
+
+def _weight(row: Mapping[str, Any]) -> int:
+    texts = (str(value) for value in row.values() if value is not None)
+    return _BESIDE + sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
 
 
 def _fact(row: Mapping[str, Any]) -> Fact:

@@ -87,6 +87,13 @@ def forget_unsigned(state_dir: str, node: str) -> None:
     forget_fetched(state_dir)
 
 
+def forget_all(state_dir: str, node: str) -> None:
+    """Forget all that a node has said. What was signed with a key that is not its key any more does not come back."""
+    with writing(state_dir) as connection:
+        connection.execute("DELETE FROM fact WHERE node = ?", (node,))
+        copy_summary.sum_up(connection)
+
+
 def forget_fetched(state_dir: str) -> None:
     """Forget which catalogs were taken in, so that all that lie on a road are read again."""
     with writing(state_dir) as connection:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from drbdbackup.catalog import publish, store, view
+from drbdbackup.catalog import merge, publish, store, view
 from drbdbackup.catalog.bodies import copied, copy_body, damaged, expected, pruned, verified
 from drbdbackup.catalog.facts import Fact, fact
 from drbdbackup.catalog.merge import MOST_COPIES
@@ -145,6 +145,31 @@ def test_what_another_node_invents_neither_holds_a_run_nor_makes_a_catalog_witho
     assert (len(claimed), huge.snapshot in claimed) == (MOST_COPIES, True)
     pair.roles("www4")
     pair.backs_up("www4")
+
+
+def test_a_flood_of_facts_neither_fills_the_disk_nor_shuts_off_who_takes_it_in(pair: PlayedPair) -> None:
+    """Each night others: what this node publishes would soon be larger than anybody takes. A new key ends it."""
+    state, mine, now = pair.folder / "state-www5", pair.folder / "state-www4", datetime.now(UTC)
+    shutil.copytree(state, pair.folder / "clean")
+    for night in range(2):
+        shutil.rmtree(state)
+        shutil.copytree(pair.folder / "clean", state)
+        store.record(str(state), "www5", [
+            fact("www5", now, "noted", "raid", f"20261001T000000Z-www{number}", {"note": "x" * 200_000, "more": night})
+            for number in range(240)
+        ])  # fmt: skip
+        shutil.copy(publish.publish(str(state), "www5"), pair.folder / "nas/drbdbackup/catalog/www5.db")
+        ended = pair.run("www4", "sync")
+        assert (ended.returncode, "more than a node may say" in ended.stdout) == (3, True)
+        assert (mine / "catalog.db").stat().st_size < merge.MOST_OF_OTHERS + (8 << 20)
+        assert "closed" not in ended.stdout, "what it publishes is taken"
+    shutil.rmtree(state)
+    pair.backs_up("www5")
+    [own] = [one for one in pair.json("www5", "peer", "list")["nodes"] if one["is_own"]]
+    pair.json("www4", "peer", "trust", "www5", own["key"])
+    assert pair.run("www4", "sync").returncode == 3, "what it published itself before has them"
+    assert pair.run("www4", "sync").returncode == 0
+    assert 0 < merge.weight(str(mine), "www5") < 1 << 20
 
 
 def test_nobody_but_its_maker_vouches_for_a_copy(pair: PlayedPair) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from msgspec import Struct
 
 from drbdbackup import documentation, plain_file, proc
-from drbdbackup.catalog import signatures, store
+from drbdbackup.catalog import merge, signatures, store
 from drbdbackup.config.load import DEFAULT_FILE
 from drbdbackup.config.values import Config, PeerConfig
 from drbdbackup.errors import DrbdBackupError, Failure, NothingFound, PeerError, ToolError, ToolMissing, UsageError
@@ -23,6 +23,7 @@ from drbdbackup.tools.authorized_keys import Key
 
 AUTHORIZED = "~/.ssh/authorized_keys"
 _ADMIN = "Can you say"
+_FULL = 0.9  # of the room for a node's facts
 _ANSWER = 60.0  # seconds for a peer that was reached: it starts a program, wakes a disk and mounts it
 
 
@@ -96,7 +97,10 @@ def trust(config: Config, node: str, key: str) -> NodeKey:
     _check_is_another(config, node)
     if not signatures.is_public_key(key):
         raise UsageError(f"{key!r} is not a key", f"`drbdbackup peer list` on {node} shows it: 64 hex digits.")
+    known = signatures.known_key(config.state_dir, node)
     signatures.learn(config.state_dir, node, key)
+    if known not in ("", key) and merge.weight(config.state_dir, node) > merge.room(config.nodes) * _FULL:
+        store.forget_all(config.state_dir, node)  # it was flooded, and what the node says now would have no room
     store.forget_fetched(config.state_dir)  # so that what was left out is looked at again
     return _node_key(config, node, key)
 
