@@ -6,7 +6,8 @@ others running, `start` for those that work for long, `start_in_background` for 
 those that talk with us meanwhile, `probe` for a look of our own at a place that may hang (`probe_all` at several),
 `pass_through` for one that a peer talks to, `paging` for one in which a person reads. What is `caged` is a job of our
 own, in a process of which no mount and no process outlives us; `bound` wraps an argv so that the process does not;
-`bind` bounds our own memory. `had` distinguishes a guard that is refused from one that only fails for now. `end` comes last.
+`bind` bounds our own memory. `had` distinguishes a guard that is refused from one that only fails for now. `end` comes
+last.
 """
 
 from drbdbackup.proc.background import start_in_background
@@ -25,6 +26,6 @@ from drbdbackup.proc.talking import Talking, talk, talk_caged
 
 __all__ = [
     "FOREVER", "GRACE", "Command", "Job", "Result", "Running", "Talking", "bind", "bound", "can_cage", "end",
-    "environment", "failure", "find", "had", "paging", "pass_through", "pass_through_caged", "prepare", "probe", "probe_all", "run",
-    "run_leaving", "start", "start_in_background", "talk", "talk_caged",
+    "environment", "failure", "find", "had", "paging", "pass_through", "pass_through_caged", "prepare", "probe",
+    "probe_all", "run", "run_leaving", "start", "start_in_background", "talk", "talk_caged",
 ]  # fmt: skip
