@@ -33,10 +33,7 @@ class Group:
         """Let it see the end of its stdin, if it has one."""
 
     def has_ended(self, timeout: float = 0.0) -> bool:
-        """Whether it ends within so many seconds, known at once; what it said last may still be on its way.
-
-        A `Running` waits for it by looking ten times a second (sh does).
-        """
+        """Whether it ends within so many seconds, known at once; what it said last may still be on its way."""
         return self._child.has_ended(timeout)
 
     def stirred(self) -> int:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from contextlib import suppress
 
 from drbdbackup.proc.child import Child
 from drbdbackup.proc.command import Command, environment, found
 from drbdbackup.proc.group import Group
 from drbdbackup.proc.memory import unbound
+
+_REAPED = 60.0  # seconds; it has ended, but another thread may be about to take its exit status
 
 
 class Running(Group):
@@ -33,12 +36,10 @@ class Running(Group):
         """Its exit status (negative for a signal), or None if it is still running after `timeout` seconds."""
         import sh
 
-        try:
-            self._process.wait(timeout=timeout)
-        except sh.TimeoutException:
+        if not self.has_ended(timeout):  # sh would look ten times a second
             return None
-        except sh.ErrorReturnCode:
-            pass
+        with suppress(sh.ErrorReturnCode):
+            self._process.wait(timeout=_REAPED)
         return int(self._process.exit_code)
 
     def hear_out(self) -> None:

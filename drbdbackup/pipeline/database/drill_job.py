@@ -181,6 +181,7 @@ def _await(running: Running, place: _Place, channel: Channel, patience: float) -
     until = monotonic() + patience
     while not mariadbd.is_ready(_log(place)):
         if running.wait(_POLL) is not None:
+            running.hear_out()
             raise ToolError(mariadbd.last_errors(_log(place)) or "".join(running.stderr))
         if monotonic() > until:
             raise Stalled(f"mariadbd is not ready after {patience:g} s")
@@ -197,6 +198,7 @@ def _check(job: TablesJob, running: Running, place: _Place, channel: Channel) ->
             if monotonic() > until:
                 raise Stalled(f"CHECK TABLE is not done after {patience:g} s")
             channel.send_progress(Alive())
+        checking.hear_out()
     finally:
         checking.end()
     with open(output, encoding="utf-8", errors="replace") as lines:

@@ -41,6 +41,7 @@ def follow(
                     on_pause()
                 _check(stirred, most)
                 if exit_status is not None:
+                    running.hear_out()
                     return rsync.answered(exit_status, running.stderr)
     except BaseException:
         running.end()
