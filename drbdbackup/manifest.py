@@ -167,6 +167,14 @@ def _path(tail: bytes) -> bytes:
     return tail[:-1]
 
 
+def path_in(line: bytes) -> bytes:
+    """The path in a manifest line, without parsing the rest; Damaged for what is none."""
+    fields = line.split(b" ", 13)
+    if len(fields) < 14:
+        raise Damaged(f"a manifest line cannot be read: {line[:80]!r}")
+    return _path(fields[13])
+
+
 def split(line: bytes) -> tuple[bytes, bytes]:
     """A manifest line as (`hash flag attributes`, spool line)."""
     rest = line.split(b" ", 3)[3]
@@ -186,7 +194,8 @@ def recorded(line: bytes) -> Recorded:
 
 def is_safe(path: bytes) -> bool:
     """Whether a path from a manifest stays below its root: relative, no `..`, no empty part."""
-    return bool(path) and not any(part in (b"", b".", b"..") for part in path.split(b"/"))
+    parts = b"/%s/" % path
+    return not (b"//" in parts or b"/./" in parts or b"/../" in parts)
 
 
 def encode_attributes(

@@ -29,6 +29,7 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _HEADER = b"#spool 1 %d\n"
 _FLUSH = 1 << 16
 BTRFS_SUBVOLUME_INODE = 256
+_Look = tuple[bytes, os.stat_result, bytes, bytes]
 HOLED = 1 << 20  # bytes; from here on a file may have holes worth a thought
 LARGEST_FILE = 64 << 40  # bytes; holes are hashed with 60 GB/s, so this takes twenty minutes. ext4 ends at 16 TiB
 MOST_BYTES = 1 << 60  # in all; what a catalog can say
@@ -58,6 +59,14 @@ class _WalkLevel(Struct):
     names: list[bytes]
 
 
+def _line_of(look: _Look) -> bytes:
+    kind, seen, path, link = look
+    return spool_line(
+        kind, stat.S_IMODE(seen.st_mode), seen.st_uid, seen.st_gid, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns,
+        seen.st_ino, seen.st_nlink, seen.st_rdev, path, link,
+    )  # fmt: skip
+
+
 def kind_of(mode: int) -> bytes:
     """The letter of an entry's type, as spool lines have it."""
     return _KINDS[stat.S_IFMT(mode)]
@@ -80,6 +89,10 @@ class Walk:
 
     def __iter__(self) -> Iterator[bytes]:
         """Spool lines in merge order, the root itself first."""
+        return map(_line_of, self.looks())
+
+    def looks(self) -> Iterator[_Look]:
+        """The same as kind, what lstat(2) says, path, and where a symlink leads to."""
         try:
             root = os.open(self._root, _FOLDER)
         except OSError as error:
@@ -89,7 +102,7 @@ class Walk:
         try:
             top = self._look(root, ROOT, ROOT)
             if top is not None:
-                yield top[1]
+                yield top
             while levels:
                 level = levels[-1]
                 if not level.names:
@@ -100,9 +113,8 @@ class Walk:
                 seen = self._look(level.fd, name, path)
                 if seen is None:
                     continue
-                kind, line = seen
-                yield line
-                if kind == b"d" and path not in self._mountpoints:
+                yield seen
+                if seen[0] == b"d" and path not in self._mountpoints:
                     self._descend(levels, name, path)
         finally:
             for level in levels:
@@ -139,8 +151,8 @@ class Walk:
         names.sort(reverse=True)
         return _WalkLevel(fd, path, names)
 
-    def _look(self, fd: int, name: bytes, path: bytes) -> tuple[bytes, bytes] | None:
-        """An entry's kind and spool line; None if it is left out, gone or cannot be read."""
+    def _look(self, fd: int, name: bytes, path: bytes) -> _Look | None:
+        """An entry, as `looks` has it; None if it is left out, gone or cannot be read."""
         if len(path) > DEEPEST_PATH:
             self._problem(Problem(path, "the path is too long to be copied"))
             return None
@@ -159,10 +171,7 @@ class Walk:
             self._problem(Problem(path, f"its size is {seen.st_size} bytes, most of them holes: it is not copied"))
             return None
         self._count(kind, seen)
-        return kind, spool_line(
-            kind, stat.S_IMODE(seen.st_mode), seen.st_uid, seen.st_gid, seen.st_size, seen.st_mtime_ns,
-            seen.st_ctime_ns, seen.st_ino, seen.st_nlink, seen.st_rdev, path, link,
-        )  # fmt: skip
+        return kind, seen, path, link
 
     def _count(self, kind: bytes, seen: os.stat_result) -> None:
         self.totals.entries += 1

@@ -7,7 +7,7 @@ what an in-place restore deletes.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 
 from drbdbackup import manifest
 from drbdbackup.errors import Damaged
@@ -19,6 +19,7 @@ from drbdbackup.manifest import (
     Entry,
     KnownAttributes,
     Recorded,
+    escape,
     is_odd_time,
     is_safe,
     known_attributes,
@@ -36,21 +37,51 @@ KINDS = {
 }  # fmt: skip
 
 
-def recorded_below(lines: Iterable[bytes], top: bytes) -> Iterator[Recorded]:
+def recorded_below(lines: Iterable[bytes], top: bytes, above: Container[bytes] = ()) -> Iterator[Recorded]:
     """The manifest's entries at and below `top` (all of them for b""), checked to be in order and to stay inside.
 
-    Raises Damaged for a manifest that would lead elsewhere.
+    `above` are folders above it that are wanted, too. Raises Damaged for a manifest that would lead elsewhere.
     """
     last = None
-    for line in lines:
+    for line in lines_below(lines, top) if top else lines:
         one = manifest.recorded(line)
         path = one.entry.path
         key = order(path)
         if (path != ROOT and not is_safe(path)) or (last is not None and key <= last):
             raise Damaged(f"the manifest has an invalid entry: {path[:200]!r}")
         last = key
-        if not top or path == top or path.startswith(top + b"/"):
+        if not top or is_below(path, top) or path in above:
             yield one
+
+
+def lines_below(lines: Iterable[bytes], top: bytes) -> Iterator[bytes]:
+    """The lines of the entries at and below `top`, and of what is above it (perhaps of some others, too).
+
+    They are found without a look at what else is in a line, and nothing behind them is read: those below stand
+    together.
+    """
+    named = b" " + escape(top)
+    above = tuple(b" %s\n" % escape(path) for path in folders_above(top))
+    links = tuple(b" %s\t" % escape(path) for path in folders_above(top))
+    is_there = False
+    for line in lines:
+        if named in line and is_below(manifest.path_in(line), top):
+            is_there = True
+            yield line
+        elif is_there:
+            return
+        elif line.endswith(above) or (b"\t" in line and any(link in line for link in links)):
+            yield line
+
+
+def is_below(path: bytes, top: bytes) -> bool:
+    """Whether an entry is the one at `top`, or lies in it."""
+    return path.startswith(top) and path[len(top) : len(top) + 1] in b"/"
+
+
+def folders_above(top: bytes) -> frozenset[bytes]:
+    """The paths of the folders that an entry lies in, without the root."""
+    return frozenset(top[:end] for end, byte in enumerate(top) if byte == ord("/"))
 
 
 def paired(
@@ -59,18 +90,22 @@ def paired(
     """Both streams side by side: each path once, with None where it is missing."""
     left, right = iter(recorded), iter(found)
     one, other = next(left, None), next(right, None)
-    while one is not None or other is not None:
-        mine = order(one.entry.path) if one is not None else None
-        theirs = order(other.path) if other is not None else None
-        if mine is not None and mine == theirs:
+    while one is not None and other is not None:
+        if one.entry.path == other.path:
             yield one, other
             one, other = next(left, None), next(right, None)
-        elif theirs is None or (mine is not None and mine < theirs):
+        elif order(one.entry.path) < order(other.path):
             yield one, None
             one = next(left, None)
         else:
             yield None, other
             other = next(right, None)
+    while one is not None:
+        yield one, None
+        one = next(left, None)
+    while other is not None:
+        yield None, other
+        other = next(right, None)
 
 
 def is_aside(one: Recorded) -> bool:

@@ -11,10 +11,8 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from msgspec.structs import replace
-
 from drbdbackup.errors import DestinationFull, Failure, UsageError
-from drbdbackup.manifest import ROOT, Entry, parse
+from drbdbackup.manifest import ROOT, Entry
 from drbdbackup.scan import Problem, Walk, kind_of
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -87,10 +85,8 @@ def entries(
         within = frozenset(point[len(below) :] for point in mountpoints if point.startswith(below))
         leaves_out = None if excluded is None else lambda path, is_folder: excluded(below + path, is_folder)
         walk = Walk(os.fsdecode(at), leaves_out, within, lambda one: on_problem(Problem(below + one.path, one.why)))
-        for line in walk:
-            entry = parse(line)
-            path = below + entry.path
-            yield entry if not top else replace(entry, path=top if entry.path == ROOT else path)
+        for _, seen, path, link in walk.looks():
+            yield _entry(seen, path if not top else top if path == ROOT else below + path, link)
     except (FileNotFoundError, NotADirectoryError):
         return
     finally:

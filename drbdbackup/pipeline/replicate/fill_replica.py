@@ -36,7 +36,14 @@ from drbdbackup.manifest import (
 )
 from drbdbackup.pipeline.copies.open_copy import OpenCopy
 from drbdbackup.pipeline.files import tree
-from drbdbackup.pipeline.files.compare import attributes_then, is_aside, is_privileged, odd_time, recorded_below
+from drbdbackup.pipeline.files.compare import (
+    attributes_then,
+    is_aside,
+    is_privileged,
+    odd_time,
+    paired,
+    recorded_below,
+)
 from drbdbackup.pipeline.files.content import content_hash
 from drbdbackup.pipeline.files.metadata import attributes, give, lacks, own
 from drbdbackup.pipeline.files.rate_limit import Pace
@@ -306,7 +313,7 @@ class Fetcher:
         self._give(entries)
         for content in (False, True):
             if not content or check.is_content_in_doubt:
-                check.all(self._folder, iter(entries), self._present(entries), self._step, content=content)
+                check.all(self._folder, paired(entries, self._present(entries)), self._step, content=content)
         wrong = dict(check.problems) | dict(damaged)
         self._settle(entries, wrong)
         replica.damaged += wrong.items()

@@ -26,7 +26,6 @@ from drbdbackup.pipeline.files.compare import (
     is_privileged,
     largest,
     odd_time,
-    paired,
     shape,
 )
 from drbdbackup.pipeline.files.content import copy_content
@@ -36,6 +35,7 @@ from drbdbackup.targets.abilities import Abilities
 from drbdbackup.targets.layout import stored_at
 
 Problems = list[tuple[bytes, str]]
+Pair = tuple[Recorded | None, Entry | None]
 _NODES = {b"p": S_IFIFO, b"s": S_IFSOCK, b"c": S_IFCHR, b"b": S_IFBLK}
 
 
@@ -166,32 +166,32 @@ class Giver(Struct, frozen=True):
 
 
 def put_right(
-    folder: int, wanted: Iterator[Recorded], present: Iterator[Entry], on_entry: Callable[[], None],
-    giver: Giver, spared: Container[bytes] = (),
-) -> Problems:  # fmt: skip
-    """Give what is `present` in the open `folder` what it has of its own by the manifest, where that is another one.
+    folder: int, pairs: Iterable[Pair], giver: Giver, problems: Problems, spared: Container[bytes] = ()
+) -> Iterator[Pair]:
+    """Give what is present in the open `folder` what it has of its own by the manifest, where that is another one.
 
     It came from the medium, and whoever can write to that may have made a program of anybody's run as root. The paths
-    that are `spared` get nothing.
+    that are `spared` get nothing. The `pairs` are passed on; what could not be given is added to the `problems`.
     """
-    problems: Problems = []
     with closing(Descent(folder)) as descent:
-        for one, there in paired(wanted, present):
-            on_entry()
-            if one is None or there is None or one.entry.path in spared or shape(one, there):
-                continue
-            path = one.entry.path
-            try:
-                at = path_of(folder) if path == ROOT else path_of(*descent.parent(path))
-                entry = giver.for_now(as_far_as_known(one, there))
-                given = giver.give(at, one, entry, is_other=is_other(entry, there))
-            except OSError as error:
-                problems.append((path, error.strerror or "could not be given what is its own"))
-            except Damaged as error:
-                problems.append((path, error.message))
-            else:
-                problems += ((path, why) for why in (*given.lost, *given.of_medium))
-    return problems
+        for one, there in pairs:
+            if one is not None and there is not None and one.entry.path not in spared and not shape(one, there):
+                problems += ((one.entry.path, why) for why in _put_right(folder, descent, giver, one, there))
+            yield one, there
+
+
+def _put_right(folder: int, descent: Descent, giver: Giver, one: Recorded, there: Entry) -> Iterable[str]:
+    """Do it for one entry; what is wrong, in words."""
+    path = one.entry.path
+    try:
+        at = path_of(folder) if path == ROOT else path_of(*descent.parent(path))
+        entry = giver.for_now(as_far_as_known(one, there))
+        given = giver.give(at, one, entry, is_other=is_other(entry, there))
+    except OSError as error:
+        return (error.strerror or "could not be given what is its own",)
+    except Damaged as error:
+        return (error.message,)
+    return (*given.lost, *given.of_medium)
 
 
 class MetadataWriter:

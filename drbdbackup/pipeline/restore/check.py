@@ -8,10 +8,10 @@ the manifest's. Only if it is not (or nothing new was made) are the files read.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 
 from drbdbackup.manifest import ROOT, Entry, Recorded
-from drbdbackup.pipeline.files.compare import is_aside, odd_time, paired, shape
+from drbdbackup.pipeline.files.compare import is_aside, odd_time, shape
 from drbdbackup.pipeline.files.content import content_hash
 from drbdbackup.pipeline.files.tree import Descent
 from drbdbackup.targets.abilities import Abilities
@@ -48,10 +48,10 @@ class RestoreCheck:
             self._brought = (self._brought + self._term(base + item.path, item.hash)) % _RING
 
     def all(
-        self, folder: int, wanted: Iterator[Recorded], present: Iterator[Entry], on_entry: Callable[[], None], *,
+        self, folder: int, pairs: Iterable[tuple[Recorded | None, Entry | None]], on_entry: Callable[[], None], *,
         content: bool, only: bytes | None = None, since: int | None = None,
     ) -> None:  # fmt: skip
-        """Compare everything wanted with what is present in the open folder; `content` has every file read.
+        """Compare all that is wanted with what is present in the open folder, in `pairs`; `content`: read every file.
 
         `only` is the path at and below which something may be (b"" for all), None if others may have put things there.
         Of those nothing may have come `since` (ns), if that is given: a peer sends what it likes.
@@ -59,7 +59,7 @@ class RestoreCheck:
         self._has_read = self._has_read or content
         descent = Descent(folder)
         try:
-            for one, there in paired(wanted, present):
+            for one, there in pairs:
                 on_entry()
                 if one is None:
                     if there is not None and _is_unasked(there, only, since):

@@ -22,7 +22,7 @@ from drbdbackup.manifest import ROOT, Entry, Recorded, lacks_of
 from drbdbackup.pipeline.cage.worker import Channel
 from drbdbackup.pipeline.copies.open_copy import OpenCopy, open_copy
 from drbdbackup.pipeline.files import tree
-from drbdbackup.pipeline.files.compare import ODD_TIME, is_aside, paired, recorded_below
+from drbdbackup.pipeline.files.compare import ODD_TIME, folders_above, is_aside, lines_below, paired, recorded_below
 from drbdbackup.pipeline.files.metadata import SET_ID, UNHELD_TIME
 from drbdbackup.pipeline.files.rsync_run import follow
 from drbdbackup.pipeline.files.tree import Excluded
@@ -55,6 +55,7 @@ from drbdbackup.targets.sidecar import KEPT_PROBLEMS
 from drbdbackup.tools import rsync
 
 _NAMED = 100
+_FEW = 1000  # lines that are kept in memory
 _TICK_NS = 20_000_000  # by which a file that was just changed may seem older
 
 
@@ -63,7 +64,7 @@ class Bringing(Struct, kw_only=True):
 
     `inside` are the first names in what is wanted; `has_short`: of some of it the medium cannot hold everything;
     `has_links`: a file in it has several names. The `damaged` files are not read, the others have `most` bytes (None:
-    nobody knows). `has_privileged`: some of it runs as its owner or has capabilities, and gets that last; what is in
+    nobody knows). `lines` are those of the manifest that tell of what is wanted, if that is little. `has_privileged`: some of it runs as its owner or has capabilities, and gets that last; what is in
     place and has its `set_id` mode loses that meanwhile.
     """
 
@@ -88,6 +89,7 @@ class Bringing(Struct, kw_only=True):
     inside: list[bytes] = field(default_factory=list)
     mountpoints: frozenset[bytes] = frozenset()
     above: list[Recorded] = field(default_factory=list)
+    lines: list[bytes] | None = None
     problems: list[tuple[bytes, str]] = field(default_factory=list)
     damaged: list[tuple[bytes, str]] = field(default_factory=list)
     most: int | None = None
@@ -95,8 +97,24 @@ class Bringing(Struct, kw_only=True):
     @contextmanager
     def recorded(self) -> Iterator[Iterator[Recorded]]:
         """The manifest's entries that are wanted."""
-        with manifest.reading(self.copy.manifest) as lines:
+        with self.told() as lines:
             yield recorded_below(lines, self.top)
+
+    @contextmanager
+    def told(self) -> Iterator[Iterator[bytes]]:
+        """The lines of the manifest, as far as they tell of what is wanted; perhaps others, too."""
+        if self.lines is not None:
+            yield iter(self.lines)
+            return
+        with manifest.reading(self.copy.manifest) as lines:
+            yield lines
+
+    def keep_lines(self) -> None:
+        """Look for what is wanted once, and not in each of the passes to come."""
+        if self.top:
+            with manifest.reading(self.copy.manifest) as lines:
+                found = list(itertools.islice(lines_below(lines, self.top), _FEW + 1))
+            self.lines = found if len(found) <= _FEW else None
 
     def read(self) -> Iterator[Recorded]:
         """The same, for a caller that reads to the end."""
@@ -149,6 +167,7 @@ def do(job: LookJob | BringJob, channel: Channel) -> RestoreLook | Brought:
         mounted = destination.mountpoints(job.destination)
         others = mounted | delete_surplus.left_out(copy.sidecar)
         bringing = Bringing(job=job, channel=channel, copy=copy, top=os.fsencode(job.path), mountpoints=others)
+        bringing.keep_lines()
         if isinstance(job, LookJob):
             _survey(bringing, mounted, None)
             return _look(bringing)
@@ -178,13 +197,12 @@ def _survey(bringing: Bringing, mounted: frozenset[bytes], listing: TransferList
     Raises NotInSnapshot, and UsageError for what would go to another file system: `mounted` are those in the volume.
     """
     inodes: set[int] = set()
-    parents = {bringing.top[:end] for end, byte in enumerate(bringing.top) if byte == ord("/")}
-    with manifest.reading(bringing.copy.manifest) as lines:
-        for one in recorded_below(lines, b""):
+    parents = folders_above(bringing.top)
+    with bringing.told() as lines:
+        for one in recorded_below(lines, bringing.top, parents):
             entry = one.entry
             if entry.path in parents:
                 bringing.above.append(one)
-            if bringing.top and entry.path != bringing.top and not entry.path.startswith(bringing.top + b"/"):
                 continue
             if entry.path == bringing.top:
                 bringing.modified_ns = entry.mtime
@@ -261,7 +279,7 @@ def _bring(bringing: Bringing) -> Brought:
         made = frozenset(tree.making(folder, bringing.top)) if bringing.top else frozenset()
         begun = time.time_ns() - _TICK_NS
         _transfer_all(bringing, over, check, counted)
-        is_for_all = is_needed(bringing.copy.can) or has_split_links(folder, bringing.read())
+        is_for_all = is_needed(bringing.copy.can) or (bringing.has_links and has_split_links(folder, bringing.read()))
         if is_for_all or bringing.has_short:
             giving = MetadataWriter(folder, bringing.giver, bringing.copy.beside, over)
             giving.give_all(bringing.read if is_for_all else bringing.read_short, bringing.step)
@@ -270,23 +288,25 @@ def _bring(bringing: Bringing) -> Brought:
             bringing.problems += delete_surplus.delete(folder, bringing.surplus(), counted, bringing.step)
         _give_again(bringing, [one for one, _ in reversed(bringing.deep)])
         _give_above(bringing, made)
-        with bringing.recorded() as wanted:
-            present = bringing.present(lambda *_: None)
-            bringing.problems += put_right(folder, wanted, present, bringing.step, bringing.giver)
         bringing.done = 0
         only = None if over else bringing.top
         since = begun if bringing.copy.shell and over and not job.in_place else None
+        not_read: list[tuple[bytes, str]] = []
         with bringing.recorded() as wanted:
-            present = bringing.present(lambda path, why: bringing.problems.append((path, why)), all_there=not over)
-            check.all(folder, wanted, present, bringing.step, content=over, only=only, since=since)
+            present = bringing.present(lambda path, why: not_read.append((path, why)), all_there=not over)
+            pairs = put_right(folder, paired(wanted, present), bringing.giver, bringing.problems)
+            check.all(folder, pairs, bringing.step, content=over, only=only, since=since)
+        bringing.problems += not_read
         if check.is_content_in_doubt:
             with bringing.recorded() as wanted:
-                check.all(folder, wanted, bringing.present(lambda *_: None), bringing.step, content=True)
+                pairs = paired(wanted, bringing.present(lambda *_: None))
+                check.all(folder, pairs, bringing.step, content=True)
         if bringing.has_privileged and not bringing.copy.is_own:
             wrong = {path for path, _ in (*check.problems, *bringing.damaged)}
             with bringing.recorded() as wanted:
-                present, giver = bringing.present(lambda *_: None), replace(bringing.giver, privileges=True)
-                bringing.problems += put_right(folder, wanted, present, bringing.step, giver, wrong)
+                pairs, giver = paired(wanted, bringing.present(lambda *_: None)), replace(bringing.giver, privileges=True)
+                for _ in put_right(folder, pairs, giver, bringing.problems, wrong):
+                    bringing.step()
     named = {path for path, why in bringing.problems if UNHELD_TIME in why}
     damaged = {path for path, _ in bringing.damaged}
     compared = [
