@@ -15,6 +15,7 @@ from drbdbackup.manifest import SETTLE_NS, Entry, is_odd_time
 
 ACLS = "system.posix_acl_"
 ACCESS = "system.posix_acl_access"
+_DEFAULT = "system.posix_acl_default"
 OURS = ("user.", "trusted.", "security.", ACLS)  # a share shows others of its own kind on every entry
 PRIVILEGED = ("trusted.", "security.")  # what only root may give to an entry
 # Whatever a security module of this system gives to each entry by itself. None of it grants what root alone may do.
@@ -27,16 +28,22 @@ UNHELD_TIME = "the time cannot be held there"
 _UNSUPPORTED = (errno.ENOTSUP, errno.ENODATA, errno.EPERM, errno.ENOENT, errno.ELOOP)
 
 
-def attributes(path: bytes | str) -> dict[bytes, bytes]:
-    """The extended attributes (POSIX ACLs are two of them) of an entry, not of what it links to."""
+def attributes(path: bytes | str | int) -> dict[bytes, bytes]:
+    """The extended attributes (POSIX ACLs are two of them) of an entry, not of what it links to, or of an open one."""
     found: dict[bytes, bytes] = {}
+    follows = isinstance(path, int)
     try:
-        for name in os.listxattr(path, follow_symlinks=False):
-            found[os.fsencode(name)] = os.getxattr(path, name, follow_symlinks=False)
+        for name in os.listxattr(path, follow_symlinks=follows):
+            found[os.fsencode(name)] = os.getxattr(path, name, follow_symlinks=follows)
     except OSError as error:
         if error.errno not in _UNSUPPORTED:
             raise
     return found
+
+
+def gives_acls(folder: int) -> bool:
+    """Whether what is made in an open folder gets an ACL from it."""
+    return os.fsencode(_DEFAULT) in attributes(folder)
 
 
 def is_acl(name: str) -> bool:

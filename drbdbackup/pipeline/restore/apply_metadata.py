@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from secrets import token_hex
 from stat import S_IFBLK, S_IFCHR, S_IFIFO, S_IFMT, S_IFSOCK
@@ -166,16 +166,17 @@ class Giver(Struct, frozen=True):
 
 
 def put_right(
-    folder: int, pairs: Iterable[Pair], giver: Giver, problems: Problems, spared: Container[bytes] = ()
-) -> Iterator[Pair]:
+    folder: int, pairs: Iterable[Pair], giver: Giver, problems: Problems,
+    spares: Callable[[Recorded, Entry], bool] = lambda *_: False,
+) -> Iterator[Pair]:  # fmt: skip
     """Give what is present in the open `folder` what it has of its own by the manifest, where that is another one.
 
-    It came from the medium, and whoever can write to that may have made a program of anybody's run as root. The paths
-    that are `spared` get nothing. The `pairs` are passed on; what could not be given is added to the `problems`.
+    It came from the medium, and whoever can write to that may have made a program of anybody's run as root. What it
+    `spares` gets nothing. The `pairs` are passed on; what could not be given is added to the `problems`.
     """
     with closing(Descent(folder)) as descent:
         for one, there in pairs:
-            if one is not None and there is not None and one.entry.path not in spared and not shape(one, there):
+            if one is not None and there is not None and not spares(one, there) and not shape(one, there):
                 problems += ((one.entry.path, why) for why in _put_right(folder, descent, giver, one, there))
             yield one, there
 

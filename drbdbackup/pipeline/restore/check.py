@@ -1,7 +1,7 @@
 """Compares a restored tree with the manifest: every entry there, its type, size and link target; contents where needed;
 and, where nothing was before, nothing else.
 
-Contents are proven without being read again: rsync printed the hash of what it brought, and the sum over those must be
+Contents are proven without being read again: whoever brought them has hashed them, and the sum over those must be
 the manifest's. Only if it is not (or nothing new was made) are the files read.
 """
 
@@ -45,7 +45,14 @@ class RestoreCheck:
     def brought(self, item: Item, base: bytes = b"") -> None:
         """rsync has brought a file; `base` is the folder that it calls it from, with a slash."""
         if item.hash:
-            self._brought = (self._brought + self._term(base + item.path, item.hash)) % _RING
+            self._has(base + item.path, item.hash)
+
+    def restored(self, one: Recorded, content: str) -> None:
+        """A file was restored without rsync; `content` is the hash of what was read."""
+        self._has(one.entry.path, content.encode())
+
+    def _has(self, path: bytes, content: bytes) -> None:
+        self._brought = (self._brought + self._term(path, content)) % _RING
 
     def all(
         self, folder: int, pairs: Iterable[tuple[Recorded | None, Entry | None]], on_entry: Callable[[], None], *,

@@ -34,11 +34,13 @@ from drbdbackup.pipeline.restore.apply_metadata import (
     gives_rights,
     has_split_links,
     is_needed,
+    is_other,
     put_right,
     runs_as_owner,
 )
 from drbdbackup.pipeline.restore.check import RestoreCheck
 from drbdbackup.pipeline.restore.delete_surplus import Surplus
+from drbdbackup.pipeline.restore.plain_files import PlainFiles, is_plain, knows_all
 from drbdbackup.pipeline.restore.restore_protocol import (
     BringJob,
     Brought,
@@ -64,8 +66,9 @@ class Bringing(Struct, kw_only=True):
 
     `inside` are the first names in what is wanted; `has_short`: of some of it the medium cannot hold everything;
     `has_links`: a file in it has several names. The `damaged` files are not read, the others have `most` bytes (None:
-    nobody knows). `lines` are those of the manifest that tell of what is wanted, if that is little. `has_privileged`: some of it runs as its owner or has capabilities, and gets that last; what is in
-    place and has its `set_id` mode loses that meanwhile.
+    nobody knows). `lines` are those of the manifest that tell of what is wanted, if that is little. `has_privileged`:
+    some of it runs as its owner or has capabilities, and gets that last; what is in place and has its `set_id` mode
+    loses that meanwhile. `is_plain_right`: every plain file has all that it should, and nothing else.
     """
 
     job: RestoreJob
@@ -90,6 +93,7 @@ class Bringing(Struct, kw_only=True):
     mountpoints: frozenset[bytes] = frozenset()
     above: list[Recorded] = field(default_factory=list)
     lines: list[bytes] | None = None
+    is_plain_right: bool = False
     problems: list[tuple[bytes, str]] = field(default_factory=list)
     damaged: list[tuple[bytes, str]] = field(default_factory=list)
     most: int | None = None
@@ -132,6 +136,11 @@ class Bringing(Struct, kw_only=True):
         return Giver(self.copy.can, own, tells=bool(self.copy.shell), privileges=own)
 
     @property
+    def has_plain(self) -> bool:
+        """Whether plain files need no rsync: nothing was there before, and the medium holds all that they have."""
+        return not (self.job.over or self.copy.shell or is_needed(self.copy.can))
+
+    @property
     def listing(self) -> str:
         """The file with the list of what rsync is to bring."""
         return os.path.join(self.job.copy.scratch, "listing")
@@ -139,6 +148,15 @@ class Bringing(Struct, kw_only=True):
     def tell(self) -> None:
         """Say how far it is, and that it moves."""
         self.channel.send_progress(Progress(self.done, self.copied, self.copied))
+
+    def came(self, length: int) -> None:
+        """So many bytes were copied; below 0, taken back."""
+        self.copied += length
+        self.tell()
+
+    def is_right(self, one: Recorded, there: Entry) -> bool:
+        """Whether it is known to have all that the manifest says, and nothing else."""
+        return self.is_plain_right and is_plain(one) and not is_other(one.entry, there)
 
     def step(self) -> None:
         """One more entry is done."""
@@ -168,42 +186,67 @@ def do(job: LookJob | BringJob, channel: Channel) -> RestoreLook | Brought:
         others = mounted | delete_surplus.left_out(copy.sidecar)
         bringing = Bringing(job=job, channel=channel, copy=copy, top=os.fsencode(job.path), mountpoints=others)
         bringing.keep_lines()
+        _find_above(bringing)
         if isinstance(job, LookJob):
-            _survey(bringing, mounted, None)
+            _survey(bringing, mounted)
             return _look(bringing)
-        with _listing(bringing) as listing:
-            _survey(bringing, mounted, listing)
-            bringing.deep, bringing.holed = listing.deep, listing.holed
-        bringing.problems += listing.problems
-        bringing.damaged = listing.damaged
-        bringing.most = None if copy.shell else listing.bytes
+        if not bringing.has_plain:
+            _list(bringing, mounted)
         return _bring(bringing)
 
 
-@contextmanager
-def _listing(bringing: Bringing) -> Iterator[TransferList]:
-    """The list of what rsync will bring, while it is written."""
-    copy, data = bringing.copy, None
+def _list(bringing: Bringing, mounted: frozenset[bytes] = frozenset(), check: RestoreCheck | None = None) -> None:
+    """Write the list of what rsync is to bring; with a `check`, restore meanwhile what needs no rsync.
+
+    Raises as `_survey` does, and TargetFull.
+    """
+    copy, data, plain = bringing.copy, None, None
     with ExitStack() as stack:
         if not copy.shell:
             data = stack.enter_context(tree.open_folder(copy.data))
         listing = TransferList(bringing.listing, bringing.top, copy.can, data, is_own=copy.is_own)
-        yield stack.enter_context(closing(listing))
+        stack.enter_context(closing(listing))
+        if check is None or data is None:
+            _survey(bringing, mounted, listing.add)
+        else:
+            plain = PlainFiles(data, bringing.folder, listing, check.restored, bringing.came)
+            stack.enter_context(closing(plain))
+            _survey(bringing, mounted, plain.add)
+            plain.finish()
+            bringing.problems += plain.problems
+            bringing.done = bringing.changed = plain.count
+            bringing.is_plain_right = not plain.has_left
+    bringing.deep, bringing.holed = listing.deep, listing.holed
+    bringing.problems += listing.problems
+    bringing.damaged = listing.damaged
+    bringing.most = None if copy.shell else listing.bytes
 
 
-def _survey(bringing: Bringing, mounted: frozenset[bytes], listing: TransferList | None) -> None:
-    """Count what is wanted, a file with several names once, and put it on the list.
-
-    Raises NotInSnapshot, and UsageError for what would go to another file system: `mounted` are those in the volume.
-    """
-    inodes: set[int] = set()
-    parents = folders_above(bringing.top)
+def _find_above(bringing: Bringing) -> None:
+    """Look for what is wanted, and for the folders above it. Raises NotInSnapshot."""
+    parents, there = folders_above(bringing.top), b""
     with bringing.told() as lines:
         for one in recorded_below(lines, bringing.top, parents):
+            if one.entry.path not in parents:
+                return
+            bringing.above.append(one)
+            there = one.entry.path
+    hint = f"It has {os.fsdecode(there)!r}, and not that in it." if there else "Paths begin at the volume's top."
+    name = bringing.copy.sidecar.snapshot
+    raise NotInSnapshot(f"{os.fsdecode(bringing.top)!r} is not in the snapshot {name}", hint)
+
+
+def _survey(
+    bringing: Bringing, mounted: frozenset[bytes], add: Callable[[Recorded], None] = lambda _: None
+) -> None:
+    """Count what is wanted, a file with several names once; `add` gets each entry.
+
+    Raises UsageError for what would go to another file system: `mounted` are those in the volume.
+    """
+    inodes: set[int] = set()
+    with bringing.recorded() as wanted:
+        for one in wanted:
             entry = one.entry
-            if entry.path in parents:
-                bringing.above.append(one)
-                continue
             if entry.path == bringing.top:
                 bringing.modified_ns = entry.mtime
             elif bringing.top and len(bringing.inside) < _NAMED:
@@ -213,8 +256,7 @@ def _survey(bringing: Bringing, mounted: frozenset[bytes], listing: TransferList
             bringing.has_short = bringing.has_short or bool(lacks_of(one.attributes))
             bringing.has_privileged = bringing.has_privileged or gives_rights(one)
             bringing.step()
-            if listing is not None:
-                listing.add(one)
+            add(one)
             if mounted:
                 _refuse_other(entry.path, mounted)
             if entry.kind == b"f":
@@ -223,11 +265,6 @@ def _survey(bringing: Bringing, mounted: frozenset[bytes], listing: TransferList
             if entry.nlink > 1 and entry.kind == b"f":
                 inodes.add(entry.inode)
     bringing.done, bringing.has_links = 0, bool(inodes)
-    if not bringing.entries:
-        there = max((one.entry.path for one in bringing.above), key=len, default=b"")
-        hint = f"It has {os.fsdecode(there)!r}, and not that in it." if there else "Paths begin at the volume's top."
-        name = bringing.copy.sidecar.snapshot
-        raise NotInSnapshot(f"{os.fsdecode(bringing.top)!r} is not in the snapshot {name}", hint)
 
 
 def _refuse_other(path: bytes, mounted: frozenset[bytes]) -> None:
@@ -278,6 +315,9 @@ def _bring(bringing: Bringing) -> Brought:
             _note_set_id(bringing)
         made = frozenset(tree.making(folder, bringing.top)) if bringing.top else frozenset()
         begun = time.time_ns() - _TICK_NS
+        if bringing.has_plain:
+            with _noting_full():
+                _list(bringing, check=check)
         _transfer_all(bringing, over, check, counted)
         is_for_all = is_needed(bringing.copy.can) or (bringing.has_links and has_split_links(folder, bringing.read()))
         if is_for_all or bringing.has_short:
@@ -294,7 +334,7 @@ def _bring(bringing: Bringing) -> Brought:
         not_read: list[tuple[bytes, str]] = []
         with bringing.recorded() as wanted:
             present = bringing.present(lambda path, why: not_read.append((path, why)), all_there=not over)
-            pairs = put_right(folder, paired(wanted, present), bringing.giver, bringing.problems)
+            pairs = put_right(folder, paired(wanted, present), bringing.giver, bringing.problems, bringing.is_right)
             check.all(folder, pairs, bringing.step, content=over, only=only, since=since)
         bringing.problems += not_read
         if check.is_content_in_doubt:
@@ -302,11 +342,7 @@ def _bring(bringing: Bringing) -> Brought:
                 pairs = paired(wanted, bringing.present(lambda *_: None))
                 check.all(folder, pairs, bringing.step, content=True)
         if bringing.has_privileged and not bringing.copy.is_own:
-            wrong = {path for path, _ in (*check.problems, *bringing.damaged)}
-            with bringing.recorded() as wanted:
-                pairs, giver = paired(wanted, bringing.present(lambda *_: None)), replace(bringing.giver, privileges=True)
-                for _ in put_right(folder, pairs, giver, bringing.problems, wrong):
-                    bringing.step()
+            _give_rights(bringing, {path for path, _ in (*check.problems, *bringing.damaged)})
     named = {path for path, why in bringing.problems if UNHELD_TIME in why}
     damaged = {path for path, _ in bringing.damaged}
     compared = [
@@ -319,6 +355,18 @@ def _bring(bringing: Bringing) -> Brought:
         problems=tuple((os.fsdecode(path), why) for path, why in problems[:KEPT_PROBLEMS]),
         problem_count=len(problems),
     )  # fmt: skip
+
+
+def _give_rights(bringing: Bringing, wrong: set[bytes]) -> None:
+    """Contents are known now: files that give rights to who starts them get those, but for the `wrong` ones."""
+    def spares(one: Recorded, _: Entry) -> bool:
+        return not gives_rights(one) or one.entry.path in wrong
+
+    giver = replace(bringing.giver, privileges=True)
+    with bringing.recorded() as wanted:
+        pairs = paired(wanted, bringing.present(lambda *_: None))
+        for _ in put_right(bringing.folder, pairs, giver, bringing.problems, spares):
+            bringing.step()
 
 
 def _note_set_id(bringing: Bringing) -> None:
@@ -373,13 +421,20 @@ def _transfer(bringing: Bringing, over: bool, check: RestoreCheck) -> None:
         bringing.copied += item.length if item.is_transferred else 0
         check.brought(item, above)
 
-    try:
+    with _noting_full():
         with ends(bringing.copy, bringing.folder, bringing.top) as (source, target):
             for command in _commands(bringing, source, target, holds, heard, over=over):
                 notes = follow(command, os.path.join(job.copy.scratch, "output"), heard, bringing.tell, bringing.most)
                 bringing.problems += [rsync.entry_of(note, target, base) for note in notes]
         for one, listing in bringing.deep:
             _transfer_deep(bringing, one.entry.path, listing, partial(heard, above=one.entry.path + b"/"), over=over)
+
+
+@contextmanager
+def _noting_full() -> Iterator[None]:
+    """Raises DestinationFull, or TargetReadOnly, in words for a restore."""
+    try:
+        yield
     except TargetFull as error:
         told = "a quota is used up" if error.is_quota else "no space is left"
         raise DestinationFull(f"{told} where the restore goes", "What was restored so far stays.") from None
@@ -432,12 +487,13 @@ def _commands(
 def _give_above(bringing: Bringing, made: frozenset[bytes]) -> None:
     """Folders that had to be made on the way to the wanted path are as they were: by the medium, then by the manifest.
 
-    Both are needed. The manifest has not all ACLs and attributes where the medium could hold them and an older version
-    made it, and without an ACL the group would get the rights of its mask.
+    The manifest has not all ACLs and attributes where the medium could hold them and an older version made it, or
+    where they are long, and without an ACL the group would get the rights of its mask. Then both are needed.
     """
     wanted = [one for one in bringing.above if one.entry.path in made and one.entry.path != ROOT]
     held = itertools.takewhile(lambda one: not is_aside(one), wanted)
-    if chain := [one.entry.path for one in held]:
+    chain = [one.entry.path for one in held]
+    if chain and not all(map(knows_all, wanted)):
         try:
             _transfer_above(bringing, chain)
         except OSError as error:

@@ -9,7 +9,7 @@ Large files that are mostly holes have one: rsync would read the holes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from typing import BinaryIO
 
@@ -87,15 +87,21 @@ class TransferList:
                 self.damaged.append((path, why))
                 return False
             self.bytes += there.size if there.kind == b"f" else 0
-            if self._can.acls or self._can.xattrs:
-                found = own(attributes(tree.path_of(above, name)))
-                if why := attributes_to_tell(one, found, self._can, is_own=self._is_own):
-                    self.problems.append((path, why))
+            if why := self.odd_attributes(one, lambda: attributes(tree.path_of(above, name))):
+                self.problems.append((path, why))
         except OSError:
             return True  # rsync says so, or the check
-        except Damaged as error:
-            self.problems.append((path, error.message))
         return True
+
+    def odd_attributes(self, one: Recorded, read: Callable[[], dict[bytes, bytes]]) -> str:
+        """What of the attributes that are `read` on the medium does not come from there, in words. Raises OSError."""
+        if not (self._can.acls or self._can.xattrs):
+            return ""
+        found = read()
+        try:
+            return attributes_to_tell(one, own(found), self._can, is_own=self._is_own)
+        except Damaged as error:
+            return error.message
 
     def _begin(self, base: bytes) -> str:
         name = f"{self._name}-{len(self.deep)}" if self._open else self._name

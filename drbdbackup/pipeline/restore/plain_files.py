@@ -1,0 +1,213 @@
+"""Restores plain files: regular, of one name, with attributes that the manifest knows. rsync takes twice as long.
+
+It does the plain case only, from a medium that is mounted here and holds all that a file has, into a folder in which
+nothing was before. Whatever is odd (it is missing, cannot be read, does not fit, has become something else) is taken
+back and left to rsync, which knows what to do and what to say. It never follows a symlink, on neither side.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from stat import S_ISREG
+
+from msgspec import Struct
+
+from drbdbackup.errors import Damaged
+from drbdbackup.manifest import NO_ATTRIBUTES, RACY, SETTLED, Recorded, is_odd_time, known_attributes, lacks_of
+from drbdbackup.pipeline.files.compare import is_privileged
+from drbdbackup.pipeline.files.content import bring_content, read_ahead
+from drbdbackup.pipeline.files.metadata import ACCESS, SET_ID, attributes, gives_acls
+from drbdbackup.pipeline.files.tree import Descent
+from drbdbackup.pipeline.restore.transfer_list import TransferList
+from drbdbackup.tools import rsync
+
+_AHEAD = 64  # entries, of which the files are read by the kernel meanwhile
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def is_plain(one: Recorded) -> bool:
+    """Whether the manifest knows all that a file of one name has, and that gives no rights to who starts it."""
+    entry = one.entry
+    if entry.kind != b"f" or entry.nlink != 1 or entry.mode & SET_ID or not one.hash or is_odd_time(entry.mtime):
+        return False
+    return knows_all(one)
+
+
+def knows_all(one: Recorded) -> bool:
+    """Whether the manifest knows all attributes of an entry that was held as it is, and none is of root's."""
+    if one.flag not in (SETTLED, RACY):
+        return False
+    try:
+        known = known_attributes(one.attributes)
+        if known is None or known is NO_ATTRIBUTES:
+            return known is not None
+        return not (known.digests or lacks_of(one.attributes) or any(map(is_privileged, known.values)))
+    except Damaged:
+        return False
+
+
+class _Into(Struct):
+    """An open folder that files are restored to; `owner` is whom a file made there belongs to, once one has been."""
+
+    path: bytes
+    handle: int
+    gives_acls: bool
+    owner: tuple[int, int] | None = None
+
+
+class PlainFiles:
+    """Restores the plain files among the entries that are added in merge order, and puts the others on the list.
+
+    `count` files are there, with all that they have; `has_left` says whether rsync has to bring one that is plain.
+    `problems` are attributes on the medium that do not come from there.
+    """
+
+    def __init__(
+        self, data: int, folder: int, others: TransferList, on_restored: Callable[[Recorded, str], None],
+        on_piece: Callable[[int], None],
+    ) -> None:  # fmt: skip
+        """From the open tree `data` of a copy into the open `folder`.
+
+        `on_restored` gets each file with the hash of its content, `on_piece` how many bytes were copied, as it goes on
+        (negative for what was taken back).
+        """
+        self.problems: list[tuple[bytes, str]] = []
+        self.count = 0
+        self.has_left = False
+        self._others = others
+        self._on_restored = on_restored
+        self._on_piece = on_piece
+        self._source, self._target = Descent(data), Descent(folder)
+        self._folder: _Into | None = None
+        self._waiting: deque[tuple[Recorded, int]] = deque()
+        self._brought = 0
+
+    def add(self, one: Recorded) -> None:
+        """Restore it soon, or put it on the list. Raises TargetFull."""
+        self._waiting.append((one, self._opened(one) if is_plain(one) else -1))
+        if len(self._waiting) > _AHEAD:
+            self._next()
+
+    def finish(self) -> None:
+        """Do it for all that was added. Raises TargetFull."""
+        while self._waiting:
+            self._next()
+
+    def close(self) -> None:
+        """Let go of what is open."""
+        for _, source in self._waiting:
+            if source >= 0:
+                os.close(source)
+        self._source.close()
+        self._target.close()
+
+    def _opened(self, one: Recorded) -> int:
+        """The file on the medium, open, which the kernel begins to read; -1 for rsync's."""
+        try:
+            above, name = self._source.parent(one.entry.path)
+            source = os.open(name, _READ, dir_fd=above)
+        except OSError:
+            self.has_left = True
+            return -1
+        read_ahead(source)
+        return source
+
+    def _next(self) -> None:
+        one, source = self._waiting.popleft()
+        if source < 0:
+            self._others.add(one)
+            return
+        try:
+            content = self._restored(one, source)
+        finally:
+            os.close(source)
+        if content:
+            self.count += 1
+            self._on_restored(one, content)
+        else:
+            self.has_left = True
+            self._others.add(one)
+
+    def _restored(self, one: Recorded, source: int) -> str:
+        """The hash of its content, "" for what is left to rsync. Raises TargetFull."""
+        try:
+            seen = os.fstat(source)
+            if not S_ISREG(seen.st_mode) or seen.st_size != one.entry.size:
+                return ""
+            why = self._others.odd_attributes(one, lambda: attributes(source))
+            folder, name = self._entered(one.entry.path)
+        except OSError:
+            return ""
+        content = self._made(folder, name, one, source, seen)
+        if content and why:
+            self.problems.append((one.entry.path, why))
+        return content
+
+    def _made(self, folder: _Into, name: bytes, one: Recorded, source: int, seen: os.stat_result) -> str:
+        """The same. Nothing is left of it if it does not come to be all that it was."""
+        content, is_whole, self._brought = "", False, 0
+        try:
+            target = os.open(name, _MAKE, 0o600, dir_fd=folder.handle)
+        except OSError as error:
+            _refuse_full(error)
+            return ""
+        try:
+            content = bring_content(source, target, seen, self._came)
+            with suppress(OSError):
+                _give(folder, target, one)
+                is_whole = True
+        except OSError as error:
+            _refuse_full(error)
+        finally:
+            os.close(target)
+            if not is_whole:
+                os.unlink(name, dir_fd=folder.handle)
+                self._on_piece(-self._brought)
+        return content if is_whole else ""
+
+    def _entered(self, path: bytes) -> tuple[_Into, bytes]:
+        """The folder that it goes to, which is made where it is missing, and its name there."""
+        above, _, name = path.rpartition(b"/")
+        if self._folder is None or self._folder.path != above:
+            self._folder = None
+            try:
+                handle, _ = self._target.parent(path)
+            except FileNotFoundError:
+                for end in (end for end, byte in enumerate(path) if byte == ord("/")):
+                    into, missing = self._target.parent(path[:end])
+                    with suppress(FileExistsError):
+                        os.mkdir(missing, 0o700, dir_fd=into)
+                handle, _ = self._target.parent(path)
+            self._folder = _Into(above, handle, gives_acls(handle))
+        return self._folder, name
+
+    def _came(self, length: int) -> None:
+        self._brought += length
+        self._on_piece(length)
+
+
+def _give(folder: _Into, target: int, one: Recorded) -> None:
+    """Give it what is its own: owner first (it clears rights), then attributes, mode, and times last."""
+    entry, known = one.entry, known_attributes(one.attributes) or NO_ATTRIBUTES
+    if folder.owner is None:
+        made = os.fstat(target)
+        folder.owner = made.st_uid, made.st_gid
+    if folder.owner != (entry.uid, entry.gid):
+        os.fchown(target, entry.uid, entry.gid)
+    for name, value in known.values.items():
+        os.setxattr(target, name, value)
+    if folder.gives_acls and ACCESS not in known.values:
+        os.removexattr(target, ACCESS)
+    os.fchmod(target, entry.mode)
+    os.utime(target, ns=(entry.mtime, entry.mtime))
+
+
+def _refuse_full(error: OSError) -> None:
+    """Raises TargetFull where nothing more can be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        raise rsync.full(is_quota=error.errno == errno.EDQUOT) from None
