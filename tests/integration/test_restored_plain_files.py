@@ -1,4 +1,4 @@
-"""Plain files are restored without rsync where nothing was before: as they were, and nothing odd among them."""
+"""What is plain is restored without rsync where nothing was before: as it was, and nothing odd comes with it."""
 
 from __future__ import annotations
 
@@ -29,8 +29,17 @@ def pair(tmp_path: Path) -> PlayedPair:
     os.setxattr(plain / "attribute", "user.what", b"\0value")
     os.setxattr(plain / "long", "user.long", os.urandom(2000))
     os.chmod(plain / "program", 0o4755)
-    for path in (*plain.iterdir(), plain, plain.parent):
-        os.utime(path, ns=(NS, NS))
+    tidy = played.volume / "tidy/empty/deeper"
+    tidy.mkdir(parents=True)
+    (tidy.parents[1] / "link").symlink_to("/nowhere\n")
+    (tidy.parents[1] / "last").write_text("last")
+    tool("setfacl", "-d", "-m", "u:1234:rwx", tidy.parent)
+    os.setxattr(tidy, "user.what", b"\0folder")
+    os.chmod(tidy, 0o2771)
+    for number, path in enumerate(played.volume.glob("tidy/*")):
+        os.chown(path, 3000 + number, 4000 + number, follow_symlinks=False)
+    for path in (*plain.iterdir(), plain, plain.parent, *played.volume.glob("tidy/**/*"), played.volume / "tidy"):
+        os.utime(path, ns=(NS, NS), follow_symlinks=False)
     played.backs_up()
     return played
 
@@ -61,13 +70,16 @@ def test_they_come_back_as_they_were_and_rsync_brings_the_rest(pair: PlayedPair)
     here = b"plain/deeper/"
     assert {here + name for name in (b"program", b"long")} <= set(listed)
     assert not {here + name for name in (b"empty", b"acl", b"attribute", b"zeros", b"last")} & set(listed)
+    assert not [path for path in listed if path.startswith(b"tidy")]
 
 
-def test_for_a_single_one_nothing_is_started(pair: PlayedPair) -> None:
+def test_for_a_tree_of_these_nothing_is_started(pair: PlayedPair) -> None:
     notes = with_rsync(pair, "touch $notes/started; exit 1")
     to = pair.folder / "back"
     restore(pair, "--to", to, "--path", "plain/deeper/acl")
     assert sorted(str(path.relative_to(to)) for path in to.rglob("*")) == ["plain", "plain/deeper", "plain/deeper/acl"]
+    restore(pair, "--to", pair.folder / "tree", "--path", "tidy")
+    assert differences(pair.volume / "tidy", pair.folder / "tree/tidy") == []
     assert os.listdir(notes) == []
     restore(pair, "--to", pair.folder / "program", "--path", "plain/deeper/program", status=1)
     assert os.listdir(notes) == ["started"]
@@ -89,9 +101,20 @@ def test_what_became_of_them_on_the_medium_is_named_and_the_others_are_there(pai
     (copy / "acl").unlink()
     (copy / "acl").symlink_to("/etc/passwd")
     (copy / "acl-new").unlink()
+    tidy = copy.parents[1] / "tidy"
+    (tidy / "link").unlink()
+    (tidy / "link").symlink_to("/etc/passwd")
+    (tidy / "empty/deeper").rmdir()
+    (tidy / "empty/deeper").symlink_to("/etc")
+    tool("setfacl", "-m", "u:666:rwx", tidy)
     said = restore(pair, "--to", to, status=1)
-    for name in ("last", "empty", "zeros", "acl"):
-        assert f"plain/deeper/{name}" in said, said
+    for what in ("last", "empty", "zeros", "acl"):
+        assert f"plain/deeper/{what}" in said, said
+    for what in ("tidy/link", "tidy/empty/deeper", "tidy: has attributes"):
+        assert what in said, said
     assert "plain/deeper/attribute" not in said
-    changed = {line.split()[-1] for line in differences(pair.volume, to) if line[:2] != ".d"}
-    assert changed - {"plain/deeper"} == {"plain/deeper/last", "plain/deeper/empty", "plain/deeper/acl"}
+    found = [line.partition(" -> ")[0] for line in differences(pair.volume, to) if line[:2] != ".d"]
+    changed = {line.split()[-1].rstrip("/") for line in found}
+    assert changed == {
+        "plain/deeper/last", "plain/deeper/empty", "plain/deeper/acl", "tidy/link", "tidy/empty/deeper",
+    }  # fmt: skip

@@ -208,7 +208,7 @@ def attributes_differ(one: Recorded, there: Mapping[str, bytes], can: Abilities)
     `there` are those that count (see `own`). Raises Damaged as `attributes_then`.
     """
     known = known_attributes(one.attributes)
-    if known is None:
+    if known is None or (known is NO_ATTRIBUTES and not there):
         return ""
     held = {name: value for name, value in there.items() if (can.acls if is_acl(name) else can.xattrs)}
     names = own(known.values).keys() | known.digests.keys()

@@ -1,8 +1,10 @@
-"""Restores plain files: regular, of one name, with attributes that the manifest knows. rsync takes twice as long.
+"""Restores what is plain: files of one name, folders and symlinks, with attributes that the manifest knows. rsync takes
+twice as long.
 
 It does the plain case only, from a medium that is mounted here and holds all that a file has, into a folder in which
-nothing was before. Whatever is odd (it is missing, cannot be read, does not fit, has become something else) is taken
-back and left to rsync, which knows what to do and what to say. It never follows a symlink, on neither side.
+nothing was before. Folders and symlinks get what is their own later (`put_right`), by the manifest. Whatever is odd (it
+is missing, cannot be read, does not fit, has become something else) is taken back and left to rsync, which knows what
+to do and what to say. It never follows a symlink, on neither side.
 """
 
 from __future__ import annotations
@@ -17,12 +19,12 @@ from stat import S_ISREG
 from msgspec import Struct
 
 from drbdbackup.errors import Damaged
-from drbdbackup.manifest import NO_ATTRIBUTES, RACY, SETTLED, Recorded, is_odd_time, known_attributes, lacks_of
+from drbdbackup.manifest import NO_ATTRIBUTES, RACY, ROOT, SETTLED, Recorded, is_odd_time, known_attributes, lacks_of
 from drbdbackup.pipeline.files.compare import is_privileged
 from drbdbackup.pipeline.files.content import bring_content, read_ahead
 from drbdbackup.pipeline.files.metadata import ACCESS, SET_ID, attributes, gives_acls
-from drbdbackup.pipeline.files.tree import Descent
-from drbdbackup.pipeline.restore.transfer_list import TransferList
+from drbdbackup.pipeline.files.tree import Descent, path_of
+from drbdbackup.pipeline.restore.transfer_list import DEEPEST, TransferList
 from drbdbackup.tools import rsync
 
 _AHEAD = 64  # entries, of which the files are read by the kernel meanwhile
@@ -33,14 +35,12 @@ _MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 def is_plain(one: Recorded) -> bool:
     """Whether the manifest knows all that a file of one name has, and that gives no rights to who starts it."""
     entry = one.entry
-    if entry.kind != b"f" or entry.nlink != 1 or entry.mode & SET_ID or not one.hash or is_odd_time(entry.mtime):
-        return False
-    return knows_all(one)
+    return entry.kind == b"f" and entry.nlink == 1 and not entry.mode & SET_ID and bool(one.hash) and knows_all(one)
 
 
 def knows_all(one: Recorded) -> bool:
-    """Whether the manifest knows all attributes of an entry that was held as it is, and none is of root's."""
-    if one.flag not in (SETTLED, RACY):
+    """Whether the manifest knows all that an entry has, which was held as it is, and no attribute is of root's."""
+    if one.flag not in (SETTLED, RACY) or is_odd_time(one.entry.mtime):
         return False
     try:
         known = known_attributes(one.attributes)
@@ -61,10 +61,11 @@ class _Into(Struct):
 
 
 class PlainFiles:
-    """Restores the plain files among the entries that are added in merge order, and puts the others on the list.
+    """Restores what is plain among the entries that are added in merge order, and puts the others on the list.
 
-    `count` files are there, with all that they have; `has_left` says whether rsync has to bring one that is plain.
-    `problems` are attributes on the medium that do not come from there.
+    `count` entries are there, files with all that they have; `has_left` says whether rsync has to bring one that is
+    plain. `problems` are attributes on the medium that do not come from there. `knows_root`: rsync has nothing to give
+    to the root.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class PlainFiles:
         self.problems: list[tuple[bytes, str]] = []
         self.count = 0
         self.has_left = False
+        self.knows_root = False
         self._others = others
         self._on_restored = on_restored
         self._on_piece = on_piece
@@ -120,7 +122,7 @@ class PlainFiles:
     def _next(self) -> None:
         one, source = self._waiting.popleft()
         if source < 0:
-            self._others.add(one)
+            self._entry(one)
             return
         try:
             content = self._restored(one, source)
@@ -132,6 +134,40 @@ class PlainFiles:
         else:
             self.has_left = True
             self._others.add(one)
+
+    def _entry(self, one: Recorded) -> None:
+        """What is no plain file: a folder or a symlink that is plain is made."""
+        path, is_made = one.entry.path, False
+        if path == ROOT:
+            self.knows_root = knows_all(one)
+        elif one.entry.kind in b"dl" and path.count(b"/") < DEEPEST - 1 and knows_all(one):
+            self._folder = None  # it is open no longer than the way to this one needs it
+            with suppress(OSError):
+                is_made = self._folder_made(one) if one.entry.kind == b"d" else self._link_made(one)
+        if is_made:
+            self.count += 1
+        else:
+            self._others.add(one)
+
+    def _folder_made(self, one: Recorded) -> bool:
+        medium, _ = self._source.parent(one.entry.path + b"/.")
+        self._look_at(one, lambda: attributes(medium))
+        above, name = self._target.parent(one.entry.path)
+        os.mkdir(name, 0o700, dir_fd=above)
+        return True
+
+    def _link_made(self, one: Recorded) -> bool:
+        medium, name = self._source.parent(one.entry.path)
+        if one.entry.nlink != 1 or os.readlink(name, dir_fd=medium) != one.entry.link:
+            return False
+        self._look_at(one, lambda: attributes(path_of(medium, name)))
+        above, _ = self._target.parent(one.entry.path)
+        os.symlink(one.entry.link, name, dir_fd=above)
+        return True
+
+    def _look_at(self, one: Recorded, read: Callable[[], dict[bytes, bytes]]) -> None:
+        if why := self._others.odd_attributes(one, read):
+            self.problems.append((one.entry.path, why))
 
     def _restored(self, one: Recorded, source: int) -> str:
         """The hash of its content, "" for what is left to rsync. Raises TargetFull."""

@@ -68,7 +68,8 @@ class Bringing(Struct, kw_only=True):
     `has_links`: a file in it has several names. The `damaged` files are not read, the others have `most` bytes (None:
     nobody knows). `lines` are those of the manifest that tell of what is wanted, if that is little. `has_privileged`:
     some of it runs as its owner or has capabilities, and gets that last; what is in place and has its `set_id` mode
-    loses that meanwhile. `is_plain_right`: every plain file has all that it should, and nothing else.
+    loses that meanwhile. `is_plain_right`: every plain file has all that it should, and nothing else;
+    `knows_root`: the manifest alone tells what the root has.
     """
 
     job: RestoreJob
@@ -94,6 +95,7 @@ class Bringing(Struct, kw_only=True):
     above: list[Recorded] = field(default_factory=list)
     lines: list[bytes] | None = None
     is_plain_right: bool = False
+    knows_root: bool = False
     problems: list[tuple[bytes, str]] = field(default_factory=list)
     damaged: list[tuple[bytes, str]] = field(default_factory=list)
     most: int | None = None
@@ -215,7 +217,7 @@ def _list(bringing: Bringing, mounted: frozenset[bytes] = frozenset(), check: Re
             plain.finish()
             bringing.problems += plain.problems
             bringing.done = bringing.changed = plain.count
-            bringing.is_plain_right = not plain.has_left
+            bringing.is_plain_right, bringing.knows_root = not plain.has_left, plain.knows_root
     bringing.deep, bringing.holed = listing.deep, listing.holed
     bringing.problems += listing.problems
     bringing.damaged = listing.damaged
@@ -480,7 +482,7 @@ def _commands(
                 bringing.holed, base, data, bringing.folder, listing, lambda item: heard(item, b""), bringing.tell
             )
         yield rsync.restoring(source, target, holds, over=None, listing=listing)
-    if not bringing.top:
+    if not bringing.top and not bringing.knows_root:
         yield rsync.restoring_folder(source, target, holds, shell=shell)
 
 
