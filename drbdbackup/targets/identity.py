@@ -11,10 +11,13 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from drbdbackup.errors import TargetError, WrongTarget
+from drbdbackup.errors import RepositoryMissing, TargetError, WrongTarget
 from drbdbackup.targets import mark
 from drbdbackup.targets.mark import Identity
 from drbdbackup.targets.medium import Medium
+
+_ACCEPT = "if this is to be it from now on: `drbdbackup target accept {}`"
+_GONE = "Is the address right, and is all of its server there? If it is lost, and a new one is to be made"
 
 
 def check(medium: Medium, expected: Mapping[str, Any] | None, node: str, may_enrol: bool) -> Identity:
@@ -24,7 +27,10 @@ def check(medium: Medium, expected: Mapping[str, Any] | None, node: str, may_enr
     Raises WrongTarget, or TargetError if the mark cannot be read.
     """
     name = medium.config.name
-    hint = f"Mount the right one, or, if this is to be it from now on: `drbdbackup target accept {name}`"
+    hint = f"Mount the right one, or, {_ACCEPT.format(name)}"
+    if medium.engine is not None and not medium.engine.exists and (expected or not may_enrol):
+        gone = f"{medium.location}: there is no repository there"
+        raise RepositoryMissing(gone, f"{_GONE}: `drbdbackup target accept {name}`")
     if medium.mark_problem:
         raise TargetError(f"{medium.location}: {medium.mark_problem}", hint)
     if objection := objection_to(medium, expected or {}, node):

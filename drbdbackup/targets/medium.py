@@ -64,6 +64,10 @@ class Engine(Protocol):
     """
 
     @property
+    def exists(self) -> bool:
+        """Whether there is anything that could be marked, or it has to be made first."""
+
+    @property
     def is_append_only(self) -> bool:
         """Whether this node may add to it, and remove nothing."""
 
@@ -98,7 +102,7 @@ class Engine(Protocol):
     def show(self, resource: str, snapshot: str, *, tree: bool) -> None:
         """Bring a snapshot's manifest where the layout has it, and with `tree` show what was backed up.
 
-        Of one medium one manifest is there at a time. Raises TargetError.
+        Of one medium one manifest is there at a time. Raises TargetError, NothingFound, Damaged.
         """
 
     def check_holds(self, resource: str, snapshot: str) -> None:

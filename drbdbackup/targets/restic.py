@@ -20,7 +20,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from drbdbackup import durable, proc
+from drbdbackup import durable, plain_file, proc
 from drbdbackup.catalog.folders import private_folder
 from drbdbackup.config.values import TargetConfig
 from drbdbackup.errors import (
@@ -34,7 +34,7 @@ from drbdbackup.errors import (
     ToolMissing,
 )
 from drbdbackup.manifest import ROOT, Entry, order
-from drbdbackup.model.backup import is_snapshot_name
+from drbdbackup.model.backup import SAFETY, is_snapshot_name
 from drbdbackup.targets import layout, mark, sidecar
 from drbdbackup.targets.medium import Medium, Stored, ToStore
 from drbdbackup.tools import mount, mounts, restic
@@ -58,6 +58,7 @@ _ABILITIES = {
     "devices": False, "fifo": False, "case_sensitive": True, "any_name": True, "nanoseconds": True, "sparse": False,
     "subvolumes": False,
 }  # fmt: skip
+_DECAYED = "Another copy may be intact: use --from. `restic check --read-data` says what else is damaged."
 _NO_CAGE = "It takes namespaces of its own, and so root outside a container. Its repository can be read with restic."
 
 
@@ -120,6 +121,11 @@ class ResticRepository:
             durable.write(layout.mark(self._root), content)
 
     @property
+    def exists(self) -> bool:
+        """See `Engine`."""
+        return bool(self.id)
+
+    @property
     def is_append_only(self) -> bool:
         """See `Engine`."""
         return self._config.append_only
@@ -138,10 +144,14 @@ class ResticRepository:
         }  # fmt: skip
 
     def _lay_out(self, resource: str, snapshot: str, record: StoredSnapshot) -> None:
-        """The folder of a snapshot, with its sidecar in it."""
+        """The folder of a snapshot, with its sidecar in it. What a restore has kept lies apart."""
+        content = self._small(record, sidecar.NAME)
+        told = plain_file.json_object(content) or {}
         folder = layout.snapshot_folder(self._root, resource, snapshot)
-        os.makedirs(layout.data(folder), 0o700)
-        durable.write(os.path.join(folder, sidecar.NAME), self._small(record, sidecar.NAME))
+        if told.get("purpose") == SAFETY:
+            folder = os.path.join(layout.safety_folder(self._root, resource), snapshot)
+        os.makedirs(layout.data(folder), 0o700, exist_ok=True)
+        durable.write(os.path.join(folder, sidecar.NAME), content)
 
     def _small(self, stored: StoredSnapshot, name: str) -> bytes:
         """A small file of a snapshot. What never changes is fetched once. Raises TargetError."""
@@ -220,6 +230,7 @@ class ResticRepository:
         told = [f"{name}={value}" for name, value in known.items()]
         self._keep(folder, wanted.resource, (OURS, RECORD, *_tags(wanted), *told), wanted.started_at)
         self._note(restic.snapshots(self.at, OURS))
+        self._lay_out(wanted.resource, wanted.snapshot, self._record(wanted.resource, wanted.snapshot))
 
     def clear(self, resource: str, is_over: Callable[[str], bool]) -> None:
         """See `Engine`. Of what is recorded nothing may go, and nothing of this very run."""
@@ -233,17 +244,17 @@ class ResticRepository:
     def tidy(self) -> ResticAtWork | None:
         """See `Engine`."""
         note = os.path.join(self._config.cache_folder, "tidied")
-        with suppress(OSError):
-            if time.time() - os.stat(note).st_mtime < _TIDIED:
-                return None
-        durable.write(note, b"")
+        if not os.path.exists(note):  # there is hardly anything yet
+            durable.write(note, b"")
+        if time.time() - os.stat(note).st_mtime < _TIDIED:
+            return None
         self._clear_locks()
-        return ResticAtWork(self.at, restic.tidying(self.at))
+        return ResticAtWork(self.at, restic.tidying(self.at), lambda: durable.write(note, b""))
 
     def show(self, resource: str, snapshot: str, *, tree: bool) -> None:
         """See `Engine`. The manifest takes memory, so that of the snapshot before goes."""
         record = self._record(resource, snapshot)
-        folder = layout.snapshot_folder(self._root, resource, snapshot)
+        folder = layout.published(self._root, resource, snapshot)
         while self._shown:
             with suppress(FileNotFoundError):
                 os.unlink(self._shown.pop())
@@ -265,8 +276,11 @@ class ResticRepository:
         finally:
             running.end()
         running.hear_out()
+        said = "".join(running.stderr)
+        if status != 0 and restic.is_decay(said):
+            raise Damaged(f"the repository is damaged: {restic.complaint(self.at, said).message}", _DECAYED)
         if status != 0:
-            raise restic.complaint(self.at, "".join(running.stderr))
+            raise restic.complaint(self.at, said)
 
     def _mount(self) -> None:
         """Let restic show all of them, as long as we are at work."""
@@ -334,15 +348,15 @@ class ResticRepository:
     def _clear_locks(self) -> None:
         """What a killed run of this node has left goes; who calls holds the node's lock, so none of ours is at work.
 
-        A restic that somebody else has started here renews its lock every five minutes. restic itself removes what
-        nobody has renewed for half an hour, but no lock of a process id that is in use: in a cage nearly each is.
+        A restic that somebody else has started here renews its lock every five minutes, and its process is not to be
+        seen from a cage: as long as there is such a lock nothing is touched. Of another host's restic itself removes
+        what nobody has renewed for half an hour.
         """
         there = restic.locks(self.at).values()
-        own = [one for one in there if one.hostname == os.uname().nodename and one.age() > _RENEWED]
-        if there and len(own) == len(there):
-            self._run(restic.command(self.at, "unlock", "--remove-all"))
-        elif there:
-            self._run(restic.command(self.at, "unlock"))
+        own = [one for one in there if one.hostname == os.uname().nodename]
+        if not there or any(one.age() < _RENEWED for one in own):
+            return
+        self._run(restic.command(self.at, "unlock", *(("--remove-all",) if len(own) == len(there) else ())))
 
     def _newest_data(self, resource: str) -> str:
         """The id of what was stored last of a resource, also by a run that came no further; "" for nothing."""
@@ -364,8 +378,9 @@ class ResticRepository:
 class ResticAtWork:
     """A restic that works for long, and says how far it is."""
 
-    def __init__(self, at: Access, command: proc.Command) -> None:
-        """Start it. Raises ToolMissing, ToolError."""
+    def __init__(self, at: Access, command: proc.Command, done: Callable[[], None] = lambda: None) -> None:
+        """Start it; `done` is called when it has ended well. Raises ToolMissing, ToolError."""
+        self._done = done
         self.files = self.bytes = 0
         self.problems: list[tuple[str, str]] = []
         self._at = at
@@ -394,6 +409,7 @@ class ResticAtWork:
         self._running.hear_out(_LAST_WORD)
         if status not in self._ok:
             raise restic.complaint(self._at, "".join(self._running.stderr) or f"exit status {status}")
+        self._done()
         return True
 
     def stirred(self) -> int:

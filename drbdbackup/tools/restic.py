@@ -38,6 +38,7 @@ PARTIAL = 3  # its exit status where a snapshot was made that lacks something
 _LARGEST_SECRET = 1 << 16  # bytes
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _IN_PATTERN = re.compile(rb"[*?\[\\]")
+_DECAYED = ("ciphertext verification failed", "invalid data returned", "wrong hash", "does not match id")
 _PRECISE = re.compile(r"\.\d+")
 # Whoever starts us may have these for a repository of his own.
 _OTHERS = ("RESTIC_REPOSITORY", "RESTIC_PASSWORD", "RESTIC_PASSWORD_COMMAND", "RESTIC_KEY_HINT")
@@ -175,6 +176,11 @@ def complaint(at: Access, said: ToolError | str) -> TargetError:
     if is_absent and any(word in low for word in _ABSENT):
         return RepositoryMissing("there is no repository", _HINTS[RepositoryMissing])
     return RepositoryUnreachable(f"restic failed: {told}", _HINTS[RepositoryUnreachable])
+
+
+def is_decay(complained: str) -> bool:
+    """Whether restic found what it was asked for, and it is not what was stored."""
+    return any(word in complained.lower() for word in _DECAYED)
 
 
 def repository_id(at: Access, timeout: float = proc.FOREVER) -> str:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import pytest
 
-from tests.played_media import nothing_is_left
+from tests.played_media import nothing_is_left, wait_for
 from tests.played_pair import PlayedPair, differences
 from tests.played_repository import PASSWORD, add_repository, asked, recorded, rest_server, stored, summaries
 from tests.settled import settled_volume
@@ -123,3 +128,130 @@ def test_what_either_node_stores_on_either_server_comes_back_as_it_was(tmp_path:
 
 def _is_below(line: str, paths: list[str]) -> bool:
     return any(line.split(" ", 1)[-1].startswith(path) for path in paths)
+
+
+def of_target(document: dict[str, Any], name: str) -> dict[str, Any]:
+    """How a run's answer says that it ended on a target."""
+    [found] = [one for one in document["runs"][0]["targets"] if one["target"] == name]
+    return dict(found)
+
+
+def test_what_is_wrong_with_a_repository_is_said_and_costs_the_other_targets_nothing(tmp_path: Path) -> None:
+    pair = played(tmp_path, "[limits]\nstall = 6")
+    repository, password = tmp_path / "repository", tmp_path / "offsite.password"
+    add_repository(pair, "offsite", str(repository))
+    seen = {one["name"]: one for one in pair.json("www4", "target", "list")["targets"]}
+    assert seen["offsite"]["error"]["code"] == "repository.missing"
+    assert not repository.exists(), "only a run of the Primary makes one"
+    pair.backs_up("www4")
+
+    def refused() -> str:
+        told = pair.json("www4", "run", status=3)
+        assert (of_target(told, "nas")["error"], bool(of_target(told, "nas")["copy"])) == (None, True), told
+        return str(of_target(told, "offsite")["error"]["code"])
+
+    password.chmod(0o640)
+    assert refused() == "target.unsafe"
+    password.chmod(0o600)
+    password.write_text("another\n")
+    assert refused() == "repository.password"
+    assert "another" not in pair.run("www4", "run").stderr
+    password.write_text(f"{PASSWORD}\n")
+    repository.rename(tmp_path / "elsewhere")
+    assert refused() == "repository.missing"
+    asked(pair, "offsite", "init")
+    assert refused() == "target.wrong"
+    assert stored(pair, "offsite", "drbdbackup") == [], "nothing is written to what is refused"
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        add_repository(pair, "offsite", f"rest:http://127.0.0.1:{mute.getsockname()[1]}/")
+        assert refused() == "target.stalled"
+    add_repository(pair, "offsite", str(tmp_path / "elsewhere"))
+    done = pair.run("www4", "restore", "--from", "offsite", "--to", str(tmp_path / "back"), "--yes")
+    assert done.returncode == 0, done.stderr
+    for pack in (tmp_path / "elsewhere/data").glob("*/*"):
+        pack.chmod(0o600)
+        pack.write_bytes(b"decayed" + pack.read_bytes()[7:])
+    [read] = pair.json("www4", "verify", "--target", "offsite", status=1)["copies"]
+    assert not read["ok"], read
+    assert pair.copies("www4", "offsite")[0]["damaged_at"] is not None, read
+    assert nothing_is_left(tmp_path)
+
+
+KEEPS_ONE = "retention = { last = 1, daily = 0, weekly = 0, monthly = 0, minimum = 1 }"
+
+
+def users(repository: Path) -> list[str]:
+    """The processes that have a file of the repository open."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/fd/*"):
+        with suppress(OSError):
+            found += [str(file)] * os.readlink(file).startswith(f"{repository}/")
+    return found
+
+
+def test_a_run_that_was_killed_blocks_nobody_and_what_it_left_goes(tmp_path: Path) -> None:
+    pair = played(tmp_path)
+    del pair.targets["nas"]
+    repository = tmp_path / "repository"
+    add_repository(pair, "offsite", str(repository), KEEPS_ONE)
+    pair.backs_up("www4")
+    (pair.volume / "large").write_bytes(os.urandom(6 << 20))
+    add_repository(pair, "offsite", str(repository), f'rate = "64K"\n{KEEPS_ONE}')
+    running = subprocess.Popen(pair.command("www4", "run"), start_new_session=True)
+    locks, packs = repository / "locks", repository / "data"
+    wait_for(lambda: list(locks.iterdir()) and list(packs.glob("*/*tmp*")), "an upload")
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    wait_for(lambda: not users(repository), "its processes to go")
+    assert list(locks.iterdir()), "it had no time to take it back"
+
+    add_repository(pair, "offsite", str(repository), KEEPS_ONE)
+    pair.roles("www5")
+    pair.backs_up("www5")
+    [ended] = pair.json("www5", "runs")["runs"][:1]
+    assert (ended["node"], ended["outcome"], ended["pruned"]) == ("www5", "complete", [])
+    assert "locked" in ended["targets"]["offsite"]["message"]
+    asked(pair, "offsite", "unlock", "--remove-all")
+    told = pair.json("www5", "prune")
+    assert [one["removed"] for one in told["targets"]] == [[pair.copies("www4")[-1]["snapshot"]]], told
+    assert [one["tags"][3] for one in stored(pair, "offsite", "drbdbackup-data")] == [f"snapshot={ended['snapshot']}"]
+    assert len(stored(pair, "offsite", "drbdbackup-record")) == 1
+    assert [copy["snapshot"] for copy in pair.copies("www5")] == [ended["snapshot"]]
+    assert pair.json("www5", "verify")["copies"][0]["ok"]
+
+
+def test_from_a_server_that_lets_nobody_remove_anything_nothing_goes(tmp_path: Path) -> None:
+    pair = played(tmp_path)
+    del pair.targets["nas"]
+    with rest_server(tmp_path / "served", "--append-only") as address:
+        add_repository(pair, "offsite", address, f"append_only = true\n{KEEPS_ONE}")
+        for _ in range(2):
+            pair.backs_up("www4")
+        told = pair.json("www4", "prune", status=1)
+        assert [one["error"]["code"] for one in told["targets"]] == ["target.not-supported"]
+        for one in stored(pair, "offsite", "drbdbackup"):  # as root on the node would
+            url = f"{address.removeprefix('rest:')}snapshots/{one['id']}"
+            with pytest.raises(HTTPError, match="403"):
+                urlopen(Request(url, method="DELETE"), timeout=9)
+        shutil.rmtree(tmp_path / "state-www4")
+        shutil.rmtree(pair.volume / ".drbdbackup")
+        told = pair.json("www4", "sync", "--rebuild")
+        assert [one["copies"] for one in told["regained"]] == [2]
+        done = pair.run("www4", "restore", "--from", "offsite", "--to", str(tmp_path / "back"), "--yes")
+        assert done.returncode == 0, done.stderr
+
+
+def test_what_restic_says_of_a_removal_is_not_believed(tmp_path: Path) -> None:
+    """0.18 says 0 of what a server has refused."""
+    pair = played(tmp_path)
+    del pair.targets["nas"]
+    add_repository(pair, "offsite", str(tmp_path / "repository"), KEEPS_ONE)
+    pair.backs_up("www4")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/restic").write_text(f'#!/bin/sh\n[ "$1" = forget ] || exec {shutil.which("restic")} "$@"\n')
+    (tmp_path / "bin/restic").chmod(0o755)
+    pair.path = f"{tmp_path}/bin:{os.environ['PATH']}"
+    ended = of_target(pair.json("www4", "run", status=3), "offsite")
+    assert ended["pruned"] == []
+    assert pair.copies("www4")[0]["snapshot"] == ended["copy"]["snapshot"]
+    assert len(pair.copies("www4")) == 2, "what is still there is still known"

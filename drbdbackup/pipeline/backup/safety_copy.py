@@ -27,7 +27,8 @@ _HINT = "Make room or mount the target, or do without a safety copy: --no-safety
 
 
 def keep(config: Config, resource: ResourceConfig, watcher: Watcher) -> Copy:
-    """Keep the present state on the nearest target that takes it: this node's disks first, then the shares.
+    """Keep the present state on the nearest target that takes it: this node's disks first, then the shares,
+    an engine far away last.
 
     Raises TargetError with each target's reason if none does, Interrupted if the volume goes away.
     """
@@ -40,7 +41,7 @@ def keep(config: Config, resource: ResourceConfig, watcher: Watcher) -> Copy:
         watcher=watcher, generation=lambda: roles.generation(config.role, resource), purpose=SAFETY,
     )  # fmt: skip
     reasons = []
-    for target in sorted(config.targets, key=lambda one: not one.is_local):
+    for target in sorted(config.targets, key=lambda one: (not one.has_tree, not one.is_local)):
         try:
             return _kept(order, target)
         except Failure as error:

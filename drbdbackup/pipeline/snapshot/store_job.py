@@ -73,7 +73,8 @@ def do(job: CopyJob, channel: Channel) -> Done:
     with open_target(job.to_open, write=True, may_enrol=True) as at:
         engine = _engine(at)
         backups = layout.snapshots(at.root, job.resource)
-        lying_there = remove_snapshots.copies_there(at.medium, at.identity.medium, backups)
+        kept = layout.safety(at.root, job.resource)
+        lying_there = remove_snapshots.copies_there(at.medium, at.identity.medium, (*backups, *kept))
         names = layout.names(at.root, job.resource)
         channel.send(Opened(at.known_as, (), guard.note, tuple(lying_there), tuple(names)))
         name = layout.begin(at.root, job.resource, job.snapshot)
