@@ -146,7 +146,8 @@ class Browser(FullScreenApp[Picked | None]):
             on = ", ".join(dict.fromkeys(one.copy.target for one in copies))
             copy = copies[0].copy
             damaged = "  DAMAGED" if all(one.copy.damaged_at for one in copies) else ""
-            label = f"{name}  {text.when(copy.started_at, now)}, {text.count(copy.files, 'file')}, on {on}{damaged}"
+            holds = f"{text.count(copy.files, 'file')}, {text.size(copy.bytes)}"
+            label = f"{name}  {text.when(copy.started_at, now)}, {holds}, on {on}{damaged}"
             tree.root.add(Text(text.printable(label)), ShownEntry(name, label=label))
         tree.root.expand()
         tree.focus()

@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from typing import IO, Any, TextIO, cast
 
 from drbdbackup.errors import ToolError, UsageError
-from drbdbackup.report.text import lines, wrapped
+from drbdbackup.report.text import lines, localised, wrapped
 
 SCHEMA = 1
 
@@ -77,8 +77,9 @@ def with_alarms(line: str) -> str:
 
 
 def complain(message: str, hint: str = "") -> None:
-    """A problem to stderr, and below it what to do next."""
-    told = [*lines(f"drbdbackup: {message}").split("\n"), *(f"  {line}" for line in lines(hint).split("\n") if hint)]
+    """A problem to stderr, and below it what to do next. Times in it are those on the wall here, as in answers."""
+    message, hint = (localised(lines(words)) for words in (message, hint))
+    told = [*f"drbdbackup: {message}".split("\n"), *(f"  {line}" for line in hint.split("\n") if hint)]
     columns = _columns(sys.stderr) if sys.stderr.isatty() else None
     _write(sys.stderr, "\n".join(part for line in told for part in wrapped(line, columns)))
 

@@ -27,7 +27,7 @@ def painted(line: str) -> str:
 
 def plain(diagnosis: Diagnosis) -> Iterator[str]:
     """A line for each item, what to do indented below it."""
-    rows = [(one.state.name, one.check, one.about, one.because) for one in diagnosis.findings]
+    rows = [(one.state.name, one.check, one.about, text.localised(one.because)) for one in diagnosis.findings]
     for line, one in zip(text.aligned(rows), diagnosis.findings, strict=True):
         yield line
         first, *more = text.lines(one.remedy).split("\n")

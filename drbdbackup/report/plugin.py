@@ -116,4 +116,4 @@ def _quoted(measure: tuple[str, str]) -> str:
 
 def _plain(line: str) -> str:
     """In one line, and without the sign that begins performance data."""
-    return text.printable(line.replace("\n", "; ").replace("|", "/"))
+    return text.printable(text.localised(line.replace("\n", "; ").replace("|", "/")))

@@ -77,7 +77,7 @@ def complain(attempts: Sequence[Attempt]) -> None:
 def raise_alarms(alarms: Sequence[Alarm]) -> None:
     """What is critical though no run failed, on stderr."""
     for alarm in alarms:
-        console.complain(text.localised(alarm.error.message), alarm.error.hint)
+        console.complain(alarm.error.message, alarm.error.hint)
 
 
 def replicas(done: Sequence[Replicated], dry_run: bool) -> Iterator[str]:
