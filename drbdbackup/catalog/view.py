@@ -14,6 +14,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import count, groupby
+from types import MappingProxyType
 from typing import Any
 
 from msgspec import Struct
@@ -113,6 +114,16 @@ class _Witness(Struct, frozen=True):
         return trust_in(said, self.own, self.made.get(about), self.owners)
 
 
+class _Place(Struct, frozen=True):
+    """Where a medium is by now: whose target, under which name. `folder` is where this node opens it, "" elsewhere."""
+
+    target: str
+    kind: str
+    holder: str
+    location: str
+    folder: str = ""
+
+
 class SeenCatalog(Struct, frozen=True):
     """The newest catalog of a node that was read: when that node published it, and the road by which it came."""
 
@@ -137,6 +148,23 @@ def copies(
     return sorted(found, key=lambda copy: copy.adopted) if adopted else recorded(found)
 
 
+def configured(config: Config, resource: str, *, adopted: bool = False) -> list[Copy]:
+    """`copies`, in the order of this node's configuration, each where its medium is by now.
+
+    A target may have another name since, or another path, and a disk may be another node's: whoever accepted it there
+    has said so. The fact of a copy says where its medium was when it was made.
+    """
+    own, names = config.node, [target.name for target in config.targets]
+    found = _copies(config.state_dir, own, _LIVE, resource, names, "", _places(config))
+    return sorted(found, key=lambda copy: copy.adopted) if adopted else recorded(found)
+
+
+def configured_safety(config: Config, resource: str) -> list[Copy]:
+    """The same of what restores in place have kept."""
+    names = [target.name for target in config.targets]
+    return _copies(config.state_dir, config.node, _SAFETY, resource, names, "", _places(config))
+
+
 def safety(
     state_dir: str, own: str, resource: str, target_order: Sequence[str] = (), read_by: str = ""
 ) -> list[Copy]:
@@ -150,8 +178,9 @@ def newest_first(copies: Iterable[Copy]) -> list[Copy]:
 
 
 def _copies(
-    state_dir: str, own: str, sql: str, resource: str, target_order: Sequence[str], read_by: str
-) -> list[Copy]:
+    state_dir: str, own: str, sql: str, resource: str, target_order: Sequence[str], read_by: str,
+    places: Mapping[str, _Place] = MappingProxyType({}),
+) -> list[Copy]:  # fmt: skip
     horizon = _horizon()
     since = read_since([one for one in scrubs(state_dir, resource) if read_by in ("", one.node)])
     every = _facts(rows(state_dir, sql, (resource,)))
@@ -160,7 +189,7 @@ def _copies(
     for _, about in groupby(every, lambda f: f.subject):
         copy = _folded([said for said in about if _counts(said, read_by)], witness, horizon, since)
         if copy is not None and copy.resource == resource:
-            there.append(copy)
+            there.append(_placed(copy, places.get(copy.medium)))
     labelled = bounded(labels(state_dir, own, resource), own, {copy.snapshot for copy in there})
     found = []
     for copy in there:
@@ -169,6 +198,40 @@ def _copies(
     rank = {name: place for place, name in enumerate(target_order)}
     found.sort(key=lambda copy: (rank.get(copy.target, len(rank)), copy.target, copy.holder, copy.medium))
     return newest_first(found)
+
+
+def _places(config: Config) -> dict[str, _Place]:
+    """Where the media are that this node expects as its targets, and those that one other node alone has as its disk.
+
+    What this node expects comes last, its own disks at the very end: nobody else takes a copy out of its sight.
+    """
+    claims = _facts(rows(config.state_dir, _CLAIMS))
+    whose = owners(claims, config.node)
+    found = {}
+    for said in claims:
+        name, _, holder = said.subject.rpartition("@")
+        medium, kind, location = (said.body.get(key) for key in ("medium", "kind", "location"))
+        is_place = isinstance(medium, str) and isinstance(kind, str) and isinstance(location, str) and name
+        if is_place and holder == said.node == whose.get(str(medium)) != config.node:
+            found[str(medium)] = _Place(name, str(kind), holder, str(location))
+    for target in sorted(config.targets, key=lambda one: one.is_local):
+        if said_of_it := expected(config, target):
+            holder, location = target.holder(config.node), target.location(config.node)
+            found[said_of_it["medium"]] = _Place(target.name, target.kind, holder, location, target.folder)
+    return found
+
+
+def _placed(copy: Copy, place: _Place | None) -> Copy:
+    """The copy there. Only a disk can have come to another node."""
+    if place is None or (place.holder and not copy.holder and not place.folder):
+        return copy
+    path = copy.path
+    if place.folder:
+        within = f"{copy.resource}/{SAFETY}" if copy.purpose == SAFETY else copy.resource
+        path = f"{place.folder}/drbdbackup/{within}/{copy.snapshot}/data"
+    return replace(
+        copy, target=place.target, kind=place.kind, holder=place.holder, location=place.location, path=path
+    )  # fmt: skip
 
 
 def scrubs(state_dir: str, resource: str) -> list[Scrub]:

@@ -164,8 +164,7 @@ def _planned(config: Config, request: Request) -> tuple[RestorePlan | None, tupl
 
 def _wanted(config: Config, request: Request) -> list[Copy]:
     """The copies of the snapshot that is asked for, of the newest if none is."""
-    targets, is_named = [target.name for target in config.targets], bool(request.snapshot)
-    known = view.copies(config.state_dir, config.node, str(request.resource), targets, adopted=is_named)
+    known = view.configured(config, str(request.resource), adopted=bool(request.snapshot))
     sound = [copy for copy in known if request.snapshot or copy.damaged_at is None]
     name = resolved(request.snapshot, sound) if request.snapshot else sound[0].snapshot if sound else ""
     return [copy for copy in sound if copy.snapshot == name]

@@ -48,7 +48,7 @@ def find(config: Config, resource: ResourceConfig, pattern: str) -> FoundVersion
     """Look through every snapshot. Raises UsageError for a pattern that means nothing or too much, NothingFound."""
     wanted = _relative(resource, pattern)
     fetch_catalogs(config, (resource,))
-    copies = view.copies(config.state_dir, config.node, resource.name, [target.name for target in config.targets])
+    copies = view.configured(config, resource.name)
     if not copies:
         raise NoBackup(f"{resource.name}: no backup is known here", "Run `drbdbackup sync` to look for one.")
     search, access = _Search(), CopyAccess(config)

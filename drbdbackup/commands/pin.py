@@ -73,11 +73,10 @@ def unpin(config: Config, snapshot: str) -> PinAnswer:
 def _known(config: Config) -> list[Copy]:
     """All copies, once what the other nodes know was taken in."""
     roads.fetch_all(config)
-    targets = [target.name for target in config.targets]
     known: list[Copy] = []
     for resource in config.resources:
-        known += view.copies(config.state_dir, config.node, resource.name, targets, adopted=True)
-        known += view.safety(config.state_dir, config.node, resource.name, targets)
+        known += view.configured(config, resource.name, adopted=True)
+        known += view.configured_safety(config, resource.name)
     return known
 
 

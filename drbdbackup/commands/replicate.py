@@ -193,7 +193,7 @@ def missing(
     """
     found: list[Replicated] = []
     for resource in resources:
-        every_copy = view.copies(config.state_dir, config.node, resource.name, (), adopted=True)
+        every_copy = view.configured(config, resource.name, adopted=True)
         copies = recorded(every_copy)
         lines = lineages(copies)
         if lines.undecided(copies):
@@ -201,7 +201,7 @@ def missing(
         living = lines.chosen(copies, "")
         sound = [copy for copy in living if copy.damaged_at is None and _is_vouched_for(copy)]
         for target in (one for one in targets if one.is_replicated):
-            here = [copy for copy in every_copy if copy.target == target.name and copy.holder == config.node]
+            here = _on_disk(config, target, every_copy)
             for wanted in _wanted(target, here, living, every=every):
                 name = wanted.snapshot
                 sources = [copy for copy in sound if copy.snapshot == name and _can_come_from(config, target, copy)]
@@ -385,9 +385,15 @@ def _fetched(
     return replace(one, error=error)
 
 
+def _on_disk(config: Config, target: TargetConfig, copies: Sequence[Copy]) -> list[Copy]:
+    """Those on the disk that the target is now; what was on a former one is not there."""
+    medium = (view.expected(config, target) or {}).get("medium")
+    return [copy for copy in copies if copy.medium == medium]
+
+
 def _out_of_reach(config: Config, one: Replicated) -> OutOfReach:
     """The newest snapshot is only where this node does not get at it."""
-    copies = view.copies(config.state_dir, config.node, one.resource, ())
+    copies = view.configured(config, one.resource)
     places = {copy.location: copy.holder for copy in copies if copy.snapshot == one.snapshot}
     peers = sorted({node for node in places.values() if node not in ("", config.node)})
     hint = "".join(f'Put [peer.{node}] with ssh = "root@..." into {config.file}. ' for node in peers)
@@ -401,11 +407,10 @@ def _why_misdated(config: Config, target: TargetConfig, coming: Copy) -> str:
     Another node has given that. It is the newest by its number, so in the day that it claims for itself it would take
     the place of the copy that the disk has of that day, and one such a night would leave nothing else there.
     """
-    copies = view.copies(config.state_dir, config.node, coming.resource, ())
+    copies = view.configured(config, coming.resource)
     before = [
-        copy.started_at for copy in copies
-        if copy.target == target.name and copy.holder == config.node and copy.sequence <= coming.sequence
-        and copy.snapshot != coming.snapshot
+        copy.started_at for copy in _on_disk(config, target, copies)
+        if copy.sequence <= coming.sequence and copy.snapshot != coming.snapshot
     ]  # fmt: skip
     if coming.started_at > datetime.now(UTC) + _SKEW:
         return f"{coming.snapshot} is dated into the future, and is not fetched"

@@ -152,9 +152,9 @@ def _still(plan: RestorePlan, look: RestoreLook) -> None:
 def _chosen(config: Config, request: Request, resource: ResourceConfig) -> RestorePlan:
     targets = [target.name for target in config.targets]
     wish = Wish(request.origin, request.at, request.snapshot, request.lineage)
-    copies = view.copies(config.state_dir, config.node, resource.name, targets, adopted=True)
+    copies = view.configured(config, resource.name, adopted=True)
     if request.snapshot:  # a safety copy is only brought back by its name
-        copies += view.safety(config.state_dir, config.node, resource.name, targets)
+        copies += view.configured_safety(config, resource.name)
     is_retired = retired_targets.retired(config)
     found = candidates(copies, wish, config.node, config.nodes, targets, is_retired)
     looks: dict[tuple[str, str], RestoreLook] = {}

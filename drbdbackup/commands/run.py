@@ -137,10 +137,9 @@ def worst(statuses: Iterable[int]) -> int:
 
 def afterwards(config: Config, resources: Sequence[ResourceConfig]) -> Afterwards:
     """What is known now; looks at the catalog only."""
-    targets = [target.name for target in config.targets]
     kept: dict[tuple[str, str], int] = {}
     for resource in resources:
-        for copy in view.copies(config.state_dir, config.node, resource.name, targets, adopted=True):
+        for copy in view.configured(config, resource.name, adopted=True):
             place = resource.name, f"{copy.target}@{copy.holder}" if copy.holder else copy.target
             kept[place] = kept.get(place, 0) + 1
     return Afterwards(tuple((*place, count) for place, count in kept.items()), next_due(config, datetime.now(UTC)))
@@ -212,8 +211,7 @@ def _alarms(
 
 
 def _looked_after(config: Config, resource: ResourceConfig, due: datetime, now: datetime) -> Alarm | None:
-    targets = [target.name for target in config.targets]
-    copies = view.copies(config.state_dir, config.node, resource.name, targets, adopted=True)
+    copies = view.configured(config, resource.name, adopted=True)
     verdict = overseen(config, resource.name, copies, now)
     store.note_reported(config.state_dir, _key(resource), due, _LOOKED)
     return Alarm(resource.name, verdict.because) if verdict.state is PairState.CRITICAL else None

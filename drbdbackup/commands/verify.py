@@ -162,9 +162,9 @@ def copies_here(
 ) -> list[Copy]:
     """The copies that lie on these targets of this node, newest first; then, with `safety`, what restores have kept."""
     names = [target.name for target in targets]
-    known = view.copies(config.state_dir, config.node, resource.name, names, adopted=True)
+    known = view.configured(config, resource.name, adopted=True)
     if safety:
-        known += view.safety(config.state_dir, config.node, resource.name, names)
+        known += view.configured_safety(config, resource.name)
     return [copy for copy in known if copy.target in names and copy.holder in ("", config.node)]
 
 

@@ -72,9 +72,8 @@ def _newest_on(config: Config, resource: str, medium: str) -> Copy | None:
 
 
 def _need(config: Config, target: TargetConfig, found: TargetLook) -> media.Need | None:
-    order = [one.name for one in config.targets]
     links = not any(word.startswith("hard links") for word in found.lacks or ())
     return media.together([
-        media.need(view.copies(config.state_dir, config.node, one.name, order), target.name, found.medium, links=links)
+        media.need(view.configured(config, one.name), target.name, found.medium, links=links)
         for one in config.resources
     ])

@@ -162,8 +162,7 @@ def due_to_tell(config: Config, now: datetime) -> datetime | None:
 
 
 def _verdict(config: Config, resource: str, now: datetime) -> PairVerdict:
-    targets = [target.name for target in config.targets]
-    return overseen(config, resource, view.copies(config.state_dir, config.node, resource, targets, adopted=True), now)
+    return overseen(config, resource, view.configured(config, resource, adopted=True), now)
 
 
 def _is_news(config: Config, found: Sequence[_Notice]) -> bool:

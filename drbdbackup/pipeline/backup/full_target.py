@@ -204,4 +204,4 @@ class Shortage:
             self._cages[target].tell(LastCopies(why))
 
     def _copies(self) -> list[Copy]:
-        return view.copies(self._order.config.state_dir, self._order.config.node, self._order.resource.name, ())
+        return view.configured(self._order.config, self._order.resource.name)

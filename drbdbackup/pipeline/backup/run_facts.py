@@ -201,11 +201,11 @@ class RunFacts:
         merge.merge_fetched(state, road, folders.incoming_folder(state, road), stamps, whose)
 
     def _copies(self) -> list[Copy]:
-        return view.copies(self._config.state_dir, self._config.node, self._resource, ())
+        return view.configured(self._config, self._resource)
 
     def _all_copies(self) -> list[Copy]:
         """With those that are known from their medium alone."""
-        return view.copies(self._config.state_dir, self._config.node, self._resource, (), adopted=True)
+        return view.configured(self._config, self._resource, adopted=True)
 
     def _safety(self) -> list[Copy]:
         return view.safety(self._config.state_dir, self._config.node, self._resource)

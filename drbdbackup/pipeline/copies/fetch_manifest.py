@@ -24,9 +24,9 @@ def fetched(
     beginning of several names, and Interrupted for what `lost` says.
     """
     targets = [target.name for target in config.targets]
-    copies = view.copies(config.state_dir, config.node, resource.name, targets, adopted=True)
+    copies = view.configured(config, resource.name, adopted=True)
     # found by its name, and nobody asks for less here
-    copies += view.safety(config.state_dir, config.node, resource.name, targets)
+    copies += view.configured_safety(config, resource.name)
     found = candidates(copies, Wish(snapshot=snapshot), config.node, config.nodes, targets)
     access = CopyAccess(config)
 

@@ -50,11 +50,10 @@ def found(config: Config, resource: str, travelled: Travelled, *, safety: bool =
     """Every backup that is known, newest first, with whether it can be read from here; with `safety` also what restores
     in place have kept.
     """
-    targets = [target.name for target in config.targets]
-    copies = view.copies(config.state_dir, config.node, resource, targets, adopted=True)
+    copies = view.configured(config, resource, adopted=True)
     lines = lineages(copies)
     if safety:
-        copies = view.newest_first([*copies, *view.safety(config.state_dir, config.node, resource, targets)])
+        copies = view.newest_first([*copies, *view.configured_safety(config, resource)])
     reach = roads.reach(config, copies, travelled, _patience(config))
     is_retired = retired_targets.retired(config)
     return tuple(
