@@ -26,7 +26,7 @@ from drbdbackup.model.backup import Copy, Outcome, newer_adopted
 from drbdbackup.model.role import Decision
 from drbdbackup.pipeline.cage.protocol import Conversation, EndT, EventT, NodeFacts
 from drbdbackup.pipeline.cage.supervisor import Cage
-from drbdbackup.pipeline.copies import retired_targets
+from drbdbackup.pipeline.copies import held_copies, retired_targets
 from drbdbackup.pipeline.copies.choose import Choice, Way, Wish, candidates, choose, matching, told
 from drbdbackup.pipeline.copies.read_copy import CopyAccess, run_read_job
 from drbdbackup.pipeline.copies.read_protocol import CopyToRead
@@ -108,7 +108,8 @@ def _restored(config: Config, plan: RestorePlan, watcher: Watcher) -> Restored:
         watcher.begun(resource.name, (plan.copy.target,), reads=True)
         watcher.walked(plan.entries, plan.bytes)
         begun_at = datetime.now(UTC)
-        brought = _attended(BRING, request, resource, access, plan.copy, hear, cages.append)
+        with held_copies.held(config, plan.copy):
+            brought = _attended(BRING, request, resource, access, plan.copy, hear, cages.append)
         if not brought.problem_count:
             took = (datetime.now(UTC) - begun_at).total_seconds()
             record_speed(config, plan.choice, brought.files, brought.bytes, took)

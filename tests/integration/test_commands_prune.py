@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
+from shutil import which
 
 import pytest
 
+from tests.played_media import wait_for
 from tests.played_pair import PlayedPair
 
 MANY = "[retention]\ndaily = 1\nweekly = 0\nmonthly = 0\nminimum = 3"
@@ -53,3 +57,41 @@ def test_a_copy_that_only_the_other_node_knows_to_be_verified_stays(pair: Played
     [told] = pair.json("www4", "prune", *before)["targets"]
     assert [one["reason"] for one in told["copies"] if one["snapshot"] == oldest] == ["last verified"]
     assert oldest in [copy["snapshot"] for copy in pair.copies()]
+
+
+def test_what_is_being_restored_goes_after_it(tmp_path: Path) -> None:
+    """Neither by `prune` nor by the run of the night; the copy goes once the restore is over."""
+    pair = PlayedPair(tmp_path, extra="[retention]\ndaily = 0\nweekly = 0\nmonthly = 0\nminimum = 1")
+    (pair.volume / "page").write_text("of the first night")
+    pair.backs_up()
+    [first] = pair.copies()
+    rsync, begun, go = which("rsync"), tmp_path / "begun", tmp_path / "go"
+    waiting = tmp_path / "bin/rsync"
+    waiting.parent.mkdir()
+    waiting.write_text(f"""#!/bin/sh
+case "$*" in *--version*) exec {rsync} "$@";; esac
+: >> {begun}
+until [ -e {go} ]; do sleep 0.05; done
+exec {rsync} "$@"
+""")
+    waiting.chmod(0o755)
+    back = tmp_path / "back"
+    restoring = subprocess.Popen(
+        pair.command("www4", "restore", "--snapshot", first["snapshot"], "--to", str(back), "--yes"),
+        env={**os.environ, "PATH": f"{waiting.parent}:{os.environ['PATH']}"}, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        wait_for(begun.exists, "the restore")
+        (pair.volume / "page").write_text("of the second night")
+        pair.backs_up()
+        assert pair.run("www4", "prune").returncode == 0
+        assert Path(first["path"]).is_dir()
+        go.touch()
+        assert restoring.wait(60) == 0
+    finally:
+        restoring.kill()
+        restoring.wait()
+    assert (back / "page").read_text() == "of the first night"
+    assert pair.run("www4", "prune").returncode == 0
+    assert [copy["snapshot"] for copy in pair.copies()] != [first["snapshot"]]
+    assert not Path(first["path"]).exists()

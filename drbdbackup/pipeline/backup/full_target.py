@@ -136,6 +136,8 @@ class Shortage:
             return self._answer(target.name, FROZEN)
         if pinned := self._facts.pinned_on(medium):  # what would come back without them nobody knows: files are shared
             return self._answer(target.name, f"{', '.join(pinned)} {'is' if len(pinned) == 1 else 'are'} pinned there")
+        if held := self._facts.held_on(medium):
+            return self._answer(target.name, f"{', '.join(held)} is being restored")
         return self._next(_Looking(target, medium))
 
     def looked(self, event: Event) -> None:

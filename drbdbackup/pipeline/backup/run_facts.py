@@ -22,6 +22,7 @@ from drbdbackup.errors import TargetError
 from drbdbackup.lineage import ONE_LINE, Lineages, lineages
 from drbdbackup.model.backup import Copy
 from drbdbackup.pipeline.cage.node_facts import known_to_be_over
+from drbdbackup.pipeline.copies.held_copies import held_copies
 from drbdbackup.pipeline.snapshot.copy_protocol import CopyCounts, TargetFacts
 from drbdbackup.pipeline.target.target_protocol import KnownMedium
 from drbdbackup.retention import FROZEN, is_pinned, safety
@@ -183,6 +184,10 @@ class RunFacts:
         """The snapshots on a medium that never go."""
         return [copy.snapshot for copy in self._all_copies() if copy.medium == medium and is_pinned(copy)]
 
+    def held_on(self, medium: str) -> list[str]:
+        """The snapshots on a medium that do not go now: a restore of this node reads them."""
+        return sorted(snapshot for place, snapshot in held_copies(self._config) if place == medium)
+
     def why_frozen(self) -> list[str]:
         """Why nothing is dropped at all, for a run's notes."""
         return [FROZEN] if lineages(self._copies()).rivals else []
@@ -265,11 +270,13 @@ def shown_there(config: Config, resource: str, medium: str, sidecars: Mapping[st
 
 def _shown(config: Config, resource: str, medium: str, sidecars: Mapping[str, Copy], read_by: str) -> Shown:
     copies = view.copies(config.state_dir, config.node, resource, (), read_by, adopted=True)
+    held, now = held_copies(config), datetime.now(UTC)
 
     def there(known: Iterable[Copy]) -> tuple[Copy, ...]:
         return tuple(
             replace(sidecars[one.snapshot], verified_at=one.verified_at, drilled_at=one.drilled_at,
-                    damaged_at=one.damaged_at, adopted=one.adopted, pinned_at=one.pinned_at, note=one.note)
+                    damaged_at=one.damaged_at, adopted=one.adopted, note=one.note,
+                    pinned_at=now if (medium, one.snapshot) in held else one.pinned_at)
             for one in known if one.medium == medium and one.snapshot in sidecars
         )  # fmt: skip
 
