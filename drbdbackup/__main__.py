@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import signal
+
 
 def main() -> None:
-    """Run the command line; the exit status is that of the design's table."""
+    """Run the command line; the exit status is that of the design's table.
+
+    A Ctrl-C before it can hear one, while its modules are read, ends it like any other program: not in a traceback.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     from drbdbackup.cli import main as command_line
 
     command_line()

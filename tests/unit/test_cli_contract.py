@@ -292,3 +292,21 @@ def test_what_nobody_foresaw_is_one_sentence_unless_it_is_asked_for(tmp_path: Pa
         argv, capture_output=True, text=True, timeout=60, env={**environment, "DRBDBACKUP_DEBUG": "1"}
     )
     assert "Traceback" in asked.stderr
+
+
+_INTERRUPTED = """
+import importlib.abc, os, signal, sys
+class Finder(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "drbdbackup.cli":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+from drbdbackup.__main__ import main
+main()
+"""
+
+
+def test_ctrl_c_while_it_is_still_being_read_is_no_traceback() -> None:
+    """It may come before anything of ours can hear it, and on a busy node that takes a while."""
+    ended = subprocess.run([sys.executable, "-c", _INTERRUPTED], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (-2, "")
