@@ -34,6 +34,15 @@ def due_since(
     return schedule.is_due(config.schedule, now, done.started_at if done else None)
 
 
+def untried(config: Config, resource: str, now: datetime, since: datetime | None) -> tuple[str, ...]:
+    """The targets without which the backup that is due since then is there: no run has tried them. () if it is not."""
+    done = view.last_run(config.state_dir, resource, COUNTING, now + _SKEW)
+    if since is None or done is None or done.started_at < since:
+        return ()
+    tried = dict(done.targets)
+    return tuple(target.name for target in config.targets if target.name not in tried)
+
+
 def last_due(config: Config, now: datetime) -> datetime | None:
     """The newest due time up to `now` (UTC); None if there never was one. Raises ConfigError.
 

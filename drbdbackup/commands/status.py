@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -12,7 +12,7 @@ from drbdbackup import gate, lock
 from drbdbackup.catalog import view
 from drbdbackup.catalog.bodies import Run
 from drbdbackup.config.values import Config, ResourceConfig
-from drbdbackup.due import due_since, next_due
+from drbdbackup.due import due_since, next_due, untried
 from drbdbackup.lineage import lineages
 from drbdbackup.lock import lock_file
 from drbdbackup.model.restoring import RESUME, Restoring
@@ -39,7 +39,8 @@ class ResourceStatus(Struct, frozen=True, kw_only=True):
     `restoring` is a restore in place that has not ended, `at_work` that it goes on here and now.
     `pair` is about all nodes together; `heads` are the newest copies of the rivals of a split brain. `verified_at` and
     `drilled_at` are when any copy was proven last. `newer_retired` is a newer copy than the last complete one, on a
-    target that no node has in its configuration any more.
+    target that no node has in its configuration any more. `is_overdue`: `limits.grace` is over, too. `untried` are the
+    targets that alone keep a backup due: no run has tried them since.
     """
 
     resource: str
@@ -56,6 +57,8 @@ class ResourceStatus(Struct, frozen=True, kw_only=True):
     verified_at: datetime | None = None
     drilled_at: datetime | None = None
     newer_retired: KnownCopy | None = None
+    is_overdue: bool = False
+    untried: tuple[str, ...] = ()
 
     @property
     def is_new(self) -> bool:
@@ -88,6 +91,7 @@ def status(config: Config, resources: tuple[ResourceConfig, ...]) -> Status:
 def _of(config: Config, resource: ResourceConfig, travelled: Travelled) -> ResourceStatus:
     now = datetime.now(UTC)
     evidence = gate.gather(config, resource)
+    due, grace = due_since(config, resource.name, now), timedelta(seconds=config.limits.grace)
     copies = found(config, resource.name, travelled)
     lines = lineages(one.copy for one in copies)
     backup = undamaged(living(copies))
@@ -103,7 +107,9 @@ def _of(config: Config, resource: ResourceConfig, travelled: Travelled) -> Resou
         verdict=judged,
         last_complete=backup,
         next_due=next_due(config, now),
-        due_since=due_since(config, resource.name, now),
+        due_since=due,
+        is_overdue=due is not None and due + grace < now,
+        untried=untried(config, resource.name, now, due),
         last_run=view.last_run_of(config.state_dir, resource.name, config.node),
         pair=overseen(config, resource.name, [one.copy for one in copies], now, apart),
         heads=tuple((line.word, one) for line in lines.rivals if (one := undamaged(_in(copies, line.generation)))),

@@ -250,7 +250,8 @@ def _standing(one: ResourceStatus, now: datetime) -> Iterator[tuple[str, str]]:
     if one.due_since is not None and one.is_new:
         yield "due", "the first backup: `drbdbackup run --if-due` makes it now on the Primary"
     elif one.due_since is not None:
-        yield "OVERDUE", f"since {text.when(one.due_since, now)}"
+        where = f" on {', '.join(one.untried)}, which no run has tried yet" if one.untried else ""
+        yield "OVERDUE" if one.is_overdue and not where else "due", f"since {text.when(one.due_since, now)}{where}"
     yield "next due", text.when(one.next_due, now)
     if one.last_run is not None:
         yield "last run", f"{one.last_run.outcome.value}, {text.when(one.last_run.started_at, now)}"

@@ -11,7 +11,7 @@ import pytest
 from drbdbackup.catalog import store
 from drbdbackup.catalog.bodies import Run, ran
 from drbdbackup.config.values import Config, ResourceConfig, TargetConfig
-from drbdbackup.due import due_since
+from drbdbackup.due import due_since, untried
 from drbdbackup.model.backup import Outcome, snapshot_name
 
 NOW = datetime(2026, 11, 23, 6, 2, tzinfo=UTC)
@@ -48,6 +48,8 @@ def test_a_run_on_one_target_does_not_meet_it_for_the_other(config: Config) -> N
     ended(config, 1, Outcome.COMPLETE, nas=WELL)
     assert due_since(config, "raid", NOW) == NOW - timedelta(minutes=2)
     assert due_since(config, "raid", NOW, config.targets[:1]) is None
+    assert untried(config, "raid", NOW, NOW - timedelta(minutes=2)) == ("disk",)
+    assert untried(config, "raid", NOW, NOW) == (), "nothing is there since then"
 
 
 def test_a_full_run_with_a_broken_target_meets_it(config: Config) -> None:
