@@ -221,6 +221,10 @@ def _mount_objections(case: _Case) -> Iterator[_Objection]:
         yield _Objection(f"no device of {name} is configured", f"Set it in [resource.{name}].")
     if there is None and (device or case.resource.require_mount):
         hint = f"Mount it, or let the cluster do so: `mount {device or 'DEVICE'} {source}`. The next run looks again."
+        elsewhere = [seen.point for seen in case.evidence.mounts if device and _is_device(seen, case.evidence)]
+        if elsewhere:
+            set_it = f'set source = "{elsewhere[0]}" in [resource.{name}]'
+            hint = f"{device} is mounted at {elsewhere[0]}. If {source} is a symlink to that: {set_it}."
         yield _Objection(f"nothing is mounted at {source}", hint)
     elif there is not None and device and not _is_device(there, case.evidence):
         hint = f"Unmount it and mount {device} there, or put [resource.{name}] right."

@@ -99,6 +99,9 @@ def test_a_primary_whose_device_is_not_mounted_is_refused():
     assert given.decision is Decision.REFUSE
     assert given.because == ("raid is Primary here", "nothing is mounted at /srv/raid")
     assert "mount /dev/drbd0 /srv/raid" in given.hint
+    by_symlink = verdict(PRIMARY, mounted=replace(MOUNTED, point="/mnt/raid"))
+    assert (by_symlink.decision, by_symlink.because) == (Decision.REFUSE, given.because)
+    assert 'source = "/mnt/raid"' in by_symlink.hint, "not to be mounted a second time"
 
 
 def test_a_primary_with_something_else_mounted_is_refused():
