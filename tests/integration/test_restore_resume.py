@@ -225,3 +225,20 @@ def test_there_may_be_nothing_to_go_on_with(pair: PlayedPair) -> None:
     restore(pair, "--accept", status=6)
     for args in (["--resume", "--to", "/x"], ["--accept", "--in-place"], ["--resume", "--accept"]):
         restore(pair, *args, status=2)
+
+
+def test_what_is_immutable_stays_and_a_resume_completes_it(pair: PlayedPair) -> None:
+    wanted = filled(pair)
+    (pair.volume / "surplus").write_text("came since")
+    protected = [pair.volume / name for name in ("file-0", "surplus")]
+    tool("chattr", "+i", *protected)
+    try:
+        ended = pair.run("www4", "restore", "--yes", "--in-place", "--no-safety")
+    finally:
+        tool("chattr", "-i", *protected)
+    assert ended.returncode == 1
+    assert ended.stderr.count("chattr -ia") == 2, ended.stderr
+    assert (pair.volume / "file-1").read_bytes() == (wanted / "file-1").read_bytes()
+    assert pair.run("www4", "run").returncode == 4
+    assert pair.run("www4", "restore", "--yes", "--resume").returncode == 0
+    assert differences(wanted, pair.volume) == []

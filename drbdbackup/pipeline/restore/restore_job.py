@@ -354,7 +354,7 @@ def _bring(bringing: Bringing) -> Brought:
     return Brought(
         entries=bringing.entries, files=bringing.files, bytes=bringing.copied, deleted=counted.entries,
         changed=bringing.changed,
-        problems=tuple((os.fsdecode(path), why) for path, why in problems[:KEPT_PROBLEMS]),
+        problems=tuple((os.fsdecode(path), _with_advice(why)) for path, why in problems[:KEPT_PROBLEMS]),
         problem_count=len(problems),
     )  # fmt: skip
 
@@ -369,6 +369,11 @@ def _give_rights(bringing: Bringing, wrong: set[bytes]) -> None:
         pairs = paired(wanted, bringing.present(lambda *_: None))
         for _ in put_right(bringing.folder, pairs, giver, bringing.problems, spares):
             bringing.step()
+
+
+def _with_advice(why: str) -> str:
+    """Root may do everything but change what `chattr` protects."""
+    return f"{why} (is it immutable? See `lsattr`, and `chattr -ia`)" if "Operation not permitted" in why else why
 
 
 def _note_set_id(bringing: Bringing) -> None:
