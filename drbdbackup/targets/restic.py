@@ -205,10 +205,9 @@ class ResticRepository:
         file = os.path.join(wanted.scratch, "left-out")
         paths = [os.path.join(os.fsencode(wanted.source), path) for path in wanted.left_out]
         with open(file, "wb") as lines:
-            lines.writelines(restic.pattern(path) + b"\n" for path in paths if b"\n" not in path)
-        more = [word for path in paths if b"\n" in path for word in ("--exclude", os.fsdecode(restic.pattern(path)))]
+            lines.writelines(restic.pattern(path) + b"\n" for path in paths)
         return ResticAtWork(self.at, restic.backing_up(
-            self.at, wanted.source, host=wanted.resource, started_at=wanted.started_at, exclude_file=file, more=more,
+            self.at, wanted.source, host=wanted.resource, started_at=wanted.started_at, exclude_file=file,
             tags=(OURS, DATA, *_tags(wanted)), parent=self._newest_data(wanted.resource), rate=wanted.rate,
         ))  # fmt: skip
 

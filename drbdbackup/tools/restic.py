@@ -251,8 +251,17 @@ def mounting(at: Access, point: str) -> Command:
 
 
 def pattern(path: bytes) -> bytes:
-    """A path as a line of an exclude file that means this path only."""
-    return _IN_PATTERN.sub(rb"\\\g<0>", path).replace(b"$", b"$$")
+    """A path as a line of an exclude file that means this path only.
+
+    restic ends lines at each newline, and takes blanks away from the end of one. So a blank there is a class, and a
+    newline one with the other characters that move a cursor: no line can name it alone.
+    """
+    literal = _IN_PATTERN.sub(rb"\\\g<0>", path).replace(b"$", b"$$")
+    last = literal.decode("utf-8", "surrogateescape")[-1:]
+    if last.isspace() and last != "\n":
+        end = os.fsencode(last)
+        literal = literal[: -len(end)] + b"[" + end + b"]"
+    return literal.replace(b"\n", b"[\t-\r]")
 
 
 def moment(ns: int) -> str:

@@ -56,12 +56,15 @@ def everything(volume: Path) -> None:
     (volume / "keep.tmp").mkdir()
     (volume / "keep.tmp/x.tmp").write_text("nor this")
     (volume / "keep.tmp/y").write_text("but this")
+    (volume / "www/torn\n$x.tmp").write_text("nor this")
+    (volume / "www/gone ").write_text("nor this, and the next one is another")
+    (volume / "www/gone").write_text("but this")
     os.chown(volume, 5, 6)
     os.chmod(volume, 0o711)
 
 
 def played(folder: Path, head: str = "") -> PlayedPair:
-    pair = PlayedPair(folder, head=head, resource='exclude = ["/cache/", "*.tmp", "!keep.tmp"]')
+    pair = PlayedPair(folder, head=head, resource='exclude = ["/cache/", "*.tmp", "!keep.tmp", "gone?"]')
     shutil.rmtree(pair.volume)
     settled_volume(pair.volume, everything)
     return pair
@@ -77,7 +80,7 @@ def test_what_either_node_stores_on_either_server_comes_back_as_it_was(tmp_path:
         pair.backs_up("www4")
         first = pair.copies("www4")
         assert {(copy["target"], copy["files"], copy["problems"], copy["reachable"]) for copy in first} == {
-            ("offsite", 6, 0, None), ("rest", 6, 0, None),
+            ("offsite", 7, 0, None), ("rest", 7, 0, None),
         }  # fmt: skip
         (repository,) = {copy["medium"] for copy in first if copy["target"] == "offsite"}
         assert repository == json.loads(asked(pair, "offsite", "cat", "config", "--no-lock"))["id"]
@@ -89,7 +92,7 @@ def test_what_either_node_stores_on_either_server_comes_back_as_it_was(tmp_path:
         assert runs[0]["files"] == 2, "one on each target"
         trees = [one for one in summaries(pair) if one["total_files_processed"] > 3]
         assert [(one["files_new"], one["files_changed"]) for one in trees[-2:]] == [(1, 0)] * 2, trees
-        assert trees[-1]["files_unmodified"] == 6
+        assert trees[-1]["files_unmodified"] == 7
         assert len(stored(pair, "rest", "drbdbackup-record")) == len(stored(pair, "rest", "drbdbackup-data")) == 2
 
         argv = (tmp_path / "bin/argv").read_text()
@@ -100,14 +103,14 @@ def test_what_either_node_stores_on_either_server_comes_back_as_it_was(tmp_path:
 
         again = pair.json("www4", "verify", "--target", "rest", "--target", "offsite")
         assert {(one["copy"]["target"], one["files"], one["ok"]) for one in again["copies"]} == {
-            ("rest", 7, True), ("offsite", 7, True),
+            ("rest", 8, True), ("offsite", 8, True),
         }  # fmt: skip
         for node, origin, snapshot in (("www5", "rest", runs[0]["snapshot"]), ("www4", "offsite", "")):
             back = tmp_path / f"back-{node}"
             wish = ["--snapshot", snapshot] if snapshot else []
             done = pair.run(node, "restore", "--from", origin, *wish, "--to", str(back), "--yes")
             assert (done.returncode, done.stderr) == (0, ""), done.stderr
-            left_out = ["cache", "keep.tmp/x.tmp"]
+            left_out = ["cache", "keep.tmp/x.tmp", "www/torn", "www/gone "]
             assert [line for line in differences(pair.volume, back) if not _is_below(line, left_out)] == []
             assert os.stat(back / "www/index").st_ino == os.stat(back / "www/shop/again").st_ino
             assert os.stat(back / "holed").st_blocks * 512 < 1 << 20
