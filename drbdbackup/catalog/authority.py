@@ -11,6 +11,7 @@ target, for what lies on a node's own disk that node; `measured` over ssh any no
 | `target` | any node for a shared target, for a node's own disk that node |
 | `restore` | any node: on its Primary the volume itself is asked |
 | `notified` | any node: one tells people for the pair |
+| `printed` | any node: one sheet is enough |
 | `pair` | the node that it is about |
 | `pinned`, `unpinned`, `noted` | any node: all of them keep what is pinned |
 | another | any node: it decides nothing here |
@@ -193,4 +194,5 @@ _RULES: Mapping[str, Callable[[Fact, OwnView], bool]] = {
     facts.UNPINNED: lambda _said, _known: True,
     facts.NOTED: lambda _said, _known: True,
     facts.NOTIFIED: lambda _said, _known: True,
+    facts.PRINTED: lambda _said, _known: True,
 }

@@ -38,6 +38,7 @@ PINNED = "pinned"
 UNPINNED = "unpinned"
 NOTED = "noted"
 NOTIFIED = "notified"
+PRINTED = "printed"  # the sheet with a repository's password
 
 Read = TypeVar("Read")
 

@@ -271,6 +271,20 @@ def sign(name: Name, config: File = None, as_json: Json = False) -> int:
     return signed.status
 
 
+def key(name: Name, config: File = None, as_json: Json = False) -> None:
+    """Print the sheet for the safe: how to read a repository without this node.
+
+    It shows the password. The doctor warns until it was printed once, on any node.
+    """
+    from drbdbackup.commands.target import key_sheet
+    from drbdbackup.report import console, documents, settings
+
+    sheet = key_sheet(configured(config), name)
+    if as_json:
+        return console.show({"key": documents.key_sheet(sheet)})
+    return console.say(settings.key_sheet(sheet))
+
+
 COMMANDS = (
     CliCommand("run", run, (3, 4, 5, 7, 8), "drbdbackup run --dry-run"),
     CliCommand("replicate", replicate, (3, 4, 5, 7), "drbdbackup replicate --dry-run"),
@@ -278,10 +292,11 @@ COMMANDS = (
     CliCommand("sync", sync, (3, 5), "drbdbackup sync"),
     CliGroup(
         "target",
-        "List the targets, accept a new medium as one, or sign the copies on one.",
+        "List the targets, accept a new medium as one, sign the copies on one, or print its key.",
         (
             CliCommand("list", list_targets, (), "drbdbackup target list", is_answer=True),
             CliCommand("accept", accept, (5,), "drbdbackup target accept nas"),
+            CliCommand("key", key, (), "drbdbackup target key offsite | lpr"),
             CliCommand("sign", sign, (3,), "drbdbackup target sign nas"),
         ),
         (5,),

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from msgspec import Struct
 
 from drbdbackup import lock
-from drbdbackup.catalog import bodies, store, view
+from drbdbackup.catalog import bodies, key_sheets, store, view
 from drbdbackup.catalog.bodies import subject
 from drbdbackup.config import select
 from drbdbackup.config.values import Config, TargetConfig
-from drbdbackup.errors import DrbdBackupError, Failure
+from drbdbackup.errors import DrbdBackupError, Failure, UsageError
 from drbdbackup.lock import lock_file
 from drbdbackup.pipeline.cage.supervisor import Patience, attend
 from drbdbackup.pipeline.target.inspect_protocol import INSPECT, TargetLook
 from drbdbackup.pipeline.target.inspect_target import LOOK, inspection, look
-from drbdbackup.tools import mounts
+from drbdbackup.tools import mounts, restic
 
 
 class TargetSeen(Struct, frozen=True):
@@ -42,6 +43,22 @@ class AcceptedTarget(Struct, frozen=True):
     before: str | None
 
 
+class KeySheet(Struct, frozen=True, kw_only=True):
+    """The sheet for the safe. `medium` is the repository's id, "" as long as it was never used; `env` has its server's
+    keys.
+    """
+
+    name: str
+    kind: str
+    medium: str
+    repository: str
+    password: str
+    env: tuple[tuple[str, str], ...]
+    node: str
+    printed_at: datetime
+    resources: tuple[str, ...]
+
+
 def listing(config: Config) -> tuple[TargetSeen, ...]:
     """Look at every target; one that cannot be opened is listed with the reason."""
     table = mounts.table()
@@ -62,6 +79,24 @@ def accept(config: Config, name: str) -> AcceptedTarget:
         fact = bodies.expected(config.node, at, named, found.as_expected(target.kind))
         store.record(config.state_dir, config.node, [fact])
     return AcceptedTarget(name, found.medium, found.location, before["medium"] if before else None)
+
+
+def key_sheet(config: Config, name: str) -> KeySheet:
+    """What somebody needs who has nothing but this; that it was asked for is recorded.
+
+    It asks nobody, so that it can be had while the server is down. Raises UsageError, TargetError.
+    """
+    target = select.targets(config, [name])[0]
+    if target.has_tree:
+        raise UsageError(f"{name} has no key: its copies lie there as files", "`drbdbackup target list` shows kinds.")
+    at = restic.access(target.repository_file, target.password_file, target.env_file, target.cache_folder)
+    medium, now = str((view.expected(config, target) or {}).get("medium", "")), datetime.now(UTC)
+    if medium:
+        store.record(config.state_dir, config.node, [key_sheets.printed(config.node, now, name, medium)])
+    return KeySheet(
+        name=name, kind=target.kind, medium=medium, repository=at.repository, password=at.password, env=at.env,
+        node=config.node, printed_at=now, resources=tuple(one.name for one in config.resources),
+    )  # fmt: skip
 
 
 def _seen(config: Config, target: TargetConfig, mounted: bool) -> TargetSeen:

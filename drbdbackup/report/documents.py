@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # `latest` must not pay for what the others are made of
     from drbdbackup.commands.scrub import Scrubbed
     from drbdbackup.commands.status import ResourceStatus, Status
     from drbdbackup.commands.sync import Synced
-    from drbdbackup.commands.target import AcceptedTarget, TargetSeen
+    from drbdbackup.commands.target import AcceptedTarget, KeySheet, TargetSeen
     from drbdbackup.commands.verify import Verified
     from drbdbackup.errors import DrbdBackupError
     from drbdbackup.lineage import Lineage
@@ -243,6 +243,14 @@ def target(seen: TargetSeen) -> dict[str, Any]:
         "free_bytes": room.free_bytes if room else None, "total_bytes": room.total_bytes if room else None,
         "enrolled_at": (found.enrolled_at or None) if found else None,
         "enrolled_by": (found.enrolled_by or None) if found else None, "error": error(seen.error),
+    }  # fmt: skip
+
+
+def key_sheet(sheet: KeySheet) -> dict[str, Any]:
+    """`target key --json`."""
+    return {
+        "name": sheet.name, "kind": sheet.kind, "medium": sheet.medium or None, "repository": sheet.repository,
+        "password": sheet.password, "environment": dict(sheet.env),
     }  # fmt: skip
 
 

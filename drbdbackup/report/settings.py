@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from drbdbackup import documentation
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from drbdbackup.commands.pin import PinAnswer
     from drbdbackup.commands.prune import Weeded
     from drbdbackup.commands.sync import Synced
-    from drbdbackup.commands.target import AcceptedTarget, TargetSeen
+    from drbdbackup.commands.target import AcceptedTarget, KeySheet, TargetSeen
 
 
 def validated(found: Validated, now: datetime | None = None) -> Iterator[str]:
@@ -51,6 +52,26 @@ def targets(found: Sequence[TargetSeen]) -> Iterator[str]:
         kind = "" if one.config.kind == one.config.name else f" ({one.config.kind})"
         yield f"{one.config.name}: {one.location}{kind}"
         yield from text.aligned(_seen(one), "  ")
+
+
+def key_sheet(sheet: KeySheet) -> Iterator[str]:
+    """The sheet for the safe, with all that somebody needs who has never heard of us."""
+    yield f"KEY of the backups of {', '.join(sheet.resources)}, in the repository {sheet.name}"
+    yield "Whoever has this sheet can read all of them. Without it nobody can. Keep it in a safe."
+    yield ""
+    rows = [("repository", sheet.repository), ("password", sheet.password)]
+    rows += [(name, value) for name, value in sheet.env]
+    rows += [("id", sheet.medium or "not known yet: no run has used it"),
+             ("printed", f"{text.local(sheet.printed_at)}, on {sheet.node}")]  # fmt: skip
+    yield from (f"{name:<12}{value}" for name, value in rows)  # never broken: it is to be typed
+    yield ""
+    yield f"To restore without drbdbackup, on any machine with {sheet.kind} (apt install {sheet.kind}):"
+    yield ""
+    said = [("RESTIC_REPOSITORY", sheet.repository), ("RESTIC_PASSWORD", sheet.password), *sheet.env]
+    yield from (f"  export {name}={quote(value)}" for name, value in said)
+    yield f"  {sheet.kind} snapshots --tag drbdbackup-data"
+    for resource in sheet.resources:
+        yield f"  {sheet.kind} restore latest --host {resource} --tag drbdbackup-data --target /mnt/back"
 
 
 def accepted(done: AcceptedTarget) -> Iterator[str]:

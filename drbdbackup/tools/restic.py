@@ -36,6 +36,7 @@ from drbdbackup.proc import Command
 
 PARTIAL = 3  # its exit status where a snapshot was made that lacks something
 _LARGEST_SECRET = 1 << 16  # bytes
+_SHORT = 3  # letters; what is as short is hardly a key, and may be a part of any word
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _IN_PATTERN = re.compile(rb"[*?\[\\]")
 _DECAYED = ("ciphertext verification failed", "invalid data returned", "wrong hash", "does not match id")
@@ -52,13 +53,22 @@ _HINTS = {
 
 
 class Access(Struct, frozen=True, kw_only=True):
-    """How a repository is reached. `env` has the keys of its server, `secrets` are words that nothing may repeat."""
+    """How a repository is reached: `repository` and `password` are what the files hold, `env` has its server's keys.
+
+    Nothing of the three is ever to be repeated.
+    """
 
     repository_file: str
     password_file: str
     cache: str
     env: tuple[tuple[str, str], ...] = ()
-    secrets: tuple[str, ...] = ()
+    repository: str = ""
+    password: str = ""
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The words that nothing may repeat."""
+        return self.repository, self.password, *(value for _, value in self.env if len(value) > _SHORT)
 
     @property
     def environment(self) -> tuple[tuple[str, str], ...]:
@@ -108,7 +118,7 @@ def access(repository_file: str, password_file: str, env_file: str, cache: str) 
     env = tuple(_variables(env_file, _secret(env_file))) if env_file else ()
     return Access(
         repository_file=repository_file, password_file=password_file, cache=cache, env=env,
-        secrets=(repository, password, *(value for _, value in env if len(value) > 3)),
+        repository=repository, password=password,
     )  # fmt: skip
 
 
@@ -162,7 +172,7 @@ def answer(at: Access, *argv: str, timeout: float = proc.FOREVER) -> str:
 def complaint(at: Access, said: ToolError | str) -> TargetError:
     """What restic means by what it said, without what nobody may read."""
     text = said if isinstance(said, str) else said.message
-    for secret in at.secrets:
+    for secret in filter(None, at.secrets):
         text = text.replace(secret, "***")
     lines = [line.removeprefix("Fatal: ") for line in text.splitlines() if line.strip()]
     told, low = "\n".join(lines[-6:]), text.lower()

@@ -122,11 +122,29 @@ def test_what_either_node_stores_on_either_server_comes_back_as_it_was(tmp_path:
 
         found = pair.json("www4", "find", "www/new")
         assert [one["path"] for one in found["paths"]] == ["www/new"]
+        assert key_sheet_of(pair, "www5") == {"offsite": "warn", "rest": "warn"}
+        sheet = pair.run("www5", "target", "key", "offsite").stdout
+        typed = "\n".join(line for line in sheet.splitlines() if line.startswith("  "))
+        assert PASSWORD in typed
+        subprocess.run(  # on a machine that has nothing of ours
+            ["sh", "-ec", typed.replace("/mnt/back", str(tmp_path / "alone"))], check=True, timeout=60,
+            stdout=subprocess.DEVNULL, env={"PATH": os.environ["PATH"], "HOME": str(tmp_path / "home")},
+        )  # fmt: skip
+        assert (tmp_path / "alone/www/new").read_text() == "of www5"
+        assert pair.run("www5", "sync").returncode == 0
+        assert key_sheet_of(pair, "www4") == {"offsite": "ok", "rest": "warn"}, "one sheet is enough for both nodes"
+
         for lost in (tmp_path / "state-www4", pair.volume / ".drbdbackup"):
             shutil.rmtree(lost)
         told = pair.json("www4", "sync", "--rebuild")
         assert {one["target"]: one["copies"] for one in told["regained"]} == {"offsite": 2, "rest": 2}
     assert nothing_is_left(tmp_path)
+
+
+def key_sheet_of(pair: PlayedPair, node: str) -> dict[str, str]:
+    """What the doctor says of the sheets for the safe, by target."""
+    checks = json.loads(pair.run(node, "doctor", "--json").stdout)["checks"]
+    return {one["about"]: one["state"] for one in checks if one["check"] == "key sheet"}
 
 
 def _is_below(line: str, paths: list[str]) -> bool:

@@ -55,6 +55,7 @@ def said(kind: str, subject: str, by: str = "www5", **body: Any) -> Fact:
         (said("pair", "www4"), False),
         (said("restore", f"{NAME}-www4"), True),
         (said("notified", "raid"), True),
+        (said("printed", "f067"), True),
         (said("omen", "raven"), True),
         (said("pinned", f"{NAME}-www4"), True),
         (said("unpinned", f"{NAME}-www4"), True),

@@ -26,7 +26,7 @@ from msgspec.structs import fields
 
 import drbdbackup.catalog.facts as kinds
 from drbdbackup import manifest
-from drbdbackup.catalog import bodies, history, notifications, pair, pins, rates, scrubs, store
+from drbdbackup.catalog import bodies, history, key_sheets, notifications, pair, pins, rates, scrubs, store
 from drbdbackup.model.backup import Copy, Outcome
 from drbdbackup.model.generation import Generation
 from drbdbackup.model.restoring import RestoreStage, Restoring
@@ -115,6 +115,7 @@ def test_the_page_has_every_key_that_the_code_spells_out_and_no_other() -> None:
         "pair": literal_keys(pair.Said.as_body), "notified": literal_keys(notifications.notified),
         "task": literal_keys(history.task),
         "pinned": literal_keys(pins.pinned), "unpinned": literal_keys(pins.unpinned), "noted": literal_keys(pins.noted),
+        "printed": literal_keys(key_sheets.printed),
     }  # fmt: skip
     wrong = [line for kind, written in spelled.items() for line in differ(kind, top(FACTS[kind]), written)]
     sidecar, mark = keys("snapshot.json"), keys("target.json")
@@ -224,6 +225,7 @@ def lived(folder: Path) -> PlayedPair:
         assert played.run("www4", *command).returncode == 0
     told = notifications.notified("www4", "raid", notifications.NoticeKind.FAILED, datetime.now(UTC))
     store.record(str(folder / "state-www4"), "www4", [told])
+    store.record(str(folder / "state-www4"), "www4", [key_sheets.printed("www4", datetime.now(UTC), "offsite", "f067")])
     rot(snapshots(folder)[-1] / "data/again")
     assert played.run("www4", "verify").returncode == 1
     return played
