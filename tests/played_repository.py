@@ -55,14 +55,15 @@ def summaries(pair: PlayedPair) -> list[dict[str, Any]]:
     return [one for one in told if one.get("message_type") == "summary"]
 
 
-def asked(pair: PlayedPair, name: str, *argv: str, timeout: float = 60) -> str:
+def asked(pair: PlayedPair, name: str, *argv: str, timeout: float = 60, cwd: Path | None = None) -> str:
     """What restic itself says of the repository of a target."""
     at = {
         "RESTIC_REPOSITORY_FILE": str(pair.folder / f"{name}.repository"),
         "RESTIC_PASSWORD_FILE": str(pair.folder / f"{name}.password"), "RESTIC_CACHE_DIR": str(pair.folder / "cache"),
     }  # fmt: skip
     return subprocess.run(
-        ["restic", *argv], capture_output=True, text=True, check=True, timeout=timeout, env={**os.environ, **at}
+        ["restic", *argv], capture_output=True, text=True, check=True, timeout=timeout, env={**os.environ, **at},
+        cwd=cwd,
     ).stdout
 
 

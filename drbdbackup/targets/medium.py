@@ -99,9 +99,10 @@ class Engine(Protocol):
     def tidy(self) -> Storing | None:
         """Begin to give back the room of what was removed; None if that was done not long ago. Raises TargetError."""
 
-    def show(self, resource: str, snapshot: str, *, tree: bool) -> None:
+    def show(self, resource: str, snapshot: str, *, tree: bool, sidecar_sha256: str = "") -> None:
         """Bring a snapshot's manifest where the layout has it, and with `tree` show what was backed up.
 
+        Should there be several of that name, it is the one whose sidecar has this digest.
         Of one medium one manifest is there at a time. Raises TargetError, NothingFound, Damaged.
         """
 

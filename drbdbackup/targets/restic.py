@@ -106,18 +106,16 @@ class ResticRepository:
         self._shown: list[str] = []
         self._has_mount = False
         self._fresh: dict[tuple[str, str], str] = {}
-        self._records: dict[tuple[str, str], StoredSnapshot] = {}
+        self._records: dict[tuple[str, str], list[StoredSnapshot]] = {}
         self._data: dict[str, StoredSnapshot] = {}
         mount.attach("tmpfs", self._root, _IN_MEMORY, "tmpfs")
         stack.callback(mount.detach_lazily, self._root)
         layout.make_folder(layout.home(self._root))
         stored = restic.snapshots(at, OURS) if exists else []
         self._note(stored)
-        for (resource, snapshot), record in self._records.items():
-            self._lay_out(resource, snapshot, record)
-        self._mark = next((one for one in reversed(stored) if MARK in one.tags), None)
-        if self._mark is not None:
-            content = self._small(self._mark, os.path.basename(layout.mark(self._root)))
+        for (resource, snapshot), records in self._records.items():
+            any(self._lay_out(resource, snapshot, one) for one in records)
+        if (content := self._newest_mark(stored)) is not None:
             durable.write(layout.mark(self._root), content)
 
     @property
@@ -137,28 +135,60 @@ class ResticRepository:
 
     def _note(self, stored: Sequence[StoredSnapshot]) -> None:
         self._data = {one.id: one for one in stored if DATA in one.tags}
-        records = [one for one in stored if RECORD in one.tags and one.tag("data") in self._data]
-        self._records = {
-            (one.tag("resource"), one.tag("snapshot")): one for one in records
-            if is_snapshot_name(one.tag("snapshot")) and _is_name(one.tag("resource"))
-        }  # fmt: skip
+        self._records = {}
+        for one in stored:
+            resource, snapshot = one.tag("resource"), one.tag("snapshot")
+            is_record = RECORD in one.tags and one.tag("data") in self._data
+            if is_record and is_snapshot_name(snapshot) and _is_name(resource):
+                self._records.setdefault((resource, snapshot), []).append(one)
 
-    def _lay_out(self, resource: str, snapshot: str, record: StoredSnapshot) -> None:
-        """The folder of a snapshot, with its sidecar in it. What a restore has kept lies apart."""
-        content = self._small(record, sidecar.NAME)
-        told = plain_file.json_object(content) or {}
+    def _newest_mark(self, stored: Sequence[StoredSnapshot]) -> bytes | None:
+        """Whoever may add to the repository may add marks, too: those of another target count for nothing here, as long
+        as there is one of this target's.
+        """
+        marks = [one for one in reversed(stored) if MARK in one.tags]
+        found = [self._small(one, os.path.basename(layout.mark(self._root))) for one in marks]
+        wanted = (self._config.name, self._config.kind, self.id)
+        for content in found:
+            told = plain_file.json_object(content) or {}
+            if (told.get("name"), told.get("kind"), told.get("medium")) == wanted:
+                return content
+        return next(iter(found), None)
+
+    def _lay_out(self, resource: str, snapshot: str, record: StoredSnapshot) -> bool:
+        """The folder of a snapshot, with its sidecar in it; False if this is no record. What a restore has kept lies
+        apart.
+        """
+        told = self._told(resource, snapshot, record)
+        if told is None:
+            return False
         folder = layout.snapshot_folder(self._root, resource, snapshot)
-        if told.get("purpose") == SAFETY:
+        if told.purpose == SAFETY:
             folder = os.path.join(layout.safety_folder(self._root, resource), snapshot)
         os.makedirs(layout.data(folder), 0o700, exist_ok=True)
-        durable.write(os.path.join(folder, sidecar.NAME), content)
+        durable.write(os.path.join(folder, sidecar.NAME), self._small(record, sidecar.NAME))
+        return True
+
+    def _told(self, resource: str, snapshot: str, record: StoredSnapshot) -> sidecar.Sidecar | None:
+        """What a record says of the snapshot; None if it is none of that."""
+        document = plain_file.json_object(self._small(record, sidecar.NAME))
+        try:
+            told = sidecar.from_document(document or {})
+        except ValueError:
+            return None
+        return told if (told.resource, told.snapshot) == (resource, snapshot) else None
 
     def _small(self, stored: StoredSnapshot, name: str) -> bytes:
-        """A small file of a snapshot. What never changes is fetched once. Raises TargetError."""
+        """A small file of a snapshot, nothing if there is none. It is fetched once. Raises TargetError."""
         kept = os.path.join(self._config.cache_folder, "records", f"{stored.id}-{name}")
         with suppress(OSError), open(kept, "rb") as file:
             return file.read()
-        content = self._run(restic.dump(self.at, stored.id, f"/{name}"))
+        try:
+            content = self._run(restic.dump(self.at, stored.id, f"/{name}"))
+        except TargetError as error:
+            if not restic.is_absence(error.message):
+                raise
+            content = b""
         private_folder(os.path.dirname(kept))
         with suppress(OSError):
             durable.write(kept, content)
@@ -234,7 +264,8 @@ class ResticRepository:
     def clear(self, resource: str, is_over: Callable[[str], bool]) -> None:
         """See `Engine`. Of what is recorded nothing may go, and nothing of this very run."""
         self._note(restic.snapshots(self.at, OURS))
-        needed = {*self._fresh.values(), *(one.tag("data") for one in self._records.values())}
+        recorded = {one.tag("data") for records in self._records.values() for one in records}
+        needed = {*self._fresh.values(), *recorded}
         self._forget([
             one.id for one in self._data.values()
             if one.tag("resource") == resource and one.id not in needed and is_over(one.tag("snapshot"))
@@ -250,9 +281,9 @@ class ResticRepository:
         self._clear_locks()
         return ResticAtWork(self.at, restic.tidying(self.at), lambda: durable.write(note, b""))
 
-    def show(self, resource: str, snapshot: str, *, tree: bool) -> None:
+    def show(self, resource: str, snapshot: str, *, tree: bool, sidecar_sha256: str = "") -> None:
         """See `Engine`. The manifest takes memory, so that of the snapshot before goes."""
-        record = self._record(resource, snapshot)
+        record = self._record(resource, snapshot, sidecar_sha256)
         folder = layout.published(self._root, resource, snapshot)
         while self._shown:
             with suppress(FileNotFoundError):
@@ -307,18 +338,29 @@ class ResticRepository:
         self._note(restic.snapshots(self.at, OURS))
         self._record(resource, snapshot)
 
-    def _record(self, resource: str, snapshot: str) -> StoredSnapshot:
-        record = self._records.get((resource, snapshot))
-        if record is None:
+    def _record(self, resource: str, snapshot: str, sidecar_sha256: str = "") -> StoredSnapshot:
+        """The record of a snapshot. Whoever may add to the repository may add more of them: then it is the one that has
+        this digest, and is laid out.
+        """
+        records = self._records.get((resource, snapshot), [])
+        if not records:
             raise NothingFound(f"{snapshot} is not there any more", "`drbdbackup list` shows what is.")
-        return record
+        if len(records) == 1:
+            return records[0]
+        told = [(one, self._told(resource, snapshot, one)) for one in records]
+        valid = [(one, said.sha256) for one, said in told if said is not None]
+        right = [one for one, digest in valid if digest == sidecar_sha256]
+        chosen = next(iter(right or [one for one, _ in valid] or records))
+        self._lay_out(resource, snapshot, chosen)
+        return chosen
 
     def remove(self, resource: str, snapshots: Mapping[str, str], gone: Callable[[str], None]) -> None:
         """See `Engine`. What restic says of a removal is not believed: what it lists afterwards is."""
-        wanted = {name: one for name in snapshots if (one := self._records.get((resource, name)))}
+        wanted = {name: records for name in snapshots if (records := self._records.get((resource, name)))}
         for name in snapshots.keys() - wanted.keys():
             gone(name)
-        self._forget([stored for one in wanted.values() for stored in (one.id, one.tag("data"))])
+        every = [one for records in wanted.values() for one in records]
+        self._forget([stored for one in every for stored in (one.id, one.tag("data"))])
         for name in wanted:
             if (resource, name) not in self._records:
                 gone(name)
@@ -340,7 +382,7 @@ class ResticRepository:
         except TargetError as error:
             complaint = error
         self._note(restic.snapshots(self.at, OURS))
-        left = {*self._data, *(one.id for one in self._records.values())}
+        left = {*self._data, *(one.id for records in self._records.values() for one in records)}
         if complaint is not None and left.intersection(ids):
             raise complaint
 

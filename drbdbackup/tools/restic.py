@@ -193,6 +193,11 @@ def is_decay(complained: str) -> bool:
     return any(word in complained.lower() for word in _DECAYED)
 
 
+def is_absence(complained: str) -> bool:
+    """Whether a snapshot has no file of the name that was asked for."""
+    return "not found in snapshot" in complained or "cannot dump file: path" in complained
+
+
 def repository_id(at: Access, timeout: float = proc.FOREVER) -> str:
     """The id by which a repository is known, wherever it is. Raises as `answer`; RepositoryMissing."""
     found = plain_file.json_object(answer(at, "cat", "config", "--json", "--no-lock", timeout=timeout).encode())

@@ -254,6 +254,14 @@ def test_from_a_server_that_lets_nobody_remove_anything_nothing_goes(tmp_path: P
             url = f"{address.removeprefix('rest:')}snapshots/{one['id']}"
             with pytest.raises(HTTPError, match="403"):
                 urlopen(Request(url, method="DELETE"), timeout=9)
+        [*_, record] = stored(pair, "offsite", "drbdbackup-record")
+        (tmp_path / "forged").mkdir()
+        for name in ("snapshot.json", "manifest.gz"):
+            (tmp_path / "forged" / name).write_text("{}")
+        for day, at in (("01", pair.volume / "www"), ("02", tmp_path / "forged")):
+            asked(pair, "offsite", "backup", "--time", f"2001-01-{day} 00:00:00", "--host", "raid", ".",
+                  *(word for tag in record["tags"] for word in ("--tag", tag)), cwd=at)  # fmt: skip
+        assert all(one["ok"] for one in pair.json("www4", "verify")["copies"])
         shutil.rmtree(tmp_path / "state-www4")
         shutil.rmtree(pair.volume / ".drbdbackup")
         told = pair.json("www4", "sync", "--rebuild")

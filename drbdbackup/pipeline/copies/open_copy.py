@@ -114,7 +114,8 @@ def _found(medium: Medium, wanted: CopyToRead, snapshot: str, *, trees: bool) ->
     root = medium.root
     folder = layout.published(root, wanted.resource, snapshot)
     if medium.engine is not None:
-        medium.engine.show(wanted.resource, snapshot, tree=trees)
+        known = wanted.sidecars.get(snapshot, "")
+        medium.engine.show(wanted.resource, snapshot, tree=trees, sidecar_sha256=known)
     try:
         told = sidecar.read(folder)
         is_folder = stat.S_ISDIR(os.lstat(layout.data(folder)).st_mode)

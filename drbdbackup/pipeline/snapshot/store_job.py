@@ -89,7 +89,9 @@ def do(job: CopyJob, channel: Channel) -> Done:
         with ExitStack() as stack:
             base = newest_base(
                 at.root, backups, job.about, at.abilities.as_document(), stack, job.scratch,
-                lambda snapshot: engine.show(job.resource, snapshot, tree=False),
+                lambda name: engine.show(
+                    job.resource, name, tree=False, sidecar_sha256=job.about.sidecars.get(name, "")
+                ),
             )  # fmt: skip
             storing = engine.store(wanted)
             stack.callback(storing.end)
