@@ -145,9 +145,9 @@ class Browser(FullScreenApp[Picked | None]):
         for name, copies in self._shelf.snapshots.items():
             on = ", ".join(dict.fromkeys(one.copy.target for one in copies))
             copy = copies[0].copy
-            damaged = "  DAMAGED" if all(one.copy.damaged_at for one in copies) else ""
-            holds = f"{text.count(copy.files, 'file')}, {text.size(copy.bytes)}"
-            label = f"{name}  {text.when(copy.started_at, now)}, {holds}, on {on}{damaged}"
+            damaged = ", DAMAGED" if all(one.copy.damaged_at for one in copies) else ""
+            holds = f"{text.count(copy.files, 'file')}, {text.size(copy.bytes)}"  # last: a narrow terminal cuts it off
+            label = f"{name}  {text.when(copy.started_at, now)}, on {on}{damaged}, {holds}"
             tree.root.add(Text(text.printable(label)), ShownEntry(name, label=label))
         tree.root.expand()
         tree.focus()
