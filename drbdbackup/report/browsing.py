@@ -158,7 +158,7 @@ class Browser(FullScreenApp[Picked | None]):
         node = event.node
         if node.data is not None and not node.data.is_open:
             node.data.is_open = True
-            node.set_label(Text(f"{text.printable(node.data.label)}  ..."))
+            node.set_label(Text(f"... {text.printable(node.data.label)}"))
             opened = node.data
             self.run_worker(lambda: self._look_into(node, opened), thread=True, group=opened.snapshot)
 
