@@ -357,6 +357,15 @@ def say_run() -> None:
     console.say(runs.afterwards(ATTEMPTS, AFTERWARDS, NOW), wraps=True)
 
 
+def say_runs() -> None:
+    paint = history.painted if console.has_colours() else str
+    console.say(history.table(Runs(DONE, 7, {}), console.width()), paint=paint)
+
+
+def say_runs_show() -> None:
+    console.say(history.one(PARTIAL, console.width(), NOW), paint=history.painted if console.has_colours() else str)
+
+
 def say_progress() -> None:
     """The last picture that the bars leave: of a run of which a target has failed and one goes on, and of a restore."""
     drawn = PlayedTerminal(is_terminal=sys.stdout.isatty())
@@ -448,8 +457,8 @@ SCREENS: dict[str, Callable[[], None]] = {
     "status": lambda: console.say(overview.status(STATUS, console.width(), NOW), alarming=True),
     "watch": say_watch,
     "check": say_check,
-    "runs": lambda: console.say(history.table(Runs(DONE, 7, {}), console.width())),
-    "runs-show": lambda: console.say(history.one(PARTIAL, console.width(), NOW)),
+    "runs": say_runs,
+    "runs-show": say_runs_show,
     "exposure": lambda: console.say(exposure.lines(EXPOSED, console.width(), NOW), alarming=True),
     "run": say_run,
     "run-dry-run": say_dry_run,

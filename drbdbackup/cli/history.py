@@ -46,7 +46,8 @@ def runs(
         found = command.show(loaded, name if word == "show" else word)
         if as_json:
             return console.show({"runs": [history.document(one) for one in found]})
-        return console.say(line for one in found for line in history.one(one, console.width()))
+        paint = history.painted if console.has_colours() else str
+        return console.say((line for one in found for line in history.one(one, console.width())), paint=paint)
     most = number("--limit", limit) or (0 if since else _SHOWN)
     wanted = command.RunsFilter(
         since=from_time(since), node=node, outcomes=command.outcomes(outcome or ()), limit=most
@@ -54,7 +55,8 @@ def runs(
     answer = command.runs(loaded, select.resources(loaded, resource or []), wanted)
     if as_json:
         return console.show(history.documents(answer))
-    return console.say(history.table(answer, console.width()))
+    paint = history.painted if console.has_colours() else str
+    return console.say(history.table(answer, console.width()), paint=paint)
 
 
 def report(html: Html, config: File = None, resource: Resources = None, as_json: Json = False) -> None:

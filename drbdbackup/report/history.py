@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -12,6 +13,8 @@ from drbdbackup.model.backup import Outcome, iso
 from drbdbackup.report import text
 from drbdbackup.report.documents import time
 
+_COLOURS = {"failed": 31, "interrupted": 31, "refused": 31, "partial": 33, "held": 33}
+_OUTCOME = re.compile(rf"(?:^|(?<=  )|(?<=: ))(?:{'|'.join(_COLOURS)})(?=  |$|:)")
 _HEADS = ("RESOURCE", "BEGAN", "NODE", "WHAT", "OUTCOME", "TOOK", "ID", "DETAILS")
 
 
@@ -27,6 +30,11 @@ def table(runs: Runs, width: int | None = None) -> Iterator[str]:
     yield from text.fitted(shown, width, wrap=(at + 6,), drop=(at + 1, at + 4, at, at + 2))
     if runs.more:
         yield f"and {runs.more} before them (--limit)"
+
+
+def painted(line: str) -> str:
+    """A line of these, with an outcome that needs attention in colour."""
+    return _OUTCOME.sub(lambda found: f"\033[{_COLOURS[found[0]]}m{found[0]}\033[0m", line)
 
 
 def one(done: Activity, width: int | None = None, now: datetime | None = None) -> Iterator[str]:
