@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from msgspec import Struct
@@ -40,6 +41,7 @@ from drbdbackup.model.restoring import Restoring
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,127}\Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _SHOWN_PROBLEMS = 100
+_LONGEST_TEXT, _MOST_TEXTS = 4000, 100
 
 
 class Run(Struct, frozen=True, kw_only=True):
@@ -228,7 +230,7 @@ def run_from(said: Fact) -> Run | None:
         return None
     return Run(
         name=said.subject, resource=said.resource, node=said.node, outcome=body.outcome, started_at=started_at,
-        finished_at=finished_at, because=_texts(body.because), targets=_targets(body.targets),
+        finished_at=finished_at, because=texts(body.because), targets=_targets(body.targets),
         due_at=moment(body.due_at), snapshot=body.snapshot if isinstance(body.snapshot, str) else "",
     )
 
@@ -257,16 +259,19 @@ def _is_in_its_place(snapshot: str, resource: str, medium: str, path: str) -> bo
     return path.startswith("/") and "\0" not in path and ".." not in path.split("/")
 
 
-def _texts(value: Any) -> tuple[str, ...]:
-    return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list) else ()
+def texts(value: Any) -> tuple[str, ...]:
+    """The texts in a list of others, as many and as much of each as people read."""
+    if not isinstance(value, list):
+        return ()
+    return tuple(item[:_LONGEST_TEXT] for item in value[:_MOST_TEXTS] if isinstance(item, str))
 
 
 def _targets(value: Any) -> tuple[tuple[str, Mapping[str, str]], ...]:
     if not isinstance(value, dict):
         return ()
     return tuple(
-        (name, {key: text for key, text in ended.items() if isinstance(text, str)})
-        for name, ended in value.items() if isinstance(ended, dict)
+        (name[:_LONGEST_TEXT], {key: text[:_LONGEST_TEXT] for key, text in ended.items() if isinstance(text, str)})
+        for name, ended in islice(value.items(), _MOST_TEXTS) if isinstance(ended, dict)
     )
 
 

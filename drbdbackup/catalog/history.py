@@ -17,14 +17,14 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from drbdbackup.catalog import store
-from drbdbackup.catalog.bodies import is_count, run_from
+from drbdbackup.catalog.bodies import is_count, run_from, texts
 from drbdbackup.catalog.facts import RUN, TASK, Fact, fact, moment, readable
 from drbdbackup.catalog.local import rows
 from drbdbackup.catalog.view import free_name
 from drbdbackup.config.values import Config
 from drbdbackup.errors import Cancelled, CatalogError, DrbdBackupError, Locked, NothingFound, RoleError, UsageError
 from drbdbackup.model.backup import Outcome, iso
-from drbdbackup.model.document_reader import Count, fitting
+from drbdbackup.model.document_reader import Count, fitting, one_line
 
 _DONE = """
 SELECT id, node, at, kind, resource, subject, body FROM fact
@@ -220,12 +220,11 @@ def _activity(said: Fact) -> Activity | None:
     started_at, finished_at = moment(body.started_at), moment(body.finished_at)
     if started_at is None or finished_at is None:
         return None
-    because = body.because if isinstance(body.because, list) else []
     return Activity(
         name=said.subject, what=body.task, resource=said.resource, node=said.node, outcome=body.outcome,
-        started_at=started_at, finished_at=finished_at, because=tuple(one for one in because if isinstance(one, str)),
-        snapshot=body.snapshot if isinstance(body.snapshot, str) else "",
-        place=body.place if isinstance(body.place, str) else "", files=body.files, bytes=body.bytes,
+        started_at=started_at, finished_at=finished_at, because=texts(body.because),
+        snapshot=one_line(body.snapshot) if isinstance(body.snapshot, str) else "",
+        place=one_line(body.place) if isinstance(body.place, str) else "", files=body.files, bytes=body.bytes,
     )  # fmt: skip
 
 

@@ -48,11 +48,13 @@ def work(number: int, because: str = "") -> Activity:
 
 def test_what_it_says_reaches_a_terminal_as_text(pair: PlayedPair) -> None:
     newest = pair.copies()[0]["snapshot"]
-    says(pair, task(work(1, EVIL)), pins.pinned("www5", datetime.now(UTC), "raid", newest, EVIL))
+    long = [task(work(number, "x" * 250_000)) for number in range(2, 22)]
+    says(pair, task(work(1, EVIL)), *long, pins.pinned("www5", datetime.now(UTC), "raid", newest, EVIL))
     for words in (["runs"], ["list"], ["latest"], ["status"], ["check"], ["runs", "show", work(1).name[:9]]):
         ended = pair.run("www4", *words)
         assert not {"\x1b", "\x07", "\r"} & {*ended.stdout, *ended.stderr}, words
         assert not any(line.startswith("OK - all") for line in ended.stdout.splitlines()), words
+    assert len(pair.run("www4", "runs", "--json").stdout) < 200_000, "20 of them with 250,000 letters each"
 
 
 def test_a_flood_of_work_costs_no_command_minutes(pair: PlayedPair) -> None:
