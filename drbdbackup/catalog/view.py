@@ -114,7 +114,7 @@ class _Witness(Struct, frozen=True):
         return trust_in(said, self.own, self.made.get(about), self.owners)
 
 
-class _Place(Struct, frozen=True):
+class _PlaceOfMedium(Struct, frozen=True):
     """Where a medium is by now: whose target, under which name. `folder` is where this node opens it, "" elsewhere."""
 
     target: str
@@ -179,7 +179,7 @@ def newest_first(copies: Iterable[Copy]) -> list[Copy]:
 
 def _copies(
     state_dir: str, own: str, sql: str, resource: str, target_order: Sequence[str], read_by: str,
-    places: Mapping[str, _Place] = MappingProxyType({}),
+    places: Mapping[str, _PlaceOfMedium] = MappingProxyType({}),
 ) -> list[Copy]:  # fmt: skip
     horizon = _horizon()
     since = read_since([one for one in scrubs(state_dir, resource) if read_by in ("", one.node)])
@@ -200,7 +200,7 @@ def _copies(
     return newest_first(found)
 
 
-def _places(config: Config) -> dict[str, _Place]:
+def _places(config: Config) -> dict[str, _PlaceOfMedium]:
     """Where the media are that this node expects as its targets, and those that one other node alone has as its disk.
 
     What this node expects comes last, its own disks at the very end: nobody else takes a copy out of its sight.
@@ -213,15 +213,15 @@ def _places(config: Config) -> dict[str, _Place]:
         medium, kind, location = (said.body.get(key) for key in ("medium", "kind", "location"))
         is_place = isinstance(medium, str) and isinstance(kind, str) and isinstance(location, str) and name
         if is_place and holder == said.node == whose.get(str(medium)) != config.node:
-            found[str(medium)] = _Place(name, str(kind), holder, str(location))
+            found[str(medium)] = _PlaceOfMedium(name, str(kind), holder, str(location))
     for target in sorted(config.targets, key=lambda one: one.is_local):
         if said_of_it := expected(config, target):
             holder, location = target.holder(config.node), target.location(config.node)
-            found[said_of_it["medium"]] = _Place(target.name, target.kind, holder, location, target.folder)
+            found[said_of_it["medium"]] = _PlaceOfMedium(target.name, target.kind, holder, location, target.folder)
     return found
 
 
-def _placed(copy: Copy, place: _Place | None) -> Copy:
+def _placed(copy: Copy, place: _PlaceOfMedium | None) -> Copy:
     """The copy there. Only a disk can have come to another node."""
     if place is None or (place.holder and not copy.holder and not place.folder):
         return copy
