@@ -135,7 +135,7 @@ def _good_news(watched: Watched) -> Iterator[str]:
         yield f"{watched.backup.node} made {watched.backup.snapshot}"
     for seen in _by_name(watched.nodes):
         if not seen.is_here and seen.last_sign is not None:
-            yield f"{seen.node} was heard of at {iso(seen.last_sign)}"
+            yield f"{seen.node} was last heard from at {iso(seen.last_sign)}"
 
 
 def _by_name(nodes: Sequence[NodeSeen]) -> list[NodeSeen]:

@@ -70,7 +70,7 @@ def story() -> list[Activity]:
 
 def reported(done: Sequence[Activity], known: Sequence[KnownCopy], **more: object) -> ReportedResource:
     newest = known[0].copy if known else None
-    because = (f"www4 made {copy(0).snapshot}", "www5 was heard of at 2026-11-28T13:45:00Z")
+    because = (f"www4 made {copy(0).snapshot}", "www5 was last heard from at 2026-11-28T13:45:00Z")
     seen = PairEvidence(
         resource="raid", now=NOW, verdict=Verdict(decision=Decision.PROCEED, because=(), role=Role.PRIMARY),
         pair=PairVerdict(PairState.OK, because), known=known, newest=newest,

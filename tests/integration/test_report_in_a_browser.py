@@ -84,7 +84,7 @@ def assert_it_can_be_printed(started: PlayedBrowser, page: Path, printed: Path) 
     assert 1 <= pages <= 8, pages
 
 
-@pytest.mark.parametrize(("scheme", "width", "height"), [("light", 1100, 1240), ("dark", 390, 1400)])
+@pytest.mark.parametrize(("scheme", "width", "height"), [("light", 1100, 1640), ("dark", 390, 1400)])
 def test_the_documentation_shows_it(opened: tuple[PlayedBrowser, Path], scheme: str, width: int, height: int) -> None:
     """`DRBDBACKUP_NEW_SCREENS=1` takes the pictures anew."""
     started, folder = opened

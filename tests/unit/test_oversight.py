@@ -52,7 +52,7 @@ def test_a_backup_of_the_last_due_time_is_well() -> None:
     state, because = judged()
     assert state is PairState.OK
     assert "www4 made 20261123T043000Z-www4" in because
-    assert "www5 was heard of" in because
+    assert "www5 was last heard from" in because
 
 
 def test_a_link_that_drbd_has_given_up_may_be_a_split_brain() -> None:

@@ -56,7 +56,9 @@ def test_it_leads_with_the_newest_backup_and_says_which_night_failed_and_why() -
     assert text.index(copy(0).snapshot) < text.index("If the volume is lost now") < text.index("The last nights")
     assert "No route to host" in text
     assert "Is the NAS switched on?" in text
-    assert "Mon 2026-11-23 on www5: a backup was due" in text
+    assert "Mon 2026-11-23 on www5 a backup was due" in text
+    assert "5 problems, the last on Wed 2026-11-25 04:30 on www4 (failed)" in text
+    assert "This snapshot has not been verified yet. An older copy was" in text
     titles = {attributes.get("title") for tag, attributes in told.tags if tag == "td"}
     nights = {
         "2026-11-25: failed", "2026-11-20: partial", "2026-11-16: held", "2026-11-11: refused", "2026-11-23: missed",

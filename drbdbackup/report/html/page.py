@@ -21,7 +21,7 @@ from drbdbackup import __version__
 from drbdbackup.catalog.history import Activity, TaskKind
 from drbdbackup.exposure import Left, LossKind
 from drbdbackup.health.growth import growth
-from drbdbackup.health.judge import Health, Severity, TargetRoom
+from drbdbackup.health.judge import Health, PairEvidence, Severity, TargetRoom
 from drbdbackup.lineage import Lineages
 from drbdbackup.model.backup import Copy, Outcome, Reach, iso
 from drbdbackup.pipeline.copies.known_copies import KnownCopy
@@ -33,7 +33,7 @@ _RUNS, _TROUBLED, _COPIES = 120, 60, 150  # that are listed; the commands show t
 _POINTS = 60
 _WELL = frozenset({Outcome.COMPLETE, Outcome.STOOD_DOWN})
 _STATES = {Severity.OK: "OK", Severity.WARNING: "WARNING", Severity.CRITICAL: "CRITICAL"}
-_REACH = {Reach.YES: "readable from here", Reach.NO: "out of reach now", Reach.UNKNOWN: "not known from here"}
+_REACH = {Reach.YES: "reachable", Reach.NO: "out of reach now", Reach.UNKNOWN: "not known from here"}
 _SIGNS = {
     "complete": "✓", "partial": "½", "failed": "✗", "interrupted": "!", "held": "=", "refused": "⊘", "stood-down": "-",
     "missed": "?", "nothing": "·", "failover": "⇄", "split brain": "≠",
@@ -87,7 +87,7 @@ def html(node: str, nodes: Sequence[str], found: Sequence[ReportedResource], now
         "style": Markup(style),  # noqa: S704 it is ours
         "style_hash": base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
         "resources": [_shown(number, one, nodes, node, now) for number, one in enumerate(found, 1)],
-        "signs": _SIGNS, "meanings": _MEANINGS,
+        "signs": _SIGNS, "meanings": _MEANINGS, "night_count": NIGHTS,
     }  # fmt: skip
     return str(_template(now).render(known)).encode()
 
@@ -126,14 +126,14 @@ def _shown(number: int, one: ReportedResource, nodes: Sequence[str], node: str, 
     newest = None if one.lines.rivals else seen.newest
     listed = _listed(one.done)
     shown = _calendars(one, nodes, now)
-    wrong = [run for run in _lately(one.done, now) if run.outcome not in _WELL]
+    wrong = _wrong(_lately(one.done, now), shown)
     return {
         "ident": f"r{number}", "name": one.health.name, "health": one.health, "state": _STATES[one.health.severity],
         "newest": newest, "lies": _lies(seen.known, newest), "answer": _answer(one, newest, now),
         "seen": seen, "lines": [(name, [_case(left, node) for left in cases]) for name, cases in one.cases],
         "calendars": shown, "plots": list(_plots(f"r{number}", one, now)),
-        "wrong": [(run, list(_words(run))) for run in wrong[:_TROUBLED]],
-        "missed": [(known.node, f"{night.day:%a %Y-%m-%d}") for known in shown for night in known.missed],
+        "wrong": wrong[:_TROUBLED], "lately": _lately_told(wrong), "proven": _proven(seen, newest, now),
+        "shown_states": _shown_states(shown),
         "rooms": [_room(room, one, node, now) for room in seen.rooms],
         "copies": [(copy, _REACH[copy.reach], _proof(copy.copy)) for copy in seen.known[:_COPIES]],
         "more_copies": max(0, len(seen.known) - _COPIES),
@@ -166,7 +166,49 @@ def _proof(copy: Copy) -> str:
         return "damaged"
     if copy.drilled_at is not None:
         return "drilled"
-    return "verified" if copy.verified_at is not None else "not read since it was made"
+    return "verified" if copy.verified_at is not None else "not verified yet"
+
+
+def _proven(seen: PairEvidence, newest: Copy | None, now: datetime) -> str:
+    """What is proven of the newest snapshot, and of any."""
+    copies = [one.copy for one in seen.known if newest is not None and one.copy.snapshot == newest.snapshot]
+    is_read = any(one.verified_at is not None and one.damaged_at is None for one in copies)
+    verified = "This snapshot was verified." if is_read else "This snapshot has not been verified yet."
+    if not is_read:
+        last = seen.verified_at
+        verified += f" An older copy was, {text.age(last, now)}." if last else " Nor has any other copy been."
+    drilled = f"The last drill (a trial restore) was {text.age(seen.drilled_at, now)}." if seen.drilled_at else (
+        "There has never been a drill (a trial restore)."
+    )  # fmt: skip
+    return f"{verified} {drilled}"
+
+
+def _wrong(done: Sequence[Activity], shown: Sequence[NodeNights]) -> list[tuple[str, str, str, list[str]]]:
+    """What went wrong, the newest first: its state, when, on which node, and why."""
+    failed = [
+        (local_day(run), (run.outcome.value, text.local(run.started_at), run.node, list(_words(run))))
+        for run in done if run.outcome not in _WELL
+    ]  # fmt: skip
+    missed = [
+        (night.day, ("missed", f"{night.day:%a %Y-%m-%d}", known.node, [_MEANINGS["missed"]]))
+        for known in shown for night in known.missed
+    ]  # fmt: skip
+    return [words for _, words in sorted(failed + missed, key=lambda one: one[0], reverse=True)]
+
+
+def _lately_told(wrong: Sequence[tuple[str, str, str, list[str]]]) -> str:
+    """How the nights of the calendar went, in one sentence."""
+    if not wrong:
+        return "Nothing went wrong."
+    state, when, node, _ = wrong[0]
+    return f"{text.count(len(wrong), 'problem')}, the last on {when} on {node} ({state}); see below."
+
+
+def _shown_states(shown: Sequence[NodeNights]) -> list[str]:
+    """The states and marks in the calendars, in the order of the legend."""
+    nights = [night for known in shown for week in known.weeks for night in week if night]
+    there = {night.state for night in nights} | {mark for night in nights for mark in night.marks}
+    return [state for state in _MEANINGS if state in there]
 
 
 def _case(left: Left, node: str) -> tuple[str, str, str]:
@@ -262,12 +304,12 @@ def _words(done: Activity) -> Iterator[str]:
             yield f"on {done.place or ', '.join(name for name, _ in done.targets)}"
         if done.bytes:
             yield f"{text.size(done.bytes)} in {text.count(done.files or 0, 'file')}"
+    if done.outcome is not Outcome.COMPLETE:
+        yield from (why for why in done.because if why)
     for name, ended in done.targets:
         if ended.get("outcome") not in ("complete", None):
             yield f"{name} {ended.get('outcome')}: {ended.get('message', '')}"
             if ended.get("hint"):
                 yield ended["hint"]
-    if done.outcome is not Outcome.COMPLETE:
-        yield from (why for why in done.because if why)
 
 
