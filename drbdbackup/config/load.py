@@ -101,6 +101,8 @@ def parsed(path: str, start: str, explained: str) -> dict[str, Any]:
     is no TOML. Raises ConfigError.
     """
     try:
+        if stat.S_ISFIFO(os.stat(path).st_mode):
+            _check_way(path)  # somebody else's FIFO would be waited for
         with open(path, "rb") as file:
             _check_kind(path, status := os.fstat(file.fileno()))
             _check_owner(path, status)

@@ -48,6 +48,15 @@ def test_a_file_of_another_user_is_refused(file: Path) -> None:
     assert (caught.value.status, caught.value.hint) == (2, f"chown root {file}")
 
 
+def test_nobody_waits_for_a_fifo_of_another_user(file: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)
+    os.chown(file, 1234, 0)
+    argv = [sys.executable, "-c", "import sys; from drbdbackup.config.load import load; load(sys.argv[1])", str(file)]
+    ended = subprocess.run(argv, capture_output=True, text=True, timeout=20)
+    assert "ConfigUnsafe" in ended.stderr
+
+
 def test_a_file_of_who_called_sudo_is_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Perhaps he may run nothing else as root than one command."""
     monkeypatch.setenv("SUDO_UID", "1234")
