@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 import tomllib
+from contextlib import suppress
 from typing import Any
 
 from msgspec.structs import asdict
@@ -45,6 +46,7 @@ FOLDER = "conf.d"  # beside the file
 
 _PAGE = documentation.page("docs/config.md")
 _EXPLAINED = f"{_PAGE} explains every key; `drbdbackup config validate` checks the file again."
+_FURTHER = f"Every {FOLDER}/*.toml is read: put it right, or give it a name with another end."
 _START = (
     f"Name another with --config or {VARIABLE}, or write one; this is enough to begin with:\n"
     'nodes = ["www4", "www5"]\n'
@@ -63,7 +65,7 @@ def load(file: str | None = None) -> Config:
     Raises ConfigError with a line for each mistake: file, line or dotted key, value, what is allowed.
     """
     path = os.path.abspath(file or os.environ.get(VARIABLE) or DEFAULT_FILE)
-    files = merged([(one, parsed(one, _START, _EXPLAINED)) for one in (path, *further(path))])
+    files = merged([(path, parsed(path, _START, _EXPLAINED)), *((one, _parsed_further(one)) for one in further(path))])
     if files.mistakes:
         raise ConfigError("\n".join(files.mistakes), _EXPLAINED)
     return checked(path, files)
@@ -94,6 +96,14 @@ def further(path: str) -> tuple[str, ...]:
         hint = _AS_ROOT if _is_for_root(error) else "It must be a folder that root can read."
         raise ConfigUnreadable(f"{folder}: {error.strerror}", hint) from None
     return tuple(os.path.join(folder, one) for one in names if one.endswith(".toml") and not one.startswith("."))
+
+
+def _parsed_further(path: str) -> dict[str, Any]:
+    """The tables of a file of conf.d. A pipe there would hold up every command. Raises ConfigError."""
+    with suppress(OSError):  # who opens it says what is wrong
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise ConfigUnreadable(f"{path}: is not a file", _FURTHER)
+    return parsed(path, _FURTHER, _EXPLAINED)
 
 
 def parsed(path: str, start: str, explained: str) -> dict[str, Any]:

@@ -133,3 +133,14 @@ def test_the_resource_agent_finds_the_state_folder_there(folder: Path) -> None:
     settings = {"OCF_RESKEY_config": str(folder.parent / "config.toml"), "OCF_RESKEY_patience": "0"}
     subprocess.run([AGENT, "stop"], env={**os.environ, "HA_RSCTMP": str(state), **settings}, check=True, timeout=60)
     assert run.wait(60) < 0
+
+
+def test_what_is_no_file_is_told_as_that_and_holds_up_nobody(folder: Path) -> None:
+    odd = folder / "odd.toml"
+    for make in (odd.mkdir, lambda: os.mkfifo(odd), lambda: odd.symlink_to("/nonexistent")):
+        make()
+        with pytest.raises(ConfigUnreadable) as caught:
+            read(folder)
+        assert str(odd) in caught.value.message
+        assert "[resource.raid]" not in caught.value.hint, "the configuration is there"
+        odd.rmdir() if odd.is_dir() else odd.unlink()
