@@ -34,7 +34,7 @@ def planned(plan: RestorePlan, now: datetime | None = None) -> Iterator[str]:
         ("from", f"{copy.target} ({copy.location})"),
         ("what", plan.request.path or "everything"),
         ("to", plan.destination + (", in place" if plan.request.in_place else "")),
-        ("restores", f"{text.count(plan.files, 'file')}, {text.size(plan.bytes)}; {_free(plan)} free there"),
+        ("restores", f"{_amount(plan.files, plan.bytes, plan.entries)}; {_free(plan)} free there"),
     ]
     if plan.request.in_place:
         gone = f"{text.count(plan.deleted, 'entry', 'entries')} not in the snapshot, {text.size(plan.deleted_bytes)}"
@@ -64,6 +64,13 @@ def _keeps(plan: RestorePlan) -> str:
     return f"no safety copy of a half restored volume; {before}"
 
 
+def _amount(files: int, size: int, entries: int) -> str:
+    """Of a symlink, a socket or empty folders alone nobody says "0 files"."""
+    if entries and not files:
+        return f"{text.count(entries, 'entry', 'entries')}, no file"
+    return f"{text.count(files, 'file')}, {text.size(size)}"
+
+
 def restored(done: Restored) -> Iterator[str]:
     """What came of it."""
     if done.around.kept is not None:
@@ -75,7 +82,7 @@ def restored(done: Restored) -> Iterator[str]:
         also = f", but not all that belongs to it: {right} put right" if brought.changed else ""
         yield f"{done.plan.resource}: {done.plan.destination} already had the content of the snapshot{also}; {compared}"
         return
-    line = f"{done.plan.resource}: restored {text.count(brought.files, 'file')}, {text.size(brought.bytes)}, in {took}"
+    line = f"{done.plan.resource}: restored {_amount(brought.files, brought.bytes, brought.entries)}, in {took}"
     deleted = f"; {text.count(brought.deleted, 'entry', 'entries')} deleted" if brought.deleted else ""
     yield f"{line} to {done.plan.destination}{deleted}"
 
