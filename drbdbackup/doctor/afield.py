@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from drbdbackup.catalog import key_sheets, pair, view
 from drbdbackup.config.values import Config, TargetConfig
-from drbdbackup.doctor import clocks, key_sheet, media, peers
+from drbdbackup.doctor import clocks, media, peers, repository
 from drbdbackup.doctor.clocks import ShareFacts
 from drbdbackup.doctor.finding import Finding
 from drbdbackup.errors import CatalogError, Failure
@@ -33,7 +33,8 @@ def examine(config: Config, table: Sequence[Mount]) -> Iterator[Finding]:
         facts = _medium(config, target, table)
         yield from media.judge(facts)
         if not target.has_tree and facts.is_the_one:
-            yield key_sheet.judge(target.name, is_printed=key_sheets.is_printed(config.state_dir, facts.medium))
+            is_printed = key_sheets.is_printed(config.state_dir, facts.medium)
+            yield from repository.judge(repository.gather(target.name, is_printed=is_printed))
         if target.carries_catalogs and facts.is_the_one:
             share = clocks.gather_share(config, target, expected)
             yield from clocks.judge_share(share)

@@ -180,8 +180,7 @@ class ResticRepository:
 
     def _small(self, stored: StoredSnapshot, name: str) -> bytes:
         """A small file of a snapshot, nothing if there is none. It is fetched once. Raises TargetError."""
-        kept = os.path.join(self._config.cache_folder, "records", f"{stored.id}-{name}")
-        with suppress(OSError), open(kept, "rb") as file:
+        with suppress(OSError), open(self._kept(stored, name), "rb") as file:
             return file.read()
         try:
             content = self._run(restic.dump(self.at, stored.id, f"/{name}"))
@@ -189,10 +188,17 @@ class ResticRepository:
             if not restic.is_absence(error.message):
                 raise
             content = b""
-        private_folder(os.path.dirname(kept))
-        with suppress(OSError):
-            durable.write(kept, content)
+        self._remember(stored, name, content)
         return content
+
+    def _remember(self, stored: StoredSnapshot, name: str, content: bytes) -> None:
+        kept = self._kept(stored, name)
+        with suppress(OSError):
+            private_folder(os.path.dirname(kept))
+            durable.write(kept, content)
+
+    def _kept(self, stored: StoredSnapshot, name: str) -> str:
+        return os.path.join(self._config.cache_folder, "records", f"{stored.id}-{name}")
 
     def _run(self, command: proc.Command) -> bytes:
         try:
@@ -259,6 +265,9 @@ class ResticRepository:
         told = [f"{name}={value}" for name, value in known.items()]
         self._keep(folder, wanted.resource, (OURS, RECORD, *_tags(wanted), *told), wanted.started_at)
         self._note(restic.snapshots(self.at, OURS))
+        with open(os.path.join(folder, sidecar.NAME), "rb") as file:
+            content = file.read()
+        self._remember(self._record(wanted.resource, wanted.snapshot), sidecar.NAME, content)
         self._lay_out(wanted.resource, wanted.snapshot, self._record(wanted.resource, wanted.snapshot))
 
     def clear(self, resource: str, is_over: Callable[[str], bool]) -> None:

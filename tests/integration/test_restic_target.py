@@ -195,6 +195,10 @@ def test_what_is_wrong_with_a_repository_is_said_and_costs_the_other_targets_not
     [read] = pair.json("www4", "verify", "--target", "offsite", status=1)["copies"]
     assert not read["ok"], read
     assert pair.copies("www4", "offsite")[0]["damaged_at"] is not None, read
+    add_repository(pair, "offsite", str(tmp_path / "another"))
+    assert pair.json("www4", "target", "accept", "offsite")["accepted"]["before"] == read["copy"]["medium"]
+    told = pair.json("www4", "run")
+    assert of_target(told, "offsite")["copy"]["medium"] != read["copy"]["medium"]
     assert nothing_is_left(tmp_path)
 
 
