@@ -62,9 +62,9 @@ class Server:
 
 
 @contextmanager
-def server(data: Path | None = None, *options: str) -> Iterator[Server]:
-    """A new server, or one that starts from the data that is there; with these options too."""
-    folder = Path(tempfile.mkdtemp(prefix="played-"))  # short: a socket's path may have 107 bytes
+def server(data: Path | None = None, *options: str, home: Path | None = None) -> Iterator[Server]:
+    """A new server, or one that starts from the data that is there; with these options too, below the folder `home`."""
+    folder = Path(tempfile.mkdtemp(prefix="played-", dir=home))  # short: a socket's path may have 107 bytes
     try:
         if data is not None:
             shutil.move(data, folder / "data")

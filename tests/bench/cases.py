@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,7 +13,8 @@ from statistics import median
 
 from msgspec import Struct
 
-from tests.bench import memory, peers, scripts, trees
+from tests import played_mariadb
+from tests.bench import latency, memory, peers, scripts, trees
 from tests.bench.ground import PATIENCE, backs_up, calm, cold, image, pair, seconds, silent
 from tests.bench.measured import Row
 from tests.bench.spent import Cost, cost, processor, programs
@@ -21,6 +24,7 @@ from tests.played_pair import PlayedPair
 FULL, SAME, CHANGED = "first full", "nothing changed", "1 % of the files changed"
 PAGES = "1 % changed, 1 of 64 pages of the large ones"
 GOALS = {FULL: 1.0, SAME: 0.25, CHANGED: 0.5, PAGES: 0.5}
+_QUIET = 8.0  # seconds
 PER_PROCESS = 64.0  # MiB
 DROPPED = f"{SAME}, one copy dropped"
 AGAINST = {
@@ -188,6 +192,88 @@ def _peak_of_a_night(played: PlayedPair) -> float:
     return memory.watch(played.command("www4", "run")).highest
 
 
+def restored(folder: Path, scale: Scale) -> Iterator[Row]:
+    """Everything from the share to a third file system, checked, against rsync, which checks nothing; and one file."""
+    small, large = scale.web[0], scale.web[1] * 3 // 4
+    sizes = {"source": 256 + 2 * large, "nas": 256 + 2 * large, "disk": 256 + 2 * large, "third": 256 + 2 * large}
+    media = [image(folder / f"{name}.img", "ext4", size, inodes=2 * small) for name, size in sizes.items()]
+    whole: dict[str, list[Cost]] = {"ours": [], "theirs": []}
+    one: list[Cost] = []
+    with pair(folder / "pair", *media[:3]) as played, mounted(media[3], folder / "third", "loop"):
+        trees.grow(played.volume, small, per_folder=100, bytes_each=4096)
+        trees.add_large(played.volume, large, count=10)
+        trees.settle()
+        backs_up(played)
+        to, rsync = folder / "third/back", shutil.which("rsync") or "rsync"
+        ours = played.command("www4", "restore", "--from", "nas", "--yes", "--to", str(to))
+        theirs = [rsync, "-aHAX", "--numeric-ids", f"{played.newest('nas')}/", str(to)]
+
+        def turn(argv: list[str], into: list[Cost]) -> None:
+            cold()
+            into.append(cost(argv))
+            shutil.rmtree(to)
+
+        for number in range(2 * scale.rounds):
+            calm(scale.patience)
+            order = [(ours, whole["ours"]), (theirs, whole["theirs"])]
+            for argv, into in reversed(order) if number % 2 else order:
+                turn(argv, into)
+            turn([*ours, "--path", "d00/e05/file-00007"], one)
+    taken = [[each.seconds for each in side] for side in whole.values()]
+    beside = _beside(whole["ours"], whole["theirs"])
+    yield Row("restore of everything, checked, against rsync -aHAX", 1.15, *taken, beside=beside)
+    processor_of_one = f"processor {median(each.processor for each in one):.2f} s"
+    yield Row("restore of one file of these", 0.5, [each.seconds for each in one], beside=processor_of_one)
+
+
+def under_load(folder: Path, scale: Scale) -> Iterator[Row]:
+    """What a transaction on the volume waits while a first full copy is at work, against a quiet time before or after.
+
+    Each commit is written to the disk (`innodb_flush_log_at_trx_commit = 1`), which all of the images share.
+    """
+    if not played_mariadb.IS_INSTALLED:
+        print("  left out: MariaDB is not installed", flush=True)
+        return
+    small, large = scale.web
+    source = image(folder / "source.img", "ext4", 1024 + 2 * large, inodes=4 * small)
+    with mounted(source, folder / "growing", "loop") as root:
+        trees.grow(root, small, per_folder=100, bytes_each=4096)
+        trees.add_large(root, large, count=10)
+    figures: tuple[list[float], list[float]] = ([], [])
+    durable = "--innodb-flush-log-at-trx-commit=1"
+    for number in range(scale.rounds):
+        media = [image(folder / f"{name}.img", "ext4", 512 + 2 * large, inodes=4 * small) for name in ("nas", "disk")]
+        with ExitStack() as stack:
+            played = stack.enter_context(pair(folder / f"pair-{number}", source, *media))
+            played.extra += "\n[limits]\nnice = 19\n"
+            server = stack.enter_context(played_mariadb.server(None, durable, home=played.volume))
+            client = stack.enter_context(latency.session(server))
+            calm(scale.patience)
+            _in_turn(played, client, figures, number)
+    yield Row("a transaction's 99th percentile under a first full copy, against none", 1.2, *figures)
+
+
+def _in_turn(
+    played: PlayedPair, client: latency.Client, into: tuple[list[float], list[float]], number: int
+) -> None:
+    """A pair of figures; the quiet time is as long, and comes first or last by turns."""
+    def quiet(seconds: float) -> None:
+        until = time.monotonic() + seconds
+        into[1].append(latency.slowest_of_hundred(client, lambda: time.monotonic() < until, seed=number))
+
+    if number % 2 == 0:
+        quiet(_QUIET)
+    cold()
+    begun = time.monotonic()
+    with subprocess.Popen(played.command("www4", "run"), stdin=subprocess.DEVNULL) as running:
+        into[0].append(latency.slowest_of_hundred(client, lambda: running.poll() is None, seed=number))
+    if running.returncode != 0:
+        raise SystemExit(f"drbdbackup run ended with {running.returncode}")
+    print(f"  the copy took {time.monotonic() - begun:.1f} s", file=sys.stderr)
+    if number % 2:
+        quiet(_QUIET)
+
+
 def beside_peers(folder: Path, scale: Scale, tree: str) -> Iterator[Row]:
     """Against what a user would pick instead: a full copy, nights with one copy dropped, and the way back."""
     size = {"web": 6 * scale.web[1] + scale.web[0] // 10, "mail": scale.mail // 100, "pages": 7 * scale.tables}[tree]
@@ -265,5 +351,7 @@ CASES: dict[str, Callable[[Path, Scale], Iterator[Row]]] = {
     "memory": peaks,
     "web": lambda folder, scale: beside_peers(folder, scale, "web"),
     "mail": lambda folder, scale: beside_peers(folder, scale, "mail"),
+    "restore": restored,
+    "load": under_load,
     "pages": lambda folder, scale: beside_peers(folder, scale, "pages"),
 }
