@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 from tests.cluster.asking import RUN, backs_up, syncs
+from tests.cluster.fresh import fresh
 from tests.cluster.lab import Lab
 from tests.cluster.pacemaker import take_in
 from tests.cluster.pair import hands_over, prepare, start_heartbeat
@@ -22,6 +23,7 @@ TAKEN_OVER = "taken-over"  # and then www5 has made one
 FILLED = "filled"  # as configured, with so many files on the volume that a copy takes minutes
 BARE = "bare"  # as prepared, and without cron: nobody moves DRBD but the scenario
 ON_LVM = "on-lvm"  # as bare, but on logical volumes; www4 is Primary, and its copies come from snapshots of its own
+FRESH = "fresh"  # as prepared, but under systemd and without drbdbackup; no Heartbeat runs, www4 is Primary
 WITH_PACEMAKER = "with-pacemaker"  # Corosync and Pacemaker look after the pair, not Heartbeat
 
 FILES = "mkdir /srv/raid/much && cd /srv/raid/much && head -c 12M /dev/urandom | split -a 4 -b 4096 -d - file- && sync"
@@ -61,6 +63,7 @@ MADE: dict[str, tuple[str, Callable[[Lab], None]]] = {
     FILLED: (CONFIGURED, fill),
     BARE: (PREPARED, bare),
     ON_LVM: (BARE, on_lvm),
+    FRESH: (PREPARED, fresh),
     WITH_PACEMAKER: (BARE, take_in),
 }
 

@@ -18,7 +18,7 @@ from tests.cluster.times import NOTEBOOK, Note, Spent, keep, table
 FAILED, SHELVES, LAB = pytest.StashKey[bool](), pytest.StashKey[Folder](), pytest.StashKey[Lab]()
 BEFORE = pytest.StashKey[float]()
 ORDER = (  # fixtures
-    "looked_at", "lab", "with_pacemaker", "on_lvm", "bare", "backed_up", "shopped", "taken_over", "filled",
+    "looked_at", "lab", "with_pacemaker", "fresh", "on_lvm", "bare", "backed_up", "shopped", "taken_over", "filled",
 )  # fmt: skip
 DEADLINE = 900  # seconds for a scenario; setting up the lab comes before the first one's
 
@@ -102,6 +102,7 @@ shopped = begun(beginnings.SHOPPED)
 filled = begun(beginnings.FILLED)
 bare = begun(beginnings.BARE)
 on_lvm = begun(beginnings.ON_LVM)
+fresh = begun(beginnings.FRESH)
 with_pacemaker = begun(beginnings.WITH_PACEMAKER)
 
 

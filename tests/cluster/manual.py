@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, field
 
 from tests.cluster.image import PROJECT
-from tests.cluster.node import Node
+from tests.cluster.node import Ended, Node
 from tests.cluster.waiting import together
 
 LEFT_OUT = {"apt install": "the guests reach no network: their image has these packages (guest/packages)"}
@@ -34,8 +34,8 @@ class Manual:
 
     ahead: list[str] = field(default_factory=lambda: [block for block in blocks("pair.md") if not is_left_out(block)])
 
-    def type(self, begins: str, *nodes: Node, timeout: float = 120) -> None:
+    def type(self, begins: str, *nodes: Node, timeout: float = 120) -> list[Ended]:
         """The next block, which begins with these words, on these nodes at once. Its first failure is CommandFailed."""
         block = self.ahead.pop(0)
         assert block.startswith(begins), f"next on the page is\n{block}\nand not {begins}"
-        together(*((node.run, f"set -e; cd /root\n{block}", True, timeout) for node in nodes))
+        return together(*((node.run, f"set -e; cd /root\n{block}", True, timeout) for node in nodes))
