@@ -9,6 +9,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -73,9 +74,17 @@ def stored(pair: PlayedPair, name: str, tag: str) -> list[dict[str, Any]]:
     return found
 
 
+@dataclass(frozen=True)
+class RestServer:
+    """A server, and its repository as restic calls it."""
+
+    address: str
+    process: subprocess.Popen[bytes]
+
+
 @contextmanager
-def rest_server(folder: Path, *more: str) -> Iterator[str]:
-    """rclone as a REST server for repositories below `folder`; its address."""
+def rest_server(folder: Path, *more: str) -> Iterator[RestServer]:
+    """rclone as a REST server for a repository in `folder`."""
     folder.mkdir(exist_ok=True)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -91,7 +100,7 @@ def rest_server(folder: Path, *more: str) -> Iterator[str]:
 
     try:
         wait_for(answers, "the server")
-        yield f"rest:http://127.0.0.1:{port}/"
+        yield RestServer(f"rest:http://127.0.0.1:{port}/", server)
     finally:
         server.kill()
         server.wait()

@@ -47,6 +47,7 @@ _IN_MEMORY = ("mode=0700", "nosymfollow", "nodev", "nosuid", "noexec")
 _MOUNTED = 120.0  # seconds in which restic has read a repository's index, and shows it
 _POLL = 0.05
 _LAST_WORD = 3.0  # seconds
+_MOVED = 1 << 16  # bytes
 _AHEAD = 10_000  # entries
 _TIDIED = 7 * 86400.0  # seconds
 _RENEWED = 6 * 60.0  # seconds
@@ -435,10 +436,12 @@ class ResticAtWork:
         self.problems: list[tuple[str, str]] = []
         self._at = at
         self._ok = command.ok
+        self._heard = 0
         self._running = proc.talk(replace(command, argv=proc.bound(command.argv)), self._hear)
         self._running.close_input()
 
     def _hear(self, line: str) -> None:
+        self._heard += len(line)
         told = restic.said(line)
         match told.get("message_type"):
             case "status":
@@ -463,8 +466,8 @@ class ResticAtWork:
         return True
 
     def stirred(self) -> int:
-        """See `Storing`."""
-        return self._running.stirred()
+        """See `Storing`. That it says each second how far it is, and wakes its own threads, is no movement."""
+        return (self._running.stirred() - self._heard) // _MOVED
 
     def end(self) -> None:
         """See `Storing`."""

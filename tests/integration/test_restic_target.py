@@ -17,7 +17,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from tests.played_media import nothing_is_left, wait_for
-from tests.played_pair import PlayedPair, differences
+from tests.played_pair import TIMEOUT, PlayedPair, differences
 from tests.played_repository import PASSWORD, add_repository, asked, recorded, rest_server, stored, summaries
 from tests.settled import settled_volume
 
@@ -74,7 +74,8 @@ def test_what_either_node_stores_on_either_server_comes_back_as_it_was(tmp_path:
     pair = played(tmp_path)
     del pair.targets["nas"]
     recorded(pair)
-    with rest_server(tmp_path / "served", "--user", "raid", "--pass", "s3cret-of-rest") as address:
+    with rest_server(tmp_path / "served", "--user", "raid", "--pass", "s3cret-of-rest") as server:
+        address = server.address
         add_repository(pair, "offsite", str(tmp_path / "repository"))
         add_repository(pair, "rest", address.replace("//", "//raid:s3cret-of-rest@"))
         pair.backs_up("www4")
@@ -248,7 +249,8 @@ def test_a_run_that_was_killed_blocks_nobody_and_what_it_left_goes(tmp_path: Pat
 def test_from_a_server_that_lets_nobody_remove_anything_nothing_goes(tmp_path: Path) -> None:
     pair = played(tmp_path)
     del pair.targets["nas"]
-    with rest_server(tmp_path / "served", "--append-only") as address:
+    with rest_server(tmp_path / "served", "--append-only") as server:
+        address = server.address
         add_repository(pair, "offsite", address, f"append_only = true\n{KEEPS_ONE}")
         for _ in range(2):
             pair.backs_up("www4")
@@ -272,6 +274,26 @@ def test_from_a_server_that_lets_nobody_remove_anything_nothing_goes(tmp_path: P
         assert [one["copies"] for one in told["regained"]] == [2]
         done = pair.run("www4", "restore", "--from", "offsite", "--to", str(tmp_path / "back"), "--yes")
         assert done.returncode == 0, done.stderr
+
+
+def test_a_server_that_freezes_in_the_middle_of_an_upload_is_given_up(tmp_path: Path) -> None:
+    pair = played(tmp_path, "[limits]\nstall = 6")
+    (pair.volume / "large").write_bytes(os.urandom(40 << 20))
+    with rest_server(tmp_path / "served") as server:
+        add_repository(pair, "offsite", server.address, 'rate = "2M"')
+        running = subprocess.Popen(pair.command("www4", "run", "--json"), stdout=subprocess.PIPE)
+        try:
+            packs = tmp_path / "served/data"
+            wait_for(lambda: any(one.stat().st_size > 1 << 20 for one in packs.glob("*/*")), "a part of it")
+            server.process.send_signal(signal.SIGSTOP)
+            told = json.loads(running.communicate(timeout=TIMEOUT)[0])
+        finally:
+            running.kill()
+        server.process.send_signal(signal.SIGCONT)
+        assert of_target(told, "offsite")["error"]["code"] == "target.stalled"
+        assert of_target(told, "nas")["error"] is None
+        add_repository(pair, "offsite", server.address)
+        pair.backs_up("www4")
 
 
 def test_what_restic_says_of_a_removal_is_not_believed(tmp_path: Path) -> None:
