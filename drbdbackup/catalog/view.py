@@ -222,8 +222,9 @@ def _places(config: Config) -> dict[str, _PlaceOfMedium]:
 
 
 def _placed(copy: Copy, place: _PlaceOfMedium | None) -> Copy:
-    """The copy there. Only a disk can have come to another node."""
-    if place is None or (place.holder and not copy.holder and not place.folder):
+    """The copy there. Only a disk can have come to another node, and what any node may say of a share moves no disk."""
+    is_taken = place is not None and bool(place.holder) != bool(copy.holder) and not (place.holder and place.folder)
+    if place is None or is_taken:
         return copy
     path = copy.path
     if place.folder:

@@ -13,6 +13,7 @@ from drbdbackup.catalog import store, view
 from drbdbackup.catalog.bodies import Run, copied, damaged, expected, found, pruned, ran, verified
 from drbdbackup.catalog.facts import fact
 from drbdbackup.catalog.merge import salvage
+from drbdbackup.config.values import Config, ResourceConfig, TargetConfig
 from drbdbackup.errors import CatalogError
 from drbdbackup.model.backup import Copy, Outcome, snapshot_name
 
@@ -332,3 +333,33 @@ def test_reading_the_catalog_imports_next_to_nothing(module, unwanted):
     script = f"import sys, {module}; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     assert not unwanted & set(modules)
+
+
+def a_config(state):
+    disk = TargetConfig(name="disk", kind="disk", device="/dev/sdb1", mountpoint="/saving")
+    return Config(
+        file="", node="www4", nodes=("www4", "www5"), state_dir=state,
+        targets=(TargetConfig(name="nas", kind="nas", path="/n"), disk),
+        resources=(ResourceConfig(name="raid", source="/srv/raid"),),
+    )  # fmt: skip
+
+
+def test_what_another_node_says_of_media_takes_no_copy_out_of_sight(state):
+    """It may say of any share that it is another medium, and of any medium that it is its own disk."""
+    place = {"kind": "disk", "location": "x:/dev/sdb1"}
+    made = [
+        a_copy(1), a_copy(2, target="disk", holder="www4", medium="own", kind="disk"),
+        a_copy(3, "www5", target="disk", holder="www5", medium="theirs", kind="disk"),
+    ]  # fmt: skip
+    record(state, *(copied(copy.node, NIGHT, copy) for copy in made))
+    record(state, expected("www4", NIGHT, "disk@www4", {"medium": "own", **place}))
+    record(state, expected("www4", NIGHT, "nas", {"medium": "nas", "kind": "nas", "location": "nas:/n"}))
+    for day, medium in enumerate(("own", "nas"), 1):
+        record(state, expected("www5", NIGHT + day * DAY, "disk@www5", {"medium": medium, **place}))
+        found = view.configured(a_config(state), "raid")
+        assert [(one.target, one.holder) for one in found] == [("disk", "www5"), ("disk", "www4"), ("nas", "")]
+    for day, medium in enumerate(("own", "theirs"), 2):
+        told = {"medium": medium, "kind": "nas", "location": "nas:/n"}
+        record(state, expected("www5", NIGHT + day * DAY, "nas", told))
+        found = view.configured(a_config(state), "raid")
+        assert [(one.target, one.holder) for one in found] == [("disk", "www5"), ("disk", "www4"), ("nas", "")]
