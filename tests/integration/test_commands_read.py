@@ -240,7 +240,7 @@ def test_what_another_node_claims_does_nothing_to_the_terminal(pair: PlayedPair)
     pair.backs_up()
     now = datetime.now(UTC)
     copy = Copy(
-        snapshot="20261123T043000Z-www5", resource="raid", sequence=99, node="www5", target="\x1b[31mnas", kind="nas",
+        snapshot="20261123T043000Z-www5", resource="raid", sequence=99, node="www5", target="nas", kind="nas",
         medium="0" * 32, location="nas:\x1b]0;gone\x07\n/backup", holder="", path="/backup/\x1b[2J", started_at=now,
         finished_at=now, files=1, bytes=1,
     )  # fmt: skip

@@ -165,10 +165,10 @@ def test_what_an_admin_accepts_counts_on_all_nodes_whatever_was_said_within_the_
         meet(nodes)
         for node in (*nodes, nodes[0]):
             at = view.moment_to_correct(node.state, "nas")
-            node.record(expected(node.name, at, "nas", {"medium": f"accepted by {node.name}"}))
+            node.record(expected(node.name, at, "nas", {"medium": f"accepted-by-{node.name}"}))
             meet(nodes)
             assert [view.expected_target(one.state, "nas") for one in nodes] == [
-                {"medium": f"accepted by {node.name}"}
+                {"medium": f"accepted-by-{node.name}"}
             ] * 2
 
 

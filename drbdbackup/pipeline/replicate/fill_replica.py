@@ -256,11 +256,11 @@ def _decided(planner: Planner, one: Recorded, line: bytes) -> Planned:
     A file that only has another inode by now, as after a restore, is linked if all that is recorded of it is equal.
     """
     decided = planner.decide(split(line)[1])
-    if decided.step is Step.COPY:
-        its, recorded_there = split(line)[0].split(b" "), decided.front.split(b" ")
+    base, front = planner.alike
+    if base >= 0:
+        its, recorded_there = split(line)[0].split(b" "), front.split(b" ")
         if its[::2] == recorded_there[::2] and NOTHING not in its[::2]:
-            return Planned(Step.LINK, decided.base, split(line)[0], decided.line)
-        return Planned(Step.COPY, -1, b"", decided.line)
+            return Planned(Step.LINK, base, split(line)[0], decided.line)
     if decided.step is Step.FOLDER or not decided.front or decided.front.split(b" ", 1)[0] == line.split(b" ", 1)[0]:
         return decided
     if decided.step is Step.LINK_GROUP:

@@ -84,7 +84,7 @@ def foresee(
         planned = planner.decide(line)
         look(planned)
         step = planned.step
-        if step in _COPIES:
+        if step in _COPIES and planner.alike[0] < 0:  # else most likely it has the content that is there: it is linked
             told.copied += 1
             told.copied_bytes += size_of(line)
             content = _written(line, source)

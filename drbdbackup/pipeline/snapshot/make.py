@@ -70,9 +70,9 @@ def _first_pass(
             if planned.step is Step.ASIDE:
                 planned = aside.put(planned)
             path = path_of(line)
-            if planned.step is Step.COPY and planned.base >= 0:
-                same = filler.same_content(path, line, planned.front)
-                planned = Planned(Step.LINK, planned.base, same, line) if same else Planned(Step.COPY, -1, b"", line)
+            index, recorded_there = planner.alike
+            if index >= 0 and (same := filler.same_content(path, line, recorded_there)):
+                planned = Planned(Step.LINK, index, same, line)
             is_there = workspace.updating or (tree is not None and tree.has(planned, path))
             if is_there and planned.step is Step.LINK_GROUP:
                 planned = Planned(planned.step, KEPT, planned.front, line)

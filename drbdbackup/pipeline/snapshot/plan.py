@@ -35,8 +35,7 @@ KEPT = -2  # in place of the index of a base: the entry is there already
 class Planned(Struct, frozen=True):
     """One line of the plan: `front` is the older manifest's `hash flag attributes`, `base` the index of its copy.
 
-    `base` is -1 if no copy has it, and `KEPT` if the tree that is filled has it already. With COPY they are of a file
-    that may have the same content.
+    `base` is -1 if no copy has it, and `KEPT` if the tree that is filled has it already.
     """
 
     step: Step
@@ -130,16 +129,21 @@ class Planner:
     """Decides for each spool line in turn. `holdable` are the types of entries that the target can hold."""
 
     def __init__(self, bases: list[Base], holdable: bytes, names: Names | None = None) -> None:
-        """`bases` in order of preference; `names` where the target cannot hold every name."""
+        """`bases` in order of preference; `names` where the target cannot hold every name.
+
+        `alike` is of the line that was decided last: if it is copied, the base in which it differs by its inode only,
+        and so may have the same content, with what that recorded; else -1 and nothing.
+        """
         self._bases = bases
         self._holdable = holdable
         self._names = names
         self.copied_inodes = Inodes()
         self.has_groups = False
+        self.alike = (-1, b"")
 
     def decide(self, line: bytes) -> Planned:
         """What happens to this entry, but for the names of multiply linked inodes, which `resolve` decides."""
-        kind = line[:1]
+        kind, self.alike = line[:1], (-1, b"")
         if self._names is not None and not self._names.fits(path_of(line)):
             return Planned(Step.ASIDE, *self._match(line, SETTLED.upper()), line)
         if kind == b"d":
@@ -149,7 +153,9 @@ class Planner:
         base, front = self._match(line)
         fields = line.split(b" ", 9)
         if fields[8] == b"1":
-            return Planned(Step.LINK, base, front, line) if front else Planned(Step.COPY, *self._alike(), line)
+            if not front:
+                self.alike = self._alike()
+            return Planned(Step.LINK if front else Step.COPY, base, front, line)
         self.has_groups = True
         if front:
             return Planned(Step.LINK_GROUP, base, front, line)
