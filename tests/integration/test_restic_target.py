@@ -16,7 +16,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from tests.played_media import nothing_is_left, wait_for
+from tests.played_media import disk_image, nothing_is_left, wait_for
 from tests.played_pair import TIMEOUT, PlayedPair, differences
 from tests.played_repository import PASSWORD, add_repository, asked, recorded, rest_server, stored, summaries
 from tests.settled import settled_volume
@@ -150,6 +150,38 @@ def key_sheet_of(pair: PlayedPair, node: str) -> dict[str, str]:
 
 def _is_below(line: str, paths: list[str]) -> bool:
     return any(line.split(" ", 1)[-1].startswith(path) for path in paths)
+
+
+def test_a_disk_is_filled_and_the_volume_replaced_from_off_site(tmp_path: Path) -> None:
+    pair = played(tmp_path)
+    del pair.targets["nas"]
+    add_repository(pair, "offsite", str(tmp_path / "repository"))
+    pair.backs_up("www4")
+    for node in ("www4", "www5"):
+        disk_image(tmp_path / f"{node}.img")
+    pair.add_disk("disk", f"{tmp_path}/{{node}}.img")
+    assert pair.run("www5", "sync").returncode == 0
+    [filled] = pair.json("www5", "replicate")["replicated"]
+    assert (filled["error"], filled["fetched_from"]) == (None, f"offsite:{tmp_path}/offsite.repository")
+    [read] = pair.json("www5", "verify", "--target", "disk")["copies"]
+    assert (read["ok"], read["files"]) == (True, 6)
+
+    del pair.targets["disk"]
+    subprocess.run(["cp", "-a", pair.volume, tmp_path / "was"], check=True)
+    (pair.volume / "www/index").write_text("defaced")
+    (pair.volume / "holed").unlink()
+    (pair.volume / "planted").write_text("x")
+    changes = pair.json("www4", "diff", filled["snapshot"], "now")["changes"]
+    assert {(one["path"], one["change"]) for one in changes} >= {("holed", "removed"), ("planted", "added")}, changes
+    done = pair.run("www4", "restore", "--in-place", "--yes")
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    assert differences(tmp_path / "was", pair.volume) == []
+    kept = [one for one in stored(pair, "offsite", "drbdbackup-record") if "safety" in "".join(one["tags"])]
+    assert len(kept) == 1, "what was there is kept, if only there"
+    assert pair.json("www4", "drill")["ok"]
+    pair.backs_up("www4")
+    assert [copy["purpose"] for copy in pair.copies("www4")] == ["backup"] * 2
+    assert len(stored(pair, "offsite", "drbdbackup-record")) == 3
 
 
 def of_target(document: dict[str, Any], name: str) -> dict[str, Any]:
