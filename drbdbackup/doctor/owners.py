@@ -42,7 +42,7 @@ def judge(facts: ProgramFacts) -> list[Finding]:
     """FAIL: it is not there, or a hook is not run; WARN where it takes the rights of a group."""
     check = Check("owners", facts.name)
     if facts.missing:
-        return [check.fail(f"there is no program {facts.missing}", "Install it, or correct the configuration.")]
+        return [check.fail(*proc.why_not_found(facts.missing))]
     found = [
         (check.warn if one.is_groups else check.fail)(f"root runs or obeys it, and {one.why}", one.hint)
         for one in facts.exposed

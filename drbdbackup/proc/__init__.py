@@ -12,7 +12,7 @@ last.
 
 from drbdbackup.proc.background import start_in_background
 from drbdbackup.proc.caging import Job, bound, can_cage, end, prepare
-from drbdbackup.proc.command import FOREVER, Command, Result, environment, failure, find
+from drbdbackup.proc.command import FOREVER, Command, Result, environment, failure, find, why_not_found
 from drbdbackup.proc.group import GRACE
 from drbdbackup.proc.leaving import run_leaving
 from drbdbackup.proc.memory import bind
@@ -27,5 +27,5 @@ from drbdbackup.proc.talking import Talking, talk, talk_caged
 __all__ = [
     "FOREVER", "GRACE", "Command", "Job", "Result", "Running", "Talking", "bind", "bound", "can_cage", "end",
     "environment", "failure", "find", "had", "paging", "pass_through", "pass_through_caged", "prepare", "probe",
-    "probe_all", "run", "run_leaving", "start", "start_in_background", "talk", "talk_caged",
+    "probe_all", "run", "run_leaving", "start", "start_in_background", "talk", "talk_caged", "why_not_found",
 ]  # fmt: skip

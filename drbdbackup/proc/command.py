@@ -71,6 +71,13 @@ def find(program: str) -> str | None:
     return next(filter(_is_program, found), None)
 
 
+def why_not_found(program: str) -> tuple[str, str]:
+    """Why `find` finds nothing, and what to do."""
+    if os.path.dirname(program) and os.path.isfile(program):
+        return f"{program} cannot be executed", f"chmod +x {program}"
+    return f"there is no program {program}", "Install it, or correct the configuration."
+
+
 def _is_program(path: str) -> bool:
     return os.path.isfile(path) and os.access(path, os.X_OK)
 
@@ -92,5 +99,5 @@ def found(program: str) -> str:
     """The absolute path of a program; ToolMissing if there is none."""
     path = find(program)
     if path is None:
-        raise ToolMissing.of(os.path.basename(program))
+        raise ToolMissing(*why_not_found(program)) if os.path.dirname(program) else ToolMissing.of(program)
     return path

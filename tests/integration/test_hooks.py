@@ -175,6 +175,16 @@ def test_a_before_hook_that_is_not_required_costs_no_copy(pair: PlayedPair) -> N
     assert ran(pair) == ["mail-before", "wake-before", "wake-after", "mail-after", "page"]
 
 
+def test_a_program_that_may_not_be_executed_is_not_said_to_be_missing(pair: PlayedPair) -> None:
+    script = program(pair, "freeze")
+    hook(pair, RUN, "freeze", before=[script])
+    Path(script).chmod(0o644)
+    told = pair.json("www4", "run", status=1)["runs"][0]["error"]
+    assert told["hint"] == f"chmod +x {script}"
+    checks = json.loads(pair.run("www4", "doctor", "--json").stdout)["checks"]
+    assert [one["remedy"] for one in checks if one["about"] == "hook freeze"] == [f"chmod +x {script}"]
+
+
 def test_a_program_that_is_not_there_is_said_to_be_missing(pair: PlayedPair) -> None:
     hook(pair, RUN, "thaw", before=["/nowhere/freeze"], after=[program(pair, "thaw")])
     ended = pair.run("www4", "run")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from drbdbackup import proc
-from drbdbackup.errors import Terminated, ToolError, ToolTimedOut
+from drbdbackup.errors import Terminated, ToolError, ToolMissing, ToolTimedOut
 
 
 def test_a_program_that_says_too_much_is_ended() -> None:
@@ -102,3 +102,11 @@ def test_a_program_in_the_working_folder_is_not_found(tmp_path: Path, monkeypatc
         assert proc.find("rsnyc") is None
     monkeypatch.setenv("PATH", f".:{tmp_path}")
     assert proc.find("rsnyc") == str(program)
+
+
+def test_a_script_that_may_not_be_executed_is_not_called_missing(tmp_path: Path) -> None:
+    script = tmp_path / "role"
+    script.write_text("#!/bin/sh\n")
+    with pytest.raises(ToolMissing) as caught:
+        proc.run(proc.Command(argv=(str(script),)))
+    assert caught.value.hint == f"chmod +x {script}"

@@ -32,7 +32,6 @@ _HEARD = 1.0  # seconds that its last words may take to be read
 _LINES = 25
 _LONGEST = 8000  # letters of a variable: the kernel takes 128 KiB, and no program with more
 _HINT = "It is a hook of the configuration: see why it fails, or take it out."
-_NO_PROGRAM = "Install it, correct the hook, or take it out."
 
 
 class Hooks:
@@ -141,7 +140,8 @@ class Hooks:
     def _started(self, hook: HookConfig, when: str, argv: Sequence[str], happened: Mapping[str, str]) -> proc.Talking:
         program = proc.find(argv[0])
         if program is None:
-            raise self._failure(hook, when, f"could not be started: there is no program {argv[0]}", _NO_PROGRAM)
+            why, hint = proc.why_not_found(argv[0])
+            raise self._failure(hook, when, f"could not be started: {why}", hint)
         self._check_is_roots(hook, when, open_to_others.programs(argv, program))
         told = {**self._told, "DRBDBACKUP_HOOK": hook.name, "DRBDBACKUP_WHEN": when, **happened}
         told = {name: _harmless(value) for name, value in told.items()}
