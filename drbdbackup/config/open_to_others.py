@@ -13,7 +13,11 @@ from collections.abc import Collection, Iterator, Sequence
 from msgspec import Struct
 
 _MOST_LINKS = 40
-_INTERPRETERS = ("sh", "bash", "dash", "ksh", "zsh", "perl", "python3", "python", "php", "ruby", "node", "env")
+_INTERPRETERS = ("sh", "bash", "dash", "ksh", "zsh", "perl", "python3", "python", "php", "ruby", "node")
+_WRAPPERS = (
+    "timeout", "nice", "ionice", "chrt", "setsid", "nohup", "stdbuf", "flock", "sudo", "runuser", "setpriv", "unshare",
+    "nsenter", "systemd-run", "env", "busybox",
+)
 
 
 class OpenToOthers(Struct, frozen=True):
@@ -44,11 +48,30 @@ def open_to_others(path: str, trusted: Collection[int] = (0,)) -> Iterator[OpenT
             yield OpenToOthers(f"the group {seen.st_gid} can write to {here}", f"chmod g-w {here}", is_folder)
 
 
+def first(argv: Sequence[str], program: str) -> OpenToOthers | None:
+    """What keeps root from running an argv, whose program was found at `program`. Raises OSError."""
+    if os.geteuid() != 0:
+        return None
+    found = (one for path in programs(argv, program) for one in open_to_others(path))
+    return next((one for one in found if not one.is_groups), None)
+
+
 def programs(argv: Sequence[str], program: str) -> tuple[str, ...]:
-    """The files that are run for an argv: its program, as it was found, and the script of an interpreter."""
-    if os.path.basename(argv[0]) not in _INTERPRETERS:
-        return (program,)
-    return (program, *[word for word in argv[1:] if word.startswith("/") and os.path.isfile(word)][:1])
+    """The files that are run for an argv: its program, as it was found, the script of an interpreter, and what a
+    program runs that is there to run another one.
+    """
+    name, files = os.path.basename(argv[0]), [at for at, word in enumerate(argv) if at and _is_file(word)]
+    if name in _INTERPRETERS:
+        return (program, *[argv[at] for at in files[:1]])
+    if name in _WRAPPERS:
+        inner = [at for at in files if os.access(argv[at], os.X_OK)]
+        inner += [at for at, word in enumerate(argv) if at and word in (*_INTERPRETERS, *_WRAPPERS)]
+        return (program, *(programs(argv[min(inner) :], argv[min(inner)]) if inner else ()))
+    return (program,)
+
+
+def _is_file(word: str) -> bool:
+    return word.startswith("/") and os.path.isfile(word)
 
 
 def _way(path: str) -> Iterator[tuple[str, os.stat_result]]:

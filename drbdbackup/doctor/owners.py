@@ -39,7 +39,7 @@ def gather(config: Config) -> list[ProgramFacts]:
 
 
 def judge(facts: ProgramFacts) -> list[Finding]:
-    """FAIL: it is not there, or a hook is not run; WARN where it takes the rights of a group."""
+    """FAIL: it is not there, or is not run; WARN where it takes the rights of a group."""
     check = Check("owners", facts.name)
     if facts.missing:
         return [check.fail(*proc.why_not_found(facts.missing))]
@@ -53,6 +53,8 @@ def judge(facts: ProgramFacts) -> list[Finding]:
 def _commands(config: Config) -> Iterator[tuple[str, tuple[str, ...]]]:
     if config.role.command:
         yield "role.command", config.role.command
+    for one in chain.from_iterable(resource.service for resource in config.resources):
+        yield from ((f"service {one.name}", argv) for argv in (one.start, one.stop, one.check) if argv)
     around = [one.hooks for one in config.resources] + [one.hooks for one in config.targets]
     for hook in chain.from_iterable(around):
         yield from ((f"hook {hook.name}", argv) for argv in (hook.before, hook.after, hook.on_error) if argv)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from drbdbackup.config import open_to_others
 from drbdbackup.errors import ToolError
 from drbdbackup.model.role import Observation
-from drbdbackup.proc import Command, run
+from drbdbackup.proc import Command, find, run
 from drbdbackup.roles.words import NotUnderstood, spoken, unknown
 
 SOURCE = "command"
@@ -21,9 +22,14 @@ def parse(text: str, resource: str, named: str = "the command") -> Observation:
 
 
 def observe(resource: str, argv: tuple[str, ...], timeout: float) -> Observation:
-    """Run it; any exit status but 0 means that it could not tell."""
+    """Run it; any exit status but 0 means that it could not tell. Root runs none that others can change."""
     try:
+        program = find(argv[0])
+        if program is not None and (exposed := open_to_others.first(argv, program)) is not None:
+            return unknown(resource, SOURCE, f"role.command is not run as root: {exposed.why}", exposed.hint)
         answer = run(Command(argv=argv, timeout=timeout, env=((VARIABLE, resource),)))
+    except OSError as error:
+        return unknown(resource, SOURCE, f"role.command is not run: {argv[0]}: {error.strerror}", "Is it still there?")
     except ToolError as error:
         hint = error.hint or f"Run it by hand: `{' '.join(argv)}`."
         return unknown(resource, SOURCE, f"the role of {resource} cannot be read: {error.message}", hint)

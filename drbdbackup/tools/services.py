@@ -12,6 +12,7 @@ import os
 from msgspec import Struct
 
 from drbdbackup import proc
+from drbdbackup.config import open_to_others
 from drbdbackup.config.values import ResourceConfig, ServiceConfig
 from drbdbackup.errors import ToolError
 from drbdbackup.proc import Command
@@ -38,8 +39,10 @@ def of(resource: ResourceConfig) -> tuple[Service, ...]:
 def stop(service: Service, deadline: float) -> None:
     """Stop it. A script may fail because its configuration went with the volume: if it does not run, it is stopped.
 
-    Raises ToolError.
+    Raises ToolError, also where root could not start it again: others can change what is to be run.
     """
+    for argv in filter(None, (service.start, service.stop, service.check)):
+        _refuse_theirs(argv)
     try:
         proc.run_leaving(Command(argv=service.stop, timeout=deadline))
     except ToolError:
@@ -60,12 +63,24 @@ def _is_known_to_be_down(service: Service, deadline: float) -> bool:
 def start(service: Service, deadline: float) -> str:
     """Start it and ask whether it runs; why it does not, or nothing."""
     try:
+        _refuse_theirs(service.start)
         proc.run_leaving(Command(argv=service.start, timeout=deadline))
         if service.check:
+            _refuse_theirs(service.check)
             proc.run_leaving(Command(argv=service.check, timeout=deadline))
     except ToolError as error:
         return f"{service.name}: {error.message}"
     return ""
+
+
+def _refuse_theirs(argv: tuple[str, ...]) -> None:
+    program = proc.find(argv[0])
+    try:
+        exposed = open_to_others.first(argv, program) if program else None
+    except OSError as error:
+        raise ToolError(f"{argv[0]}: {error.strerror}") from None
+    if exposed is not None:
+        raise ToolError(f"{argv[0]} is not run as root: {exposed.why}", exposed.hint)
 
 
 def _service(name: str, own: ServiceConfig | None) -> Service:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from drbdbackup.errors import ToolError
+from drbdbackup.tools import services
 from tests import preloaded
 from tests.integration.test_fence import agent, device_of, outcomes
 from tests.played_media import tool, wait_for
@@ -278,9 +280,11 @@ def test_a_before_hook_does_not_outlive_a_run_that_is_killed(pair: PlayedPair) -
 
 
 def test_no_hook_is_run_that_somebody_else_can_change(pair: PlayedPair) -> None:
-    theirs, open_to_all, within, linked, script, good = (
-        Path(program(pair, name)) for name in ("theirs", "open", "within", "linked", "script", "good")
+    theirs, open_to_all, within, linked, script, good, wrapped, role = (
+        Path(program(pair, name))
+        for name in ("theirs", "open", "within", "linked", "script", "good", "wrapped", "role")
     )
+    os.chown(wrapped, 33, 33)
     os.chown(theirs, 33, 33)
     open_to_all.chmod(0o777)
     folder = pair.folder / "folder"
@@ -291,7 +295,8 @@ def test_no_hook_is_run_that_somebody_else_can_change(pair: PlayedPair) -> None:
     link.symlink_to(linked)
     os.lchown(link, 33, 33)
     script.chmod(0o757)
-    for number, argv in enumerate(([theirs], [open_to_all], [within], [link], ["sh", script], [good])):
+    inner = ["env", "A=1", "timeout", "9", "sh", wrapped]
+    for number, argv in enumerate(([theirs], [open_to_all], [within], [link], ["sh", script], inner, [good])):
         hook(pair, RUN, f"number-{number}", after=[str(word) for word in argv])
     ended = pair.run("www4", "run")
     assert ended.returncode == 3
@@ -299,8 +304,19 @@ def test_no_hook_is_run_that_somebody_else_can_change(pair: PlayedPair) -> None:
     found = pair.run("www4", "doctor", "--json")
     states = {one["about"]: one["state"] for one in json.loads(found.stdout)["checks"] if one["check"] == "owners"}
     assert states == {
-        "configuration": "ok", **{f"hook number-{number}": "fail" for number in range(5)}, "hook number-5": "ok",
+        "configuration": "ok", **{f"hook number-{number}": "fail" for number in range(6)}, "hook number-6": "ok",
     }  # fmt: skip
+    role.write_text(role.read_text() + "echo Primary\n")
+    pair.role = f'source = "command"\ncommand = ["nice", "{role}"]'
+    assert pair.run("www4", "run").returncode == 3
+    assert set(before := ran(pair)) == {"good", "role"}
+    os.chown(role, 33, 33)
+    assert pair.run("www4", "run").returncode == 4
+    assert ran(pair) == before
+    with pytest.raises(ToolError, match="user 33"):
+        services.stop(services.Service("shop", (str(good),), (str(good),), ("sh", str(role))), 9.0)
+    assert services.start(services.Service("shop", (str(role),), (str(good),), ()), 9.0)
+    assert ran(pair) == before
 
 
 @pytest.mark.parametrize("word", ["no\0thing", "half a pair \ud800", "long " + "ä" * 30_000])

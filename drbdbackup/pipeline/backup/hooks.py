@@ -10,7 +10,6 @@ they have ended well.
 from __future__ import annotations
 
 import math
-import os
 import queue
 import threading
 import time
@@ -142,7 +141,7 @@ class Hooks:
         if program is None:
             why, hint = proc.why_not_found(argv[0])
             raise self._failure(hook, when, f"could not be started: {why}", hint)
-        self._check_is_roots(hook, when, open_to_others.programs(argv, program))
+        self._check_is_roots(hook, when, argv, program)
         told = {**self._told, "DRBDBACKUP_HOOK": hook.name, "DRBDBACKUP_WHEN": when, **happened}
         told = {name: _harmless(value) for name, value in told.items()}
         whole = proc.bound((program, *argv[1:])) if when == "before" else (program, *argv[1:])
@@ -157,17 +156,14 @@ class Hooks:
         running.close_input()
         return running
 
-    def _check_is_roots(self, hook: HookConfig, when: str, paths: Sequence[str]) -> None:
+    def _check_is_roots(self, hook: HookConfig, when: str, argv: Sequence[str], program: str) -> None:
         """Raises HookFailed if others than root could have changed what root is about to run."""
-        if os.geteuid() != 0:
-            return
         try:
-            for path in paths:
-                for one in open_to_others.open_to_others(path):
-                    if not one.is_groups:
-                        raise self._failure(hook, when, f"is not run as root: {one.why}", one.hint)
+            found = open_to_others.first(argv, program)
         except OSError as error:
             raise self._failure(hook, when, f"could not be started: {error.strerror}") from None
+        if found is not None:
+            raise self._failure(hook, when, f"is not run as root: {found.why}", found.hint)
 
     def _let_go(self, running: proc.Talking) -> None:
         """What is over its time, or must end now, goes at once with all that it has started in its group."""
