@@ -139,8 +139,9 @@ class ResticRepository:
         self._records = {}
         for one in stored:
             resource, snapshot = one.tag("resource"), one.tag("snapshot")
-            is_record = RECORD in one.tags and one.tag("data") in self._data
-            if is_record and is_snapshot_name(snapshot) and _is_name(resource):
+            data = self._data.get(one.tag("data"))  # of this very snapshot: whoever may add could name another's
+            is_its = data is not None and (data.tag("resource"), data.tag("snapshot")) == (resource, snapshot)
+            if RECORD in one.tags and is_its and is_snapshot_name(snapshot) and _is_name(resource):
                 self._records.setdefault((resource, snapshot), []).append(one)
 
     def _newest_mark(self, stored: Sequence[StoredSnapshot]) -> bytes | None:
@@ -148,13 +149,19 @@ class ResticRepository:
         as there is one of this target's.
         """
         marks = [one for one in reversed(stored) if MARK in one.tags]
-        found = [self._small(one, os.path.basename(layout.mark(self._root))) for one in marks]
-        wanted = (self._config.name, self._config.kind, self.id)
-        for content in found:
+        wanted, other = (self._config.name, self._config.kind, self.id), None
+        for one in marks:
+            try:
+                content = self._small(one, os.path.basename(layout.mark(self._root)))
+            except TargetError as error:
+                if not restic.is_decay(error.message):
+                    raise
+                continue
             told = plain_file.json_object(content) or {}
             if (told.get("name"), told.get("kind"), told.get("medium")) == wanted:
                 return content
-        return next(iter(found), None)
+            other = content if other is None else other
+        return other
 
     def _lay_out(self, resource: str, snapshot: str, record: StoredSnapshot) -> bool:
         """The folder of a snapshot, with its sidecar in it; False if this is no record. What a restore has kept lies
@@ -172,7 +179,12 @@ class ResticRepository:
 
     def _told(self, resource: str, snapshot: str, record: StoredSnapshot) -> sidecar.Sidecar | None:
         """What a record says of the snapshot; None if it is none of that."""
-        document = plain_file.json_object(self._small(record, sidecar.NAME))
+        try:
+            document = plain_file.json_object(self._small(record, sidecar.NAME))
+        except TargetError as error:
+            if not restic.is_decay(error.message):
+                raise
+            return None  # this one is lost, and no other for it
         try:
             told = sidecar.from_document(document or {})
         except ValueError:
@@ -235,10 +247,13 @@ class ResticRepository:
         """Store the files of a small folder. Raises TargetError."""
         others = [name for name in os.listdir(folder) if only and name != only]
         more = [word for name in others for word in ("--exclude", os.path.join(folder, name))]
-        self._run(restic.backing_up(self.at, folder, host=host, tags=tags, started_at=started_at, more=more))
+        command = restic.backing_up(self.at, folder, host=host, tags=tags, started_at=started_at, more=more)
+        self._run(replace(command, ok=frozenset({0})))  # a record without its manifest is none
 
     def store(self, wanted: ToStore) -> ResticAtWork:
-        """See `Engine`."""
+        """See `Engine`. An exclusive lock that a killed removal has left would else stop each run from now on."""
+        with suppress(TargetError):  # the backup itself says what is wrong
+            self._clear_locks()
         file = os.path.join(wanted.scratch, "left-out")
         paths = [os.path.join(os.fsencode(wanted.source), path) for path in wanted.left_out]
         with open(file, "wb") as lines:
@@ -397,17 +412,15 @@ class ResticRepository:
             raise complaint
 
     def _clear_locks(self) -> None:
-        """What a killed run of this node has left goes; who calls holds the node's lock, so none of ours is at work.
+        """What killed runs have left goes: the locks that nobody has renewed for half an hour, whoever's they are.
 
-        A restic that somebody else has started here renews its lock every five minutes, and its process is not to be
-        seen from a cage: as long as there is such a lock nothing is touched. Of another host's restic itself removes
-        what nobody has renewed for half an hour.
+        A restic at work renews its own every five minutes. One that somebody has started on this host is not to be seen
+        from a cage, and restic would take it for dead: as long as there is such a lock nothing is touched. Never are all
+        removed, however sure we are: between the look and the removal another node may have begun.
         """
         there = restic.locks(self.at).values()
-        own = [one for one in there if one.hostname == os.uname().nodename]
-        if not there or any(one.age() < _RENEWED for one in own):
-            return
-        self._run(restic.command(self.at, "unlock", *(("--remove-all",) if len(own) == len(there) else ())))
+        if there and all(one.age() >= _RENEWED for one in there if one.hostname == os.uname().nodename):
+            self._run(restic.command(self.at, "unlock"))
 
     def _newest_data(self, resource: str) -> str:
         """The id of what was stored last of a resource, also by a run that came no further; "" for nothing."""

@@ -10,12 +10,14 @@ import socket
 import subprocess
 from contextlib import suppress
 from pathlib import Path
+from shutil import which
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
 
+from tests.captured import play
 from tests.played_media import disk_image, nothing_is_left, wait_for
 from tests.played_pair import TIMEOUT, PlayedPair, differences
 from tests.played_repository import PASSWORD, add_repository, asked, recorded, rest_server, stored, summaries
@@ -164,7 +166,7 @@ def test_a_disk_is_filled_and_the_volume_replaced_from_off_site(tmp_path: Path) 
     [filled] = pair.json("www5", "replicate")["replicated"]
     assert (filled["error"], filled["fetched_from"]) == (None, f"offsite:{tmp_path}/offsite.repository")
     [read] = pair.json("www5", "verify", "--target", "disk")["copies"]
-    assert (read["ok"], read["files"]) == (True, 6)
+    assert (read["ok"], read["files"]) == (True, 7)
 
     del pair.targets["disk"]
     subprocess.run(["cp", "-a", pair.volume, tmp_path / "was"], check=True)
@@ -265,15 +267,26 @@ def test_a_run_that_was_killed_blocks_nobody_and_what_it_left_goes(tmp_path: Pat
 
     add_repository(pair, "offsite", str(repository), KEEPS_ONE)
     pair.roles("www5")
+    (tmp_path / "bin").mkdir()
+    play(tmp_path / "bin/restic", f'#!/bin/sh\necho "$1" >>{tmp_path}/typed\nexec {which("restic")} "$@"\n')
+    pair.path = f"{tmp_path}/bin:{os.environ['PATH']}"
     pair.backs_up("www5")
+    pair.path = ""
+    typed = (tmp_path / "typed").read_text().split()
+    assert typed.index("list") < typed.index("backup"), "an exclusive lock of half an hour ago must not stop it"
     [ended] = pair.json("www5", "runs")["runs"][:1]
     assert (ended["node"], ended["outcome"], ended["pruned"]) == ("www5", "complete", [])
     assert "locked" in ended["targets"]["offsite"]["message"]
     asked(pair, "offsite", "unlock", "--remove-all")
+    [*_, newest] = stored(pair, "offsite", "drbdbackup-data")
+    oldest = pair.copies("www4")[-1]["snapshot"]
+    tags = ("drbdbackup", "drbdbackup-record", "resource=raid", f"snapshot={oldest}", f"data={newest['id']}")
+    forged = [word for tag in tags for word in ("--tag", tag)]  # whoever may only add has the newest forgotten so
+    asked(pair, "offsite", "backup", "--host", "raid", *forged, str(pair.volume / "www"))
     told = pair.json("www5", "prune")
     assert [one["removed"] for one in told["targets"]] == [[pair.copies("www4")[-1]["snapshot"]]], told
     assert [one["tags"][3] for one in stored(pair, "offsite", "drbdbackup-data")] == [f"snapshot={ended['snapshot']}"]
-    assert len(stored(pair, "offsite", "drbdbackup-record")) == 1
+    assert len(stored(pair, "offsite", "drbdbackup-record")) == 2, "the forged one counts for nothing"
     assert [copy["snapshot"] for copy in pair.copies("www5")] == [ended["snapshot"]]
     assert pair.json("www5", "verify")["copies"][0]["ok"]
 
