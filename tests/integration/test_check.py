@@ -151,7 +151,7 @@ def test_a_due_time_that_is_remembered_is_the_right_one(pair: PlayedPair) -> Non
 def test_no_sudoers_line_on_the_page_lets_a_user_choose_the_configuration() -> None:
     """`--config` names a file with commands that root runs, and one of who called sudo is trusted."""
     page = (ROOT / "docs/monitoring.md").read_text()
-    rules = re.findall(r"NOPASSWD: (.*)' >", page)
+    rules = re.findall(r"""NOPASSWD: (.*)['\"] >""", page)
     assert len(rules) == 2
     assert not [rule for rule in rules if "*" in rule]
 
