@@ -22,6 +22,7 @@ from msgspec.structs import replace
 
 from drbdbackup import durable, plain_file, proc
 from drbdbackup.catalog.folders import private_folder
+from drbdbackup.config import open_to_others
 from drbdbackup.config.values import TargetConfig
 from drbdbackup.errors import (
     Damaged,
@@ -30,6 +31,7 @@ from drbdbackup.errors import (
     RepositoryMissing,
     RepositoryUnreachable,
     TargetError,
+    TargetUnsafe,
     ToolError,
     ToolMissing,
 )
@@ -41,6 +43,7 @@ from drbdbackup.tools import mount, mounts, restic
 from drbdbackup.tools.restic import Access, StoredSnapshot
 
 OURS, DATA, RECORD, MARK = "drbdbackup", "drbdbackup-data", "drbdbackup-record", "drbdbackup-target"
+_RECORDS = "records"  # of the cache
 _SHOWN = ".snapshots"  # where restic's own file system is, below the root
 _OPTIONS = ("ro", "nosymfollow", "nodev", "nosuid", "noexec")
 _IN_MEMORY = ("mode=0700", "nosymfollow", "nodev", "nosuid", "noexec")
@@ -77,7 +80,8 @@ class ResticTarget:
         config = self.config
         if not self._has_cage:
             raise NotForEngines(f"{config.name}: the copies of an engine cannot be shown here", _NO_CAGE)
-        private_folder(config.cache_folder)
+        for folder in (config.cache_folder, os.path.join(config.cache_folder, _RECORDS)):
+            _make_private(folder)
         at = restic.access(config.repository_file, config.password_file, config.env_file, config.cache_folder)
         os.makedirs(config.folder, 0o700, exist_ok=True)
         with ExitStack() as stack:
@@ -207,11 +211,10 @@ class ResticRepository:
     def _remember(self, stored: StoredSnapshot, name: str, content: bytes) -> None:
         kept = self._kept(stored, name)
         with suppress(OSError):
-            private_folder(os.path.dirname(kept))
-            durable.write(kept, content)
+                durable.write(kept, content)
 
     def _kept(self, stored: StoredSnapshot, name: str) -> str:
-        return os.path.join(self._config.cache_folder, "records", f"{stored.id}-{name}")
+        return os.path.join(self._config.cache_folder, _RECORDS, f"{stored.id}-{name}")
 
     def _run(self, command: proc.Command) -> bytes:
         try:
@@ -562,6 +565,14 @@ def _bytewise(error: UnicodeError) -> tuple[str, int]:
 
 
 codecs.register_error("drbdbackup-bytewise", _bytewise)
+
+
+def _make_private(folder: str) -> None:
+    """What lies there is believed. Raises TargetUnsafe if others could have put it there."""
+    private_folder(folder)
+    found = (one for one in open_to_others.open_to_others(folder) if not one.is_groups) if os.geteuid() == 0 else ()
+    for one in found:
+        raise TargetUnsafe(one.why, f"{one.hint}, and remove what is in {folder}: it is only a cache.")
 
 
 def _tags(wanted: ToStore) -> tuple[str, ...]:

@@ -209,6 +209,11 @@ def test_what_is_wrong_with_a_repository_is_said_and_costs_the_other_targets_not
     password.chmod(0o640)
     assert refused() == "target.unsafe"
     password.chmod(0o600)
+    records = tmp_path / "cache-offsite-www4/records"
+    for folder in (records, records.parent):
+        os.chown(folder, 33, 33)
+        assert refused() == "target.unsafe", "what lies there is believed"
+        os.chown(folder, 0, 0)
     password.write_text("another\n")
     assert refused() == "repository.password"
     assert "another" not in pair.run("www4", "run").stderr
