@@ -111,6 +111,7 @@ class ResticRepository:
         self._shown: list[str] = []
         self._has_mount = False
         self._fresh: dict[tuple[str, str], str] = {}
+        self._storing: ResticAtWork | None = None
         self._records: dict[tuple[str, str], list[StoredSnapshot]] = {}
         self._data: dict[str, StoredSnapshot] = {}
         mount.attach("tmpfs", self._root, _IN_MEMORY, "tmpfs")
@@ -261,10 +262,11 @@ class ResticRepository:
         paths = [os.path.join(os.fsencode(wanted.source), path) for path in wanted.left_out]
         with open(file, "wb") as lines:
             lines.writelines(restic.pattern(path) + b"\n" for path in paths)
-        return ResticAtWork(self.at, restic.backing_up(
+        self._storing = ResticAtWork(self.at, restic.backing_up(
             self.at, wanted.source, host=wanted.resource, started_at=wanted.started_at, exclude_file=file,
             tags=(OURS, DATA, *_tags(wanted)), parent=self._newest_data(wanted.resource), rate=wanted.rate,
         ))  # fmt: skip
+        return self._storing
 
     def compare(self, resource: str, snapshot: str, entries: Iterator[Entry]) -> Iterator[Stored]:
         """See `Engine`."""
@@ -418,11 +420,12 @@ class ResticRepository:
         """What killed runs have left goes: the locks that nobody has renewed for half an hour, whoever's they are.
 
         A restic at work renews its own every five minutes. One that somebody has started on this host is not to be seen
-        from a cage, and restic would take it for dead: as long as there is such a lock nothing is touched. Never are all
-        removed, however sure we are: between the look and the removal another node may have begun.
+        from a cage, and restic would take it for dead: as long as there is such a lock nothing is touched. They are
+        never all removed, however sure we are: between the look and the removal another node may have begun.
         """
         there = restic.locks(self.at).values()
-        if there and all(one.age() >= _RENEWED for one in there if one.hostname == os.uname().nodename):
+        here = os.uname().nodename
+        if there and all(one.age() >= _RENEWED for one in there if one.hostname == here):
             self._run(restic.command(self.at, "unlock"))
 
     def _newest_data(self, resource: str) -> str:
@@ -436,9 +439,11 @@ class ResticRepository:
         if named not in self._fresh:
             self._note(restic.snapshots(self.at, OURS))
             found = [one for one in self._data.values() if (one.tag("resource"), one.tag("snapshot")) == named]
+            said = self._storing.stored if self._storing is not None else ""
+            found = [one for one in found if said and one.id.startswith(said)]  # its tags are anybody's who may add
             if not found:
                 raise TargetError(f"the repository does not list {snapshot}, which was just stored")
-            self._fresh[named] = max(found, key=lambda one: one.time).id
+            self._fresh[named] = found[0].id
         return self._fresh[named]
 
 
@@ -448,6 +453,7 @@ class ResticAtWork:
     def __init__(self, at: Access, command: proc.Command, done: Callable[[], None] = lambda: None) -> None:
         """Start it; `done` is called when it has ended well. Raises ToolMissing, ToolError."""
         self._done = done
+        self.stored = ""  # the beginning of the id of what a backup has stored, once it has ended
         self.files = self.bytes = 0
         self.problems: list[tuple[str, str]] = []
         self._at = at
@@ -463,6 +469,7 @@ class ResticAtWork:
             case "status":
                 self.files, self.bytes = int(told.get("files_done", 0)), int(told.get("bytes_done", 0))
             case "summary":
+                self.stored = str(told.get("snapshot_id", ""))
                 self.files = int(told.get("total_files_processed", 0))
                 self.bytes = int(told.get("total_bytes_processed", 0))
             case "error":

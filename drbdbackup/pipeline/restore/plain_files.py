@@ -193,16 +193,20 @@ class PlainFiles:
             _refuse_full(error)
             return ""
         try:
-            content = bring_content(source, target, seen, self._came)
-            with suppress(OSError):
-                _give(folder, target, one)
-                is_whole = True
+            try:
+                content = bring_content(source, target, seen, self._came)
+                with suppress(OSError):
+                    _give(folder, target, one)
+                    is_whole = True
+            finally:
+                os.close(target)  # on a share it may be this that finds no room
         except OSError as error:
+            is_whole = False
             _refuse_full(error)
         finally:
-            os.close(target)
             if not is_whole:
-                os.unlink(name, dir_fd=folder.handle)
+                with suppress(OSError):
+                    os.unlink(name, dir_fd=folder.handle)
                 self._on_piece(-self._brought)
         return content if is_whole else ""
 
