@@ -59,6 +59,7 @@ def summaries(pair: PlayedPair) -> list[dict[str, Any]]:
 def asked(pair: PlayedPair, name: str, *argv: str, timeout: float = 60, cwd: Path | None = None) -> str:
     """What restic itself says of the repository of a target."""
     at = {
+        "PATH": pair.path or os.environ["PATH"],
         "RESTIC_REPOSITORY_FILE": str(pair.folder / f"{name}.repository"),
         "RESTIC_PASSWORD_FILE": str(pair.folder / f"{name}.password"), "RESTIC_CACHE_DIR": str(pair.folder / "cache"),
     }  # fmt: skip

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PATIENCE = 20.0
+SFTP = "/usr/lib/openssh/sftp-server"
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ class Reached:
 @contextmanager
 def sshd(folder: Path, *forced: str) -> Iterator[Reached]:
     """An sshd whose one key may only run the command `forced` (words without blanks)."""
-    with _serving(folder, str(folder / "authorized"), "PermitRootLogin forced-commands-only\n") as reached:
+    more = "".join(f"Subsystem sftp {one}\n" for one in forced if one == SFTP)
+    with _serving(folder, str(folder / "authorized"), f"PermitRootLogin forced-commands-only\n{more}") as reached:
         (folder / "authorized").write_text(f'restrict,command="{" ".join(forced)}" {(folder / "key.pub").read_text()}')
         (folder / "known").write_text(f"[127.0.0.1]:{reached.port} {(folder / 'host.pub').read_text()}")
         yield reached

@@ -21,6 +21,7 @@ from tests.captured import play
 from tests.played_media import disk_image, nothing_is_left, wait_for
 from tests.played_pair import TIMEOUT, PlayedPair, differences
 from tests.played_repository import PASSWORD, add_repository, asked, recorded, rest_server, stored, summaries
+from tests.played_sshd import SFTP, Reached, sshd
 from tests.settled import settled_volume
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -157,7 +158,23 @@ def _is_below(line: str, paths: list[str]) -> bool:
 def test_a_disk_is_filled_and_the_volume_replaced_from_off_site(tmp_path: Path) -> None:
     pair = played(tmp_path)
     del pair.targets["nas"]
-    add_repository(pair, "offsite", str(tmp_path / "repository"))
+    with sshd(tmp_path / "sshd", SFTP) as reached:
+        reach_by_ssh(pair, reached)
+        add_repository(pair, "offsite", f"sftp:root@127.0.0.1:{tmp_path}/repository")
+        fill_and_replace(pair)
+
+
+def reach_by_ssh(pair: PlayedPair, reached: Reached) -> None:
+    """Let each ssh of the pair know the way; on a real node ~/.ssh/config does."""
+    folder = pair.folder / "bin"
+    folder.mkdir()
+    (folder / "ssh").write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} {" ".join(reached.options)} "$@"\n')
+    (folder / "ssh").chmod(0o755)
+    pair.path = f"{folder}:{os.environ['PATH']}"
+
+
+def fill_and_replace(pair: PlayedPair) -> None:
+    tmp_path = pair.folder
     pair.backs_up("www4")
     for node in ("www4", "www5"):
         disk_image(tmp_path / f"{node}.img")
