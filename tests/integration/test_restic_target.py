@@ -363,6 +363,38 @@ def test_a_server_that_freezes_in_the_middle_of_an_upload_is_given_up(tmp_path: 
         pair.backs_up("www4")
 
 
+def test_what_changes_between_the_walk_and_the_storing_is_recorded_as_it_is_stored(tmp_path: Path) -> None:
+    pair = played(tmp_path)
+    del pair.targets["nas"]
+    add_repository(pair, "offsite", str(tmp_path / "repository"))
+    (tmp_path / "bin").mkdir()
+    waits = f": >{tmp_path}/waits; until [ -e {tmp_path}/goes-on ]; do sleep 0.05; done"
+    (tmp_path / "bin/restic").write_text(
+        f'#!/bin/sh\ncase "$*" in *drbdbackup-data*) {waits} ;; esac\nexec {shutil.which("restic")} "$@"\n'
+    )
+    (tmp_path / "bin/restic").chmod(0o755)
+    path = f"{tmp_path}/bin:{os.environ['PATH']}"
+    running = subprocess.Popen(pair.command("www4", "run"), env={**os.environ, "PATH": path})
+    try:
+        wait_for((tmp_path / "waits").exists, "the walk")
+        with (pair.volume / "www/index").open("a") as file:
+            file.write(" and more")
+        (pair.volume / "holed").unlink()
+        (pair.volume / "www/new").write_text("new")
+        (tmp_path / "goes-on").touch()
+        assert running.wait(TIMEOUT) == 0
+    finally:
+        running.kill()
+    [read] = pair.json("www4", "verify")["copies"]
+    assert (read["ok"], read["problem_count"]) == (True, 0), read
+    done = pair.run("www4", "restore", "--to", str(tmp_path / "back"), "--yes")
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    assert (tmp_path / "back/www/index").read_text() == "hello and more"
+    assert (tmp_path / "back/www/shop/again").read_text() == "hello and more"
+    assert not (tmp_path / "back/holed").exists()
+    assert not (tmp_path / "back/www/new").exists(), "the next backup has it"
+
+
 def test_what_restic_says_of_a_removal_is_not_believed(tmp_path: Path) -> None:
     """0.18 says 0 of what a server has refused."""
     pair = played(tmp_path)

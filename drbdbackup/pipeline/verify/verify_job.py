@@ -61,6 +61,8 @@ def _compare(verifying: Verification) -> None:
             verifying.tell()
             verifying.wanted += one is not None and one.entry.kind == b"f"
             if one is None and there is not None:
+                if verifying.copy.engine is not None:  # came between the walk and the storing: nobody adds to it later
+                    continue
                 if not (extra and there.path.startswith(extra)):
                     verifying.add(there.path)
                     extra = there.path + b"/"
