@@ -63,6 +63,7 @@ def test_what_is_being_restored_goes_after_it(tmp_path: Path) -> None:
     """Neither by `prune` nor by the run of the night; the copy goes once the restore is over."""
     pair = PlayedPair(tmp_path, extra="[retention]\ndaily = 0\nweekly = 0\nmonthly = 0\nminimum = 1")
     (pair.volume / "page").write_text("of the first night")
+    os.link(pair.volume / "page", pair.volume / "again")  # of several names: for rsync, which is made to wait
     pair.backs_up()
     [first] = pair.copies()
     rsync, begun, go = which("rsync"), tmp_path / "begun", tmp_path / "go"

@@ -138,6 +138,7 @@ def test_a_folder_that_becomes_a_symlink_while_it_is_copied_leads_nowhere(pair: 
 
 def test_nothing_is_restored_through_a_symlink_that_appears_meanwhile(pair: PlayedPair, local: Path) -> None:
     """rsync 3.2.7 follows one; here a program of its name does, whatever the real one is."""
+    os.link(next((pair.volume / "www/shop").iterdir()), pair.volume / "again")  # rsync's, as a file of several names
     pair.backs_up()
     before, out, program = seen(local), pair.folder / "out", pair.folder / "bin/rsync"
     program.parent.mkdir()

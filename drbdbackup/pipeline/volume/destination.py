@@ -47,7 +47,7 @@ def check(place: Destination) -> None:
 
 def _refuse_read_only(place: Destination) -> None:
     """A mount of our own over it would be writable although the one below is not."""
-    if os.statvfs(_nearest(place)).f_flag & os.ST_RDONLY:
+    if _file_system(place).f_flag & os.ST_RDONLY:
         raise UsageError(f"{place.path} cannot be restored to: it is mounted read-only", "Look at `dmesg` and findmnt.")
 
 
@@ -91,16 +91,18 @@ def free(place: Destination) -> int | None:
     """Bytes that can still be written where the destination is, or will be; None where the file system does not say so
     (ramfs, some of FUSE).
     """
-    seen = os.statvfs(_nearest(place))
+    seen = _file_system(place)
     return seen.f_bavail * seen.f_frsize if seen.f_blocks else None
 
 
-def _nearest(place: Destination) -> str:
-    """Its path, or the nearest folder above that is there."""
+def _file_system(place: Destination) -> os.statvfs_result:
+    """What it is on, or will be, as the nearest folder says that is there: others may take one away meanwhile."""
     where = place.path
-    while not os.path.lexists(where):
-        where = os.path.dirname(where)
-    return where
+    while True:
+        try:
+            return os.statvfs(where)
+        except (FileNotFoundError, NotADirectoryError):
+            where = os.path.dirname(where)
 
 
 def takes_links(folder: int) -> bool:
