@@ -72,12 +72,12 @@ from drbdbackup.report import (
     live,
     overview,
     peers,
-    plugin,
     restores,
     runs,
     settings,
     versions,
 )
+from drbdbackup.report.monitoring import plugin
 from drbdbackup.retention import Judged
 from drbdbackup.tools.openers import Opener
 from tests import played_report

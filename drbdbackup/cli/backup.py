@@ -72,7 +72,7 @@ def run(
         })  # fmt: skip
     runs.complain_of_replicas(replicas)
     if not (dry_run or console.on_terminal()) and (attempts or answer.alarms or replicas):
-        from drbdbackup.report import system_log
+        from drbdbackup.report.monitoring import system_log
 
         system_log.tell(attempts, answer.alarms, replicas)
     if done:
@@ -153,7 +153,7 @@ def _replicated(
 def _scrubbed(
     config: Config, resources: Sequence[ResourceConfig], targets: Sequence[TargetConfig], attempts: Sequence[Attempt]
 ) -> tuple[Scrubbed, ...]:
-    """A node that stands by reads what there is, where nobody sits and waits for an answer."""
+    """A node that stands by verifies its share of the copies, only in a run that nobody waits for."""
     if not (attempts and all(one.stood_down_now for one in attempts)):
         return ()
     from drbdbackup.commands.scrub import scrub

@@ -129,7 +129,8 @@ def check(
     """
     from drbdbackup.commands.monitoring import check as command
     from drbdbackup.config import select
-    from drbdbackup.report import console, plugin
+    from drbdbackup.report import console
+    from drbdbackup.report.monitoring import plugin
 
     limits = command.thresholds(warning, critical)
     loaded = configured(config)
@@ -143,7 +144,7 @@ def check(
 
 def _failed(message: str, arguments: Sequence[str]) -> str:
     """The line of a check that failed."""
-    from drbdbackup.report import plugin
+    from drbdbackup.report.monitoring import plugin
 
     return plugin.failed(message, as_checkmk="--checkmk" in arguments)
 

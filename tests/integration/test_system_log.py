@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from drbdbackup.report import system_log
+from drbdbackup.report.monitoring import system_log
 from tests.played_pair import PlayedPair
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: a mount namespace")

@@ -20,7 +20,7 @@ from drbdbackup.model.restoring import RestoreStage, Restoring
 from drbdbackup.model.role import Decision, Role, Verdict
 from drbdbackup.oversight import PairState, PairVerdict
 from drbdbackup.pipeline.copies.known_copies import KnownCopy
-from drbdbackup.report import plugin
+from drbdbackup.report.monitoring import plugin
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
 DAYS = timedelta(days=1)

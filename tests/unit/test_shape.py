@@ -29,7 +29,7 @@ HEAVY = {
 # All that they do is done with rich, textual, prometheus_client or pygal.
 DRAWING = {
     "drbdbackup.report.progress", "drbdbackup.report.browsing", "drbdbackup.report.full_screen",
-    "drbdbackup.report.watching", "drbdbackup.report.metrics",
+    "drbdbackup.report.watching", "drbdbackup.report.monitoring.metrics",
     "drbdbackup.report.html.plots",
 }  # fmt: skip
 # The errors of a signal, and all that they are.

@@ -20,12 +20,12 @@ from drbdbackup.oversight import PairState
 from drbdbackup.pipeline.copies.known_copies import last_heard
 
 if TYPE_CHECKING:
-    from drbdbackup.report.metrics import MeasuredResource
+    from drbdbackup.report.monitoring.metrics import MeasuredResource
 
 
 def write(config: Config, found: Sequence[PairEvidence]) -> DrbdBackupError | None:
     """Write the file from what was seen of all resources; the error, if it could not be done."""
-    from drbdbackup.report import metrics
+    from drbdbackup.report.monitoring import metrics
 
     try:
         heard = {one.node: one.seen_at for one in last_heard(config) if one.seen_at and one.node != config.node}
@@ -37,7 +37,7 @@ def write(config: Config, found: Sequence[PairEvidence]) -> DrbdBackupError | No
 
 
 def _measured(config: Config, seen: PairEvidence) -> MeasuredResource:
-    from drbdbackup.report.metrics import MeasuredResource
+    from drbdbackup.report.monitoring.metrics import MeasuredResource
 
     state, name = config.state_dir, seen.resource
     runs = (view.last_run_of(state, name, node) for node in config.nodes)

@@ -12,7 +12,7 @@ _HINT = "Is the volume what it should be? If it is: `drbdbackup run --accept-shr
 
 
 class ShrinkGate:
-    """Of one run; `held` says why nothing of it is published, None if all is well (or nobody was asked yet)."""
+    """Of one run; `held` says why nothing of it is published, None if it may be published, or is not judged yet."""
 
     def __init__(self, order: Order, facts: RunFacts) -> None:
         """Held against what `facts` knows of the last complete copy."""

@@ -67,7 +67,7 @@ class Comparing(Struct, kw_only=True):
         self.channel.send_progress(Progress(self.seen, 0, 0))
 
     def object(self, path: bytes, why: str) -> None:
-        """Nobody can tell whether this is the same."""
+        """Note an entry that cannot be compared."""
         self.problem_count += 1
         if len(self.problems) < KEPT_PROBLEMS:
             self.problems.append((path, why))

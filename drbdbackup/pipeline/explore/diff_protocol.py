@@ -55,7 +55,7 @@ class DiffJob(CageJob, frozen=True, kw_only=True):
 
 class RenamedFolder(Struct, frozen=True):
     """A folder that is elsewhere with all that is in it, and otherwise the same: its `entries`, itself among them, and
-    the bytes of its files. Each of these is told as removed and as added, too.
+    the bytes of its files. Each of these is also listed as removed and as added.
     """
 
     before: str

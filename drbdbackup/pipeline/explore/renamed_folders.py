@@ -80,7 +80,7 @@ class WholeFolders:
                 above.bytes += folder.bytes
                 above.files += folder.files
                 _feed(above, folder.path, folder.content, folder.inodes)
-            if len(self._ended) >= KEPT:  # what is below it is of no use where the whole is told
+            if len(self._ended) >= KEPT:  # where the whole folder is one line, what is below it is not needed
                 del self._ended[folder.first :]
             if len(self._ended) < KEPT:
                 self._ended.append(folder)

@@ -1,0 +1,1 @@
+"""What monitoring reads: the metrics, the answer of a plugin, and the system log."""
