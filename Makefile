@@ -14,12 +14,12 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH):/usr/sbin:/sbin
 unexport PYTHONDONTWRITEBYTECODE
 
 FOR_DEMO := python3 python3-venv rsync mount util-linux e2fsprogs acl
-FOR_CLUSTER := python3 python3-venv cpio e2fsprogs fdisk kmod mmdebstrap openssh-client qemu-system-x86 qemu-utils vde2
+FOR_CLUSTER := python3 python3-venv cpio e2fsprogs fdisk kmod mmdebstrap openssh-client qemu-system-x86 qemu-utils rclone socat vde2
 FOR_DOCS := python3 python3-venv
 FOR_PACKAGE := python3 python3-venv dpkg dpkg-dev lintian mmdebstrap util-linux
 FOR_TEST := attr bindfs btrfs-progs chromium cron exfatprogs fonts-dejavu-core fuse3 libxml2-utils man-db \
 	mariadb-backup mariadb-client mariadb-client-core mariadb-server-core monitoring-plugins-basic nagios-nrpe-plugin nagios-nrpe-server openssh-client \
-	openssh-server procps prometheus prometheus-node-exporter rclone resource-agents restic shellcheck strace sudo systemd xxhash
+	openssh-server openssl procps prometheus prometheus-node-exporter rclone resource-agents restic shellcheck strace sudo systemd xxhash
 
 .PHONY: help demo test golden lowest tests-with-lowest bench check docs clean deb package packages-for-package packages-for-demo packages-for-docs packages-for-test cluster cluster-shell packages-for-cluster
 
@@ -32,14 +32,15 @@ help:
 	@echo "make bench   measure against the classic scripts"
 	@echo "make check   the quick part: style, types, layers and unit tests"
 	@echo "make docs    build the documentation as a site, into site/"
-	@echo "make deb     build a Debian package for this release into dist/"
-	@echo "make package build it and try it in a fresh Debian"
+	@echo "make deb     build a Debian package for this release into dist/; make deb RELEASE=trixie for another one"
+	@echo "make package build it for Debian 12 and 13 and try it in a fresh system of each"
 	@echo "make clean   remove what these have made here"
 
 demo: $(VENV)/.for-demo
 	@$(VENV)/bin/drbdbackup demo
 
 test: $(VENV)/.for-test
+	@$(VENV)/bin/python -m tests.newer_restic
 	@[ "$$(id -u)" = 0 ] || echo "Not root: tests that mount, chown or make namespaces are left out, and named at the end."
 	@$(PYTEST) -q -n $(WORKERS) --dist worksteal
 
@@ -66,19 +67,21 @@ cluster-shell: $(VENV)/.for-test packages-for-cluster
 check: $(VENV)/.for-test
 	@$(PYTEST) -q -n $(WORKERS) --dist worksteal tests/unit/test_shape.py tests/unit  # the types first: they take longest
 
-# The pages are laid out as they are here, so that each link leads to the same place.
+# The pages are laid out as they are here, so that each link leads to the same place. Zensical knows one language for all.
 docs: $(VENV)/.for-docs
 	@rm -rf build/pages site
 	@mkdir -p build/pages/drbdbackup
 	@cp -R docs *.md LICENSE build/pages
 	@cp -R drbdbackup/share build/pages/drbdbackup
 	@$(VENV)/bin/zensical build --clean --strict
+	@sed -i 's/^<html lang="en"/<html lang="de"/' site/docs/de/*.html
+	@! grep -L '^<html lang="de"' site/docs/de/*.html | grep .
 
 deb: $(VENV)/.for-demo packages-for-package
-	@debian/build $(VENV)/bin/python
+	@$(if $(RELEASE),debian/build-for $(RELEASE),debian/build $(VENV)/bin/python)
 
 package: $(VENV)/.for-test packages-for-package
-	@$(PYTEST) -q --durations=0 --durations-min=1 tests/package
+	@$(PYTEST) -q -n 2 --dist loadscope --durations=0 --durations-min=1 tests/package
 
 clean:
 	rm -rf $(VENV) $(LOWEST) $(LOWEST).txt build dist site .bench .cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

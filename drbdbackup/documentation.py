@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
-_BESIDE = os.path.dirname(_PACKAGE)
+_CHECKOUT = os.path.dirname(_PACKAGE)
 _SHARED = os.path.join("share", "doc", "drbdbackup")
 _PLACES = (
-    os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(_BESIDE))), _SHARED),  # PREFIX/lib/python3/*-packages
-    os.path.join(_BESIDE, _SHARED),  # pip install --target
-    _BESIDE,  # a checkout
+    os.path.join(
+        os.path.dirname(os.path.dirname(os.path.dirname(_CHECKOUT))), _SHARED
+    ),  # PREFIX/lib/python3/*-packages
+    os.path.join(_CHECKOUT, _SHARED),  # pip install --target
+    _CHECKOUT,  # a checkout
 )
 
 

@@ -32,6 +32,16 @@ def write_in(folder: int, name: str, data: bytes, *, may_replace: bool = True) -
     sync_opened(folder)
 
 
+def write_all(handle: int, data: bytes | bytearray) -> None:
+    """All of it, to an open file: write(2) alone may stop where there is no more room, and says so only the next time.
+
+    Raises OSError.
+    """
+    written = os.write(handle, data)
+    while written < len(data):
+        written += os.write(handle, data[written:])
+
+
 def exchange(one: str, other: str) -> None:
     """Two files or folders of a file system take each other's name, at once. Raises OSError."""
     import ctypes  # seldom needed, and it costs a start-up something
@@ -46,7 +56,7 @@ def exchange(one: str, other: str) -> None:
 def replacing(folder: int, name: str, *, draft: str = "", may_replace: bool = True) -> Iterator[BufferedWriter]:
     """An open file that gets its `name` in an open folder at the end of the block. `draft` is its name until then.
 
-    The folder is still to be synced (`sync_opened`) by who wants to rely on the name. Raises OSError.
+    A caller that relies on the name still has to sync the folder (`sync_opened`). Raises OSError.
     """
     draft = draft or f".{name}.{os.urandom(4).hex()}"
     handle = os.open(draft, _CREATE, 0o600, dir_fd=folder)

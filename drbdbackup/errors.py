@@ -7,13 +7,29 @@ docs/errors.md is the table of all codes. A code never changes its meaning, and 
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 NO_RIGHT = (
     "Root has no right there. Does the server squash root? Give that folder to the user that root becomes there, or "
     "export it with no_root_squash; `lsattr -d` shows one that is immutable."
 )
-
+NO_PROC = "Is /proc mounted? In a chroot: `mount -t proc proc /proc`."
+_IN_THE_WAY = (
+    "A file, folder or symlink on that path is where something else must be (`namei -l` shows which): move it away, or "
+    "name another path."
+)
+_HINTS = {  # what each means wherever it is met
+    errno.EMFILE: "This process may open too few files: raise `ulimit -n` to 1024 (LimitNOFILE= of the unit).",
+    errno.ENFILE: "All processes of this node together have too many files open: raise `sysctl fs.file-max`.",
+    errno.EAGAIN: "No more processes are allowed: raise `ulimit -u`, TasksMax= of the unit, or kernel.pid_max.",
+    errno.ENOMEM: "There is too little memory: see `free`, `ulimit -v`, and MemoryMax= of the unit.",
+    errno.EFBIG: "Larger files are not allowed: raise `ulimit -f` (LimitFSIZE= of the unit).",
+    errno.ENOTDIR: _IN_THE_WAY,
+    errno.EISDIR: _IN_THE_WAY,
+    errno.ELOOP: _IN_THE_WAY,
+}
 
 _PACKAGES = {  # of Debian
     "drbdadm": "drbd-utils", "drbdsetup": "drbd-utils", "rsync": "rsync", "ssh": "openssh-client",
@@ -64,6 +80,12 @@ class UnexpectedError(Failure, narrows=True):
     """A mistake in drbdbackup itself."""
 
     code = "error.unexpected"
+
+
+class ModuleDamaged(Failure, narrows=True):
+    """A module of drbdbackup, or of what it uses, cannot be loaded from what Python has compiled of it."""
+
+    code = "module.damaged"
 
 
 class Declined(Failure, narrows=True):
@@ -171,6 +193,7 @@ class NoBackup(NothingFound, narrows=True):
     """No backup at all is known on this node."""
 
     code = "copy.none"
+    rebuilds = "Make one with `drbdbackup run`. If there should be some: `drbdbackup sync --rebuild` reads the targets."
 
 
 class OutOfReach(NothingFound, narrows=True):
@@ -246,7 +269,7 @@ class PeerUnreachable(ToolError, narrows=True):
 
 
 class Killed(Failure):
-    """A process of the run was killed from outside: by an admin, for want of memory, or by a cluster that unmounts."""
+    """A process of the run was killed: by an admin, the kernel (out of memory), or a cluster that unmounts."""
 
     code = "process.killed"
 
@@ -275,6 +298,12 @@ class FileTooLarge(ToolError, narrows=True):
 
     code = "tool.file-too-large"
     path = b""
+
+
+class AnswerTooLong(ToolError, narrows=True):
+    """A program has said more than what makes sense, and was ended."""
+
+    code = "tool.answer-too-long"
 
 
 class ToolTimedOut(ToolError):
@@ -359,6 +388,18 @@ class RepositoryUnreachable(TargetError, narrows=True):
     """A repository cannot be reached or read, or its program failed."""
 
     code = "repository.unreachable"
+
+
+class RepositoryDamaged(TargetError, narrows=True):
+    """What a repository lists is lost in it, or not as it was stored."""
+
+    code = "repository.damaged"
+
+
+class RepositoryUnreadable(TargetError, narrows=True):
+    """A file lies in a repository that is none of its program's, which fails at it."""
+
+    code = "repository.unreadable"
 
 
 class RepositoryLocked(TargetError, narrows=True):
@@ -465,6 +506,30 @@ class Held(PartialResult, narrows=True):
     """The source is suspiciously small: nothing is published until somebody says that it is right."""
 
     code = "run.held"
+
+
+def hint_for(number: int | None) -> str:
+    """What to do about an error of the system that asks for the same wherever it is met; "" for any other."""
+    return _HINTS.get(number or 0, "")
+
+
+def of_module(error: BaseException) -> ModuleDamaged | None:
+    """The error where Python has failed at a compiled module, and not at what it does; None for any other."""
+    step = error.__traceback__
+    while step is not None and step.tb_next is not None:
+        step = step.tb_next
+    if step is None or step.tb_frame.f_code.co_name != "_compile_bytecode":
+        return None
+    path = step.tb_frame.f_locals.get("bytecode_path") or "a compiled module"
+    hint = "Remove that file: Python makes it anew. Then see whether the disk is full, and `dmesg`."
+    return ModuleDamaged(f"{path} is damaged: {error}", hint)
+
+
+def status_of(errors: Sequence[DrbdBackupError], asked: int) -> int:
+    """The exit status where these of `asked` things failed: the first one's if all did, partial if some did."""
+    if not errors:
+        return 0
+    return errors[0].status if len(errors) == asked else PartialResult.status
 
 
 def tree(kind: type[DrbdBackupError] = DrbdBackupError) -> list[type[DrbdBackupError]]:

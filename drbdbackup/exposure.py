@@ -18,7 +18,6 @@ from drbdbackup.config.values import Config
 from drbdbackup.model.backup import Copy, Reach
 
 _BEST = (Work.RESTORED, Work.VERIFIED, Work.COPIED)
-Place = tuple[str, str]
 
 
 class LossKind(Enum):
@@ -102,7 +101,7 @@ def left(known: Known, without: Without) -> Left:
     if not whole:
         return Left(without, lacking=lacking)
     same = [(copy, _seen(copy, reach, reader)) for copy, reach in whole if copy.snapshot == whole[0][0].snapshot]
-    copy, reach = min(same, key=lambda one: (one[1] is not Reach.YES, _distance(one[0], reader)))
+    copy, reach = min(same, key=lambda one: (_readiness(*one), _distance(one[0], reader)))
     lost = max(known.now - _begun(copy, known.copies), timedelta())
     return Left(without, copy, reach, lost, lacking, _estimate(copy, reader, known.measured))
 
@@ -115,6 +114,13 @@ def _begun(copy: Copy, copies: Sequence[tuple[Copy, Reach]]) -> datetime:
 def _seen(copy: Copy, reach: Reach, reader: str) -> Reach:
     """Whether it can be read. What another node sees of a share is not known from here."""
     return Reach.UNKNOWN if not reader and not copy.holder else reach
+
+
+def _readiness(copy: Copy, reach: Reach) -> int:
+    """What can be read comes first, and last a share that was looked at in vain: a disk may only be asleep."""
+    if reach is Reach.YES:
+        return 0
+    return 2 if reach is Reach.NO and not copy.holder else 1
 
 
 def _distance(copy: Copy, reader: str) -> int:

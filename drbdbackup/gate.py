@@ -1,7 +1,7 @@
 """May this node back up this resource, now? Evidence to a verdict, pure; and, at the edge, the gathering of evidence.
 
 Every observation counts and can only object: one more can turn `proceed` into something else, never `refuse` into
-`proceed`. What is not known is refused, because a gate that skips in doubt is green on both nodes for ever.
+`proceed`. What is not known is refused: if a node skipped in doubt, both might, and nobody would notice.
 """
 
 from __future__ import annotations
@@ -106,9 +106,21 @@ def ask(config: Config, resource: ResourceConfig) -> Verdict:
     return verdict
 
 
-def refusal(verdict: Verdict, told: str, hint: str) -> RoleError:
-    """The error for a verdict that forbids the run. An unreadable role has a class of its own."""
-    return (RoleUnreadable if verdict.role is Role.UNKNOWN else RoleError)(told, hint)
+def require(config: Config, resource: ResourceConfig, refused: str, hint: str) -> Verdict:
+    """The verdict, if this node may proceed. Raises what `refusal` makes of any other."""
+    verdict = ask(config, resource)
+    if verdict.decision is not Decision.PROCEED:
+        raise refusal(verdict, refused, hint)
+    return verdict
+
+
+def refusal(verdict: Verdict, refused: str, hint: str = "") -> RoleError:
+    """The error for a verdict that forbids something: `refused` says what, `hint` helps where the verdict has none.
+
+    An unreadable role has a class of its own.
+    """
+    kind = RoleUnreadable if verdict.role is Role.UNKNOWN else RoleError
+    return kind(f"{refused}: {'; '.join(verdict.because)}", verdict.hint or hint)
 
 
 def gather(config: Config, resource: ResourceConfig) -> Evidence:
@@ -157,8 +169,8 @@ def _doubts(case: _Case) -> Iterator[_Objection]:
             problem = seen.problem or f"{seen.source} does not know the role of {name}"
             yield _Objection(problem, seen.hint or f"See `drbdadm status {name}`.")
     if len({seen.role for seen in case.seen}) > 1:
-        said = ", ".join(f"{seen.source} says {seen.role.value}" for seen in case.seen)
-        yield _Objection(f"the sources disagree: {said}", "If a failover is under way, the next run asks again.")
+        answers = ", ".join(f"{seen.source} says {seen.role.value}" for seen in case.seen)
+        yield _Objection(f"the sources disagree: {answers}", "If a failover is under way, the next run asks again.")
 
 
 def _goes_first(case: _Case) -> str:
@@ -228,13 +240,14 @@ def _mount_objections(case: _Case) -> Iterator[_Objection]:
         yield _Objection(f"nothing is mounted at {source}", hint)
     elif there is not None and device and not _is_device(there, case.evidence):
         hint = f"Unmount it and mount {device} there, or put [resource.{name}] right."
-        yield _Objection(f"{there.source} is mounted at {source}, not {device}", hint)
+        what = there.source if there.may_show_device() else f"{there.fstype}, which calls itself {there.source},"
+        yield _Objection(f"{what} is mounted at {source}, not {device}", hint)
 
 
 def _is_device(there: Mount, evidence: Evidence) -> bool:
     """By number; where that is anonymous (major 0: btrfs) or the device's is not known, by the source field."""
     if there.device.startswith("0:") or not evidence.device_number:
-        return there.source in evidence.device_names
+        return there.may_show_device() and there.source in evidence.device_names
     return there.device == evidence.device_number
 
 

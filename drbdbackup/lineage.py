@@ -84,8 +84,8 @@ class Lineages(Struct, frozen=True):
         if not every:
             raise UsageError(f"--lineage {word}: all copies are of one lineage", "Leave it out.")
         why = "several are called so" if found else "there is no such lineage"
-        told = "; ".join(f"{line.generation} by {line.name}{' (discarded)' * line.discarded}" for line in every)
-        raise UsageError(f"--lineage {word}: {why}", f"There are: {told}.")
+        listed = "; ".join(f"{line.generation} by {line.name}{' (discarded)' * line.discarded}" for line in every)
+        raise UsageError(f"--lineage {word}: {why}", f"There are: {listed}.")
 
     def chosen(self, copies: Iterable[Copy], word: str) -> list[Copy]:
         """The copies that may be the newest: those of the lineage called `word` and what all have in common.
@@ -127,7 +127,7 @@ def lineages(copies: Iterable[Copy]) -> Lineages:
     """
     known = recorded(list(copies))
     ordered = sorted(known, key=lambda copy: (copy.sequence, copy.started_at, copy.snapshot, copy.medium))
-    made = [(copy, told) for copy in ordered if (told := _generation(copy)) is not None]
+    made = [(copy, generation) for copy in ordered if (generation := _generation(copy)) is not None]
     family = _Family(made)
     rivals: set[str] = set()
     discarded: set[str] = set()
@@ -155,18 +155,23 @@ class _Family:
         self._parents: dict[str, set[str]] = {}
         self._before: dict[str, set[str]] = {}
         self._made = made
-        for copy, told in made:
-            self.makers.setdefault(told.current, set()).add(copy.node)
-            older = {*filter(None, (told.bitmap,)), *told.history}
-            self._before.setdefault(told.current, set()).update(older)
-            self._parents.setdefault(told.current, set()).update([told.bitmap] if told.bitmap else told.history[:1])
-        self.shared: set[str] = set().union(*(self._shared_by(told) for _, told in made))
+        for copy, generation in made:
+            self.makers.setdefault(generation.current, set()).add(copy.node)
+            older = {*filter(None, (generation.bitmap,)), *generation.history}
+            self._before.setdefault(generation.current, set()).update(older)
+            self._parents.setdefault(generation.current, set()).update(
+                [generation.bitmap] if generation.bitmap else generation.history[:1]
+            )
+        self.shared: set[str] = set().union(*(self._shared_by(generation) for _, generation in made))
 
-    def _shared_by(self, told: Generation) -> set[str]:
+    def _shared_by(self, generation: Generation) -> set[str]:
         """What a tuple shows to have been on every node: not what its node alone wrote before, apart already."""
-        if not told.bitmap:
-            return {told.current, *told.history}
-        return {told.bitmap, *(uuid for uuid in told.history if told.bitmap not in self._parents.get(uuid, ()))}
+        if not generation.bitmap:
+            return {generation.current, *generation.history}
+        return {
+            generation.bitmap,
+            *(uuid for uuid in generation.history if generation.bitmap not in self._parents.get(uuid, ())),
+        }
 
     def forks(self) -> Iterator[set[str]]:
         """Generations that depart from the same one."""
@@ -190,29 +195,30 @@ class _Family:
         """Whether a node that made it has gone on to another since."""
         past = self.ancestors(uuid) | {uuid}
         return any(
-            told.current not in past and copy.node in self.makers[uuid] for copy, told in self._made[self._end(uuid) :]
+            generation.current not in past and copy.node in self.makers[uuid]
+            for copy, generation in self._made[self._end(uuid) :]
         )
 
     def are_past(self, uuids: set[str]) -> bool:
         """Whether a copy of what all nodes share was made after all of these, by a node that came for another."""
         past = uuids.union(*map(self.ancestors, uuids))
         end = max(map(self._end, uuids), default=0)
-        return any(told.current not in past and not told.bitmap for _, told in self._made[end:])
+        return any(generation.current not in past and not generation.bitmap for _, generation in self._made[end:])
 
     def _end(self, uuid: str) -> int:
         """Where the copies of a generation end in the order of all."""
-        return 1 + max(at for at, (_, told) in enumerate(self._made) if told.current == uuid)
+        return 1 + max(at for at, (_, generation) in enumerate(self._made) if generation.current == uuid)
 
 
 def _generation(copy: Copy) -> Generation | None:
     """The copy's generation without the names that 8.4 makes up for the base of a resync."""
-    told = copy.generation
-    if told is None:
+    generation = copy.generation
+    if generation is None:
         return None
-    line = [told.bitmap or "", *told.history]
+    line = [generation.bitmap or "", *generation.history]
     plain = [uuid for uuid, older in zip(line, [*line[1:], ""], strict=True) if not _is_made_up(uuid, older)]
-    return Generation(told.current, plain[0], tuple(plain[1:])) if told.bitmap else Generation(
-        told.current, "", tuple(filter(None, plain))
+    return Generation(generation.current, plain[0], tuple(plain[1:])) if generation.bitmap else Generation(
+        generation.current, "", tuple(filter(None, plain))
     )  # fmt: skip
 
 

@@ -13,13 +13,13 @@ import io
 import json
 import os
 import zlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 from msgspec import Struct
 
 from drbdbackup import plain_file
-from drbdbackup.errors import Damaged
+from drbdbackup.errors import Damaged, StateError, hint_for
 
 HEADER = b"#drbdbackup manifest 1 xxh128\n"
 SETTLED, RACY, CHANGED = b"s", b"r", b"c"
@@ -37,7 +37,7 @@ LACKS = "lacks"  # what of an entry its target cannot hold; stands with its attr
 SHORT = "the target cannot hold its "  # how a problem begins that costs nothing but that
 _HELD_TIMES = range(-(2**31), 2**31)  # seconds that every file system can hold
 _DIGEST = "sha256 "  # before the name of an attribute of which only the digest is kept
-_NONE = base64.urlsafe_b64encode(b"{}")  # the word of an entry that has no attributes
+NO_ATTRIBUTES_WORD = base64.urlsafe_b64encode(b"{}")  # the word of an entry that has no attributes
 _SHORT_WORD = base64.urlsafe_b64encode(b'{"%s":' % LACKS.encode())  # 12 whole characters: how such a word begins
 KINDS = b"fdlpscb"  # the types of entries, as lines begin: file, folder, symlink, FIFO, socket, two kinds of device
 DEEPEST_PATH = 4000  # bytes; rsync and the kernel stop at 4096, and a target's own path comes before it
@@ -207,7 +207,7 @@ def encode_attributes(
     Of a value of more than `longest` bytes the word has the SHA-256 only.
     """
     if not (attributes or lacks):
-        return _NONE
+        return NO_ATTRIBUTES_WORD
     plain = {LACKS: base64.b64encode(" ".join(sorted(lacks)).encode()).decode()} if lacks else {}
     for name, value in sorted((os.fsdecode(name), value) for name, value in attributes.items()):
         is_long = len(value) > longest and not name.startswith("security.")  # these may come from the manifest alone
@@ -232,24 +232,18 @@ def is_odd_time(mtime: int) -> bool:
 
 
 def decode_attributes(word: bytes) -> bytes:
-    """The word as it is, checked to be one; see `attributes_of`."""
+    """The word as it is, "" for one that says nothing; see `known_attributes`."""
     return b"" if word == NOTHING else word
-
-
-def attributes_of(word: bytes) -> dict[str, bytes]:
-    """Values of extended attributes by name from a `Recorded.attributes` word; Damaged if it is not one."""
-    known = known_attributes(word)
-    return known.values if known else {}
 
 
 def known_attributes(word: bytes) -> KnownAttributes | None:
     """The extended attributes that an entry had, from a `Recorded.attributes` word; None where nobody noted them.
 
-    Raises Damaged as `attributes_of`.
+    Raises Damaged if it is not such a word.
     """
     if not word:
         return None
-    if word == _NONE:
+    if word == NO_ATTRIBUTES_WORD:
         return NO_ATTRIBUTES
     values, digests = dict[str, bytes](), dict[str, bytes]()
     for name, value in _decoded(word).items():
@@ -266,7 +260,7 @@ def is_unknown(front: bytes) -> bool:
 
 
 def lacks_of(word: bytes) -> frozenset[str]:
-    """What of an entry its target cannot hold: "owner", "attributes", "mode", "times". Damaged as `attributes_of`."""
+    """What of an entry its target cannot hold: "owner", "attributes", "mode", "times". Raises Damaged."""
     if not word.startswith(_SHORT_WORD):
         return frozenset()
     return frozenset(_decoded(word)[LACKS].decode("utf-8", "replace").split())
@@ -316,12 +310,17 @@ class Digest(io.RawIOBase):
 class Writer:
     """Writes manifest lines to a gzip file; `sha256` is that of the compressed bytes, known after `close`."""
 
-    def __init__(self, file: str) -> None:
-        """Create `file` (0600); it must not exist."""
+    def __init__(self, file: str, *, variant: int = 0) -> None:
+        """Create `file` (0600); it must not exist.
+
+        The same lines give the same bytes, but with another `variant`. An engine stores no bytes again that it has, not
+        even if they are damaged there.
+        """
         handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         self._raw = io.FileIO(handle, "w")
         self._digest = Digest(self._raw)
-        self._gzip = gzip.GzipFile(filename="", mode="wb", compresslevel=1, fileobj=self._digest, mtime=0)
+        level = 2 + variant % 5 if variant else 1
+        self._gzip = gzip.GzipFile(filename="", mode="wb", compresslevel=level, fileobj=self._digest, mtime=variant)
         self._lines: list[bytes] = [HEADER]
         self.sha256 = ""
 
@@ -334,6 +333,11 @@ class Writer:
         self._lines.append(recorded)
         if len(self._lines) >= 2000:
             self._flush()
+
+    def add_lines(self, recorded: bytes) -> None:
+        """Several whole lines."""
+        self._flush()
+        self._gzip.write(recorded)
 
     def close(self) -> None:
         """Write what is left and make it durable."""
@@ -359,7 +363,8 @@ def digest_of(file: str) -> str:
 def copied(file: str, into: str) -> str:
     """Copy a manifest to a new file on a local disk; the SHA-256 of what was copied, in hex.
 
-    Raises OSError, or Damaged for what is no packed file; then nothing is left of it here.
+    Raises OSError of the medium, Damaged for what is no packed file, StateError if there is no room for it here, which
+    says nothing of the manifest; then nothing is left of it here.
     Whoever can write to a medium could put another one in its place between a look at its digest and the reading of it.
     """
     import hashlib
@@ -367,15 +372,40 @@ def copied(file: str, into: str) -> str:
     with suppress(FileNotFoundError):
         os.unlink(into)  # somebody may still be reading the one that was here
     digest = hashlib.sha256()
-    with plain_file.opened(file, LARGEST) as reader, open(into, "xb") as writer:
-        try:
-            for piece in _packed(reader, file):
-                digest.update(piece)
-                writer.write(piece)
-        except BaseException:
-            os.unlink(into)
-            raise
+    with plain_file.opened(file, LARGEST) as reader, _written_here(into) as write:
+        for piece in _packed(reader, file):
+            digest.update(piece)
+            write(piece)
     return digest.hexdigest()
+
+
+@contextmanager
+def _written_here(file: str) -> Iterator[Callable[[bytes], None]]:
+    """What writes to a new file of our own, which goes if not all of it is written. Raises StateError."""
+
+    def write(piece: bytes) -> None:
+        rest = memoryview(piece)
+        try:
+            while rest:
+                rest = rest[writer.write(rest) :]
+        except OSError as error:
+            raise _not_written(file, error) from None
+
+    try:
+        writer = open(file, "xb", buffering=0)  # noqa: SIM115
+    except OSError as error:
+        raise _not_written(file, error) from None
+    with writer:
+        try:
+            yield write
+        except BaseException:
+            os.unlink(file)
+            raise
+
+
+def _not_written(file: str, error: OSError) -> StateError:
+    hint = hint_for(error.errno) or "Free some space on the disk that holds state_dir, and see `dmesg`."
+    return StateError(f"{file}: no copy of a manifest can be written here: {error.strerror}", hint)
 
 
 def _packed(reader: io.FileIO, file: str) -> Iterator[bytes]:

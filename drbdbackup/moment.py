@@ -16,18 +16,19 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EVERYWHERE = range(2, 9999)  # the years that all zones have
 _ALLOWED = (
     'Allowed: "now", "today", "yesterday", "monday", "last monday", "3 days ago" (a day means its end), each also with '
-    'a time ("yesterday 14:30", "14:30" for today), "2 hours ago", or ISO: 2026-11-20, 2026-11-20T14:30, '
-    "2026-11-20T14:30:00Z."
+    'a time ("yesterday 14:30", "14:30" for today), "2 hours ago", as answers show it ("Fri 2026-11-20 14:30"), or '
+    "ISO: 2026-11-20, 2026-11-20T14:30, 2026-11-20T14:30Z."
 )
 _WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _HOURS = {"minute": timedelta(minutes=1), "hour": timedelta(hours=1)}
 _DAYS = {"day": timedelta(days=1), "week": timedelta(days=7)}
 _MONTHS = {"month": 1, "year": 12}
-_HOURS_AGO = re.compile(r"(\d{1,6}|an?) (minute|hour)s? ago\Z")
-_DAYS_AGO = re.compile(r"(\d{1,6}|an?) (day|week|month|year)s? ago\Z")
-_TIME = re.compile(r"\d{4}-?\d\d-?\d\d[t ]\S+\Z")
-_TIME_FIRST = re.compile(r"(\d{1,2}:\d\d(?::\d\d)?)(?: (.+))?\Z")
-_WITH_TIME = re.compile(r"(.+?)(?: at)? (\d{1,2}):(\d\d)(?::(\d\d))?\Z")
+_HOURS_AGO = r"(\d{1,6}|an?) (minute|hour)s? ago\Z"
+_DAYS_AGO = r"(\d{1,6}|an?) (day|week|month|year)s? ago\Z"
+_TIME = r"\d{4}-?\d\d-?\d\d[t ]\S+\Z"
+_SHOWN = r"(mon|tue|wed|thu|fri|sat|sun) (?=(\d{4}-\d\d-\d\d)\b)"
+_TIME_FIRST = r"(\d{1,2}:\d\d(?::\d\d)?)(?: (.+))?\Z"
+_WITH_TIME = r"(.+?)(?: at)? (\d{1,2}):(\d\d)(?::(\d\d))?\Z"
 
 
 class _LocalZone(tzinfo):
@@ -76,54 +77,65 @@ def since(text: str, now: datetime, zone: tzinfo | None = None) -> datetime:
 
 
 def _meant(text: str, now: datetime, zone: tzinfo, *, at_end: bool) -> datetime:
-    said = " ".join(text.split()).lower()
-    if time_first := _TIME_FIRST.match(said):
-        said = f"{time_first[2] or 'today'} {time_first[1]}"
+    words = " ".join(text.split()).lower()
+    if time_first := re.match(_TIME_FIRST, words):
+        words = f"{time_first[2] or 'today'} {time_first[1]}"
     try:
-        found = _exact(said, now, zone)
-        found = found if found is not None else _on_day(said, now.astimezone(zone).date(), zone, at_end=at_end)
+        words = _without_weekday(words)
+        found = _exact(words, now, zone)
+        found = found if found is not None else _on_day(words, now.astimezone(zone).date(), zone, at_end=at_end)
     except (ValueError, OverflowError):
         raise UsageError(f"{text!r} is not a time", _ALLOWED) from None
     if time_first and not time_first[2] and found > now:  # yesterday's, or none?
-        raise UsageError(f"{text!r} is not a time", _ALLOWED)
+        raise UsageError(f"{text!r} is yet to come today", f'Name the day: "yesterday {time_first[1]}".')
     return found
 
 
-def _exact(said: str, now: datetime, zone: tzinfo) -> datetime | None:
+def _without_weekday(text: str) -> str:
+    """A date as answers show it, `fri 2026-11-20`, without the day of the week. Raises ValueError if that is wrong."""
+    shown = re.match(_SHOWN, text)
+    if not shown:
+        return text
+    if not _WEEKDAYS[date.fromisoformat(shown[2]).weekday()].startswith(shown[1]):
+        raise ValueError(f"{shown[2]} is another day")
+    return text[shown.end() :]
+
+
+def _exact(text: str, now: datetime, zone: tzinfo) -> datetime | None:
     """Texts that mean a time; None for those that mean a day."""
-    if said == "now":
+    if text == "now":
         return now.astimezone(UTC)
-    ago = _HOURS_AGO.match(said)
+    ago = re.match(_HOURS_AGO, text)
     if ago:
         return now.astimezone(UTC) - _count(ago[1]) * _HOURS[ago[2]]
-    if not _TIME.match(said):
+    if not re.match(_TIME, text):
         return None
-    stated = datetime.fromisoformat(said.upper())
+    stated = datetime.fromisoformat(text.upper())
     return (stated if stated.tzinfo else stated.replace(tzinfo=zone, fold=1)).astimezone(UTC)
 
 
-def _on_day(said: str, today: date, zone: tzinfo, *, at_end: bool) -> datetime:
-    """The end (or the beginning) of the day that `said` names, or the time of that day that it adds."""
-    with_time = _WITH_TIME.match(said)
+def _on_day(text: str, today: date, zone: tzinfo, *, at_end: bool) -> datetime:
+    """The end (or the beginning) of the day that `text` names, or the time of that day that it adds."""
+    with_time = re.match(_WITH_TIME, text)
     if not with_time and not at_end:
-        return datetime.combine(_day(said, today), time(), zone).astimezone(UTC)
+        return datetime.combine(_day(text, today), time(), zone).astimezone(UTC)
     if not with_time:
-        following = datetime.combine(_day(said, today) + timedelta(days=1), time(), zone)
+        following = datetime.combine(_day(text, today) + timedelta(days=1), time(), zone)
         return following.astimezone(UTC) - timedelta(microseconds=1)
     clock = time(int(with_time[2]), int(with_time[3]), int(with_time[4] or 0), fold=1)
     return datetime.combine(_day(with_time[1], today), clock, zone).astimezone(UTC)
 
 
-def _day(said: str, today: date) -> date:
-    ago = _DAYS_AGO.match(said)
+def _day(text: str, today: date) -> date:
+    ago = re.match(_DAYS_AGO, text)
     if ago:
         return _earlier(today, _count(ago[1]), ago[2])
-    word = said.removeprefix("last ")
+    word = text.removeprefix("last ")
     if word in _WEEKDAYS:
         back = (today.weekday() - _WEEKDAYS.index(word)) % 7
-        return today - timedelta(days=back or (7 if word != said else 0))
+        return today - timedelta(days=back or (7 if word != text else 0))
     days = {"today": 0, "yesterday": 1}
-    return today - timedelta(days=days[said]) if said in days else date.fromisoformat(said.upper())
+    return today - timedelta(days=days[text]) if text in days else date.fromisoformat(text.upper())
 
 
 def _earlier(today: date, count: int, unit: str) -> date:
@@ -135,5 +147,5 @@ def _earlier(today: date, count: int, unit: str) -> date:
     return last.replace(day=min(today.day, last.day))
 
 
-def _count(said: str) -> int:
-    return int(said) if said.isdigit() else 1
+def _count(text: str) -> int:
+    return int(text) if text.isdigit() else 1

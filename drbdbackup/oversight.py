@@ -72,7 +72,7 @@ def judge(watched: Watched) -> PairVerdict:
     found = [*_of_rivals(watched), *_of_backup(watched), *_of_nodes(watched)]
     for state in (PairState.CRITICAL, PairState.WARNING):
         if any(own is state for own, _ in found):
-            ordered = sorted(found, key=lambda told: told[0] is not PairState.CRITICAL)
+            ordered = sorted(found, key=lambda reason: reason[0] is not PairState.CRITICAL)
             return PairVerdict(state, tuple(dict.fromkeys(why for _, why in ordered)))
     return PairVerdict(PairState.OK, tuple(_good_news(watched)))
 
@@ -107,8 +107,8 @@ def _instead(nodes: Sequence[NodeSeen], due: datetime) -> str:
         return f"no run of {_listed(names)} is known since"
     if len(runs) == len(names) and all(run.outcome is Outcome.STOOD_DOWN for run in runs.values()):
         return f"{_listed(names)} all stood down, none of them was Primary"
-    told = [f"{name} {runs[name].outcome.value}" if name in runs else f"{name} no run" for name in names]
-    return ", ".join(told)
+    outcomes = [f"{name} {runs[name].outcome.value}" if name in runs else f"{name} no run" for name in names]
+    return ", ".join(outcomes)
 
 
 def _of_nodes(watched: Watched) -> _Found:
@@ -116,11 +116,11 @@ def _of_nodes(watched: Watched) -> _Found:
         sign, run = seen.last_sign, seen.last_run
         is_long = watched.began is not None and watched.now - watched.began >= watched.silence
         if sign is None:
-            told = f"{seen.node} has never run" if seen.is_here else f"{seen.node} has never been heard of"
-            yield (PairState.CRITICAL if is_long else PairState.WARNING), told
+            what = f"{seen.node} has never run" if seen.is_here else f"{seen.node} has never been heard of"
+            yield (PairState.CRITICAL if is_long else PairState.WARNING), what
         elif watched.now - sign >= watched.silence:
-            told = "has not run" if seen.is_here else "has not been heard of"
-            yield PairState.CRITICAL, f"{seen.node} {told} since {iso(sign)}"
+            what = "has not run" if seen.is_here else "has not been heard of"
+            yield PairState.CRITICAL, f"{seen.node} {what} since {iso(sign)}"
         if run is not None and run.outcome not in _WELL and _is_newest(run, watched.backup):
             yield PairState.WARNING, f"the last run of {seen.node} ended {run.outcome.value}"
 

@@ -31,6 +31,15 @@ class Lines(Protocol):
         """The next line, or so much of it."""
 
 
+def is_size_limited() -> bool:
+    """Whether this process, and what it starts, may write only files of some size: then it is `ulimit -f` that says
+    EFBIG, and no file system.
+    """
+    import resource
+
+    return resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY
+
+
 def opened(path: str, most: int, folder: int | None = None) -> io.FileIO:
     """Open a plain file of at most `most` bytes, which `path` names itself; in an open folder, where one is given.
 

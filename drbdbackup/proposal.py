@@ -167,12 +167,12 @@ def _disk(facts: SeenNode, reasons: list[Reason]) -> Iterator[str]:
         if one.path == chosen:
             continue
         if one.fstype in _DISKS:
-            told = f"{one.path} ({one.fstype}) is spare, too: --disk {one.path} would take that"
+            message = f"{one.path} ({one.fstype}) is spare, too: --disk {one.path} would take that"
         elif not one.fstype and one.size >= 1 << 30:
-            told = f"{one.path} holds no file system; if it is to hold copies: mkfs.ext4 {one.path}, then init again"
+            message = f"{one.path} holds no file system; if it is to hold copies: mkfs.ext4 {one.path}, then init again"
         else:
             continue
-        reasons.append(Reason("target.disk", told))
+        reasons.append(Reason("target.disk", message))
     if not chosen:
         reasons.append(Reason("target.disk", "no spare disk with a file system is here"))
         return

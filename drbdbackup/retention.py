@@ -104,12 +104,14 @@ def _reasons(ordered: list[Copy], policy: Retention, now: datetime, zone: tzinfo
     good = [copy for copy in ordered if copy.damaged_at is None and copy.started_at <= now]
     living = [copy for copy in good if not lines.is_discarded(copy)]
     yield from ((copy, f"last {policy.last}") for copy in living[: policy.last])
-    for rule, form in _PERIODS:
-        told = [(copy, _local(copy, zone, form)) for copy in good]
-        theirs = [(copy, period) for copy, period in told if not lines.is_discarded(copy)]
+    counting = [(rule, form) for rule, form in _PERIODS if getattr(policy, rule)]
+    local = [(copy, copy.started_at.astimezone(zone)) for copy in good] if counting else []
+    for rule, form in counting:
+        by_period = [(copy, at.strftime(form)) for copy, at in local]
+        theirs = [(copy, period) for copy, period in by_period if not lines.is_discarded(copy)]
         yield from _dated(theirs, rule, getattr(policy, rule))
         for line in lines.discarded:
-            yield from _aging([(copy, period) for copy, period in told if copy in line], theirs, rule, policy)
+            yield from _aging([(copy, period) for copy, period in by_period if copy in line], theirs, rule, policy)
     whole_first = sorted(good, key=lambda copy: (lines.is_discarded(copy), _lacks_files(copy)))
     yield from ((copy, "last verified") for copy in islice((copy for copy in whole_first if copy.verified_at), 1))
     yield from ((copy, f"minimum of {policy.minimum}") for copy in whole_first[: policy.minimum])
@@ -120,7 +122,7 @@ def _reasons(ordered: list[Copy], policy: Retention, now: datetime, zone: tzinfo
 
 def _aging(own: list[tuple[Copy, str]], living: list[tuple[Copy, str]], rule: str, policy: Retention) -> _Reasons:
     """A discarded lineage's copies in the periods that the rule spans; those of the living one move it along."""
-    by_order = sorted([*own, *living], key=lambda told: (told[0].sequence, told[0].started_at), reverse=True)
+    by_order = sorted([*own, *living], key=lambda item: (item[0].sequence, item[0].started_at), reverse=True)
     spanned = {period: None for _, period in by_order}
     chosen = {period: copy for copy, period in reversed(own)}
     for period in islice(spanned, getattr(policy, rule)):
@@ -145,10 +147,6 @@ def _dated(good: Iterable[tuple[Copy, str]], rule: str, count: int) -> _Reasons:
 
 def _lacks_files(copy: Copy) -> bool:
     return copy.problems > 0
-
-
-def _local(copy: Copy, zone: tzinfo, form: str) -> str:
-    return copy.started_at.astimezone(zone).strftime(form)
 
 
 def _dropped(copy: Copy) -> str:

@@ -8,18 +8,20 @@ stream. It holds one folder's names a level, never a list of all files.
 from __future__ import annotations
 
 import errno
+import io
 import os
 import re
 import resource
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import BinaryIO
 
 from msgspec import Struct
 
+from drbdbackup.durable import write_all
 from drbdbackup.errors import ConfigError, Interrupted, SourceError
-from drbdbackup.manifest import DEEPEST_PATH, ROOT, escape, spool_line
+from drbdbackup.manifest import DEEPEST_PATH, ROOT, escape, spool_line, unescape
 
 DATABASES = b"drbdbackup-databases"  # where databases leave their consistent copies before a walk
 NOT_OURS = frozenset({b".drbdbackup", b"lost+found"})
@@ -27,11 +29,13 @@ _KINDS = {stat.S_IFREG: b"f", stat.S_IFDIR: b"d", stat.S_IFLNK: b"l", stat.S_IFI
           stat.S_IFCHR: b"c", stat.S_IFBLK: b"b"}  # fmt: skip
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _HEADER = b"#spool 1 %d\n"
-_FLUSH = 1 << 16
+_FLUSH = 1 << 16  # bytes
 BTRFS_SUBVOLUME_INODE = 256
 _Look = tuple[bytes, os.stat_result, bytes, bytes]
 HOLED = 1 << 20  # bytes; from here on a file may have holes worth a thought
 LARGEST_FILE = 64 << 40  # bytes; holes are hashed with 60 GB/s, so this takes twenty minutes. ext4 ends at 16 TiB
+NAMES = 2 << 30  # bytes of memory for the names in the folders that the walk is in: half of what a job may have
+_A_NAME = 64  # bytes that a name takes, and its own
 MOST_BYTES = 1 << 60  # in all; what a catalog can say
 
 
@@ -52,11 +56,12 @@ class Totals(Struct):
 
 
 class _WalkLevel(Struct):
-    """A folder being walked: its descriptor and the names still to come, last first."""
+    """A folder being walked: its descriptor, the names still to come, last first, and the memory that all took."""
 
     fd: int
     path: bytes
     names: list[bytes]
+    memory: int = 0
 
 
 def _line_of(look: _Look) -> bytes:
@@ -77,22 +82,26 @@ class Walk:
 
     def __init__(
         self, root: str, excluded: Callable[[bytes, bool], bool] | None, mountpoints: frozenset[bytes],
-        on_problem: Callable[[Problem], None],
+        on_problem: Callable[[Problem], None], memory: int = NAMES,
     ) -> None:  # fmt: skip
-        """Walk `root`; `mountpoints` are paths relative to it that belong to other file systems."""
+        """Walk `root`; `mountpoints` are paths relative to it that belong to other file systems.
+
+        A folder with more names than there is `memory` for is not read, and a problem: the others are.
+        """
         self.totals = Totals()
         self._root = root
         self._device = 0
         self._excluded = excluded
         self._mountpoints = mountpoints
         self._problem = on_problem
+        self._memory = memory
 
     def __iter__(self) -> Iterator[bytes]:
         """Spool lines in merge order, the root itself first."""
         return map(_line_of, self.looks())
 
     def looks(self) -> Iterator[_Look]:
-        """The same as kind, what lstat(2) says, path, and where a symlink leads to."""
+        """The same as kind, what lstat(2) says, path, and where a symlink leads to. Raises SourceError."""
         try:
             root = os.open(self._root, _FOLDER)
         except OSError as error:
@@ -106,6 +115,7 @@ class Walk:
             while levels:
                 level = levels[-1]
                 if not level.names:
+                    self._memory += level.memory
                     os.close(levels.pop().fd)
                     continue
                 name = level.names.pop()
@@ -113,25 +123,33 @@ class Walk:
                 seen = self._look(level.fd, name, path)
                 if seen is None:
                     continue
+                if seen[0] != b"d" or path in self._mountpoints:
+                    yield seen
+                    continue
+                folder = self._opened(levels, name, path)
+                if folder >= 0:  # whoever owns `level` can put another folder here after the look at it
+                    seen = (seen[0], os.fstat(folder), path, b"")
                 yield seen
-                if seen[0] == b"d" and path not in self._mountpoints:
-                    self._descend(levels, name, path)
+                if folder >= 0:
+                    levels.append(self._level(folder, path + b"/"))
         finally:
             for level in levels:
                 os.close(level.fd)
 
-    def _descend(self, levels: list[_WalkLevel], name: bytes, path: bytes) -> None:
+    def _opened(self, levels: list[_WalkLevel], name: bytes, path: bytes) -> int:
+        """A folder to be walked; -1 for one that is not, which is a problem."""
         try:
             fd = os.open(name, _FOLDER, dir_fd=levels[-1].fd)
-            if self._is_foreign(fd):
-                os.close(fd)
-                self._problem(Problem(path, "folder not read: another file system appeared there"))
-                return
-            levels.append(self._level(fd, path + b"/"))
         except OSError as error:
             if error.errno in (errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO) and not os.path.isdir(self._root):
                 raise Interrupted(f"{self._root} went away in mid-walk") from None
             self._problem(Problem(path, f"folder not read: {error.strerror}"))
+            return -1
+        if self._is_foreign(fd):
+            os.close(fd)
+            self._problem(Problem(path, "folder not read: another file system appeared there"))
+            return -1
+        return fd
 
     def _is_foreign(self, fd: int) -> bool:
         """A mount that came after the mount table was read; a btrfs subvolume has its own number too, but is ours."""
@@ -139,17 +157,27 @@ class Walk:
         return seen.st_dev != self._device and seen.st_ino != BTRFS_SUBVOLUME_INODE
 
     def _level(self, fd: int, path: bytes) -> _WalkLevel:
+        names, memory = list[bytes](), 0
         try:
-            names = [os.fsencode(name) for name in os.listdir(fd)]
+            with os.scandir(fd) as entries:
+                for entry in entries:
+                    name = os.fsencode(entry.name)
+                    memory += len(name) + _A_NAME
+                    if memory > self._memory:
+                        break
+                    if path or name not in NOT_OURS:
+                        names.append(name)
+            why = f"it has more than {len(names)} names" if memory > self._memory else ""
         except OSError as error:
-            if not path:
-                raise SourceError(f"{self._root} cannot be read: {error.strerror}", "See `dmesg`.") from None
-            self._problem(Problem(path.rstrip(b"/"), f"folder not read: {error.strerror}"))
-            names = []
-        if not path:
-            names = [name for name in names if name not in NOT_OURS]
+            why = error.strerror or "it cannot be listed"
+        if why and not path:
+            raise SourceError(f"{self._root} cannot be read: {why}", "See `dmesg`, and what is in it.")
+        if why:
+            self._problem(Problem(path.rstrip(b"/"), f"folder not read: {why}"))
+            names, memory = [], 0
+        self._memory -= memory
         names.sort(reverse=True)
-        return _WalkLevel(fd, path, names)
+        return _WalkLevel(fd, path, names, memory)
 
     def _look(self, fd: int, name: bytes, path: bytes) -> _Look | None:
         """An entry, as `looks` has it; None if it is left out, gone or cannot be read."""
@@ -198,10 +226,10 @@ def exclusion(patterns: tuple[str, ...]) -> Callable[[bytes, bool], bool] | None
     try:
         spec = GitIgnoreSpec.from_lines(patterns)
     except (ValueError, re.error) as error:
-        told = f"exclude = {', '.join(map(repr, patterns))}: invalid pattern ({error})"
-        raise ConfigError(told, "Patterns are written as in .gitignore.") from None
+        message = f"exclude = {', '.join(map(repr, patterns))}: invalid pattern ({error})"
+        raise ConfigError(message, "Patterns are written as in .gitignore.") from None
 
-    def excluded(path: bytes, is_folder: bool) -> bool:
+    def excluded(path: bytes, is_folder: bool) -> bool:  # noqa: FBT001 as all such tests of a path
         if path.partition(b"/")[0] == DATABASES:  # a pattern that is about something else must not cost a database
             return False
         return spec.match_file(os.fsdecode(path) + ("/" if is_folder else ""))
@@ -216,23 +244,28 @@ def raise_open_files() -> None:
 
 
 def write_spool(
-    walk: Walk, file: str, started_ns: int, problems: list[Problem], on_progress: Callable[[Totals], None]
-) -> Totals:
-    """Write the whole walk to `file`, so that a reader may follow; problems and the totals come last."""
+    walk: Walk, file: str, started_ns: int, problems: list[Problem], on_progress: Callable[[Totals], None],
+    left_out: Sequence[bytes] = (),
+) -> Totals:  # fmt: skip
+    """Write the whole walk to `file`, so that a reader may follow; problems, what it has `left_out` by then and the
+    totals come last.
+    """
     handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(handle, "wb", buffering=0) as spool:
         buffer = bytearray(_HEADER % started_ns)
         for line in walk:
             buffer += line
             if len(buffer) >= _FLUSH:
-                spool.write(buffer)
+                write_all(spool.fileno(), buffer)
                 buffer.clear()
                 on_progress(walk.totals)
         for problem in problems:
             buffer += b"#problem %s\t%s\n" % (escape(problem.path), os.fsencode(problem.why))
+        for path in left_out:
+            buffer += b"#left-out %s\n" % escape(path)
         totals = walk.totals
         buffer += b"#end %d %d %d %d\n" % (totals.entries, totals.files, totals.bytes, totals.allocated)
-        spool.write(buffer)
+        write_all(spool.fileno(), buffer)
     return totals
 
 
@@ -254,22 +287,67 @@ class Spool:
         self._on_wait = on_wait
         self.started_ns = 0
         self.problems: list[tuple[bytes, bytes]] = []
+        self.left_out: list[bytes] = []
         self.totals: Totals | None = None
 
     def __iter__(self) -> Iterator[bytes]:
-        """The spool lines; `started_ns` is set before the first, `totals` and `problems` after the last."""
+        """The spool lines; `started_ns` is set before the first, `totals` and the others after the last."""
+        for lines in self.batches():
+            yield from lines
+
+    def batches(self) -> Iterator[list[bytes]]:
+        """The same, as many at a time as are there."""
+        heard, part = time.monotonic(), b""
         with self._opened() as spool:
-            for line in self._whole_lines(spool.readline):
-                if line[:1] != b"#":
-                    yield line
-                elif line.startswith(b"#spool "):
-                    self.started_ns = int(line.split()[2])
-                elif line.startswith(b"#problem "):
-                    path, _, why = line[9:-1].partition(b"\t")
-                    self.problems.append((path, why))
-                else:
-                    self.totals = Totals(*map(int, line.split()[1:5]))
-                    return
+            is_over = False
+            while not is_over:
+                piece = spool.read(_FLUSH)
+                if not piece:
+                    self._wait(heard)
+                    continue
+                whole, newline, rest = piece.rpartition(b"\n")
+                if not newline:
+                    part += rest
+                    continue
+                lines = io.BytesIO(part + whole + newline).readlines()  # splitlines knows other ends, too
+                if lines[0][:1] == b"#" or lines[-1][:1] == b"#":  # these stand first and last only
+                    is_over = any(self._take(line[:-1]) for line in lines if line[:1] == b"#")
+                    lines = [line for line in lines if line[:1] != b"#"]
+                if lines:
+                    yield lines
+                heard, part = time.monotonic(), rest
+
+    def await_end(self, on_read: Callable[[int], None]) -> None:
+        """Pass over the spool lines; `on_read` gets the number of those that were passed."""
+        heard, passed, part = time.monotonic(), 0, b"\n"
+        with self._opened() as spool:
+            while True:
+                piece = spool.read(_FLUSH)
+                if not piece:
+                    self._wait(heard)
+                    continue
+                lines, _, rest = (part + piece).rpartition(b"\n")
+                heard, passed, part = time.monotonic(), passed + lines.count(b"\n"), b"\n" + rest
+                on_read(passed)
+                lines += b"\n"
+                place = -1
+                while (place := lines.find(b"\n#", place + 1)) >= 0:
+                    if self._take(lines[place + 1 : lines.index(b"\n", place + 1)]):
+                        return
+
+    def _take(self, line: bytes) -> bool:
+        """What a line says that is no entry's; whether it is the last."""
+        word, _, rest = line.partition(b" ")
+        if word == b"#spool":
+            self.started_ns = int(rest.split()[1])
+        elif word == b"#problem":
+            path, _, why = rest.partition(b"\t")
+            self.problems.append((path, why))
+        elif word == b"#left-out":
+            self.left_out.append(unescape(rest))
+        else:
+            self.totals = Totals(*map(int, rest.split()[:4]))
+        return word == b"#end"
 
     def _opened(self) -> BinaryIO:
         """The file, once it is there: the walk syncs its volume before it begins."""
@@ -279,16 +357,6 @@ class Spool:
                 return open(self._file, "rb", buffering=1 << 18)
             except FileNotFoundError:
                 self._wait(begun)
-
-    def _whole_lines(self, readline: Callable[[], bytes]) -> Iterator[bytes]:
-        part, heard = b"", time.monotonic()
-        while True:
-            part += readline()
-            if part.endswith(b"\n"):
-                yield part
-                part, heard = b"", time.monotonic()
-                continue
-            self._wait(heard)
 
     def _wait(self, since: float) -> None:
         if time.monotonic() - since > self._patience:

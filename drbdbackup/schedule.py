@@ -35,13 +35,12 @@ def last_due(expression: str, now: datetime, zone: tzinfo | None = None) -> date
     return next(_dues(expression, minute + _MINUTE, zone, forward=False), None)
 
 
-def is_due(expression: str, now: datetime, done_at: datetime | None, zone: tzinfo | None = None) -> datetime | None:
-    """The due time that no run has met yet, in UTC, or None.
+def unmet(due: datetime | None, done_at: datetime | None) -> datetime | None:
+    """The last due time, if no run has met it yet.
 
     `done_at` is the start of the newest run that counts, of any node, and not from the future (a clock that was once
     ahead would otherwise silence the schedule until then).
     """
-    due = last_due(expression, now, zone)
     return None if due is None or (done_at is not None and done_at >= due) else due
 
 

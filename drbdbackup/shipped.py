@@ -17,7 +17,7 @@ from drbdbackup.errors import UsageError
 PROGRAM = "/usr/local/bin/drbdbackup"  # what the files name as they come
 TIMERS = ("drbdbackup.timer", "drbdbackup-due.timer")
 UNITS = ("drbdbackup.service", "drbdbackup.timer", "drbdbackup-due.service", "drbdbackup-due.timer")
-_QUARTER = 15
+_QUARTER = 15  # minutes
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _PART = re.compile(r"(?:\*|(\d+)(?:-(\d+))?)(?:/(\d+))?\Z")

@@ -15,7 +15,7 @@ from drbdbackup.errors import Failure, TargetError, ToolError
 from drbdbackup.tools import mount, mounts
 
 BUSY_PATIENCE = 5.0  # seconds that a killed program may take to let go of its files
-_POLL = 0.05
+_POLL = 0.05  # seconds
 
 
 @contextmanager
@@ -45,7 +45,7 @@ def mounted(device: str, at: str, options: Sequence[str] = ()) -> Iterator[str]:
 
 
 @contextmanager
-def covered(at: str, options: Sequence[str] = ()) -> Iterator[str]:
+def covered(at: str, options: Sequence[str]) -> Iterator[str]:
     """Like `mounted`, for what is mounted at `at` already: a second mount of the same over it, with its own options.
 
     The kernel refuses to mount a device twice at one point. Raises ToolError, TargetError.

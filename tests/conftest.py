@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import newer_restic
+
 NOTHING_IS_LEFT_OUT = os.environ.get("CI", "").lower() in ("1", "true") or os.geteuid() == 0
 
 MATRIX = {"faults": 0, "lost": 0}  # summed up where the reports of all processes come together
@@ -47,6 +49,14 @@ def as_failure(report: Any) -> Any:
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
         report.outcome, report.longrepr = "failed", f"left out, which counts as failed as root and in CI: {reason}"
     return report
+
+
+@pytest.fixture
+def restic(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which one a test finds: "this" machine's, or the "newer" one if there is that."""
+    if request.param == "newer":
+        monkeypatch.setenv("PATH", f"{newer_restic.PROGRAM.parent}:{os.environ['PATH']}")
+        assert not newer_restic.is_needed(), "make test fetches it"
 
 
 @pytest.hookimpl(wrapper=True)

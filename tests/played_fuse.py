@@ -42,6 +42,7 @@ class SimpleShare:
         self.stops_at = stops_at.encode()
         self.writes, self.refusal = writes, refusal
         self.paths: dict[int, bytes] = {ROOT: b""}
+        self.nodes: dict[bytes, int] = {b"": ROOT}  # the other way round
         self.next = ROOT
         self.operations: dict[int, Callable[[int, bytes], bytes]] = {
             1: self.lookup, 3: self.getattr, 4: self.setattr, 8: self.mknod, 9: self.mkdir, 10: self.unlink,
@@ -129,7 +130,10 @@ class SimpleShare:
         os.rename(self.real(old), self.real(new))
         for known, path in self.paths.items():
             if path == old or path.startswith(old + b"/"):
-                self.paths[known] = new + path[len(old) :]
+                self.paths[known] = moved = new + path[len(old) :]
+                if self.nodes.get(path) == known:
+                    del self.nodes[path]
+                    self.nodes[moved] = known
         return b""
 
     def rename2(self, node: int, body: bytes) -> bytes:
@@ -190,11 +194,11 @@ class SimpleShare:
 
     def entry(self, path: bytes) -> bytes:
         """What a name leads to."""
-        node = next((known for known, its in self.paths.items() if its == path), 0)
+        node = self.nodes.get(path, 0)
         attributes = self.attributes(path, node or self.next + 1)
         if not node:
             self.next = node = self.next + 1
-            self.paths[node] = path
+            self.paths[node], self.nodes[path] = path, node
         return struct.pack("<QQQQII", node, 0, 0, 0, 0, 0) + attributes
 
     def attributes(self, path: bytes, node: int) -> bytes:
@@ -220,6 +224,8 @@ class SimpleShare:
             raise OSError(errno.EINVAL, "not UTF-8") from None
         if FORBIDDEN & set(name) or name.endswith((b".", b" ")):
             raise OSError(errno.EINVAL, "not a Windows name")
+        if os.path.lexists(os.path.join(self.real(folder), name)):
+            return name
         same = (there for there in os.listdir(self.real(folder)) if there.decode().casefold() == folded)
         return next(same, name)
 
@@ -282,7 +288,8 @@ def main(kind: str, behind: str, at: str, writes: str = "", refusal: str = "28",
     device = os.open("/dev/fuse", os.O_RDWR)
     libc = ctypes.CDLL(None, use_errno=True)
     options = f"fd={device},rootmode=40000,user_id=0,group_id=0,allow_other"
-    if libc.mount(b"simple", os.fsencode(at), b"fuse.simple", 6, options.encode()):
+    source = os.environ.get("PLAYED_SOURCE", "simple").encode()
+    if libc.mount(source, os.fsencode(at), b"fuse.simple", 6, options.encode()):
         sys.exit(os.strerror(ctypes.get_errno()))
     kinds = {"simple": SimpleShare, "squashed": SquashedShare, "ahead": AheadShare, "small": SmallShare}
     share = kinds[kind](behind, int(writes) if writes else None, int(refusal), stops_at)

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from drbdbackup.catalog import local
 from tests.holders import holders
 
 PATIENCE = 60.0
@@ -83,6 +84,15 @@ def share(at: Path, behind: Path, *weaknesses: str) -> Iterator[Share]:
 
 
 @contextmanager
+def slow_share(at: Path, behind: Path, microseconds: int) -> Iterator[Share]:
+    """The same with each answer so much later, as a NAS is slower than a disk. Answers come one after the other."""
+    delay = f"writev:delay_enter={microseconds}"
+    strace = ["strace", "-f", "-qq", "--seccomp-bpf", "-o", "/dev/null", "-e", "trace=writev", "-e", f"inject={delay}"]
+    with _served([*strace, "bindfs", "-f", str(behind), str(at)], at, behind) as played:
+        yield played
+
+
+@contextmanager
 def weak_share(
     at: Path, behind: Path, kind: str = "simple", *, writes: int | None = None, errno: int = 28, stops_at: str = ""
 ) -> Iterator[Share]:
@@ -127,6 +137,7 @@ def nothing_is_left(below: Path) -> bool:
     """Whether no mount is left below a folder, and no loop device: the kernel lets go of those a little later."""
     if mount_points(below):
         return False
+    local.close()
     try:
         wait_for(lambda: not loop_devices(below), f"loop devices below {below} to go")
     except AssertionError as error:

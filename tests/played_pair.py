@@ -100,6 +100,11 @@ source = "{self.volume}"
         ended = self.run(node, "run", *args)
         assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", ""), f"{ended.returncode} {ended.stderr}"
 
+    def misses(self, snapshot: str, node: str = "www4") -> None:
+        """A run that must be complete, and say of one snapshot that somebody removed it."""
+        [run] = self.json(node, "run")["runs"]
+        assert [name for target in run["targets"] for name in target["missing"]] == [snapshot]
+
     def json(self, node: str, *args: str, status: int = 0) -> Any:
         ended = self.run(node, *args, "--json")
         assert ended.returncode == status, ended.stderr

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from msgspec.structs import replace
 
+from drbdbackup.catalog.bodies import EndedTarget
 from drbdbackup.catalog.history import Activity, TaskKind
 from drbdbackup.config.values import CheckConfig
 from drbdbackup.exposure import Known, Left, LossKind, Without, left
@@ -17,7 +18,7 @@ from drbdbackup.model.role import Decision, Role, Verdict
 from drbdbackup.oversight import PairState, PairVerdict
 from drbdbackup.pipeline.copies.known_copies import KnownCopy
 from drbdbackup.report.html import page
-from drbdbackup.report.html.page import ReportedResource
+from drbdbackup.report.html.page import LineageLosses, ReportedResource
 
 NOW = datetime(2026, 11, 28, 13, 58, 55, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -44,8 +45,8 @@ def run(back: int, node: str = "www4", outcome: Outcome = Outcome.COMPLETE, *bec
         started_at=began, finished_at=began + timedelta(minutes=4 + back * 7 % 5), because=because,
     )  # fmt: skip
     if outcome is Outcome.COMPLETE:
-        ended = {"outcome": "complete"}
-        done = replace(done, files=812, bytes=size, targets=(("nas", ended),), copied=(("nas", size),))
+        ended = EndedTarget(outcome="complete", files=812, bytes=size)
+        done = replace(done, files=812, bytes=size, targets=(("nas", ended),))
     return replace(done, **more)
 
 
@@ -54,7 +55,7 @@ def story() -> list[Activity]:
     failed = "cannot reach nas:/backup: No route to host"
     told = {
         3: run(3, "www4", Outcome.FAILED, "no target holds the backup", targets=(
-            ("nas", {"outcome": "failed", "message": failed, "hint": "Is the NAS switched on?"}),
+            ("nas", EndedTarget(outcome="failed", message=failed, hint="Is the NAS switched on?")),
         )),
         8: run(8, "www4", Outcome.PARTIAL, "2 files could not be read"),
         12: run(12, "www4", Outcome.HELD, "the volume has shrunk from 23 GiB to 1 GiB"),
@@ -74,13 +75,14 @@ def reported(done: Sequence[Activity], known: Sequence[KnownCopy], **more: objec
     seen = PairEvidence(
         resource="raid", now=NOW, verdict=Verdict(decision=Decision.PROCEED, because=(), role=Role.PRIMARY),
         pair=PairVerdict(PairState.OK, because), known=known, newest=newest,
-        began=NOW - 40 * DAY, rooms=(TargetRoom("nas", 900 << 30, 2 << 40), TargetRoom("disk")),
+        began=NOW - 40 * DAY,
+        rooms=(TargetRoom(target="nas", free=900 << 30, total=2 << 40), TargetRoom(target="disk")),
         verified_at=NOW - 2 * DAY,
     )  # fmt: skip
     copies = [one.copy for one in known]
-    cases = [("", tuple(cases_of(copies)))] if copies else []
+    cases = [LineageLosses("", tuple(cases_of(copies)))] if copies else []
     due = frozenset((NOW - back * DAY).date() for back in range(35))
-    values = {"health": judge(seen, CheckConfig(), Thresholds()), "cases": cases, "lines": lineages(copies)}
+    values = {"health": judge(seen, CheckConfig(), Thresholds()), "losses": cases, "lines": lineages(copies)}
     return ReportedResource(**{"done": done, "due": due, **values, **more})  # type: ignore[arg-type]
 
 
@@ -104,7 +106,7 @@ def played() -> ReportedResource:
 def hostile() -> ReportedResource:
     """Names that would be something else in HTML, long and without a blank."""
     name = HOSTILE + "x" * 200
-    ended = {"outcome": name, "message": name, "hint": name}
+    ended = EndedTarget(outcome=name, message=name, hint=name)
     failed = run(1, name, Outcome.FAILED, name, targets=((name, ended),), place=name)
     return reported([failed], [KnownCopy(copy(0, location=name, note=name, pinned_at=NOW), Reach.YES)])
 

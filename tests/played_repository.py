@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import os
 import shutil
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.poly1305 import Poly1305
 
 from tests.played_media import wait_for
 from tests.played_pair import PlayedPair
@@ -39,6 +45,44 @@ def add_repository(pair: PlayedPair, name: str, address: str, more: str = "", pa
     )
 
 
+def cheapen(repository: Path, password: str = PASSWORD) -> None:
+    """Protect a repository's key by a password as before, and at no cost: each start of restic derives it anew.
+
+    restic makes that as dear as a quarter of a second of a processor. Source: restic's design.rst, "Keys, Encryption
+    and MAC". The file is named by its digest.
+    """
+    for file in (repository / "keys").iterdir():
+        name, content = cheap(file.read_bytes(), password)
+        file.unlink()  # first: one that is cheap already keeps its name
+        (file.parent / name).write_bytes(content)
+
+
+def cheap(content: bytes, password: str = PASSWORD) -> tuple[str, bytes]:
+    """The same of one file with a key: its new name and content."""
+    document = json.loads(content)
+    sealed = base64.b64decode(document["data"])
+    nonce, kept, tag = sealed[:16], sealed[16:-16], sealed[-16:]
+    cipher, mac = _derived(document, password, nonce)
+    assert Poly1305.generate_tag(mac, kept) == tag, "it is another password's"
+    key = cipher.decryptor().update(kept)
+    document |= {"N": 2, "r": 1, "p": 1}
+    cipher, mac = _derived(document, password, nonce)
+    kept = cipher.encryptor().update(key)
+    sealed = nonce + kept + Poly1305.generate_tag(mac, kept)
+    content = json.dumps({**document, "data": base64.b64encode(sealed).decode()}).encode()
+    return hashlib.sha256(content).hexdigest(), content
+
+
+def _derived(document: dict[str, Any], password: str, nonce: bytes) -> tuple[Cipher[modes.CTR], bytes]:
+    """What encrypts a key, and the key of its MAC: Poly1305-AES."""
+    made = hashlib.scrypt(
+        password.encode(), salt=base64.b64decode(document["salt"]), n=document["N"], r=document["r"], p=document["p"],
+        maxmem=1 << 28, dklen=64,
+    )  # fmt: skip
+    aes = Cipher(algorithms.AES(made[32:48]), modes.ECB()).encryptor()
+    return Cipher(algorithms.AES(made[:32]), modes.CTR(nonce)), made[48:] + aes.update(nonce)
+
+
 def recorded(pair: PlayedPair) -> None:
     """Let the pair find a restic that notes how it is called, and what a backup says."""
     folder = pair.folder / "bin"
@@ -56,15 +100,20 @@ def summaries(pair: PlayedPair) -> list[dict[str, Any]]:
     return [one for one in told if one.get("message_type") == "summary"]
 
 
-def asked(pair: PlayedPair, name: str, *argv: str, timeout: float = 60, cwd: Path | None = None) -> str:
-    """What restic itself says of the repository of a target."""
+def reaching(pair: PlayedPair, name: str) -> dict[str, str]:
+    """The environment in which restic itself finds the repository of a target."""
     at = {
         "PATH": pair.path or os.environ["PATH"],
         "RESTIC_REPOSITORY_FILE": str(pair.folder / f"{name}.repository"),
         "RESTIC_PASSWORD_FILE": str(pair.folder / f"{name}.password"), "RESTIC_CACHE_DIR": str(pair.folder / "cache"),
     }  # fmt: skip
+    return {**os.environ, **at}
+
+
+def asked(pair: PlayedPair, name: str, *argv: str, timeout: float = 60, cwd: Path | None = None) -> str:
+    """What restic itself says of the repository of a target."""
     return subprocess.run(
-        ["restic", *argv], capture_output=True, text=True, check=True, timeout=timeout, env={**os.environ, **at},
+        ["restic", *argv], capture_output=True, text=True, check=True, timeout=timeout, env=reaching(pair, name),
         cwd=cwd,
     ).stdout
 
@@ -105,3 +154,31 @@ def rest_server(folder: Path, *more: str) -> Iterator[RestServer]:
     finally:
         server.kill()
         server.wait()
+
+
+@contextmanager
+def slow_line(server: RestServer) -> Iterator[RestServer]:
+    """The same server behind a line that brings 400 kB a second, and takes what it is given at once."""
+    to = int(server.address.rstrip("/").rpartition(":")[2])
+
+    def carry(source: socket.socket, sink: socket.socket, seconds: float) -> None:
+        with suppress(OSError):
+            while piece := source.recv(4096):
+                sink.sendall(piece)
+                threading.Event().wait(seconds)
+        for end in (source, sink):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                here, _ = listening.accept()
+                there = socket.create_connection(("127.0.0.1", to))
+                for given in ((here, there, 0.0), (there, here, 0.01)):
+                    threading.Thread(target=carry, args=given, daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=accept, daemon=True).start()
+        yield RestServer(f"rest:http://127.0.0.1:{listening.getsockname()[1]}/", server.process)
+        listening.shutdown(socket.SHUT_RDWR)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from drbdbackup.catalog.bodies import Run
+from drbdbackup.catalog.bodies import EndedTarget, Run
 from drbdbackup.catalog.history import Activity, PrunedCopy, TaskKind
 from drbdbackup.catalog.pins import Label, pinned
 from drbdbackup.catalog.rates import Measured, Work
@@ -31,9 +31,9 @@ from drbdbackup.commands.find import FoundVersions
 from drbdbackup.commands.latest import Latest
 from drbdbackup.commands.list_copies import Listed
 from drbdbackup.commands.pin import PinAnswer
-from drbdbackup.commands.prune import Weeded
+from drbdbackup.commands.prune import PrunedTarget
 from drbdbackup.commands.replicate import Replicated
-from drbdbackup.commands.run import Afterwards, Alarm, Attempt
+from drbdbackup.commands.run import Afterwards, Alarm, Attempt, KeptCopies
 from drbdbackup.commands.runs import Runs
 from drbdbackup.commands.setup.peer import NodeKey
 from drbdbackup.commands.status import ResourceStatus, Status
@@ -49,10 +49,12 @@ from drbdbackup.errors import NotMounted, ToolError
 from drbdbackup.exposure import Known, LossKind, Without, left
 from drbdbackup.health.judge import Thresholds
 from drbdbackup.model.backup import Copy, Outcome, Reach, snapshot_name
+from drbdbackup.model.medium import KnownMedium
 from drbdbackup.model.role import Decision, Role, Verdict
 from drbdbackup.oversight import PairState, PairVerdict
 from drbdbackup.pipeline.backup.order import TargetResult
 from drbdbackup.pipeline.backup.run import RunResult
+from drbdbackup.pipeline.catalog_exchange import ExchangeResult
 from drbdbackup.pipeline.copies.choose import Choice, PassedOver, Way
 from drbdbackup.pipeline.copies.known_copies import Heard, KnownCopy
 from drbdbackup.pipeline.explore.diff_protocol import RenamedFolder
@@ -61,7 +63,6 @@ from drbdbackup.pipeline.progress import Progress
 from drbdbackup.pipeline.progress_file import JobProgress, TargetProgress
 from drbdbackup.pipeline.restore.request import Request, Restored, RestorePlan
 from drbdbackup.pipeline.restore.restore_protocol import Brought
-from drbdbackup.pipeline.roads import Travelled
 from drbdbackup.pipeline.target.inspect_protocol import TargetLook
 from drbdbackup.report import (
     changes,
@@ -69,13 +70,13 @@ from drbdbackup.report import (
     diagnosis,
     exposure,
     history,
-    live,
     overview,
     peers,
     restores,
     runs,
     settings,
     versions,
+    watch_lines,
 )
 from drbdbackup.report.monitoring import plugin
 from drbdbackup.retention import Judged
@@ -115,8 +116,8 @@ HEARD = (
     Heard("www4", NOW, "local"), Heard("www5", NOW - timedelta(minutes=3), "nas"), Heard("www6", None, ""),
 )  # fmt: skip
 LATEST = Latest(
-    "raid", LISTED.copies, HEARD, {"www6": "ssh: connect to host 192.168.12.4 port 22: No route to host"},
-    choice=LISTED.copies,
+    resource="raid", copies=LISTED.copies, heard=HEARD, choice=LISTED.copies,
+    closed={"www6": "ssh: connect to host 192.168.12.4 port 22: No route to host"},
 )  # fmt: skip
 
 
@@ -129,8 +130,8 @@ def activity(hours: int, outcome: Outcome, node: str = "www4", took: int = 0, **
     return replace(done, **more)
 
 
-FAILED_NAS = {"outcome": "failed", "message": "nothing is mounted at /backup", "hint": "Mount it: `mount /backup`"}
-WELL = {"outcome": "complete", "message": "", "hint": ""}
+FAILED_NAS = EndedTarget(outcome="failed", message="nothing is mounted at /backup", hint="Mount it: `mount /backup`")
+WELL = EndedTarget(outcome="complete")
 PARTIAL = activity(
     9, Outcome.PARTIAL, took=734, snapshot=snapshot_name(NOW - timedelta(hours=9), "www4"), files=1204, bytes=3 << 30,
     because=("raid is Primary here", "the peer www5 is not connected, so the backup is the only second copy"),
@@ -171,7 +172,7 @@ REFUSED = Verdict(
 LAST_RUN = Run(
     name=NAS.snapshot, resource="raid", node="www4", outcome=Outcome.PARTIAL, started_at=NAS.started_at,
     finished_at=NAS.started_at + timedelta(minutes=12), snapshot=NAS.snapshot,
-    targets=(("nas", {"outcome": "failed", "message": UNMOUNTED.message}), ("disk", {"outcome": "complete"})),
+    targets=(("nas", EndedTarget(outcome="failed", message=UNMOUNTED.message)), ("disk", WELL)),
 )  # fmt: skip
 RAID = ResourceStatus(
     resource="raid", source="drbdadm", verdict=PROCEED, last_complete=SNAPSHOTS[0][0],
@@ -214,7 +215,7 @@ ATTEMPTS = (
     attempt(PROCEED, Outcome.PARTIAL, TargetResult(name="nas", error=UNMOUNTED), DONE_WELL, LACKS),
     attempt(STANDS_DOWN, Outcome.STOOD_DOWN), attempt(REFUSED, Outcome.REFUSED),
 )  # fmt: skip
-AFTERWARDS = Afterwards((("raid", "nas", 34), ("raid", "disk@www4", 12)), NOW + timedelta(hours=14))
+AFTERWARDS = Afterwards((KeptCopies("raid", "nas", 34), KeptCopies("raid", "disk@www4", 12)), NOW + timedelta(hours=14))
 REPLICAS = (
     Replicated(resource="raid", target="disk", location="www4:/dev/sdb1", snapshot=NAS.snapshot, started_at=NOW,
                sources=(NAS,), copy=DISK, fetched_from=NAS, files=812, bytes=1_234_567_890, pruned=("x",)),
@@ -246,19 +247,19 @@ DRILLED = Drilled(
     started_at=ago(minutes=31), finished_at=ago(minutes=2),
 )  # fmt: skip
 WEEDED = (
-    Weeded("raid", "nas", (
+    PrunedTarget("raid", "nas", (
         Judged(NAS, True, "the newest"), Judged(SNAPSHOTS[1][0].copy, True, "daily; pinned (before the upgrade)"),
         Judged(SNAPSHOTS[2][0].copy, False, "no rule keeps it"),
     ), recycled_next=SNAPSHOTS[2][0].copy.snapshot),
-    Weeded("raid", "disk", ()),
+    PrunedTarget("raid", "disk", ()),
 )  # fmt: skip
 SYNCED = Synced(
-    Travelled(new={"nas": 12, "www5": 0}, closed={"www6": LATEST.closed["www6"]},
+    ExchangeResult(new={"nas": 12, "www5": 0}, closed={"www6": LATEST.closed["www6"]},
               refused={"/backup/drbdbackup/catalog/www7.db": "www7 is no node of this pair, and nobody knows its key"}),
-    Travelled(new={"nas": 0}), frozenset({"nas"}),
+    ExchangeResult(new={"nas": 0}), frozenset({"nas"}),
 )  # fmt: skip
 TARGETS = (
-    TargetSeen(TargetConfig(name="nas", kind="nas", path="/backup"), "nas:/backup", {"medium": "fd060c61812e"}, True,
+    TargetSeen(TargetConfig(name="nas", kind="nas", path="/backup"), "nas:/backup", KnownMedium("fd060c61812e"), True,
                TargetLook(medium="fd060c61812e", enrolled_at="2026-11-01T04:30:00Z", enrolled_by="www4", objection="",
                           filesystem_uuid="", location="nas:/backup", holder="", root="", free_bytes=900 << 30,
                           total_bytes=2 << 40, lacks=("trusted.*", "security.*", "more than 1 hard link")), None),
@@ -369,7 +370,7 @@ def say_runs_show() -> None:
 def say_progress() -> None:
     """The last picture that the bars leave: of a run of which a target has failed and one goes on, and of a restore."""
     drawn = PlayedTerminal(is_terminal=sys.stdout.isatty())
-    with redirect_stdout(drawn), runs.watched(drawn.isatty()) as watcher:
+    with redirect_stdout(drawn), runs.watched(on_terminal=drawn.isatty()) as watcher:
         watcher.begun("raid", ("nas", "disk"))
         watcher.walked(48_377, 23 << 30)
         watcher.ended("nas", "failed", UNMOUNTED.message)
@@ -388,7 +389,7 @@ def say_dry_run() -> None:
 
 
 def say_replicate() -> None:
-    console.say(runs.replicas(REPLICAS, False), wraps=True)
+    console.say(runs.replicas(REPLICAS, dry_run=False), wraps=True)
     runs.complain_of_replicas(REPLICAS)
 
 
@@ -422,8 +423,8 @@ def say_diff_stat() -> None:
 def say_watch() -> None:
     width = console.width() or 80
     rates = {(1234, "nas"): 31.5 * (1 << 20)}
-    below = [*live.jobs(JOBS, rates, width, NOW), "", *live.standing(SEEN, width, NOW)]
-    console.say([*live.newest(SEEN, width, NOW), "", *below], alarming=True)
+    below = [*watch_lines.jobs(JOBS, rates, width, NOW), "", *watch_lines.standing(SEEN, width, NOW)]
+    console.say([*watch_lines.newest(SEEN, width, NOW), "", *below], alarming=True)
 
 
 def say_check() -> None:
@@ -467,7 +468,7 @@ SCREENS: dict[str, Callable[[], None]] = {
     "restore": say_restore,
     "verify": say_verify,
     "drill": say_drill,
-    "prune": lambda: console.say(settings.weeded(WEEDED, True), wraps=True),
+    "prune": lambda: console.say(settings.pruning(WEEDED, dry_run=True), wraps=True),
     "sync": lambda: console.say(settings.synced(SYNCED), wraps=True),
     "pin": say_pin,
     "target-list": lambda: console.say(settings.targets(TARGETS), wraps=True),

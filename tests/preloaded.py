@@ -42,6 +42,8 @@ LATER = (  # what a run imports where it needs it
     "rich.progress", "rich.table", "rich.text", "rich.tree", "sh", "sqlite3", "sqlite_utils", "tempfile", "tomllib",
     "typer", "typer.rich_utils", "uuid", "xxhash", "zoneinfo",
 )  # fmt: skip
+# Each takes megabytes, every fork of a fork copies the tables of all that is loaded, and few tests ask for these.
+UNLOADED = ("__main__", "browse", "browsing", "full_screen", "metrics", "plots", "watching")
 LIMITS = sorted(getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_"))
 PADDING = "-" * 4000  # room for other arguments
 
@@ -168,11 +170,11 @@ LOADED = Loaded()
 
 
 def load() -> None:
-    """Import all that is ours, and what that imports later. What draws on a whole screen is left to those who ask."""
+    """Import all that is ours, and what that imports later, but for what draws much: that is left to those who ask."""
     import drbdbackup
 
     for found in pkgutil.walk_packages(drbdbackup.__path__, "drbdbackup."):
-        if not found.name.endswith((".__main__", ".browsing")):
+        if found.name.rpartition(".")[2] not in UNLOADED:
             importlib.import_module(found.name)
     for name in LATER:
         importlib.import_module(name)

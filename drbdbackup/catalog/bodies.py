@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any
 
 from msgspec import Struct
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from drbdbackup.catalog.facts import (
     COPY,
@@ -34,20 +34,35 @@ from drbdbackup.catalog.facts import (
 from drbdbackup.config.values import TargetConfig
 from drbdbackup.model import backup
 from drbdbackup.model.backup import Copy, Outcome, is_snapshot_name, iso
-from drbdbackup.model.document_reader import LARGEST, Count, fitting, one_line
+from drbdbackup.model.document_reader import LARGEST, Count, fitting, line_of, one_line
 from drbdbackup.model.generation import from_document
+from drbdbackup.model.medium import KnownMedium
 from drbdbackup.model.restoring import Restoring
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,127}\Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _SHOWN_PROBLEMS = 100
-_LONGEST_TEXT, _MOST_TEXTS = 4000, 100
+_LONGEST_TEXT, _MOST_TEXTS = 4000, 100  # letters, items
+
+GONE = "it is not there any more"  # the reason of what somebody else removed
+
+
+class EndedTarget(Struct, frozen=True, kw_only=True):
+    """How a run ended on one target; `files` of `bytes` were copied, None where the node has not counted them."""
+
+    outcome: str = ""
+    message: str = ""
+    hint: str = ""
+    files: int | None = None
+    bytes: int | None = None
+
+    def as_document(self) -> dict[str, str]:
+        """What JSON says of it."""
+        return {"outcome": self.outcome, "message": self.message, "hint": self.hint}
 
 
 class Run(Struct, frozen=True, kw_only=True):
-    """One attempt by one node for one resource. `targets` maps a name to its outcome, message and hint (texts); what
-    is recorded has the files and bytes that were copied, too.
-    """
+    """One attempt by one node for one resource, with each target by its name."""
 
     name: str
     resource: str
@@ -56,7 +71,7 @@ class Run(Struct, frozen=True, kw_only=True):
     started_at: datetime
     finished_at: datetime
     because: tuple[str, ...] = ()
-    targets: tuple[tuple[str, Mapping[str, Any]], ...] = ()
+    targets: tuple[tuple[str, EndedTarget], ...] = ()
     due_at: datetime | None = None
     snapshot: str = ""
 
@@ -70,7 +85,7 @@ def ran(run: Run) -> Fact:
     """The fact that a run ended, recorded by the node that ran."""
     body = {
         "started_at": iso(run.started_at), "finished_at": iso(run.finished_at), "outcome": run.outcome.value,
-        "because": list(run.because), "targets": {name: dict(ended) for name, ended in run.targets},
+        "because": list(run.because), "targets": {name: _target_body(ended) for name, ended in run.targets},
         "due_at": iso(run.due_at) if run.due_at else None, "snapshot": run.snapshot,
     }
     return fact(run.node, run.finished_at, RUN, run.resource, run.name, body)
@@ -93,16 +108,16 @@ def pruned(node: str, at: datetime, copy: Copy, reason: str) -> Fact:
 
 
 def found(node: str, at: datetime, copy: Copy, after: Collection[str]) -> Fact:
-    """The fact that a copy is on its medium `after` it was said to be pruned: by the facts with these ids.
+    """The fact that a copy is on its medium `after` it was recorded as pruned: by the facts with these ids.
 
-    They are named, because clocks differ and facts come in any order; one that is said later counts again.
+    They are named, because clocks differ and facts come in any order; one that is recorded later counts again.
     """
     return fact(node, at, FOUND, copy.resource, subject_of(copy), {"after": sorted(after)})
 
 
-def taken_back(said: Fact) -> frozenset[str]:
+def taken_back(fact: Fact) -> frozenset[str]:
     """The ids of facts that a `found` fact takes back."""
-    after = said.body.get("after")
+    after = fact.body.get("after")
     return frozenset(one for one in after if isinstance(one, str)) if isinstance(after, list) else frozenset()
 
 
@@ -130,14 +145,14 @@ def damaged(node: str, at: datetime, copy: Copy, problems: Iterable[str], *, by_
 
     The first 100 problems are kept.
     """
-    told = list(problems)
-    body = {"problems": told[:_SHOWN_PROBLEMS], "count": len(told), **({"by": DRILLED} if by_drill else {})}
+    listed = list(problems)
+    body = {"problems": listed[:_SHOWN_PROBLEMS], "count": len(listed), **({"by": DRILLED} if by_drill else {})}
     return fact(node, at, DAMAGED, copy.resource, subject_of(copy), body)
 
 
-def expected(node: str, at: datetime, subject: str, body: Mapping[str, str]) -> Fact:
-    """The fact that a target (`nas`, `disk@www4`) is the medium that `body` describes, by enrolment or acceptance."""
-    return fact(node, at, TARGET, "", subject, body)
+def expected(node: str, at: datetime, subject: str, medium: KnownMedium) -> Fact:
+    """The fact that a target (`nas`, `disk@www4`) is this medium, by enrolment or acceptance."""
+    return fact(node, at, TARGET, "", subject, asdict(medium))
 
 
 def restoring(node: str, at: datetime, one: Restoring) -> Fact:
@@ -161,7 +176,35 @@ def copy_body(copy: Copy) -> dict[str, Any]:
     }
 
 
-class _CopyBody(Struct, frozen=True, kw_only=True):
+class Interval(Struct, frozen=True):
+    """From when to when something went on, in UTC."""
+
+    started_at: datetime
+    finished_at: datetime
+
+
+class TimedBody(Struct, frozen=True, kw_only=True):
+    """What every body has that tells of something with a beginning and an end."""
+
+    started_at: str
+    finished_at: str
+
+    @property
+    def interval(self) -> Interval | None:
+        """Both times, None where one of them is none."""
+        started_at, finished_at = moment(self.started_at), moment(self.finished_at)
+        return None if started_at is None or finished_at is None else Interval(started_at, finished_at)
+
+
+class EndedBody(TimedBody, frozen=True, kw_only=True):
+    """What the bodies of a run and of a task have in common: how it ended, and why."""
+
+    outcome: Outcome
+    because: Any = None
+    snapshot: Any = ""
+
+
+class _CopyBody(TimedBody, frozen=True, kw_only=True):
     """What a body must have to describe a copy."""
 
     snapshot: str
@@ -174,8 +217,6 @@ class _CopyBody(Struct, frozen=True, kw_only=True):
     location: str
     holder: str
     path: str
-    started_at: str
-    finished_at: str
     files: Count
     bytes: Count
     problems: Count = 0
@@ -187,50 +228,44 @@ class _CopyBody(Struct, frozen=True, kw_only=True):
 
 def copy_from(body: Mapping[str, Any]) -> Copy | None:
     """The copy that a body describes, or None if it does not describe one."""
-    said = fitting(_CopyBody, body)
-    if said is None or not said.sequence:
+    read = fitting(_CopyBody, body)
+    if read is None or not read.sequence or (when := read.interval) is None:
         return None
-    started_at, finished_at = moment(said.started_at), moment(said.finished_at)
-    if started_at is None or finished_at is None:
+    if not _is_in_its_place(read.snapshot, read.resource, read.medium, read.path):
         return None
-    if not _is_in_its_place(said.snapshot, said.resource, said.medium, said.path):
-        return None
-    if not all(map(_NAME.match, (said.target, said.kind, said.holder or said.node))):
+    if not all(map(_NAME.match, (read.target, read.kind, read.holder or read.node))):
         return None
     return Copy(
-        snapshot=said.snapshot, resource=said.resource, sequence=said.sequence, node=said.node, target=said.target,
-        kind=said.kind, medium=said.medium, location=one_line(said.location), holder=said.holder, path=said.path,
-        started_at=started_at, finished_at=finished_at, files=said.files, bytes=said.bytes, problems=said.problems,
-        generation=from_document(said.generation),
-        purpose=backup.SAFETY if said.purpose == backup.SAFETY else "",
-        manifest_sha256=digest(body), sidecar_sha256=digest(body, "sidecar_sha256"), adopted=said.adopted is True,
-        allocated=said.allocated if is_count(said.allocated) else None,
+        snapshot=read.snapshot, resource=read.resource, sequence=read.sequence, node=read.node, target=read.target,
+        kind=read.kind, medium=read.medium, location=one_line(read.location), holder=read.holder, path=read.path,
+        started_at=when.started_at, finished_at=when.finished_at, files=read.files, bytes=read.bytes,
+        problems=read.problems, generation=from_document(read.generation),
+        purpose=backup.SAFETY if read.purpose == backup.SAFETY else "",
+        manifest_sha256=digest(body), sidecar_sha256=digest(body, "sidecar_sha256"), adopted=read.adopted is True,
+        allocated=read.allocated if is_count(read.allocated) else None,
     )
 
 
-class _RunBody(Struct, frozen=True, kw_only=True):
+def copies_from(bodies: Iterable[Mapping[str, Any]]) -> list[Copy]:
+    """The copies that these bodies describe, without those that describe none."""
+    return [copy for body in bodies if (copy := copy_from(body)) is not None]
+
+
+class _RunBody(EndedBody, frozen=True, kw_only=True):
     """What a body must have to describe a run."""
 
-    started_at: str
-    finished_at: str
-    outcome: Outcome
-    because: Any = None
     targets: Any = None
     due_at: Any = None
-    snapshot: Any = ""
 
 
-def run_from(said: Fact) -> Run | None:
+def run_from(fact: Fact) -> Run | None:
     """The run that a fact describes, or None: an outcome of a newer version is not one that can be counted."""
-    body = fitting(_RunBody, said.body)
-    if body is None:
-        return None
-    started_at, finished_at = moment(body.started_at), moment(body.finished_at)
-    if started_at is None or finished_at is None:
+    body = fitting(_RunBody, fact.body)
+    if body is None or (when := body.interval) is None:
         return None
     return Run(
-        name=said.subject, resource=said.resource, node=said.node, outcome=body.outcome, started_at=started_at,
-        finished_at=finished_at, because=texts(body.because), targets=_targets(body.targets),
+        name=fact.subject, resource=fact.resource, node=fact.node, outcome=body.outcome, started_at=when.started_at,
+        finished_at=when.finished_at, because=texts(body.because), targets=_targets(body.targets),
         due_at=moment(body.due_at), snapshot=body.snapshot if isinstance(body.snapshot, str) else "",
     )
 
@@ -246,10 +281,11 @@ def is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST
 
 
-def expectation_from(body: Mapping[str, Any]) -> dict[str, str] | None:
+def medium_from(body: Mapping[str, Any]) -> KnownMedium | None:
     """What a `target` fact says the medium is; None if it does not say that."""
-    told = {key: one_line(value) for key, value in body.items() if isinstance(value, str)}
-    return told if _NAME.match(told.get("medium", "")) else None
+    texts = (body.get(name) for name in KnownMedium.__struct_fields__)
+    medium = KnownMedium(*map(line_of, texts))
+    return medium if _NAME.match(medium.medium) else None
 
 
 def _is_in_its_place(snapshot: str, resource: str, medium: str, path: str) -> bool:
@@ -266,13 +302,24 @@ def texts(value: Any) -> tuple[str, ...]:
     return tuple(item[:_LONGEST_TEXT] for item in value[:_MOST_TEXTS] if isinstance(item, str))
 
 
-def _targets(value: Any) -> tuple[tuple[str, Mapping[str, str]], ...]:
+def _target_body(ended: EndedTarget) -> dict[str, Any]:
+    return {name: value for name, value in asdict(ended).items() if value is not None}
+
+
+def _targets(value: Any) -> tuple[tuple[str, EndedTarget], ...]:
     if not isinstance(value, dict):
         return ()
     return tuple(
-        (name[:_LONGEST_TEXT], {key: text[:_LONGEST_TEXT] for key, text in ended.items() if isinstance(text, str)})
-        for name, ended in islice(value.items(), _MOST_TEXTS) if isinstance(ended, dict)
+        (name[:_LONGEST_TEXT], _ended_target(body)) for name, body in islice(value.items(), _MOST_TEXTS)
+        if isinstance(body, dict)
     )
+
+
+def _ended_target(body: Mapping[str, Any]) -> EndedTarget:
+    words = (body.get(name) for name in ("outcome", "message", "hint"))
+    outcome, message, hint = (word[:_LONGEST_TEXT] if isinstance(word, str) else "" for word in words)
+    files, size = (count if is_count(count) else None for count in (body.get("files"), body.get("bytes")))
+    return EndedTarget(outcome=outcome, message=message, hint=hint, files=files, bytes=size)
 
 
 def subject(target: TargetConfig, node: str) -> str:

@@ -1,4 +1,4 @@
-"""A fact: what one node did or saw, said once and never changed. The catalog is nothing but a set of these.
+"""A fact: what one node did or saw, recorded once and never changed. The catalog is nothing but a set of these.
 
 The id is a hash of everything else, so a union of any catalogs in any order gives the same set, and a row that was
 tampered with or rotted on a medium names itself. Kinds are plain words and bodies are open dictionaries: what a newer
@@ -7,11 +7,10 @@ version says is kept and passed on, never dropped for being unknown. Nothing her
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from msgspec import Struct
@@ -23,7 +22,7 @@ RUN = "run"
 COPY = "copy"
 SAFETY = "safety"  # a copy that is no backup: a kind of its own, so that nobody takes it for one, older versions least
 PRUNED = "pruned"
-FOUND = "found"  # a copy that was said to be pruned is there all the same
+FOUND = "found"  # a copy that was recorded as pruned is there all the same
 RESTORE = "restore"
 VERIFIED = "verified"
 DAMAGED = "damaged"
@@ -31,6 +30,7 @@ SCRUBBED = "scrubbed"
 DRILLED = "drilled"
 SIGNED = "signed"
 TARGET = "target"
+ROOM = "room"
 MEASURED = "measured"
 PAIR = "pair"
 TASK = "task"
@@ -43,13 +43,15 @@ PRINTED = "printed"  # the sheet with a repository's password
 Read = TypeVar("Read")
 
 COLUMNS = ("id", "node", "at", "kind", "resource", "subject", "body")
+FACTS = f"SELECT {', '.join(COLUMNS)} FROM fact"  # noqa: S608 names of our own table, as `from_row` takes them
 SIGNATURE = "signature"  # of the node over the other columns; null in what older versions recorded
 
-# What a row of another node may hold at most. Ours stay far below: one that others refuse would shut them off for ever.
+# What a row of another node may hold at most. Ours stay far below: other nodes that refuse one row refuse the catalog.
 _LONGEST = {"node": 64, "at": 40, "kind": 64, "resource": 256, "subject": 1024, "body": 1 << 20}
-_OWN_BODY = 1 << 18
-_LONG_TEXT, _LONG_LIST = 2000, 100
-_DEEPEST = 32
+_OWN_BODY = 1 << 18  # letters
+_LONG_TEXT, _LONG_LIST = 2000, 100  # letters, items
+_DEEPEST = 32  # levels of JSON
+CLOCK_SKEW = timedelta(days=1)  # by which the clocks of nodes may differ
 
 _ID = re.compile(r"[0-9a-f]{32}\Z")
 _NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
@@ -81,7 +83,7 @@ def fact(node: str, at: datetime, kind: str, resource: str, subject: str, body: 
     if len(text) > _OWN_BODY:
         text = canonical(_cut(json.loads(text)))
     row = (node, iso_microseconds(at), kind, resource, subject, text)
-    reason = "the body is too large" if len(text) > _OWN_BODY else why_not((identity(*row), *row))
+    reason = "the body is too large" if len(text) > _OWN_BODY else why_invalid((identity(*row), *row))
     if reason:
         raise CatalogError(f"a fact of kind {kind!r} about {subject!r} cannot be recorded: {reason}")
     return from_row((identity(*row), *row))
@@ -102,6 +104,8 @@ def canonical(value: Any) -> str:
 
 def identity(node: str, at: str, kind: str, resource: str, subject: str, body: str) -> str:
     """The id of a fact whose body is already canonical: 32 hex digits of SHA-256 over its other columns as JSON."""
+    import hashlib  # it loads OpenSSL, and who only reads a catalog has no use for it
+
     return hashlib.sha256(_content(node, at, kind, resource, subject, body)).hexdigest()[:32]
 
 
@@ -110,18 +114,23 @@ def to_sign(node: str, at: str, kind: str, resource: str, subject: str, body: st
     return b"drbdbackup-fact\n" + _content(node, at, kind, resource, subject, body)
 
 
-def as_row(said: Fact) -> tuple[str, ...]:
+def as_row(fact: Fact) -> tuple[str, ...]:
     """The fact as a row in the order of `COLUMNS`, the body as canonical JSON."""
-    return (said.id, said.node, said.at, said.kind, said.resource, said.subject, canonical(said.body))
+    return (fact.id, fact.node, fact.at, fact.kind, fact.resource, fact.subject, canonical(fact.body))
 
 
 def from_row(row: tuple[str, ...]) -> Fact:
-    """The fact of a row that `why_not` found nothing against."""
+    """The fact of a row that `why_invalid` found nothing against."""
     ident, node, at, kind, resource, subject, body = row
     return Fact(id=ident, node=node, at=at, kind=kind, resource=resource, subject=subject, body=json.loads(body))
 
 
-def why_not(row: tuple[Any, ...]) -> str:
+def from_columns(row: Mapping[str, Any]) -> Fact:
+    """The same of a row that has the names of its columns, and perhaps more."""
+    return from_row(tuple(row[name] for name in COLUMNS))
+
+
+def why_invalid(row: tuple[Any, ...]) -> str:
     """Why a row (in the order of `COLUMNS`) from a medium or a peer is no fact, in words; "" if it is one."""
     if len(row) != len(COLUMNS) or not all(isinstance(value, str) for value in row):
         return "a column is missing or is no text"
@@ -147,8 +156,8 @@ def readable(answer: Iterable[tuple[Any, ...]], read: Callable[[Fact], Read | No
     found = []
     for row in answer:
         try:
-            said = from_row(row)
-            one = read(said) if isinstance(said.body, dict) else None
+            fact = from_row(row)
+            one = read(fact) if isinstance(fact.body, dict) else None
         except (TypeError, ValueError, AttributeError, RecursionError):
             continue
         if one is not None:
@@ -171,6 +180,11 @@ def moment(text: Any) -> datetime | None:
         return from_iso(text)
     except ValueError:
         return None
+
+
+def believed_until() -> datetime:
+    """The last time that is believed, a day ahead: a fact of a clock that was wrong once must not stay the newest."""
+    return datetime.now(UTC) + CLOCK_SKEW
 
 
 def _content(node: str, at: str, kind: str, resource: str, subject: str, body: str) -> bytes:

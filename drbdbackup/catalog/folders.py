@@ -1,4 +1,7 @@
-"""Where a node keeps its catalog and the other nodes': the layout of the state folder, private to root."""
+"""Where a node keeps its catalog and the other nodes': the layout of the state folder, private to root.
+
+Names only, in one place, so that all who read and write there agree. It opens no catalog.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ import errno
 import os
 import stat
 from contextlib import suppress
+
+from drbdbackup.errors import hint_for
 
 AS_ROOT = "Run it as root: what is known of the backups is root's alone."
 
@@ -23,6 +28,11 @@ def published_path(state_dir: str, node: str) -> str:
 def incoming_folder(state_dir: str, road: str) -> str:
     """Where the catalogs that came by a road are copied to before anyone opens them."""
     return os.path.join(state_dir, "incoming", road)
+
+
+def held_folder(state_dir: str) -> str:
+    """Where the copies that are being read have a lock file each: see `pipeline.target.copies_in_use`."""
+    return os.path.join(state_dir, "held")
 
 
 def private_folder(path: str) -> None:
@@ -46,4 +56,4 @@ def hint_of(error: OSError) -> str:
         return AS_ROOT
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "Free some space on the disk that holds state_dir."
-    return "Is state_dir on a healthy local disk?"
+    return hint_for(error.errno) or "Is state_dir on a healthy local disk?"

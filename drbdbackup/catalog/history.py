@@ -2,12 +2,14 @@
 
 A task is recorded when it has ended, by the node that did it, as a run is. What was pruned meanwhile, and why, is said
 by facts of their own: that node's between begin and end, since it does one such thing at a time.
+
+What cannot be recorded never makes a task a failed one.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from enum import Enum
@@ -17,26 +19,23 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from drbdbackup.catalog import store
-from drbdbackup.catalog.bodies import is_count, run_from, texts
-from drbdbackup.catalog.facts import RUN, TASK, Fact, fact, moment, readable
+from drbdbackup.catalog.bodies import EndedBody, EndedTarget, run_from, texts
+from drbdbackup.catalog.facts import FACTS, RUN, TASK, Fact, fact, moment, readable
 from drbdbackup.catalog.local import rows
 from drbdbackup.catalog.view import free_name
 from drbdbackup.config.values import Config
 from drbdbackup.errors import Cancelled, CatalogError, DrbdBackupError, Locked, NothingFound, RoleError, UsageError
 from drbdbackup.model.backup import Outcome, iso
-from drbdbackup.model.document_reader import Count, fitting, one_line
+from drbdbackup.model.document_reader import Count, fitting, line_of
 
-_DONE = """
-SELECT id, node, at, kind, resource, subject, body FROM fact
-WHERE kind IN ('run', 'task') AND resource = ? AND at >= ? ORDER BY at DESC, id DESC
-"""
+_DONE = f"{FACTS} WHERE kind IN ('run', 'task') AND resource = ? AND at >= ? ORDER BY at DESC, id DESC"
 _PRUNED = """
 SELECT gone.node, gone.at, gone.subject, gone.body, (
     SELECT body FROM fact WHERE subject = gone.subject AND kind IN ('copy', 'safety') LIMIT 1
 ) FROM fact AS gone WHERE gone.kind = 'pruned' AND gone.resource = ? AND gone.at >= ? ORDER BY gone.at, gone.id
 """
 _SECOND, _AT_ONCE = timedelta(seconds=1), 4
-_NO_NEWS = (UsageError, Locked, NothingFound)  # nothing was done
+_NOTHING_DONE = (UsageError, Locked, NothingFound)  # nothing was done
 
 
 class TaskKind(Enum):
@@ -61,8 +60,7 @@ class PrunedCopy(Struct, frozen=True):
 class Activity(Struct, frozen=True, kw_only=True):
     """One thing that a node has done with a resource: so many `files` of `bytes`, of `snapshot`, at `place`.
 
-    `targets` are those of a run, with what its fact says of each; `files` and `bytes` are None where nobody counted.
-    `copied` are the bytes for each target of a run that counted them.
+    `targets` are those of a run; `files` and `bytes` are None where nobody counted.
     """
 
     name: str
@@ -77,8 +75,7 @@ class Activity(Struct, frozen=True, kw_only=True):
     place: str = ""
     files: int | None = None
     bytes: int | None = None
-    targets: tuple[tuple[str, Mapping[str, str]], ...] = ()
-    copied: tuple[tuple[str, int], ...] = ()
+    targets: tuple[tuple[str, EndedTarget], ...] = ()
     due_at: datetime | None = None
     pruned: tuple[PrunedCopy, ...] = ()
 
@@ -105,7 +102,7 @@ def recorded(config: Config, what: TaskKind, resource: str, snapshot: str = "", 
     draft, started_at = Draft(snapshot, place), datetime.now(UTC)
     try:
         yield draft
-    except _NO_NEWS:
+    except _NOTHING_DONE:
         raise
     except DrbdBackupError as error:
         draft.outcome = outcome_of(error)
@@ -151,8 +148,8 @@ def activities(state_dir: str, resource: str, since: datetime | None = None) -> 
 def with_pruned(state_dir: str, done: Sequence[Activity]) -> list[Activity]:
     """The same with what was pruned meanwhile; all are of one resource.
 
-    Times are whole seconds, so it may be told of several; of more than a few that went on at once of the last ones.
-    Whatever a node says of itself, this takes no longer than to sort it.
+    Times are whole seconds, so it may be reported for several; of more than a few that went on at once of the last
+    ones. Whatever a node says of itself, this takes no longer than to sort it.
     """
     if not done:
         return []
@@ -196,49 +193,38 @@ def _texts(body: str | None) -> dict[str, str]:
     return {key: one for key, one in found.items() if isinstance(one, str)} if isinstance(found, dict) else {}
 
 
-class _TaskBody(Struct, frozen=True, kw_only=True):
+class _TaskBody(EndedBody, frozen=True, kw_only=True):
     """What a body must have to describe a task."""
 
     task: TaskKind
-    outcome: Outcome
-    started_at: str
-    finished_at: str
-    because: Any = None
-    snapshot: Any = ""
     place: Any = ""
     files: Count = 0
     bytes: Count = 0
 
 
-def _activity(said: Fact) -> Activity | None:
+def _activity(fact: Fact) -> Activity | None:
     """What a fact says, or None: a task or an outcome of a newer version is none that is known here."""
-    if said.kind == RUN:
-        return _of_run(said)
-    body = fitting(_TaskBody, said.body)
-    if body is None:
-        return None
-    started_at, finished_at = moment(body.started_at), moment(body.finished_at)
-    if started_at is None or finished_at is None:
+    if fact.kind == RUN:
+        return _of_run(fact)
+    body = fitting(_TaskBody, fact.body)
+    if body is None or (when := body.interval) is None:
         return None
     return Activity(
-        name=said.subject, what=body.task, resource=said.resource, node=said.node, outcome=body.outcome,
-        started_at=started_at, finished_at=finished_at, because=texts(body.because),
-        snapshot=one_line(body.snapshot) if isinstance(body.snapshot, str) else "",
-        place=one_line(body.place) if isinstance(body.place, str) else "", files=body.files, bytes=body.bytes,
+        name=fact.subject, what=body.task, resource=fact.resource, node=fact.node, outcome=body.outcome,
+        started_at=when.started_at, finished_at=when.finished_at, because=texts(body.because),
+        snapshot=line_of(body.snapshot), place=line_of(body.place), files=body.files, bytes=body.bytes,
     )  # fmt: skip
 
 
-def _of_run(said: Fact) -> Activity | None:
-    run = run_from(said)
+def _of_run(fact: Fact) -> Activity | None:
+    run = run_from(fact)
     if run is None:
         return None
-    told = said.body.get("targets")
-    targets = {name: one for name, one in told.items() if isinstance(one, dict)} if isinstance(told, dict) else {}
-    files = [one["files"] for one in targets.values() if is_count(one.get("files"))]
-    copied = [(name, one["bytes"]) for name, one in targets.items() if is_count(one.get("bytes"))]
+    files = [ended.files for _, ended in run.targets if ended.files is not None]
+    sizes = [ended.bytes for _, ended in run.targets if ended.bytes is not None]
     return Activity(
         name=run.name, what=TaskKind.RUN, resource=run.resource, node=run.node, outcome=run.outcome,
         started_at=run.started_at, finished_at=run.finished_at, because=run.because, snapshot=run.snapshot,
-        files=sum(files) if files else None, bytes=sum(size for _, size in copied) if copied else None,
-        targets=run.targets, copied=tuple(copied), due_at=run.due_at,
+        files=sum(files) if files else None, bytes=sum(sizes) if sizes else None,
+        targets=run.targets, due_at=run.due_at,
     )  # fmt: skip

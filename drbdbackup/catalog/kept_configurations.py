@@ -1,4 +1,4 @@
-"""The configuration of a node, kept beside its catalog on every road: from bare metal nothing else of it is left.
+"""The configuration of a node, kept beside its catalog on every road, to set it up again from nothing.
 
 It is what `config show` prints: conf.d is in it, and no secret, since a share shows it to others. It is for people.
 Nothing here reads it again: whoever can write to a share could have changed it, and hooks are run as root. Each version
@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 from contextlib import suppress
-from hashlib import sha256
 
 from drbdbackup import durable, plain_file
 from drbdbackup.catalog.folders import private_folder, published_path
@@ -40,6 +39,8 @@ def put(published: str, at: int, node: str) -> None:
 
     Catalogs matter more: what goes wrong here is passed over.
     """
+    from hashlib import sha256
+
     for kind in _FILES:
         content = _content(os.path.join(os.path.dirname(published), f"{kind}.toml"))
         if content is None:

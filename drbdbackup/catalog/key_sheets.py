@@ -16,5 +16,5 @@ def printed(node: str, at: datetime, target: str, medium: str) -> Fact:
 
 
 def is_printed(state_dir: str, medium: str) -> bool:
-    """Whether any node has said so of this repository. Raises CatalogError."""
+    """Whether any node has recorded that for this repository. Raises CatalogError."""
     return bool(rows(state_dir, _PRINTED, (medium,)))

@@ -1,6 +1,6 @@
 """Taking in what another node published: a union of rows, after a look at each of them.
 
-The file is one that anyone with the share in hand may have written, half written or damaged. It is opened read-only, as
+Anyone who can write to the share may have written the file, or part of it, or damaged it. It is opened read-only, as
 it is (no journal of its own is played), with nothing in its schema trusted, and its schema must hold plain tables and
 nothing that computes. One bad row and all of it is refused, with the reason: then older knowledge stands. Facts that
 the node which they name has not signed are left out, and so are those of nodes that the configuration does not name,
@@ -26,29 +26,31 @@ from msgspec import Struct
 from drbdbackup.catalog import authority
 from drbdbackup.catalog.authority import OwnView, is_entitled, is_in_good_faith
 from drbdbackup.catalog.bodies import is_count
-from drbdbackup.catalog.exchange import LARGEST
 from drbdbackup.catalog.facts import (
     COLUMNS,
     COPY,
+    FACTS,
     PRUNED,
     SAFETY,
     SIGNATURE,
     TARGET,
     Fact,
     canonical,
+    from_columns,
     from_row,
     identity,
     is_node_name,
     moment,
     readable,
     to_sign,
-    why_not,
+    why_invalid,
 )
 from drbdbackup.catalog.folders import incoming_folder, path_of
 from drbdbackup.catalog.local import make_ready, note, rows, uri, writing
 from drbdbackup.catalog.publish import Content, by_id, digest_of, meta_to_sign
-from drbdbackup.catalog.signatures import Signers, fingerprint, is_public_key, is_signed, learn
+from drbdbackup.catalog.signatures import Signers, fingerprint, is_public_key, is_signed, known_since, learn, own_since
 from drbdbackup.catalog.store import MOST_COLUMNS, add, forget_unsigned
+from drbdbackup.catalog.transfer import LARGEST
 from drbdbackup.model.backup import iso
 
 _SEEN = """
@@ -57,22 +59,19 @@ ON CONFLICT (node) DO UPDATE SET seen_at = excluded.seen_at, road = excluded.roa
 WHERE excluded.seen_at > seen_at
 """
 _FETCHED = "INSERT OR REPLACE INTO fetched (road, name, stamp) VALUES (?, ?, ?)"
-_CLAIMS = "SELECT id, node, at, kind, resource, subject, body FROM fact WHERE kind = 'target'"
-_OWN_COPIES = """
-SELECT id, node, at, kind, resource, subject, body FROM fact
-WHERE kind = 'copy' AND node = ? ORDER BY at DESC, id DESC LIMIT 100
-"""
-_STANDING = """
+_CLAIMS = f"{FACTS} WHERE kind = 'target'"
+_OWN_COPIES = f"{FACTS} WHERE kind = 'copy' AND node = ? ORDER BY at DESC, id DESC LIMIT 100"
+_COPY_COUNT = """
 SELECT count(DISTINCT fact.subject) FROM fact LEFT JOIN standing ON standing.subject = fact.subject
 WHERE node = ? AND kind IN ('copy', 'safety') AND coalesce(pruned, 0) = 0
 """
 _COLUMNS = "PRAGMA table_info(fact)"
 MOST_OF_OTHERS = 40 << 20  # bytes of all other nodes' facts: with our own, what we publish stays below LARGEST
-_BESIDE = 300  # bytes that SQLite needs for a row beside its texts, with the indexes
-MOST_COPIES = 4000  # that one node says are there; who keeps each hour of a month and each day of a year has 1100
+_ROW_OVERHEAD = 300  # bytes that SQLite needs for a row beside its texts, with the indexes
+MOST_COPIES = 4000  # that one node says are there; each hour of a month and each day of a year are 1100
 _COLUMN = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
 _DEADLINE = 60.0  # seconds for SQLite to work on one file
-_LONGEST_VALUE = 4 << 20
+_LONGEST_VALUE = 4 << 20  # bytes
 
 
 class Merged(Struct, frozen=True):
@@ -117,19 +116,19 @@ def merge(state_dir: str, file: str, road: str, whose: Signers, now: datetime | 
     node = str(read.meta["node"])
     published_at = moment(read.meta["published_at"]) or datetime.min.replace(tzinfo=UTC)
     from_ours = [row for row in read.unknown if row["node"] in whose.nodes]
-    by_ours = _bounded(state_dir, from_ours, whose.own)
+    by_ours = _within_copy_limit(state_dir, from_ours, whose.own)
     signed = [_with_proof(row, whose) for row in by_ours if _is_signed(row, whose)]
     own = [row for row in signed if row["node"] == whose.own]
-    known_now = _known(state_dir, whose.own, own)
-    judged = [(row, said, is_entitled(said, known_now)) for row in signed for said in (_fact(row),)]
+    known_now = _known(state_dir, whose, own)
+    judged = [(row, fact, is_entitled(fact, known_now)) for row in signed for fact in (from_columns(row),)]
     counting = [row for row, _, counts in judged if counts]
-    entitled = _with_room(state_dir, counting, whose)
-    odd = [row for row, said, counts in judged if not counts and not is_in_good_faith(said)]
+    entitled = _within_quota(state_dir, counting, whose)
+    odd = [row for row, fact, counts in judged if not counts and not is_in_good_faith(fact)]
     objections = {
         f"are of more copies than a node may have ({MOST_COPIES:,})": len(from_ours) - len(by_ours),
-        "are not signed by the node that they name": len(by_ours) - len(signed),
+        "are not signed by the node that they name": len(by_ours) - len(signed) - _earlier(state_dir, by_ours, whose),
         "are about things that node cannot know": len(odd),
-        f"are more than a node may say ({room(whose.nodes) >> 20} MiB)": len(counting) - len(entitled),
+        f"are more than a node may say ({quota(whose.nodes) >> 20} MiB)": len(counting) - len(entitled),
     }
     objection = "; ".join(f"{number} facts in it {why}" for why, number in objections.items() if number)
     whole = "" if objection else read.meta["content"]  # what was left out is looked at again, and named again
@@ -156,35 +155,39 @@ def learn_key(state_dir: str, file: str, node: str, known: str) -> str:
     except (_Refused, sqlite3.Error, ValueError):
         return ""  # merge says what is wrong with it
     key = meta.get("key")
-    said = meta.get("signature")
-    if meta["node"] != node or not is_public_key(key) or not is_signed(key, meta_to_sign(meta), said):
+    signature = meta.get("signature")
+    if meta["node"] != node or not is_public_key(key) or not is_signed(key, meta_to_sign(meta), signature):
         return ""  # an older version's
     if not known:
         learn(state_dir, node, key)
         forget_unsigned(state_dir, node)
     elif known != key:
-        return f"{node} has another key now ({fingerprint(key)}) than it had ({fingerprint(known)})"
+        now = f"{node} has another key now ({fingerprint(key)}) than it had ({fingerprint(known)})"
+        return f"{now}: if it was installed anew or lost its state folder, `drbdbackup peer trust {node} KEY`"
     return ""
 
 
 def unsigned_by(state_dir: str, node: str, key: str) -> list[str]:
-    """The roads by which a catalog came last in a node's name that was not signed with its key. Never raises."""
-    found = []
+    """The roads by which a catalog came last in a node's name that was not signed with its key. Never raises.
+
+    What came before the key was known is of an older version: the road may be closed since (the volume at a failover).
+    """
+    found, since = [], known_since(state_dir, node)
     for file in glob.glob(os.path.join(glob.escape(incoming_folder(state_dir, "")), "*", f"{glob.escape(node)}.db")):
-        with suppress(_Refused, sqlite3.Error, ValueError), _opened(file) as connection:
+        with suppress(_Refused, sqlite3.Error, ValueError, OSError), _opened(file) as connection:
             _check_schema(connection)
             meta = _meta(connection)
-            if not is_signed(key, meta_to_sign(meta), meta.get("signature")):
+            is_later = os.stat(file).st_mtime > since
+            if is_later and not is_signed(key, meta_to_sign(meta), meta.get("signature")):
                 found.append(os.path.basename(os.path.dirname(file)))
     return sorted(found)
 
 
 def merge_fetched(
-    state_dir: str, road: str, folder: str, fetched: Mapping[str, Sequence[int]], whose: Signers,
-    now: datetime | None = None,
-) -> list[Merged]:  # fmt: skip
+    state_dir: str, road: str, folder: str, fetched: Mapping[str, Sequence[int]], whose: Signers
+) -> list[Merged]:
     """Merge what `road.fetch` copied into `folder`. The good ones are not fetched again until they change."""
-    merged = [merge(state_dir, os.path.join(folder, name), road, whose, now) for name in fetched]
+    merged = [merge(state_dir, os.path.join(folder, name), road, whose) for name in fetched]
     good = {name: stamp for (name, stamp), one in zip(fetched.items(), merged, strict=True) if not one.refused}
     remember(state_dir, road, good)
     return merged
@@ -210,23 +213,27 @@ def salvage(file: str) -> list[Fact]:
     """Whatever genuine facts can still be read from a catalog that `store.set_aside` put aside; never raises for it."""
     found: list[Fact] = []
     with suppress(_Refused, sqlite3.Error), _opened(file) as connection:
-        answer = connection.execute("SELECT id, node, at, kind, resource, subject, body FROM fact")
-        found.extend(from_row(row) for row in answer if not why_not(row))
+        answer = connection.execute(FACTS)
+        found.extend(from_row(row) for row in answer if not why_invalid(row))
     return found
 
 
-def _known(state_dir: str, node: str, more: Sequence[Mapping[str, Any]]) -> OwnView:
-    """By what is judged what other nodes say: what is known here, and `more` of this node's own that comes just now."""
-    claims = readable(rows(state_dir, _CLAIMS), lambda said: said)
-    copies = readable(rows(state_dir, _OWN_COPIES, (node,)), lambda said: said)
-    facts = [_fact(row) for row in more]
-    claims = sorted([*claims, *(said for said in facts if said.kind == TARGET)], key=lambda said: (said.at, said.id))
-    vouched = [said for said in (*copies, *facts) if said.kind == COPY and authority.vouches(said)]
-    numbers = [int(said.body["sequence"]) for said in vouched if is_count(said.body.get("sequence"))]
+def _known(state_dir: str, whose: Signers, more: Sequence[Mapping[str, Any]]) -> OwnView:
+    """By what is judged what other nodes say: what is known here, and `more` of this node's own that comes just now.
+
+    A node that is none of the pair (any more: it may have got another name) has no disk.
+    """
+    node = whose.own
+    claims = [fact for fact in readable(rows(state_dir, _CLAIMS), lambda fact: fact) if fact.node in whose.nodes]
+    copies = readable(rows(state_dir, _OWN_COPIES, (node,)), lambda fact: fact)
+    facts = [from_columns(row) for row in more]
+    claims = sorted([*claims, *(fact for fact in facts if fact.kind == TARGET)], key=lambda fact: (fact.at, fact.id))
+    vouched = [fact for fact in (*copies, *facts) if fact.kind == COPY and authority.vouches(fact)]
+    numbers = [int(fact.body["sequence"]) for fact in vouched if is_count(fact.body.get("sequence"))]
     return OwnView(node, authority.owners(claims, node), max(numbers, default=0))
 
 
-def _bounded(state_dir: str, rows_of_all: list[Mapping[str, Any]], own: str) -> list[Mapping[str, Any]]:
+def _within_copy_limit(state_dir: str, rows_of_all: list[Mapping[str, Any]], own: str) -> list[Mapping[str, Any]]:
     """Without the oldest copies of a node that says that more are there than may be: each costs every command time.
 
     Before a signature is checked, which costs most. This node's own are not counted.
@@ -239,7 +246,7 @@ def _bounded(state_dir: str, rows_of_all: list[Mapping[str, Any]], own: str) -> 
             about[row["subject"]] = max(row["at"], about.get(row["subject"], ""))
     left_out: dict[str, set[str]] = {}
     for node, about in named.items():
-        room = max(0, MOST_COPIES - int((rows(state_dir, _STANDING, (node,)) or [(0,)])[0][0]))
+        room = max(0, MOST_COPIES - int((rows(state_dir, _COPY_COUNT, (node,)) or [(0,)])[0][0]))
         left_out[node] = set(sorted(about, key=lambda subject: (about[subject], subject))[: max(0, len(about) - room)])
     return [
         row for row in rows_of_all
@@ -247,47 +254,50 @@ def _bounded(state_dir: str, rows_of_all: list[Mapping[str, Any]], own: str) -> 
     ]  # fmt: skip
 
 
-def room(nodes: Collection[str]) -> int:
+def quota(nodes: Collection[str]) -> int:
     """Bytes that each other node of these may have in this node's catalog."""
     return MOST_OF_OTHERS // max(1, len(nodes) - 1)
 
 
-def weight(state_dir: str, node: str) -> int:
+def stored_bytes(state_dir: str, node: str) -> int:
     """Bytes that a node's facts have in this node's catalog."""
     names = [str(column[1]) for column in rows(state_dir, _COLUMNS)]
     lengths = " + ".join(f'coalesce(length(CAST("{name}" AS BLOB)), 0)' for name in names if _COLUMN.match(name))
-    sql = f"SELECT sum({lengths} + {_BESIDE}) FROM fact WHERE node = ?"  # noqa: S608 names of our own table
+    sql = f"SELECT sum({lengths} + {_ROW_OVERHEAD}) FROM fact WHERE node = ?"  # noqa: S608 names of our own table
     return int((rows(state_dir, sql, (node,)) or [(0,)])[0][0] or 0) if names else 0
 
 
-def _with_room(state_dir: str, coming: list[Mapping[str, Any]], whose: Signers) -> list[Mapping[str, Any]]:
+def _within_quota(state_dir: str, coming: list[Mapping[str, Any]], whose: Signers) -> list[Mapping[str, Any]]:
     """Without what a node says beyond its room. Else it would fill our disk, and no node would take our catalog."""
-    left = room(whose.nodes)
-    size = os.path.getsize(path_of(state_dir)) + sum(map(_weight, coming))
+    left = quota(whose.nodes)
+    size = os.path.getsize(path_of(state_dir)) + sum(map(_row_bytes, coming))
     if size <= left:
         return coming
-    used = {node: weight(state_dir, node) for node in {row["node"] for row in coming} - {whose.own}}
+    used = {node: stored_bytes(state_dir, node) for node in {row["node"] for row in coming} - {whose.own}}
     kept = []
     for row in sorted(coming, key=lambda row: (row["at"], row["id"])):
         if row["node"] != whose.own:
-            used[row["node"]] += _weight(row)
+            used[row["node"]] += _row_bytes(row)
             if used[row["node"]] > left:
                 continue
         kept.append(row)
     return kept
 
 
-def _weight(row: Mapping[str, Any]) -> int:
+def _row_bytes(row: Mapping[str, Any]) -> int:
     texts = (str(value) for value in row.values() if value is not None)
-    return _BESIDE + sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
-
-
-def _fact(row: Mapping[str, Any]) -> Fact:
-    return from_row(tuple(row[name] for name in COLUMNS))
+    return _ROW_OVERHEAD + sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
 
 
 def _is_signed(row: Mapping[str, Any], whose: Signers) -> bool:
     return whose.takes(row["node"], to_sign(*(row[name] for name in COLUMNS[1:])), row.get(SIGNATURE))
+
+
+def _earlier(state_dir: str, by_ours: Sequence[Mapping[str, Any]], whose: Signers) -> int:
+    """How many facts are of this node before it was installed anew: others keep them, signed with a lost key."""
+    since = datetime.fromtimestamp(own_since(state_dir), UTC)
+    ours = (row for row in by_ours if row["node"] == whose.own and not _is_signed(row, whose))
+    return sum((at := moment(row["at"])) is not None and at < since for row in ours)
 
 
 def _with_proof(row: Mapping[str, Any], whose: Signers) -> Mapping[str, Any]:
@@ -374,9 +384,9 @@ def _meta(connection: sqlite3.Connection) -> dict[str, Any]:
 
 
 def _objection(row: tuple[Any, ...], known: Container[str]) -> str:
-    """As `why_not`; one with a known id and that id's content was looked at when it came first."""
+    """As `why_invalid`; one with a known id and that id's content was looked at when it came first."""
     is_known = row[0] in known and all(isinstance(value, str) for value in row)
-    return "" if is_known and identity(*row[1:]) == row[0] else why_not(row)
+    return "" if is_known and identity(*row[1:]) == row[0] else why_invalid(row)
 
 
 def _unknown_rows(

@@ -16,20 +16,17 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from drbdbackup.catalog.bodies import taken_back
-from drbdbackup.catalog.facts import NOTED, PINNED, UNPINNED, Fact, fact, moment, readable
+from drbdbackup.catalog.facts import FACTS, NOTED, PINNED, UNPINNED, Fact, fact, moment, readable
 from drbdbackup.catalog.local import rows
 from drbdbackup.errors import UsageError
 
 LONGEST_NOTE = 200  # letters
 MOST_PINNED = 20  # snapshots of a resource that are there and that one node has pinned
-_LABELS = """
-SELECT id, node, at, kind, resource, subject, body FROM fact
-WHERE kind IN ('pinned', 'unpinned', 'noted') AND resource = ? ORDER BY at, id
-"""
+_LABELS = f"{FACTS} WHERE kind IN ('pinned', 'unpinned', 'noted') AND resource = ? ORDER BY at, id"
 
 
 class Label(Struct, frozen=True):
-    """What people have said of a snapshot: the pins that hold, the oldest first, and a note."""
+    """What people have noted on a snapshot: the pins that hold, the oldest first, and a note."""
 
     pins: tuple[Fact, ...] = ()
     note: str = ""
@@ -59,7 +56,7 @@ def unpinned(node: str, at: datetime, resource: str, snapshot: str, after: Colle
 
 
 def noted(node: str, at: datetime, resource: str, snapshot: str, note: str) -> Fact:
-    """The fact that somebody has said something about a snapshot."""
+    """The fact that somebody has put a note on a snapshot."""
     return fact(node, at, NOTED, resource, snapshot, {"note": note})
 
 
@@ -73,9 +70,9 @@ def checked_note(text: str) -> str:
 
 def labels(state_dir: str, own: str, resource: str) -> dict[str, Label]:
     """The labels of a resource's snapshots at the node `own`, by name; those that have none are not in it."""
-    said = readable(rows(state_dir, _LABELS, (resource,)), lambda one: one)
+    facts = readable(rows(state_dir, _LABELS, (resource,)), lambda one: one)
     by_snapshot: dict[str, list[Fact]] = {}
-    for one in said:
+    for one in facts:
         by_snapshot.setdefault(one.subject, []).append(one)
     return {snapshot: _label(about, own) for snapshot, about in by_snapshot.items()}
 
@@ -99,10 +96,10 @@ def _label(about: Iterable[Fact], own: str) -> Label:
     about = list(about)
     gone = {(one.node, ident) for one in about if one.kind == UNPINNED for ident in taken_back(one)}
     held = [one for one in about if one.kind == PINNED and not {(one.node, one.id), (own, one.id)} & gone]
-    told = [_note(one) for one in about if one.kind == NOTED or one in held]
-    return Label(tuple(held), next(filter(None, reversed(told)), ""))
+    notes = [_note(one) for one in about if one.kind == NOTED or one in held]
+    return Label(tuple(held), next(filter(None, reversed(notes)), ""))
 
 
-def _note(said: Fact) -> str:
-    note = said.body.get("note")
+def _note(fact: Fact) -> str:
+    note = fact.body.get("note")
     return note[:LONGEST_NOTE] if isinstance(note, str) else ""

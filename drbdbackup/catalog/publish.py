@@ -7,7 +7,6 @@ published it and when. Nothing is written over a network here: the file is made 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sqlite3
 from collections.abc import Iterable, Mapping
@@ -36,6 +35,8 @@ class Content:
     """The digest over the rows of a catalog, fed in the order of their ids; `count` is their number."""
 
     def __init__(self) -> None:
+        import hashlib
+
         self._hash = hashlib.sha256()
         self.count = 0
 
@@ -78,13 +79,15 @@ def publish(state_dir: str, node: str, now: datetime | None = None) -> str:
 
 def digest_of(meta: Mapping[str, Any]) -> str:
     """The digest that goes into the file: over its one line of `meta` (all of it but the digest itself)."""
+    import hashlib
+
     return hashlib.sha256(canonical({k: v for k, v in meta.items() if k != "digest"}).encode()).hexdigest()
 
 
 def meta_to_sign(meta: Mapping[str, Any]) -> bytes:
     """What a node signs of its line of `meta`: all but the signature and the digest."""
-    said = {name: value for name, value in meta.items() if name not in ("signature", "digest")}
-    return b"drbdbackup-catalog\n" + canonical(said).encode()
+    signed = {name: value for name, value in meta.items() if name not in ("signature", "digest")}
+    return b"drbdbackup-catalog\n" + canonical(signed).encode()
 
 
 def by_id(connection: sqlite3.Connection) -> Iterable[dict[str, Any]]:

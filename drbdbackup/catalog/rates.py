@@ -5,24 +5,21 @@ Only what says something about the whole copy is kept: how long three small file
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import Enum
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
 from drbdbackup.catalog.bodies import subject_of
-from drbdbackup.catalog.facts import MEASURED, Fact, fact, moment, readable
+from drbdbackup.catalog.facts import FACTS, MEASURED, Fact, believed_until, fact, moment, readable
 from drbdbackup.catalog.local import rows
 from drbdbackup.model.backup import Copy, iso
 from drbdbackup.model.document_reader import Count, fitting
 
 _ENOUGH = 0.02  # of a copy's bytes
 _LONGEST = 1e7  # seconds
-_MEASURED = """
-SELECT id, node, at, kind, resource, subject, body FROM fact
-WHERE kind = 'measured' AND resource = ? AND at <= ? ORDER BY at DESC, id DESC LIMIT 1000
-"""
+_MEASURED = f"{FACTS} WHERE kind = 'measured' AND resource = ? AND at <= ? ORDER BY at DESC, id DESC LIMIT 1000"
 
 
 class Work(Enum):
@@ -73,8 +70,7 @@ def measured(
 
 def known(state_dir: str, resource: str) -> list[Measured]:
     """The newest 1000 measurements of all nodes, the newest first."""
-    until = iso(datetime.now(UTC) + timedelta(days=1))  # a clock that was wrong once must not rule for ever
-    return readable(rows(state_dir, _MEASURED, (resource, until)), _from)
+    return readable(rows(state_dir, _MEASURED, (resource, iso(believed_until()))), _from)
 
 
 class _MeasuredBody(Struct, frozen=True, kw_only=True):
@@ -88,12 +84,12 @@ class _MeasuredBody(Struct, frozen=True, kw_only=True):
     over_ssh: Any = False
 
 
-def _from(said: Fact) -> Measured | None:
+def _from(fact: Fact) -> Measured | None:
     """What a fact says, or None: it may be a newer version's, or nonsense."""
-    body, at = fitting(_MeasuredBody, said.body), moment(said.at)
+    body, at = fitting(_MeasuredBody, fact.body), moment(fact.at)
     if body is None or at is None:
         return None
     return Measured(
-        work=body.work, medium=body.medium, node=said.node, at=at, files=body.files, bytes=body.bytes,
+        work=body.work, medium=body.medium, node=fact.node, at=at, files=body.files, bytes=body.bytes,
         seconds=body.seconds, over_ssh=body.over_ssh is True,
     )  # fmt: skip

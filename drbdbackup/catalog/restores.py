@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from drbdbackup.catalog.facts import Fact, readable
+from drbdbackup.catalog.facts import FACTS, Fact, readable
 from drbdbackup.catalog.local import rows
 from drbdbackup.model.restoring import ORDER, RestoreStage, Restoring, from_document
 
-_RESTORES = """
-SELECT id, node, at, kind, resource, subject, body FROM fact
-WHERE kind = 'restore' AND resource = ? ORDER BY subject
-"""
+_RESTORES = f"{FACTS} WHERE kind = 'restore' AND resource = ? ORDER BY subject"
 
 
 def unfinished(state_dir: str, resource: str) -> Restoring | None:
@@ -21,11 +18,11 @@ def unfinished(state_dir: str, resource: str) -> Restoring | None:
     latest: dict[str, Restoring] = {}
     for one in readable(rows(state_dir, _RESTORES, (resource,)), _restoring):
         before = latest.get(one.name, one)
-        latest[one.name] = max(before, one, key=lambda told: ORDER.index(told.stage))
+        latest[one.name] = max(before, one, key=lambda restore: ORDER.index(restore.stage))
     left = [one for one in latest.values() if one.stage is not RestoreStage.ENDED]
     return max(left, key=lambda one: (one.begun_at, one.name), default=None)
 
 
-def _restoring(said: Fact) -> Restoring | None:
-    one = from_document(said.body)
-    return one if one is not None and (one.name, one.resource) == (said.subject, said.resource) else None
+def _restoring(fact: Fact) -> Restoring | None:
+    one = from_document(fact.body)
+    return one if one is not None and (one.name, one.resource) == (fact.subject, fact.resource) else None

@@ -2,26 +2,26 @@
 
 A part holds the same paths in every copy, so that a file that copies share is read once; all parts of a round make
 everything. How far a round is, is in the facts: whichever node stands by goes on where the last one stopped.
+
+It never reads a medium: the job of a scrub does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import dropwhile, takewhile
 from typing import Any
 
 from msgspec import Struct
 
 from drbdbackup.catalog.bodies import is_count
-from drbdbackup.catalog.facts import SCRUBBED, Fact, fact, moment, readable
+from drbdbackup.catalog.facts import FACTS, SCRUBBED, Fact, believed_until, fact, moment, readable
 from drbdbackup.catalog.local import rows
 from drbdbackup.model.backup import iso
 from drbdbackup.model.document_reader import Count, fitting
 
-_SCRUBS = """
-SELECT id, node, at, kind, resource, subject, body FROM fact
-WHERE kind = 'scrubbed' AND resource = ? AND at <= ? ORDER BY at DESC, id DESC LIMIT 500
-"""
+_SCRUBS = f"{FACTS} WHERE kind = 'scrubbed' AND resource = ? AND at <= ? ORDER BY at DESC, id DESC LIMIT 500"
 _MOST_PARTS = 1000
 
 
@@ -46,12 +46,16 @@ class Scrub(Struct, frozen=True, kw_only=True):
 
 
 class Turn(Struct, frozen=True):
-    """What is to be read next on a medium: `part`, without the snapshots that are `done`; see `Scrub`."""
+    """What is to be read next on a medium: `part`, without the snapshots that are `done`; see `Scrub`.
+
+    `before` is what was `left` when the part before was not done in one night, else 0.
+    """
 
     number: int
     part: int
     done: frozenset[str] = frozenset()
     left: tuple[str, int] | None = None
+    before: int = 0
 
 
 def scrubbed(node: str, scrub: Scrub) -> Fact:
@@ -75,15 +79,15 @@ class _ScrubBody(Struct, frozen=True, kw_only=True):
     left: Any = None
 
 
-def scrub_from(said: Fact) -> Scrub | None:
+def scrub_from(fact: Fact) -> Scrub | None:
     """The scrub that a fact describes, or None if it is invalid."""
-    body, at, medium = fitting(_ScrubBody, said.body), moment(said.at), said.subject.partition("/")[0]
+    body, at, medium = fitting(_ScrubBody, fact.body), moment(fact.at), fact.subject.partition("/")[0]
     if body is None or at is None or not body.part < body.of <= _MOST_PARTS:
         return None
     known = tuple(name for name in body.snapshots if isinstance(name, str))
     return Scrub(
         medium=medium,
-        resource=said.resource,
+        resource=fact.resource,
         turn=body.turn,
         part=body.part,
         of=body.of,
@@ -92,13 +96,13 @@ def scrub_from(said: Fact) -> Scrub | None:
         files=body.files,
         bytes=body.bytes,
         left=_left(body.left),
-        node=said.node,
+        node=fact.node,
     )
 
 
-def scrubs(state_dir: str, resource: str, until: datetime) -> list[Scrub]:
-    """The newest scrubs of all media, the newest of each first; times after `until` are not believed."""
-    found = readable(rows(state_dir, _SCRUBS, (resource, iso(until))), scrub_from)
+def known(state_dir: str, resource: str) -> list[Scrub]:
+    """The newest scrubs of all media, the newest of each first."""
+    found = readable(rows(state_dir, _SCRUBS, (resource, iso(believed_until()))), scrub_from)
     return sorted(found, key=lambda one: (one.turn, one.at), reverse=True)
 
 
@@ -126,13 +130,20 @@ def next_turn(scrubs: Sequence[Scrub], medium: str, of: int) -> Turn:
     if last.of != of:
         return Turn(last.turn + 1, 0)
     if last.left is None:
-        return Turn(last.turn + 1, (last.part + 1) % of)
+        return Turn(last.turn + 1, (last.part + 1) % of, before=_before(own, (last.part + 1) % of))
     done: set[str] = set()
     for one in own:
         if (one.part, one.of) != (last.part, of) or (one is not last and one.left is None):
             break
         done.update(one.snapshots)
-    return Turn(last.turn + 1, last.part, frozenset(done), last.left)
+    return Turn(last.turn + 1, last.part, frozenset(done), last.left, _before(own, last.part))
+
+
+def _before(newest_first: Sequence[Scrub], part: int) -> int:
+    """What was left in the part that was read before this one."""
+    earlier = list(dropwhile(lambda one: one.part == part, newest_first))
+    last = takewhile(lambda one: (one.part, one.of) == (earlier[0].part, earlier[0].of), earlier)
+    return next((one.left[1] for one in last if one.left and one.left[1]), 0)
 
 
 def _left(value: Any) -> tuple[str, int] | None:

@@ -1,4 +1,4 @@
-"""Who said it: each node signs what it records with a key that only it has, and others check that with its public key.
+"""Each node signs what it records with a key that only it has, and others check that with its public key.
 
 A share is written to by more than the nodes, so a fact counts only with the signature of the node that it names. Keys
 come from where only a node can have put them: over ssh, or on the replicated volume. Once known, a key stays: another
@@ -8,7 +8,6 @@ one in a node's name is refused until an admin says which is right. A private ke
 from __future__ import annotations
 
 import base64
-import hashlib
 import os
 import re
 import time
@@ -104,6 +103,23 @@ def known_key(state_dir: str, node: str) -> str:
     return text or ""
 
 
+def known_since(state_dir: str, node: str) -> float:
+    """When the key of another node was learned, by the clock of the state folder; 0 if none is."""
+    return _written_at(_public_file(state_dir, node))
+
+
+def own_since(state_dir: str) -> float:
+    """When the key of this node was made, by the same clock; 0 if it has none."""
+    return _written_at(os.path.join(_folder(state_dir), _OWN))
+
+
+def _written_at(path: str) -> float:
+    try:
+        return os.stat(path).st_mtime
+    except OSError:
+        return 0.0
+
+
 def learn(state_dir: str, node: str, key: str) -> None:
     """Know a node by this key from now on, whatever was known before. Raises CatalogError."""
     path = _public_file(state_dir, node)
@@ -135,6 +151,8 @@ def is_signed(key: str, content: bytes, signature: object) -> bool:
 
 def fingerprint(key: str) -> str:
     """What two admins compare on the telephone, in the form that ssh prints."""
+    import hashlib
+
     digest = hashlib.sha256(bytes.fromhex(key)).digest()
     return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
 

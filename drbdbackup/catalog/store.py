@@ -15,7 +15,7 @@ from typing import Any
 
 from drbdbackup import durable
 from drbdbackup.catalog import copy_summary
-from drbdbackup.catalog.facts import COLUMNS, SIGNATURE, Fact, as_row, to_sign, why_not
+from drbdbackup.catalog.facts import COLUMNS, FACTS, SIGNATURE, Fact, as_row, to_sign, why_invalid
 from drbdbackup.catalog.folders import path_of
 from drbdbackup.catalog.local import explained, tables, writing
 from drbdbackup.catalog.signatures import OwnKey, own_key
@@ -27,7 +27,7 @@ _ADD = """
 INSERT OR IGNORE INTO fact (id, node, at, kind, resource, subject, body, signature) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 """
 _KEEP_SIGNATURE = "UPDATE fact SET signature = ? WHERE id = ? AND signature IS NULL"
-_UNSIGNED = "SELECT id, node, at, kind, resource, subject, body FROM fact WHERE node = ? AND signature IS NULL"
+_UNSIGNED = f"{FACTS} WHERE node = ? AND signature IS NULL"
 
 
 def record(state_dir: str, node: str, facts: Iterable[Fact]) -> int:
@@ -35,9 +35,9 @@ def record(state_dir: str, node: str, facts: Iterable[Fact]) -> int:
 
     Raises CatalogError if the database is damaged or foreign, or a fact is not this node's own.
     """
-    rows = [as_row(said) for said in facts]
+    rows = [as_row(fact) for fact in facts]
     for row in rows:
-        reason = why_not(row) or ("" if row[1] == node else f"it is {row[1]}'s, not {node}'s")
+        reason = why_invalid(row) or ("" if row[1] == node else f"it is {row[1]}'s, not {node}'s")
         if reason:
             raise CatalogError(f"a fact about {row[5]!r} cannot be recorded: {reason}")
     key = own_key(state_dir, node)
@@ -83,15 +83,15 @@ def forget_unsigned(state_dir: str, node: str) -> None:
     """Forget what is known of a node without its signature, and which catalogs were taken in; see `forget_fetched`."""
     with writing(state_dir) as connection:
         connection.execute("DELETE FROM fact WHERE node = ? AND signature IS NULL", (node,))
-        copy_summary.sum_up(connection)
+        copy_summary.rebuild(connection)
     forget_fetched(state_dir)
 
 
 def forget_all(state_dir: str, node: str) -> None:
-    """Forget all that a node has said. What was signed with a key that is not its key any more does not come back."""
+    """Forget all facts of a node. What was signed with a key that is not its key any more does not come back."""
     with writing(state_dir) as connection:
         connection.execute("DELETE FROM fact WHERE node = ?", (node,))
-        copy_summary.sum_up(connection)
+        copy_summary.rebuild(connection)
 
 
 def forget_fetched(state_dir: str) -> None:

@@ -1,4 +1,6 @@
-"""The command line: typer signatures and the one place that maps errors to exit statuses.
+"""The command line: argv to a call, and its answer to what `report` shows and an exit status.
+
+A module for each group of commands; what a command does is in `commands`, never here. `app` maps errors to statuses.
 
 Nothing heavy is imported while a module of this package is: `latest` must be instant.
 """

@@ -2,8 +2,8 @@
 
 typer costs as much processor as the whole of `latest`. This reader costs next to nothing, because it decides so little:
 `--flag`, `--option VALUE`, `--option=VALUE`, arguments by their place, `--config FILE` before or behind the command. Of
-what is wrong it refuses blank words only, which typer would take. What it does not wholly understand (`--help`, an
-unknown option, a value that begins with `-`, too many arguments) is typer's, which then sees argv as it was typed.
+what is wrong it refuses blank words and repeated options, which typer would take. What it does not wholly understand
+(`--help`, an unknown option, a value that begins with `-`, too many arguments) is typer's, which sees argv as typed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from drbdbackup.cli.declared import Argument, Call, CliCommand, CliGroup, Option, Parameter, parameters
+from drbdbackup.cli.command import Argument, Call, CliCommand, CliGroup, Option, Parameter, parameters
 from drbdbackup.errors import UsageError
 
 
@@ -27,14 +27,37 @@ def refuse_blank(argv: Sequence[str]) -> None:
         flag, equals, value = word.partition("=")
         is_option = options_may_come and word.startswith("--")
         if not (word.strip() if options_may_come else word) or (is_option and equals and not value.strip()):
-            told = flag if is_option else before or "an argument"
-            raise UsageError(f"{told} is empty", "Give it a value or leave it out. Is a variable of a script not set?")
+            what = flag if is_option else before or "an argument"
+            raise UsageError(f"{what} is empty", "Give it a value or leave it out. Is a variable of a script not set?")
         before = word if is_option and not equals else ""
+
+
+def refuse_repeated(command: CliCommand, argv: Sequence[str]) -> None:
+    """Raises UsageError for an option that takes one value and has two: one of them would count for nothing."""
+    named = [word.partition("=")[0] for word in argv if word.startswith("-")]
+    if len(set(named)) == len(named) and all(word.startswith("--") for word in named):
+        return
+    wanted = [one for one in parameters(command.function) if one.type in (str, str | None)]
+    options = [one.given_by for one in wanted if isinstance(one.given_by, Option)]
+    once = {name: one.flag for one in options for name in (one.flag, one.short) if name}
+    seen: set[str] = set()
+    words = iter(argv[argv.index(command.name) + 1 :])
+    for word in words:
+        name, equals, _ = word.partition("=")
+        if word == "--":
+            return
+        if flag := once.get(name):
+            if flag in seen:
+                hint = "Name one; for several, start the command for each."
+                raise UsageError(f"{flag} is given more than once", hint)
+            seen.add(flag)
+            if not equals:
+                next(words, None)
 
 
 def read(commands: Sequence[CliCommand | CliGroup], config: Option, argv: Sequence[str]) -> Call | None:
     """Return the call that argv means, or None where typer is to look at it. `config` may stand before the command."""
-    before, words = _before_the_command(config, argv)
+    before, words = before_the_command(config, argv)
     command = _named(commands, words)
     if isinstance(command, CliGroup):
         words = words[1:]
@@ -45,7 +68,7 @@ def read(commands: Sequence[CliCommand | CliGroup], config: Option, argv: Sequen
     return None if given is None else Call(command.function, given, before)
 
 
-def _before_the_command(config: Option, argv: Sequence[str]) -> tuple[str | None, Sequence[str]]:
+def before_the_command(config: Option, argv: Sequence[str]) -> tuple[str | None, Sequence[str]]:
     """Return the file named before the command, and the words from the command on."""
     match argv:
         case [config.flag, file, *words] if _is_value(file):

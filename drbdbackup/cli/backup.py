@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
-from drbdbackup.cli.declared import Argument, CliCommand, CliGroup, Option
+from drbdbackup.cli.command import Argument, CliCommand, CliGroup, Option
 from drbdbackup.cli.options import DryRun, File, Json, Note, Resources, Targets, configured
 from drbdbackup.errors import Cancelled, DrbdBackupError, Failure
 
@@ -34,7 +34,7 @@ def run(
 ) -> int:  # fmt: skip
     """Back up the volume if this node is the Primary.
 
-    A Secondary stands down. Without a terminal the command prints only problems.
+    A Secondary stands down, with exit status 0. Without a terminal the command prints only problems.
     """
     from drbdbackup.catalog.pins import checked_note
     from drbdbackup.commands import run as command
@@ -44,65 +44,74 @@ def run(
     loaded = configured(config)
     resources, targets = select.resources(loaded, resource or []), select.targets(loaded, target or [])
     attempt = command.run_if_due if if_due else command.run
-    how = command.How(dry_run, accept_shrink, checked_note(note))
-    with runs.watched(console.on_terminal() and not as_json) as shown:
-        pinger = None if dry_run else _pinger(loaded, shown)
-        answer = attempt(loaded, resources, targets, pinger or shown, how=how)
-    attempts = answer.attempts
+    run_options = command.RunOptions(dry_run, accept_shrink, checked_note(note), is_named=bool(target))
     is_watched = console.on_terminal() and not as_json
+    is_unattended = not (dry_run or console.on_terminal())
+    with runs.watched(on_terminal=is_watched) as shown:
+        pinger = None if dry_run else _pinger(loaded, shown, is_whole=resources == loaded.resources)
+        answer = attempt(loaded, resources, targets, pinger or shown, run_options=run_options)
+    attempts = answer.attempts
     if is_watched or (dry_run and not as_json):
         runs.closing(attempts)
     if dry_run and not as_json:
         console.say(runs.how_to_do_it(attempts), wraps=True)
     runs.complain(attempts)  # before anything that may take long, or fail
     runs.raise_alarms(answer.alarms)
-    # One that was interrupted leaves at once: the volume is going away.
-    is_interrupted = any(isinstance(one.failed_with, Cancelled) for one in attempts)
-    if not dry_run and not is_interrupted:
-        is_whole = (len(resources), len(targets)) == (len(loaded.resources), len(loaded.targets))
-        _tell(loaded, pinger, answer, looks=if_due, is_whole=is_whole)
+    # An interrupted run ends at once: the volume is going away.
+    is_finished = not dry_run and not any(isinstance(one.failed_with, Cancelled) for one in attempts)
+    if is_finished:
+        is_whole = resources == loaded.resources and _has_all_common(loaded, targets, attempts)
+        _notify(loaded, pinger, answer, looks=if_due, is_whole=is_whole)
     replication = _replicated(loaded, resources, targets, attempts) if if_due and not dry_run else None
     replicas = replication.replicated if replication else ()
-    done = () if dry_run or console.on_terminal() else _scrubbed(loaded, resources, targets, attempts)
+    scrubs = _scrubbed(loaded, resources, targets, attempts) if is_unattended else ()
     if as_json:
         console.show({
-            **documents.attempts(loaded.node, attempts), "scrubbed": documents.scrubbed(done),
+            **documents.attempts(loaded.node, attempts), "scrubbed": documents.scrubbed(scrubs),
             "alarms": [documents.alarm(one) for one in answer.alarms],
             "replicated": [documents.replica(one) for one in replicas],
         })  # fmt: skip
     runs.complain_of_replicas(replicas)
-    if not (dry_run or console.on_terminal()) and (attempts or answer.alarms or replicas):
+    if is_unattended and (attempts or answer.alarms or replicas):
         from drbdbackup.report.monitoring import system_log
 
         system_log.tell(attempts, answer.alarms, replicas)
-    if done:
-        restores.complain_of_damage([found for one in done for found in one.found])
-    if not dry_run and not is_interrupted:
+    if scrubs:
+        restores.complain_of_damage([found for one in scrubs for found in one.found])
+    if is_finished:
         _export(loaded, is_quiet=if_due)
     if is_watched and not dry_run:
         console.say(runs.afterwards(attempts, command.afterwards(loaded, resources)), wraps=True)
-    is_damaged = any(not found.is_well for one in done for found in one.found)
+    is_damaged = any(not found.is_well for one in scrubs for found in one.found)
     return command.worst((answer.status, int(is_damaged), replication.status if replication else 0))
 
 
-def _pinger(config: Config, watcher: Watcher) -> Pinger | None:
-    """What tells a healthchecks server of the run, if there is one."""
+def _has_all_common(config: Config, targets: Sequence[TargetConfig], attempts: Sequence[Attempt]) -> bool:
+    """Whether an attempt was for all targets that have no schedule of their own."""
+    common = {one.name for one in config.targets if not one.schedule}
+    is_asked = common <= {one.name for one in targets}
+    return is_asked and any(common.isdisjoint(each.target for each in one.not_due) for one in attempts)
+
+
+def _pinger(config: Config, watcher: Watcher, *, is_whole: bool) -> Pinger | None:
+    """A watcher that pings a healthchecks server about the run, if one is configured."""
     if not config.notify.ping:
         return None
     from drbdbackup.commands.monitoring.notify import Pinger
 
-    return Pinger(config, watcher)
+    return Pinger(config, watcher, is_whole=is_whole)
 
 
-def _tell(config: Config, pinger: Pinger | None, answer: RunAnswer, *, looks: bool, is_whole: bool) -> None:
-    """Tell those who are to be told what became of it. What does not arrive changes nothing."""
+def _notify(config: Config, pinger: Pinger | None, answer: RunAnswer, *, looks: bool, is_whole: bool) -> None:
+    """Send the configured notifications. A message that is not delivered changes no exit status."""
     if not config.notify.urls and pinger is None:
         return
     from drbdbackup.commands.monitoring import notify
     from drbdbackup.report import console, runs
 
     ended = [
-        notify.EndedAttempt(one.resource, one.outcome, runs.said(one), not one.is_reported) for one in answer.attempts
+        notify.EndedAttempt(one.resource, one.outcome, runs.message_lines(one), not one.is_reported) for one in
+        answer.attempts
     ]  # fmt: skip
     alarms = [one.error.message for one in answer.alarms]
     pings = pinger.last(ended, alarms, is_whole=is_whole) if pinger else []
@@ -175,13 +184,13 @@ def replicate(
 
     loaded = configured(config)
     resources, targets = select.resources(loaded, resource or []), select.targets(loaded, target or [])
-    with runs.watched(console.on_terminal() and not (as_json or dry_run)) as watcher:
+    with runs.watched(on_terminal=console.on_terminal() and not (as_json or dry_run)) as watcher:
         answer = command.replicate(loaded, resources, targets, watcher, every=every, dry_run=dry_run)
     done = answer.replicated
     if as_json:
         console.show({"dry_run": dry_run, "replicated": [documents.replica(one) for one in done]})
     else:
-        console.say(runs.replicas(done, dry_run), wraps=True)
+        console.say(runs.replicas(done, dry_run=dry_run), wraps=True)
     runs.complain_of_replicas(done)
     return answer.status
 
@@ -202,9 +211,9 @@ def prune(
     resources, targets = select.resources(loaded, resource or []), select.targets(loaded, target or [])
     done = (command.plan if dry_run else command.prune)(loaded, resources, targets)
     if as_json:
-        console.show(documents.weeded(done.targets, dry_run))
+        console.show(documents.pruning(done.targets, dry_run=dry_run))
     else:
-        console.say(settings.weeded(done.targets, dry_run), wraps=True)
+        console.say(settings.pruning(done.targets, dry_run=dry_run), wraps=True)
     for one in done.targets:
         if one.error is not None:
             console.complain(f"{one.target}: {one.error.message}", one.error.hint)
@@ -240,7 +249,10 @@ def list_targets(config: File = None, as_json: Json = False) -> None:
 
 
 def accept(name: Name, config: File = None, as_json: Json = False) -> None:
-    """Accept the medium that is there now as this target."""
+    """Accept the medium that is there now as this target.
+
+    Use it after a disk or a share was exchanged. The copies on the medium before it stay listed, as out of reach.
+    """
     from drbdbackup.commands.target import accept as command
     from drbdbackup.report import console, documents, settings
 
@@ -253,7 +265,7 @@ def accept(name: Name, config: File = None, as_json: Json = False) -> None:
 def sign(name: Name, config: File = None, as_json: Json = False) -> int:
     """Verify and sign the copies on a target that are unsigned.
 
-    An older version made them, or they are known only from what is on the target. Look first whether they can be yours.
+    An older version made them, or they are known only from what is on the target. Check first that they are yours.
     """
     from drbdbackup.commands import verify as command
     from drbdbackup.config import select
@@ -261,7 +273,7 @@ def sign(name: Name, config: File = None, as_json: Json = False) -> int:
 
     loaded = configured(config)
     target = select.targets(loaded, [name])[0]
-    with runs.watched(console.on_terminal() and not as_json) as watcher:
+    with runs.watched(on_terminal=console.on_terminal() and not as_json) as watcher:
         signed = command.sign(loaded, target, watcher)
     if as_json:
         console.show(documents.verified(signed.copies))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from drbdbackup.cli.declared import Argument, CliCommand, Option
+from drbdbackup.cli.command import Argument, CliCommand, Option
 from drbdbackup.cli.options import File, Json, Resource, configured
 
 Which = Annotated[str, Argument("SNAPSHOT", "The snapshot, or the beginning of its name. Default: the newest.")]
@@ -16,10 +16,10 @@ def doctor(config: File = None, as_json: Json = False) -> int:
 
     Each item is OK, WARN or FAIL, with what to do. Only a FAIL makes the exit status 1.
     """
-    from drbdbackup.commands import doctor as command
+    from drbdbackup.doctor.examine import examine
     from drbdbackup.report import console, diagnosis
 
-    found = command.doctor(configured(config))
+    found = examine(configured(config))
     if as_json:
         console.show(diagnosis.document(found))
     else:
@@ -40,7 +40,7 @@ def drill(
 
     loaded = configured(config)
     one = select.one_resource(loaded, resource)
-    with runs.watched(console.on_terminal() and not as_json) as watcher:
+    with runs.watched(on_terminal=console.on_terminal() and not as_json) as watcher:
         done = command.drill(loaded, one, watcher, snapshot=snapshot, to=to)
     if as_json:
         console.show(documents.drilled(done))

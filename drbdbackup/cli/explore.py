@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-from drbdbackup.cli.declared import Argument, CliCommand, Option
-from drbdbackup.cli.options import File, Json, Resource, Resources, configured, status_of_missing
+from drbdbackup.cli.command import Argument, CliCommand, Option
+from drbdbackup.cli.options import File, Json, Resource, Resources, configured
 from drbdbackup.config.values import Config
-from drbdbackup.errors import Declined, UsageError
+from drbdbackup.errors import Declined, UsageError, status_of
 
 if TYPE_CHECKING:
     from drbdbackup.commands.browse import Picked
@@ -64,7 +64,7 @@ def diff(
 def exposure(config: File = None, resource: Resources = None, as_json: Json = False) -> int:
     """Show how much data is lost if the volume is lost now.
 
-    It also shows this for the loss of a node or a target besides, and how long a restore takes.
+    It also shows this for a node or a target that is lost with it, and how long a restore takes.
     """
     from drbdbackup.commands.exposure import exposure as look
     from drbdbackup.config import select
@@ -80,7 +80,7 @@ def exposure(config: File = None, resource: Resources = None, as_json: Json = Fa
     missing = [one.missing for one in found if one.missing]
     for error in missing:
         console.complain(error.message, error.hint)
-    return status_of_missing(missing, len(found))
+    return status_of(missing, len(found))
 
 
 def browse(config: File = None, resource: Resource = None) -> int:
@@ -90,7 +90,7 @@ def browse(config: File = None, resource: Resource = None) -> int:
     """
     import sys
 
-    from drbdbackup.commands.browse import shelf
+    from drbdbackup.commands.browse import open_cache
     from drbdbackup.config import select
     from drbdbackup.report import console
 
@@ -100,8 +100,8 @@ def browse(config: File = None, resource: Resource = None) -> int:
         raise UsageError(
             "browse needs a terminal", "Without one, use `find` to search and `restore --path` to restore."
         )
-    with shelf(loaded, one) as snapshots:
-        from drbdbackup.report.browsing import pick
+    with open_cache(loaded, one) as snapshots:
+        from drbdbackup.report.browse_screen import pick
 
         picked = pick(snapshots)
     return _brought(loaded, one.name, picked) if picked else 0
@@ -119,7 +119,7 @@ def _brought(loaded: Config, resource: str, picked: Picked) -> int:
         raise Declined("nothing was restored")
     status = 0
     for plan in plans:
-        with runs.watched(True) as watcher:
+        with runs.watched(on_terminal=True) as watcher:
             done = command.restore(loaded, plan, watcher)
         console.say(restores.restored(done), wraps=True)
         restores.complain(done)

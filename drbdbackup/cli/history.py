@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-from drbdbackup.cli.declared import Argument, CliCommand, Option
+from drbdbackup.cli.command import Argument, CliCommand, Option
 from drbdbackup.cli.options import File, Json, Limit, Note, Resources, Since, configured, from_time, number
 from drbdbackup.errors import UsageError
 
@@ -15,12 +15,12 @@ _SHOWN = 20
 Word = Annotated[str, Argument("[show]", "Show one of them.")]
 Name = Annotated[str, Argument("[ID]", "Its ID, or the beginning of one.")]
 Html = Annotated[str, Option("--html", "FILE", "Where to write the page.")]
-Doer = Annotated[str, Option("--node", "NODE", "Only what this node did.")]
+Doer = Annotated[str, Option("--node", "NODE", "Show only what this node did.")]
 Outcomes = Annotated[
     list[str] | None,
     Option(
         "--outcome", "OUTCOME",
-        "Only with this outcome: complete, partial, failed, interrupted, held, stood-down, refused. May be repeated.",
+        "Show only this outcome: complete, partial, failed, interrupted, held, stood-down, refused. May be repeated.",
     ),
 ]  # fmt: skip
 Snapshot = Annotated[str, Argument("ID", "A snapshot's name, or the beginning of one: see `drbdbackup list`.")]
@@ -78,11 +78,11 @@ def report(html: Html, config: File = None, resource: Resources = None, as_json:
 def pin(snapshot: Snapshot, config: File = None, note: Note = "", as_json: Json = False) -> None:
     """Keep a snapshot: its copies are never pruned, on any target, by any node.
 
-    It holds until `drbdbackup unpin`. The other nodes learn of it by the next road that is open.
+    It holds until `drbdbackup unpin`. The other nodes learn of it with the next exchange of catalogs.
     """
     from drbdbackup.commands.pin import pin as command
 
-    _answered(command(configured(config), snapshot, note), as_json)
+    _answered(command(configured(config), snapshot, note), as_json=as_json)
 
 
 def unpin(snapshot: Snapshot, config: File = None, as_json: Json = False) -> None:
@@ -92,10 +92,10 @@ def unpin(snapshot: Snapshot, config: File = None, as_json: Json = False) -> Non
     """
     from drbdbackup.commands.pin import unpin as command
 
-    _answered(command(configured(config), snapshot), as_json)
+    _answered(command(configured(config), snapshot), as_json=as_json)
 
 
-def _answered(answer: PinAnswer, as_json: bool) -> None:
+def _answered(answer: PinAnswer, *, as_json: bool) -> None:
     from drbdbackup.report import console, documents, settings
 
     if as_json:

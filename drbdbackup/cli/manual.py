@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from drbdbackup import __version__
 from drbdbackup.cli import options
-from drbdbackup.cli.declared import Argument, CliCommand, CliGroup, Option, Parameter, parameters
+from drbdbackup.cli.command import Argument, CliCommand, CliGroup, Option, Parameter, parameters
 
 _MARK = re.compile(r"\*\*(?P<bold>[^*]+)\*\*|`(?P<code>[^`]+)`|\[(?P<link>[^]]*)\]\((?P<to>[^)]*)\)")
 
@@ -47,8 +47,8 @@ def _commands_page(commands: Sequence[CliCommand | CliGroup], statuses: dict[int
             for each in one.commands:
                 yield from _command(f"{one.name} {each.name}", each)
     yield ".SH EXIT STATUS"
-    for status, told in statuses.items():
-        yield from (".TP", rf"\fB{status}\fR", _text(told))
+    for status, meaning in statuses.items():
+        yield from (".TP", rf"\fB{status}\fR", _text(meaning))
     yield from (".SH FILES", ".TP", r"\fI/etc/drbdbackup/config.toml\fR")
     yield _text("The configuration; further files are read from conf.d beside it.")
     yield from (".TP", r"\fI/var/lib/drbdbackup\fR", _text("The catalog of this node, its keys and its lock."))
@@ -57,7 +57,7 @@ def _commands_page(commands: Sequence[CliCommand | CliGroup], statuses: dict[int
 
 
 def _title(name: str, section: int) -> str:
-    return f'.TH {name} {section} "" "drbdbackup {__version__}" "drbdbackup"'
+    return f'.TH {name} {section} "" "drbdbackup {__version__}" "drbdbackup"\n.nh'  # a name is copied as it is shown
 
 
 def _command(name: str, command: CliCommand) -> Iterator[str]:
@@ -108,8 +108,8 @@ def _converted(markdown: str) -> Iterator[str]:
 def _rows(lines: Sequence[str]) -> Iterator[str]:
     head, _, *rows = ([cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))] for line in lines)
     for first, *others in rows:
-        told = [f"{name}: {cell}" for name, cell in zip(head[1:-1], others[:-1], strict=True)]
-        yield from (".TP", _marked(first), *(_marked(one) + "." for one in told), _marked(others[-1]))
+        cells = [f"{name}: {cell}" for name, cell in zip(head[1:-1], others[:-1], strict=True)]
+        yield from (".TP", _marked(first), *(_marked(one) + "." for one in cells), _marked(others[-1]))
 
 
 def _items(lines: Sequence[str]) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drbdbackup.cli.declared import CliCommand, CliGroup
+from drbdbackup.cli.command import CliCommand, CliGroup
 from drbdbackup.cli.options import File, Json, configured
 
 

@@ -1,4 +1,7 @@
-"""Options that several commands share, and what `--config` and `--json` mean."""
+"""Options that several commands share, and what `--config` and `--json` mean.
+
+Declared once, so that an option has the same name and help everywhere. A command must not declare one of these anew.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated
 
-from drbdbackup.cli.declared import Option
+from drbdbackup.cli.command import Option
 from drbdbackup.config.load import VARIABLE, load
 from drbdbackup.config.values import Config
-from drbdbackup.errors import NothingFound, PartialResult, UsageError
+from drbdbackup.errors import UsageError
 
 CONFIG = Option(
     "--config", "FILE", "Read this configuration. Default: $DRBDBACKUP_CONFIG, else /etc/drbdbackup/config.toml."
@@ -22,10 +25,10 @@ Resource = Annotated[str | None, Option("--resource", "NAME", "Use only this res
 Resources = Annotated[list[str] | None, Option("--resource", "NAME", "Use only this resource. May be repeated.")]
 Targets = Annotated[list[str] | None, Option("--target", "NAME", "Use only this target. May be repeated.")]
 DryRun = Annotated[bool, Option("--dry-run", help="Show what would be done, and change nothing.")]
-Limit = Annotated[str, Option("--limit", "N", "Only so many of the newest.")]
-Since = Annotated[str, Option("--since", "TIME", 'Only from then on: a date, "yesterday", "3 days ago", "14:30".')]
-Node = Annotated[str, Option("--node", "NODE", "Only what this node made.")]
-Note = Annotated[str, Option("--note", "TEXT", "A note on the snapshot, one line: `list` and `latest` show it.")]
+Limit = Annotated[str, Option("--limit", "N", "Show only the newest N.")]
+Since = Annotated[str, Option("--since", "TIME", 'Show what came since: a date, "yesterday", "3 days ago", "14:30".')]
+Node = Annotated[str, Option("--node", "NODE", "Show only what this node made.")]
+Note = Annotated[str, Option("--note", "TEXT", "Add this line to the snapshot: `list` and `latest` show it.")]
 Yes = Annotated[bool, Option("--yes", help="Do not ask for confirmation.")]
 
 
@@ -54,13 +57,6 @@ def remember(file: str | None) -> None:
     """`--config` before the verb is the same as the variable."""
     if file is not None:
         os.environ[VARIABLE] = file
-
-
-def status_of_missing(missing: Sequence[NothingFound], asked: int) -> int:
-    """The exit status where these of `asked` resources have no backup: the others have an answer."""
-    if not missing:
-        return 0
-    return missing[0].status if len(missing) == asked else PartialResult.status
 
 
 def asked_for_json(arguments: Sequence[str]) -> bool:

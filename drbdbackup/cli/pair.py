@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from drbdbackup.cli.declared import Argument, CliCommand, CliGroup, Option
+from drbdbackup.cli.command import Argument, CliCommand, CliGroup, Option
 from drbdbackup.cli.options import DryRun, Json
 
 PairFile = Annotated[str, Argument("PAIR.TOML", "The file that describes the pair. Default: pair.toml.")]
@@ -25,7 +25,7 @@ def init(file: PairFile = "pair.toml", as_json: Json = False) -> None:
 def render(out: Out, file: PairFile = "pair.toml", dry_run: DryRun = False, as_json: Json = False) -> None:
     """Write the files of both nodes from one description of the pair.
 
-    These are the files of DRBD, Heartbeat and drbdbackup, and set-up scripts.
+    These are the files of DRBD, of Heartbeat or Pacemaker and of drbdbackup, and set-up scripts.
     """
     from drbdbackup.commands.setup.pair import render as command
     from drbdbackup.report import console, pairs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from drbdbackup.cli.declared import Argument, CliCommand, CliGroup, Option
+from drbdbackup.cli.command import Argument, CliCommand, CliGroup, Option
 from drbdbackup.cli.options import File, Json, Yes, configured
 from drbdbackup.errors import Declined, UsageError
 

@@ -1,11 +1,11 @@
-"""Commands that bring a backup back or prove that it can be: restore, verify, serve, demo."""
+"""The commands that restore a backup or prove that it can be restored: restore, verify, serve, demo."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
-from drbdbackup.cli.declared import Argument, CliCommand, Option
+from drbdbackup.cli.command import Argument, CliCommand, Option
 from drbdbackup.cli.options import DryRun, File, Json, Resource, Resources, Targets, Yes, configured
 from drbdbackup.errors import Declined, UsageError
 
@@ -62,9 +62,9 @@ def restore(
     path = _only(paths)
     loaded = configured(config)
     if resume or accept:
-        said = {"--at": at, "--snapshot": snapshot, "--lineage": lineage, "--path": path, "--to": to}
-        said["--database"] = database
-        named = [name for name, value in said.items() if value] + ["--merge"] * merge + ["--in-place"] * in_place
+        selection = {"--at": at, "--snapshot": snapshot, "--lineage": lineage, "--path": path, "--to": to}
+        selection["--database"] = database
+        named = [name for name, value in selection.items() if value] + ["--merge"] * merge + ["--in-place"] * in_place
         if named or (resume and accept) or (accept and origin):
             raise UsageError("--resume and --accept take no selection options", "Only --resume takes --from.")
     then = moment.moment(at, datetime.now(UTC)) if at else None
@@ -81,33 +81,33 @@ def restore(
         wish = to_go_on(loaded, resource, origin, yes=yes, safety=safety, peer_is_stopped=peer_is_stopped)
     if accept or wish is None:
         return _finished(loaded, resource, sure=yes or resume, dry_run=dry_run, as_json=as_json)
-    return _carried_out(loaded, wish, dry_run=dry_run, as_json=as_json)
+    return _plan_and_restore(loaded, wish, dry_run=dry_run, as_json=as_json)
 
 
 def _only(paths: list[str] | None) -> str:
-    """The one that was given, or "". Raises UsageError for a second one, which would be left out without a word."""
+    """The one that was given, or "". Raises UsageError for a second one, which would silently be left out."""
     if paths and len(paths) > 1:
         raise UsageError("--path is given more than once", "Restore them one after the other, or the tree above them.")
     return paths[0] if paths else ""
 
 
-def _carried_out(loaded: Config, wish: Request, *, dry_run: bool, as_json: bool) -> int:
+def _plan_and_restore(loaded: Config, wish: Request, *, dry_run: bool, as_json: bool) -> int:
     """Plan, show the plan, ask, restore, show the result."""
     from drbdbackup.commands import restore as command
     from drbdbackup.report import console, documents, restores, runs
 
     plan = command.plan(loaded, wish)
     document = documents.plan(plan)
-    if not _agreed(document, restores.planned(plan), yes=wish.yes, dry_run=dry_run, as_json=as_json):
+    if not _confirmed(document, restores.planned(plan), yes=wish.yes, dry_run=dry_run, as_json=as_json):
         return 0
-    with runs.watched(console.on_terminal() and not as_json) as watcher:
+    with runs.watched(on_terminal=console.on_terminal() and not as_json) as watcher:
         done = command.restore(loaded, plan, watcher)
     _show({"plan": document, **documents.restored(done)}, restores.restored(done), as_json=as_json)
     restores.complain(done)
     return done.status
 
 
-def _agreed(
+def _confirmed(
     plan: Mapping[str, Any], lines: Iterable[str], *, yes: bool, dry_run: bool, as_json: bool
 ) -> bool:
     """Show the plan, and ask unless the answer is known; False for a dry run, which ends here. Raises Declined."""
@@ -162,7 +162,7 @@ def verify(
     share = command.share_of(sample)
     loaded = configured(config)
     resources, targets = select.resources(loaded, resource or []), select.targets(loaded, target or [])
-    with runs.watched(console.on_terminal() and not as_json) as watcher:
+    with runs.watched(on_terminal=console.on_terminal() and not as_json) as watcher:
         verified = command.verify(loaded, resources, targets, watcher, snapshot=snapshot, share=share)
     if as_json:
         console.show(documents.verified(verified.copies))
@@ -185,9 +185,9 @@ def serve(config: File = None) -> int:
 def demo(keep: Keep = False) -> None:
     """Show a backup, a failover and a restore on this machine, without DRBD."""
     from drbdbackup.demo import demo as play
-    from drbdbackup.report.stage import tell
+    from drbdbackup.report.demo import tell
 
-    play(tell, keep)
+    play(tell, keep=keep)
 
 
 COMMANDS = (
@@ -205,9 +205,9 @@ def restore_database(config: Config, request: Request, name: str, *, dry_run: bo
 
     with command.planned(config, request, name) as plan:
         document = databases.plan_document(plan)
-        if not _agreed(document, databases.planned(plan), yes=request.yes, dry_run=dry_run, as_json=as_json):
+        if not _confirmed(document, databases.planned(plan), yes=request.yes, dry_run=dry_run, as_json=as_json):
             return 0
-        with runs.watched(console.on_terminal() and not as_json) as watcher:
+        with runs.watched(on_terminal=console.on_terminal() and not as_json) as watcher:
             done = command.restore(config, plan, watcher)
     _show(databases.document(done), databases.restored(done), as_json=as_json)
     restores.complain(done.files)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated
 
-from drbdbackup.cli.declared import CliCommand, CliGroup, Option, PluginStatuses
+from drbdbackup.cli.command import CliCommand, CliGroup, Option, PluginStatuses
 from drbdbackup.cli.options import (
     File,
     Json,
@@ -18,8 +18,8 @@ from drbdbackup.cli.options import (
     configured,
     from_time,
     number,
-    status_of_missing,
 )
+from drbdbackup.errors import status_of
 
 Check = Annotated[bool, Option("--check", help="Exit with 8 if the pair is critical, for monitoring.")]
 Warn = Annotated[
@@ -31,8 +31,8 @@ Critical = Annotated[
 Checkmk = Annotated[bool, Option("--checkmk", help="Print a line for each resource, as a local check of checkmk.")]
 Line = Annotated[str | None, Option("--lineage", "NODE|UUID", "After a split brain, show what this node wrote.")]
 
-Interval = Annotated[str, Option("--interval", "SECONDS", "Look so often for the answers. Default: 30.")]
-Copies = Annotated[bool, Option("--copies", help="A row for each copy instead of one for each snapshot.")]
+Interval = Annotated[str, Option("--interval", "SECONDS", "Refresh the answers after so many seconds. Default: 30.")]
+Copies = Annotated[bool, Option("--copies", help="Show a row for each copy instead of one for each snapshot.")]
 
 
 _INTERVAL = 30  # seconds: each look asks every road
@@ -54,7 +54,7 @@ def latest(config: File = None, resource: Resource = None, lineage: Line = None,
     missing = [one.missing for one in answer if one.missing]
     for error in missing:
         console.complain(error.message, error.hint)
-    return status_of_missing(missing, len(answer))
+    return status_of(missing, len(answer))
 
 
 def listing(
@@ -114,7 +114,7 @@ def watch(config: File = None, resource: Resources = None, interval: Interval = 
     wanted = select.resources(loaded, resource or [])
     if not (console.on_terminal() and sys.stdin and sys.stdin.isatty()):
         raise UsageError("watch needs a terminal", "Without one, use `status` and `latest`; `--json` is for scripts.")
-    from drbdbackup.report.watching import watch as show_on_screen
+    from drbdbackup.report.watch_screen import watch as show_on_screen
 
     show_on_screen(lambda: look(loaded, wanted), lambda: under_way(loaded), seconds)
 
@@ -142,11 +142,11 @@ def check(
     return 0 if checkmk else plugin.status(found)
 
 
-def _failed(message: str, arguments: Sequence[str]) -> str:
-    """The line of a check that failed."""
+def _failed(message: str, hint: str, arguments: Sequence[str]) -> Iterable[str]:
+    """The lines of a check that failed."""
     from drbdbackup.report.monitoring import plugin
 
-    return plugin.failed(message, as_checkmk="--checkmk" in arguments)
+    return plugin.failed(message, hint, as_checkmk="--checkmk" in arguments)
 
 
 def show(config: File = None, as_json: Json = False) -> None:

@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 
 from drbdbackup import __version__, documentation
 from drbdbackup.cli import options
-from drbdbackup.cli.declared import Argument, Call, CliCommand, CliGroup, Option, parameters
+from drbdbackup.cli.command import Argument, Call, CliCommand, CliGroup, Option, parameters
 from drbdbackup.errors import UsageError
 from drbdbackup.report import console
 
@@ -30,13 +30,13 @@ STATUSES = {
     6: "nothing found",
     7: "interrupted by a failover",
     8: "the pair is critical: no backup, a silent node, a split brain",
-    130: "stopped by Ctrl-C",
+    130: "stopped by Ctrl-C or Ctrl-\\",
     143: "stopped by SIGTERM or SIGHUP",
 }
 _UNKNOWN = re.compile(r"No such command '([a-z]+)'")
-_MEANT = {  # what other programs call it
+_SUGGESTIONS = {  # what other programs call it
     "backup": "run", "create": "run", "mount": "browse", "snapshots": "list", "history": "runs", "log": "runs",
-    "logs": "runs", "forget": "prune", "help": "--help", "info": "latest",
+    "logs": "runs", "forget": "prune", "info": "latest", "version": "--version",
 }  # fmt: skip
 _SECTIONS = {
     "Back up": ("run", "replicate", "prune", "pin", "unpin", "sync"),
@@ -56,7 +56,7 @@ def read(commands: Sequence[CliCommand | CliGroup], argv: Sequence[str]) -> Call
     except Exception as error:
         if not hasattr(error, "format_message"):
             raise
-        raise _misuse(error) from None
+        raise _misuse(error, _path(commands, argv)) from None
     return found
 
 
@@ -67,7 +67,7 @@ def app(commands: Sequence[CliCommand | CliGroup]) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )  # fmt: skip
     where = f"Documentation: {documentation.page('README.md')} and {documentation.page('docs')}"
-    end = f"{_epilog('drbdbackup latest', *range(3, 9))}\n\n{where}"
+    end = f"{_epilog('drbdbackup latest', *range(3, 9), succeeds_as=STATUSES[0])}\n\n{where}"
     whole.callback(invoke_without_command=True, epilog=end)(_before)
     for one in commands:
         _add(whole, one)
@@ -76,7 +76,7 @@ def app(commands: Sequence[CliCommand | CliGroup]) -> typer.Typer:
 
 def _add(to: typer.Typer, one: CliCommand | CliGroup) -> None:
     if isinstance(one, CliCommand):
-        epilog = _epilog(one.example, *one.statuses, said=one.plugin.told if one.plugin else "")
+        epilog = _epilog(one.example, *one.statuses, statuses_help=one.plugin.statuses if one.plugin else "")
         to.command(one.name, epilog=epilog)(_understood(one.function))
         return
     group = typer.Typer(cls=_Group, rich_markup_mode=None, help=one.help)
@@ -152,23 +152,38 @@ def _understood(function: Callable[..., int | None]) -> Callable[..., Call]:
     return call
 
 
-def _misuse(error: Exception) -> UsageError:
-    """typer's errors about argv have a common class in each release, but no public name for it in every one."""
+def _path(commands: Sequence[CliCommand | CliGroup], argv: Sequence[str]) -> str:
+    """The command that these words name, as far as they do."""
+    path = ["drbdbackup"]
+    for word in argv:
+        found = next((one for one in commands if one.name == word), None)
+        if found is not None:
+            path.append(word)
+            commands = found.commands if isinstance(found, CliGroup) else ()
+    return " ".join(path)
+
+
+def _misuse(error: Exception, path: str) -> UsageError:
+    """typer's errors about argv have a common class in each release, but no public name for it in every one.
+
+    An option that lacks its value is noticed before typer knows whose it is: then `path` is the command.
+    """
     context = getattr(error, "ctx", None)
     message = error.format_message()  # type: ignore[attr-defined]
     word = _UNKNOWN.search(message)
-    meant = _MEANT.get(word[1]) if word else None
+    meant = _SUGGESTIONS.get(word[1]) if word else None
     hint = f"Did you mean `drbdbackup {meant}`? " if meant else ""
-    return UsageError(message, f"{hint}See `{context.command_path if context else 'drbdbackup'} --help`.")
+    return UsageError(message, f"{hint}See `{context.command_path if context else path} --help`.")
 
 
-def _epilog(example: str, *own: int, said: str = "") -> str:
+def _epilog(example: str, *own: int, statuses_help: str = "", succeeds_as: str = "success") -> str:
     """Return the end of a command's help: an example, and its exit statuses. `own` are those that not every one has.
 
-    `said` are all of them, for a command that has others.
+    `statuses_help` are all of them, for a command that has others; `succeeds_as` says what 0 is.
     """
-    told = sorted({0, 1, 2, *own, 130, 143})
+    shown = sorted({0, 1, 2, *own, 130, 143})
     before = f"Example: {example}\n\n" if example else ""
     before += "Every command: -v shows on stderr what it does, -q only what goes wrong.\n\n"
-    every = said or "; ".join(f"{status} {STATUSES[status]}" for status in told)
+    meanings = {**STATUSES, 0: succeeds_as}
+    every = statuses_help or "; ".join(f"{status} {meanings[status]}" for status in shown)
     return f"{before}Exit status: {every}."

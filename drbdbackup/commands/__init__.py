@@ -1,1 +1,1 @@
-"""The use cases: each returns values, none prints."""
+"""The use cases: each returns values; none prints or asks."""

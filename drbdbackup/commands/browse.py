@@ -9,6 +9,7 @@ from threading import Lock
 
 from msgspec import Struct, field
 
+from drbdbackup.catalog.unconfigured_resources import other_resources, without_backup
 from drbdbackup.config.values import Config, ResourceConfig
 from drbdbackup.errors import NoBackup
 from drbdbackup.pipeline.copies.fetch_manifest import fetched
@@ -33,10 +34,10 @@ class Picked(Struct, frozen=True):
         ]
 
 
-class Shelf(Struct, kw_only=True):
-    """The snapshots, newest first, each as all of its copies. A manifest lies in the scratch folder once it is opened.
+class ManifestCache(Struct, kw_only=True):
+    """The snapshots, newest first, each with all of its copies. A manifest is fetched when it is first opened.
 
-    `is_closed` ends at once what is under way in another thread.
+    `is_closed` stops at once what another thread is fetching.
     """
 
     config: Config
@@ -48,27 +49,29 @@ class Shelf(Struct, kw_only=True):
     _open: dict[str, ManifestIndex] = field(default_factory=dict)
     _turn: Lock = field(default_factory=Lock)
 
-    def leaves(self, snapshot: str) -> ManifestIndex:
+    def index_of(self, snapshot: str) -> ManifestIndex:
         """The entries of a snapshot; the first time, its manifest is brought here. Raises NothingFound, Interrupted."""
         with self._turn:
             if snapshot not in self._open:
                 file = os.path.join(self.scratch, snapshot)
-                fetched(self.config, self.resource, snapshot, file, plain=True, lost=self._why_lost)
+                fetched(self.config, self.resource, snapshot, file, plain=True, why_stop=self._why_stop)
                 lines = self.stack.enter_context(open(file, "rb", buffering=1 << 13))  # noqa: SIM115  the stack closes it
                 self._open[snapshot] = ManifestIndex(lines)
             return self._open[snapshot]
 
-    def _why_lost(self) -> str:
-        return "nobody looks any more" if self.is_closed else ""
+    def _why_stop(self) -> str:
+        return "browse was closed" if self.is_closed else ""
 
 
 @contextmanager
-def shelf(config: Config, resource: ResourceConfig) -> Iterator[Shelf]:
+def open_cache(config: Config, resource: ResourceConfig) -> Iterator[ManifestCache]:
     """All snapshots that are known. Raises NothingFound if there is none."""
-    copies = found(config, resource.name, fetch_catalogs(config, (resource,)))
+    exchange = fetch_catalogs(config, (resource,))
+    copies = found(config, resource.name, exchange)
     if not copies:
-        raise NoBackup(f"{resource.name}: no backup is known here", "Run `drbdbackup sync` to look for one.")
+        hint = without_backup(other_resources(config), exchange.unread)
+        raise NoBackup(f"{resource.name}: no backup is known here", hint)
     names = dict.fromkeys(one.copy.snapshot for one in copies)
     snapshots = {name: tuple(one for one in copies if one.copy.snapshot == name) for name in names}
     with scratch_folder(config) as scratch, ExitStack() as stack:
-        yield Shelf(config=config, resource=resource, snapshots=snapshots, scratch=scratch, stack=stack)
+        yield ManifestCache(config=config, resource=resource, snapshots=snapshots, scratch=scratch, stack=stack)

@@ -1,4 +1,7 @@
-"""`config`: whether the file is right, and what is in force with every default filled in."""
+"""`config`: whether the file is right, and what is in force with every default filled in.
+
+It changes nothing, and never touches a target or the volume.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,8 @@ def validate(file: str | None) -> Validated:
     """Read the file as a run does, and the schedule's meaning too. Raises ConfigError with every mistake found."""
     config = load(file)
     try:
-        schedule.check(config.schedule)
+        for expression in (config.schedule, *(one.schedule for one in config.targets if one.schedule)):
+            schedule.check(expression)
         for resource in config.resources:
             exclusion(resource.exclude)
     except ConfigError as error:

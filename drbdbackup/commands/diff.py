@@ -1,7 +1,7 @@
 """`diff`: what differs between two snapshots, or a snapshot and the volume as it is now.
 
-The manifests are fetched first, so that media are let go of before the work begins. Against the volume it goes only on
-its Primary, as a run does: the lock is held, and it is gone at once when the node has to let go.
+The manifests are fetched first, so that media are closed before the work begins. Against the volume it goes only on
+its Primary, as a run does: the lock is held, and it ends at once when the volume is unmounted.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from drbdbackup.config.values import Config, ResourceConfig
 from drbdbackup.errors import Interrupted, NothingFound, PartialResult, UsageError
 from drbdbackup.lock import lock_file
 from drbdbackup.model.backup import Copy
-from drbdbackup.model.role import Decision
+from drbdbackup.model.mount import MountIdentity
 from drbdbackup.pipeline.cage.node_facts import node_facts
 from drbdbackup.pipeline.cage.protocol import Conversation, EndT, EventT, JobT
-from drbdbackup.pipeline.cage.supervisor import Patience, attend
+from drbdbackup.pipeline.cage.supervisor import Patience, run_job
 from drbdbackup.pipeline.copies.fetch_manifest import fetched
 from drbdbackup.pipeline.copies.known_copies import fetch_catalogs
 from drbdbackup.pipeline.copies.read_copy import scratch_folder
@@ -84,8 +84,8 @@ class Compared(Struct, frozen=True, kw_only=True):
         """All that differs, in the order of the paths; to be read while the comparison is open."""
         with open(self._file, "rb") as lines:
             for line in lines:
-                told = json.loads(line)
-                yield Changed(**{**told, "what": tuple(told["what"])})
+                document = json.loads(line)
+                yield Changed(**{**document, "what": tuple(document["what"])})
 
 
 @contextmanager
@@ -115,30 +115,28 @@ def diff(
         if NOW in (before, after):
             with _holding(config, resource) as mounted:
                 volume = WalkedVolume(resource.source, mounted, files[before != NOW], config.limits.stall)
-                said = _with_volume(config, resource, replace(job, volume=volume), volume)
+                result = _with_volume(config, resource, replace(job, volume=volume), volume)
         else:
-            said = _attend(config, resource, DIFF, job, None)
-        if path and not (said.same or said.problem_count or any(said.counts.values())):
+            result = _run_job(config, resource, DIFF, job, None)
+        if path and not (result.same or result.problem_count or any(result.counts.values())):
             raise NothingFound(f"{path} is on neither side", "Paths are relative to the volume, as `find` prints them.")
         yield Compared(
-            resource=resource.name, before=sides[0], after=sides[1], counts=said.counts, bytes=said.bytes,
-            same=said.same, problems=said.problems, problem_count=said.problem_count, path=path,
-            renamed=said.renamed, _file=job.into,
+            resource=resource.name, before=sides[0], after=sides[1], counts=result.counts, bytes=result.bytes,
+            same=result.same, problems=result.problems, problem_count=result.problem_count, path=path,
+            renamed=result.renamed, _file=job.into,
         )  # fmt: skip
 
 
 @contextmanager
-def _holding(config: Config, resource: ResourceConfig) -> Iterator[dict[str, str] | None]:
-    """The volume is read meanwhile, on its Primary; the cluster's resource agent knows whom to ask to let go.
+def _holding(config: Config, resource: ResourceConfig) -> Iterator[MountIdentity | None]:
+    """The volume is read meanwhile, on its Primary; the cluster's resource agent knows which process to stop.
 
-    What is yielded is the identity of its mount: nothing that comes in its place is the volume.
+    Yields the identity of its mount: another mount in its place is not the volume.
     """
     with lock.held(lock_file(config)):
         mounted = mounted_now(resource.source)
-        verdict = gate.ask(config, resource)
-        if verdict.decision is not Decision.PROCEED:
-            hint = verdict.hint or "Compare two snapshots, or do it on the node that is Primary."
-            raise gate.refusal(verdict, f"{resource.name} cannot be read here: {'; '.join(verdict.because)}", hint)
+        hint = "Compare two snapshots, or do it on the node that is Primary."
+        gate.require(config, resource, f"{resource.name} cannot be read here", hint)
         in_use.mark_in_use(config.state_dir)
         try:
             yield mounted
@@ -151,21 +149,21 @@ def _with_volume(config: Config, resource: ResourceConfig, job: DiffJob, volume:
     walk = WalkJob(
         here=job.here, source=volume.source, mounted=volume.mounted, exclude=resource.exclude, spool=volume.spool
     )
-    _attend(config, resource, WALK, walk, volume)
-    return _attend(config, resource, DIFF, job, volume)
+    _run_job(config, resource, WALK, walk, volume)
+    return _run_job(config, resource, DIFF, job, volume)
 
 
-def _attend(
+def _run_job(
     config: Config, resource: ResourceConfig, conversation: Conversation[JobT, EventT, EndT], job: JobT,
     volume: WalkedVolume | None,
 ) -> EndT:  # fmt: skip
     """Have a caged job done; one that reads the volume ends at once when that is unmounted."""
 
-    def lost() -> str:
+    def why_stop() -> str:
         return unmounted(volume.source, volume.mounted) if volume is not None else ""
 
     stall = config.limits.stall
     try:
-        return attend(conversation, resource.name, job, Patience(stall, stall), lost=lost)
+        return run_job(conversation, resource.name, job, Patience.stalled_after(stall), why_stop=why_stop)
     except Interrupted as error:
         raise type(error)(error.message, "Run it again on the Primary.") from None

@@ -1,7 +1,7 @@
 """`drill`: restores the newest snapshot beside everything, holds it against its manifest, and checks its databases.
 
 A copy is called damaged only for what was found in it: a machine that has no room, or on which no database starts,
-proves nothing. Whatever happens, what was restored is removed again, by the next drill if this one is killed.
+proves nothing. What was restored is always removed again, by the next drill if this one is killed.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from drbdbackup.config.values import Config, ResourceConfig
 from drbdbackup.errors import Damaged, DestinationFull, NothingFound, OutOfReach, UsageError
 from drbdbackup.model.amount import size
 from drbdbackup.model.backup import Copy, Outcome
-from drbdbackup.pipeline import roads
+from drbdbackup.pipeline import catalog_exchange
 from drbdbackup.pipeline.cage.node_facts import node_facts
 from drbdbackup.pipeline.cage.protocol import Conversation, EndT, JobT
-from drbdbackup.pipeline.cage.supervisor import Patience, attend
-from drbdbackup.pipeline.copies.choose import Way, resolved, told
+from drbdbackup.pipeline.cage.supervisor import Patience, run_job
+from drbdbackup.pipeline.copies.choose import Way, passed_over_lines, resolved
 from drbdbackup.pipeline.copies.known_copies import fetch_catalogs
 from drbdbackup.pipeline.copies.read_copy import CopyAccess
 from drbdbackup.pipeline.database.drill_protocol import DUMPS, SWEEP, TABLES, DumpsJob, SweepJob, TablesJob
 from drbdbackup.pipeline.database.dump_files import HOME, VOLUME
-from drbdbackup.pipeline.progress import Nobody, Watcher
+from drbdbackup.pipeline.progress import SilentWatcher, Watcher
 from drbdbackup.pipeline.progress_file import written_progress
 from drbdbackup.pipeline.restore import paths
 from drbdbackup.pipeline.restore.request import Request, RestorePlan
@@ -102,7 +102,7 @@ def drill(config: Config, resource: ResourceConfig, watcher: Watcher, *, snapsho
                 task.outcome = Outcome.FAILED
                 task.because += [f"{one.copy.snapshot} at {one.copy.location} is damaged" for one in found.damaged]
                 task.because += [f"{where}: {why}".removeprefix(": ") for where, why in found.problems[:_SHOWN]]
-        roads.put_all(config, None, on_volume=False)
+        catalog_exchange.put_all(config, None, on_volume=False)
         return found
 
 
@@ -126,13 +126,13 @@ def _drilled(
     done = restore.restore(config, plan, watcher).brought
     if done.problem_count:
         damaged += _read_again(config, [plan.copy])
-        said = _Databases(problems=done.problems, problem_count=done.problem_count)
+        databases = _Databases(problems=done.problems, problem_count=done.problem_count)
     else:
-        said = _databases(config, folder)
+        databases = _databases(config, folder)
     found = Drilled(
-        copy=plan.copy, files=done.files, bytes=done.bytes, tables=said.tables, problems=said.problems,
-        problem_count=said.problem_count, damaged=damaged, started_at=started_at, finished_at=datetime.now(UTC),
-        dumps=said.dumps, backups=said.backups,
+        copy=plan.copy, files=done.files, bytes=done.bytes, tables=databases.tables, problems=databases.problems,
+        problem_count=databases.problem_count, damaged=damaged, started_at=started_at, finished_at=datetime.now(UTC),
+        dumps=databases.dumps, backups=databases.backups,
     )  # fmt: skip
     _record(config, found, by_database=bool(found.problem_count and not done.problem_count))
     return found
@@ -154,7 +154,7 @@ def _planned(config: Config, request: Request) -> tuple[RestorePlan | None, tupl
     out_of_reach = [one for one in plan.choice.out_of_reach if (one.copy.medium, one.copy.snapshot) not in bad]
     if out_of_reach:
         hint = f"The next is {plan.copy.snapshot}: `drbdbackup drill {plan.copy.snapshot}` drills that one."
-        raise OutOfReach(f"the newest snapshot cannot be read:\n{told(out_of_reach)}", hint)
+        raise OutOfReach(f"the newest snapshot cannot be read:\n{passed_over_lines(out_of_reach)}", hint)
     if plan.missing:
         needs = f"{size(plan.bytes)} would be restored, and {size(plan.free or 0)} are free there"
         hint = "Name a folder with more room: `--to`, or `drill.folder` in the configuration."
@@ -174,41 +174,42 @@ def _read_again(config: Config, copies: Sequence[Copy]) -> tuple[Verified, ...]:
     """Those that are damaged, of the copies that this node itself can read."""
     access = CopyAccess(config)
     near = [copy for copy in copies if access.way(copy) is not Way.PEER]
-    read = [verified_copy(config, access, copy, 1.0, Nobody()) for copy in near]
+    read = [verified_copy(config, access, copy, 1.0, SilentWatcher()) for copy in near]
     return tuple(one for one in read if one.problem_count)
 
 
 def _databases(config: Config, folder: str) -> _Databases:
-    """The dumps that came back and, where they are well, the tables that a server finds in each database."""
-    came = _attended(config, DUMPS, DumpsJob(here=node_facts(config), to=folder))
-    found = _Databases(None, came.problems, came.problem_count, came.dumps, len(came.backups))
-    if came.problem_count:
+    """The dumps that were restored and, where they are whole, the tables that a server finds in each database."""
+    restored = _run_job(config, DUMPS, DumpsJob(here=node_facts(config), to=folder))
+    found = _Databases(None, restored.problems, restored.problem_count, restored.dumps, len(restored.backups))
+    if restored.problem_count:
         return found
-    asked = [(path, True) for path in came.backups] + [(path, False) for path in filter(None, [config.drill.mariadb])]
+    asked = [(path, True) for path in restored.backups]
+    asked += [(path, False) for path in filter(None, [config.drill.mariadb])]
     for number, (path, is_backup) in enumerate(asked, 1):
-        said = _attended(config, TABLES, TablesJob(
+        checked = _run_job(config, TABLES, TablesJob(
             here=node_facts(config), to=folder, server=f"server-{number}", mariadb=path, is_backup=is_backup,
             options=config.drill.options, starting=config.limits.stall, checking=config.limits.run,
         ))  # fmt: skip
         found = replace(
-            found, tables=(found.tables or 0) + said.tables, problems=found.problems + said.problems,
-            problem_count=found.problem_count + said.problem_count,
+            found, tables=(found.tables or 0) + checked.tables, problems=found.problems + checked.problems,
+            problem_count=found.problem_count + checked.problem_count,
         )  # fmt: skip
     return found
 
 
-def _attended(config: Config, conversation: Conversation[JobT, Never, EndT], job: JobT) -> EndT:
-    return attend(conversation, "the drill", job, Patience(config.limits.stall, config.limits.stall))
+def _run_job(config: Config, conversation: Conversation[JobT, Never, EndT], job: JobT) -> EndT:
+    return run_job(conversation, "the drill", job, Patience.stalled_after(config.limits.stall))
 
 
 def _record(config: Config, found: Drilled, *, by_database: bool) -> None:
-    """A database that does not start says something of the snapshot, wherever it lies."""
+    """Every copy of a snapshot counts as damaged where its database does not start."""
     node, copy, now = config.node, found.copy, datetime.now(UTC)
     if by_database:
         known = view.copies(config.state_dir, config.node, copy.resource, [copy.target])
-        told_of = [f"{table}: {why}" for table, why in found.problems]
+        problems = [f"{table}: {why}" for table, why in found.problems]
         same = [one for one in known if one.snapshot == copy.snapshot]
-        store.record(config.state_dir, node, [bodies.damaged(node, now, one, told_of, by_drill=True) for one in same])
+        store.record(config.state_dir, node, [bodies.damaged(node, now, one, problems, by_drill=True) for one in same])
     elif not found.problem_count:
         fact = bodies.drilled(node, now, copy, found.files, found.bytes, found.tables)
         store.record(config.state_dir, node, [fact])
@@ -222,13 +223,14 @@ def _scratch(config: Config, folder: str) -> Iterator[str]:
         left = str(document.read(note, 1 << 16).get("folder"))
         if not _why_unsafe(left):
             _sweep(config, left)
+    missing = _missing(folder)
     try:
         with trusted_path.opened(folder, make=True):
             why = _why_unsafe(folder)
     except OSError as error:
-        raise UsageError(f"{folder} cannot be restored to: {error.strerror}") from None
+        raise UsageError(f"{folder} cannot be restored to: {error.strerror}", "Name another folder.") from None
     if why:
-        raise UsageError(f"{why}: a drill there could be led astray", "Name a folder that only root can change.")
+        raise UsageError(f"{why}: somebody could redirect a drill there", "Name a folder that only root can change.")
     _sweep(config, folder)
     document.write(note, {"folder": folder})
     try:
@@ -237,6 +239,18 @@ def _scratch(config: Config, folder: str) -> Iterator[str]:
     finally:
         _sweep(config, folder)
         os.unlink(note)
+        with suppress(OSError):
+            for made in missing:
+                os.rmdir(made)
+
+
+def _missing(folder: str) -> list[str]:
+    """The folders of this path that are not there yet, the deepest first."""
+    missing = []
+    while not os.path.lexists(folder):
+        missing.append(folder)
+        folder = os.path.dirname(folder)
+    return missing
 
 
 def _why_unsafe(folder: str) -> str:
@@ -249,4 +263,4 @@ def _why_unsafe(folder: str) -> str:
 
 
 def _sweep(config: Config, folder: str) -> None:
-    _attended(config, SWEEP, SweepJob(here=node_facts(config), to=folder))
+    _run_job(config, SWEEP, SweepJob(here=node_facts(config), to=folder))

@@ -12,11 +12,12 @@ from collections.abc import Iterator, Sequence
 from msgspec import Struct, field
 
 from drbdbackup.catalog import view
+from drbdbackup.catalog.unconfigured_resources import other_resources, without_backup
 from drbdbackup.config.values import Config, ResourceConfig
 from drbdbackup.errors import NoBackup, NothingFound, UsageError
 from drbdbackup.model.amount import count
 from drbdbackup.model.backup import Copy
-from drbdbackup.pipeline.copies.choose import PassedOver, Way, told, way
+from drbdbackup.pipeline.copies.choose import PassedOver, Way, passed_over_lines, way
 from drbdbackup.pipeline.copies.known_copies import fetch_catalogs
 from drbdbackup.pipeline.copies.read_copy import CopyAccess, run_read_job
 from drbdbackup.pipeline.copies.read_protocol import Unread
@@ -47,13 +48,14 @@ class _Search(Struct):
 def find(config: Config, resource: ResourceConfig, pattern: str) -> FoundVersions:
     """Look through every snapshot. Raises UsageError for a pattern that means nothing or too much, NothingFound."""
     wanted = _relative(resource, pattern)
-    fetch_catalogs(config, (resource,))
+    exchange = fetch_catalogs(config, (resource,))
     copies = view.configured(config, resource.name)
     if not copies:
-        raise NoBackup(f"{resource.name}: no backup is known here", "Run `drbdbackup sync` to look for one.")
+        hint = without_backup(other_resources(config), exchange.unread)
+        raise NoBackup(f"{resource.name}: no backup is known here", hint)
     search, access = _Search(), CopyAccess(config)
     for batch in _batches(copies, config.node):
-        _look_through(config, access, [copy for copy in batch if copy.snapshot not in search.read], wanted, search)
+        _look_through(access, [copy for copy in batch if copy.snapshot not in search.read], wanted, search)
     order = list(dict.fromkeys(copy.snapshot for copy in copies))
     unread = tuple(passed for passed in search.failed if passed.copy.snapshot not in search.read)
     found = FoundVersions(
@@ -61,8 +63,8 @@ def find(config: Config, resource: ResourceConfig, pattern: str) -> FoundVersion
         tuple(search.read[name] for name in order if name in search.read), unread,
     )  # fmt: skip
     if not found.histories:
-        plain = "A name is looked for everywhere, a path from the volume's top."
-        hint = f"Not looked through:\n{told(unread)}" if unread else plain
+        plain = "A name is looked for everywhere, a path from the volume's top; a part of a name is '*part*'."
+        hint = f"Not looked through:\n{passed_over_lines(unread)}" if unread else plain
         searched = f"; {count(len(found.snapshots), 'snapshot')} searched"
         raise NothingFound(f"no snapshot holds {pattern!r}{searched}", hint)
     return found
@@ -87,9 +89,7 @@ def _batches(copies: Sequence[Copy], node: str) -> Iterator[list[Copy]]:
     yield from (media[key] for key in sorted(media, key=lambda key: key[:2]))
 
 
-def _look_through(
-    config: Config, access: CopyAccess, batch: list[Copy], pattern: str, search: _Search
-) -> None:
+def _look_through(access: CopyAccess, batch: list[Copy], pattern: str, search: _Search) -> None:
     """Let a cage look through copies of one medium; a snapshot counts when the cage has come to its end."""
     if not batch:
         return
@@ -97,8 +97,8 @@ def _look_through(
     answered: set[str] = set()
     pending: dict[str, dict[str, Version]] = {}
 
-    def hear(told: FindEvent) -> None:
-        match told:
+    def on_event(event: FindEvent) -> None:
+        match event:
             case VersionFound(snapshot=name, path=path, version=version):
                 pending.setdefault(name, {})[path] = version
             case Searched(snapshot=name):
@@ -112,7 +112,7 @@ def _look_through(
         run_read_job(
             FIND, access, batch[0], lambda here, at: FindJob(
                 here=here, copy=at, pattern=os.fsencode(pattern), snapshots=tuple(by_name),
-            ), hear, others=batch[1:],
+            ), on_event, others=batch[1:],
         )  # fmt: skip
 
     if closed := access.why_not(batch[0], look):

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from drbdbackup.catalog.unconfigured_resources import OtherResource, other_resources, without_backup
 from drbdbackup.config.values import Config, ResourceConfig
 from drbdbackup.errors import NoBackup, NothingFound, Undecided
 from drbdbackup.lineage import ONE_LINE, Lineage, Lineages, lineages
+from drbdbackup.pipeline.catalog_exchange import ExchangeResult
 from drbdbackup.pipeline.copies.known_copies import Heard, KnownCopy, fetch_catalogs, found, last_heard, undamaged
-from drbdbackup.pipeline.roads import Travelled
 
 
-class Latest(Struct, frozen=True):
+class Latest(Struct, frozen=True, kw_only=True):
     """What is known of one resource. `closed` says why nothing, or not everything, was learned by a road.
 
     `choice` are the copies of which the newest is asked for: all that live, or those of a lineage that was named.
+    `others` are resources that are not configured, where nothing is known of this one.
     """
 
     resource: str
@@ -26,6 +28,7 @@ class Latest(Struct, frozen=True):
     closed: dict[str, str]
     lines: Lineages = ONE_LINE
     choice: tuple[KnownCopy, ...] = ()
+    others: tuple[OtherResource, ...] = ()
 
     @property
     def backup(self) -> KnownCopy | None:
@@ -52,23 +55,25 @@ class Latest(Struct, frozen=True):
             return Undecided(f"{self.resource}: {undecided.message}", undecided.hint)
         if self.copies:
             return NothingFound(f"{self.resource}: every copy is damaged", "Make a new one: `drbdbackup run`.")
-        hint = "Make one with `drbdbackup run`, or look with `drbdbackup sync`."
-        return NoBackup(f"{self.resource}: no backup is known here", hint)
+        return NoBackup(f"{self.resource}: no backup is known here", without_backup(self.others))
 
 
 def latest(config: Config, resources: tuple[ResourceConfig, ...], lineage: str = "") -> tuple[Latest, ...]:
     """Try every road; what is known of each of `resources`. UsageError for a `lineage` that is not there."""
-    travelled = fetch_catalogs(config, resources)
+    exchange = fetch_catalogs(config, resources)
     heard = last_heard(config)
-    return tuple(_of(config, one.name, travelled, heard, lineage) for one in resources)
+    return tuple(_of(config, one.name, exchange, heard, lineage) for one in resources)
 
 
 def _of(
-    config: Config, resource: str, travelled: Travelled, heard: tuple[Heard, ...], lineage: str
+    config: Config, resource: str, exchange: ExchangeResult, heard: tuple[Heard, ...], lineage: str
 ) -> Latest:
-    copies = found(config, resource, travelled)
+    copies = found(config, resource, exchange)
     lines = lineages(one.copy for one in copies)
     chosen = lines.chosen((one.copy for one in copies), lineage)
     wanted = {(copy.medium, copy.snapshot) for copy in chosen}
     choice = tuple(one for one in copies if (one.copy.medium, one.copy.snapshot) in wanted)
-    return Latest(resource, copies, heard, travelled.unread, lines, choice)
+    others = () if copies else other_resources(config)
+    return Latest(
+        resource=resource, copies=copies, heard=heard, closed=exchange.unread, lines=lines, choice=choice, others=others
+    )

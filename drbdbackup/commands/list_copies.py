@@ -1,4 +1,7 @@
-"""`list`: every snapshot that is known, with its copies, of all nodes on all targets."""
+"""`list`: every snapshot that is known, with its copies, of all nodes on all targets.
+
+It fetches catalogs first, and never reads the copies themselves.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
+from drbdbackup.catalog.unconfigured_resources import OtherResource, other_resources, without_backup
 from drbdbackup.config.values import Config, ResourceConfig
 from drbdbackup.errors import NoBackup, NothingFound, UsageError
 from drbdbackup.pipeline.copies.known_copies import KnownCopy, fetch_catalogs, found
@@ -27,10 +31,14 @@ EVERYTHING = ListFilter()
 
 
 class Listed(Struct, frozen=True):
-    """Snapshots, each with the copies of it that are wanted, newest first by resource; `more` were over the limit."""
+    """Snapshots, each with the copies of it that are wanted, newest first by resource; `more` were over the limit.
+
+    `others` are resources that are not configured.
+    """
 
     snapshots: tuple[tuple[KnownCopy, ...], ...]
     more: int = 0
+    others: tuple[OtherResource, ...] = ()
 
     @property
     def copies(self) -> tuple[KnownCopy, ...]:
@@ -43,20 +51,20 @@ def listing(config: Config, resources: tuple[ResourceConfig, ...], wanted: ListF
 
     Raises NothingFound if there is none, UsageError for a node or a target that nobody has heard of.
     """
-    travelled = fetch_catalogs(config, resources)
-    known = [found(config, resource.name, travelled, safety=True) for resource in resources]
+    exchange = fetch_catalogs(config, resources)
+    known = [found(config, resource.name, exchange, safety=True) for resource in resources]
     every = [one for copies in known for one in copies]
     _check("--node", [wanted.node] if wanted.node else [], {*config.nodes, *(one.copy.node for one in every)})
     places = {*(one.name for one in config.targets), *(one.copy.target for one in every)}
     _check("--target", wanted.targets, places)
     if not every:
-        raise NoBackup("no backup is known here", "Make one with `drbdbackup run`, or look with `drbdbackup sync`.")
+        raise NoBackup("no backup is known here", without_backup(other_resources(config), exchange.unread))
     snapshots = [_matching(copies, wanted) for copies in known]
     if not any(snapshots):
         raise NothingFound("no snapshot matches", "`drbdbackup list` shows all that there are.")
     shown = [tuple(some[: wanted.limit or None]) for some in snapshots]
     listed = tuple(one for some in shown for one in some)
-    return Listed(listed, sum(map(len, snapshots)) - len(listed))
+    return Listed(listed, sum(map(len, snapshots)) - len(listed), other_resources(config))
 
 
 def _matching(copies: Sequence[KnownCopy], wanted: ListFilter) -> list[tuple[KnownCopy, ...]]:

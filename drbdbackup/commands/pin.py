@@ -16,14 +16,14 @@ from drbdbackup.catalog.pins import NO_LABEL, Label
 from drbdbackup.config.values import Config
 from drbdbackup.errors import NothingFound, UsageError
 from drbdbackup.model.backup import Copy
-from drbdbackup.pipeline import roads
+from drbdbackup.pipeline import catalog_exchange
 from drbdbackup.pipeline.copies.choose import resolved
 
 _LIST = "`drbdbackup list` shows what there is."
 
 
 class PinAnswer(Struct, frozen=True, kw_only=True):
-    """A snapshot, its copies, what is said of it from now on, and by which roads the other nodes can learn of it.
+    """A snapshot, its copies, its label from now on, and by which roads the other nodes can learn of it.
 
     `closed` says why a road was closed, `held_by` which other nodes had pinned what is pinned no more here.
     """
@@ -44,22 +44,22 @@ def pin(config: Config, snapshot: str, note: str) -> PinAnswer:
     node has pinned as many as the others bear.
     """
     known = _known(config)
-    copies = _meant(snapshot, known)
+    copies = _copies_of(snapshot, known)
     one = copies[0]
     fact = pins.pinned(config.node, datetime.now(UTC), one.resource, one.snapshot, pins.checked_note(note))
     labels = pins.labels(config.state_dir, config.node, one.resource)
     there = {copy.snapshot for copy in known if copy.resource == one.resource}
     mine = {name for name in there if config.node in labels.get(name, NO_LABEL).pinned_by}
     if len(mine - {one.snapshot}) >= pins.MOST_PINNED:
-        told = f"{config.node} has pinned {len(mine)} snapshots of {one.resource}, and the other nodes keep no more"
-        raise UsageError(told, f"Unpin one first. {_LIST}")
+        message = f"{config.node} has pinned {len(mine)} snapshots of {one.resource}, and the other nodes keep no more"
+        raise UsageError(message, f"Unpin one first. {_LIST}")
     store.record(config.state_dir, config.node, [fact])
-    return _told(config, copies)
+    return _publish(config, copies)
 
 
 def unpin(config: Config, snapshot: str) -> PinAnswer:
     """Leave it to retention again. Raises NothingFound, also where it is not pinned, and UsageError as above."""
-    copies = _meant(snapshot, _known(config))
+    copies = _copies_of(snapshot, _known(config))
     one = copies[0]
     label = pins.labels(config.state_dir, config.node, one.resource).get(one.snapshot, NO_LABEL)
     if not label.pins:
@@ -67,12 +67,12 @@ def unpin(config: Config, snapshot: str) -> PinAnswer:
     taken_back = [pin.id for pin in label.pins]
     fact = pins.unpinned(config.node, datetime.now(UTC), one.resource, one.snapshot, taken_back)
     store.record(config.state_dir, config.node, [fact])
-    return replace(_told(config, copies), held_by=tuple(sorted(label.pinned_by - {config.node})))
+    return replace(_publish(config, copies), held_by=tuple(sorted(label.pinned_by - {config.node})))
 
 
 def _known(config: Config) -> list[Copy]:
     """All copies, once what the other nodes know was taken in."""
-    roads.fetch_all(config)
+    catalog_exchange.fetch_all(config)
     known: list[Copy] = []
     for resource in config.resources:
         known += view.configured(config, resource.name, adopted=True)
@@ -80,7 +80,7 @@ def _known(config: Config) -> list[Copy]:
     return known
 
 
-def _meant(snapshot: str, known: list[Copy]) -> tuple[Copy, ...]:
+def _copies_of(snapshot: str, known: list[Copy]) -> tuple[Copy, ...]:
     """The copies of the snapshot that is meant."""
     name = resolved(snapshot, known)
     found = tuple(copy for copy in known if copy.snapshot == name)
@@ -89,9 +89,9 @@ def _meant(snapshot: str, known: list[Copy]) -> tuple[Copy, ...]:
     return found
 
 
-def _told(config: Config, copies: tuple[Copy, ...]) -> PinAnswer:
+def _publish(config: Config, copies: tuple[Copy, ...]) -> PinAnswer:
     """Pass it on, and say what came of it."""
-    went = roads.put_all(config, None, on_volume=False)
+    went = catalog_exchange.put_all(config, None, on_volume=False)
     one = copies[0]
     label = pins.labels(config.state_dir, config.node, one.resource).get(one.snapshot, NO_LABEL)
     return PinAnswer(

@@ -9,44 +9,45 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from math import inf
 from time import monotonic
 
 from msgspec import Struct, field, structs
 from msgspec.structs import replace
 
-from drbdbackup import lock, proc, retention
+from drbdbackup import due, lock, proc, retention
 from drbdbackup.catalog import bodies, history, store, view
+from drbdbackup.catalog.facts import CLOCK_SKEW
 from drbdbackup.catalog.history import Activity, TaskKind
 from drbdbackup.catalog.signatures import own_key
 from drbdbackup.config.values import Config, ResourceConfig, TargetConfig
 from drbdbackup.errors import (
     CalledOff,
     CatalogError,
+    ConfigError,
     Damaged,
     DrbdBackupError,
     Failure,
     Interrupted,
     Locked,
     OutOfReach,
-    PartialResult,
     RoleError,
     Stalled,
     TargetError,
     UsageError,
+    status_of,
 )
 from drbdbackup.lineage import lineages
 from drbdbackup.lock import lock_file
 from drbdbackup.model.backup import Copy, Outcome, recorded
-from drbdbackup.pipeline import roads
+from drbdbackup.pipeline import catalog_exchange
 from drbdbackup.pipeline.backup.run_facts import RunFacts
-from drbdbackup.pipeline.cage.protocol import NodeFacts
-from drbdbackup.pipeline.cage.supervisor import Cage
+from drbdbackup.pipeline.cage.protocol import Answer, NodeFacts
 from drbdbackup.pipeline.copies.choose import Way, way
 from drbdbackup.pipeline.copies.read_copy import CopyAccess, run_read_job
 from drbdbackup.pipeline.copies.read_protocol import CopyToRead
-from drbdbackup.pipeline.progress import Nobody, Progress, Watcher
+from drbdbackup.pipeline.progress import Progress, SilentWatcher, Watcher
 from drbdbackup.pipeline.progress_file import written_progress
 from drbdbackup.pipeline.replicate.replicate_protocol import (
     REPLICATE,
@@ -60,10 +61,10 @@ from drbdbackup.pipeline.target.target_protocol import Pruned
 from drbdbackup.pipeline.volume.standby_watch import Standby, standing_by
 from drbdbackup.targets import document
 
-_SKEW = timedelta(days=1)  # by which clocks may differ
+_NEVER = datetime.min.replace(tzinfo=UTC)
 _LONGEST_NOTE = 1 << 20  # bytes
 _BUSY = "another drbdbackup is running"
-_PATIENCE = 5.0  # seconds for which another one may have the lock
+_LOCK_TIMEOUT = 5.0  # seconds for which another one may have the lock
 
 
 class Replicated(Struct, frozen=True, kw_only=True):
@@ -71,7 +72,7 @@ class Replicated(Struct, frozen=True, kw_only=True):
     nearest first; there may be none. `again`: the disk has it, damaged.
 
     `copy` is what it has become, fetched from `fetched_from`: so many `files` of `bytes`; `pruned` went for it. `error`
-    is why it has not. `is_known`: that was said before. It took from `fetch_began` to `fetch_ended`.
+    is why it has not. `is_known`: that was reported before. It took from `fetch_began` to `fetch_ended`.
     """
 
     resource: str
@@ -99,29 +100,26 @@ class ReplicateAnswer(Struct, frozen=True):
 
     @property
     def status(self) -> int:
-        """0, or what the only one says that failed, or partial."""
+        """The exit status."""
         errors = [one.error for one in self.replicated if one.error is not None and not one.is_known]
-        if not errors:
-            return 0
-        return errors[0].status if len(errors) == len(self.replicated) else PartialResult.status
+        return status_of(errors, len(self.replicated))
 
 
 class _Fetch:
-    """One attempt to fetch a copy: what its cage tells, and what it is answered."""
+    """One attempt to fetch a copy: the events of its cage, and the answers to them."""
 
     def __init__(self, config: Config, resource: ResourceConfig, target: TargetConfig, watcher: Watcher) -> None:
         self._config = config
         self._target = target
         self._watcher = watcher
         self._facts = RunFacts(config, resource)
-        self._cages: list[Cage] = []
         self._medium = ""
         self._note = os.path.join(config.state_dir, f"replica-{resource.name}-{target.name}.json")
         self.published: ReplicaPublished | None = None
         self.copy: Copy | None = None
         self.pruned: list[str] = []
 
-    def run(self, source: Copy, lost: Callable[[], str], *, again: bool) -> None:
+    def run(self, source: Copy, why_stop: Callable[[], str], *, again: bool) -> None:
         """Fetch it; `again`, if it is to take a damaged one's place. Raises what ends that; see `run_read_job`."""
         config, target = self._config, self._target
         about = self._facts.about(target)
@@ -135,46 +133,48 @@ class _Fetch:
                 rate=int(config.limits.rate),
             )  # fmt: skip
 
-        run_read_job(
-            REPLICATE, CopyAccess(config), source, job, lambda told: self._hear(source, told), lost=lost,
-            begun=self._cages.append, holds_lock=True,
+        done = run_read_job(
+            REPLICATE, CopyAccess(config), source, job, lambda event: self._answer(source, event), why_stop=why_stop,
+            holds_lock=True,
         )  # fmt: skip
+        self._facts.left(target, self._medium, done.room)
 
-    def _hear(self, source: Copy, told: ReplicateEvent) -> None:
-        match told:
+    def _answer(self, source: Copy, event: ReplicateEvent) -> Answer | None:
+        match event:
             case Opened():
-                there = [copy for body in told.snapshots if (copy := bodies.copy_from(body)) is not None]
-                self._medium = told.medium.medium
-                self._facts_of_the_last(told, source)
-                self._facts.opened(self._target, told.medium, there, told.names)
+                there = bodies.copies_from(event.snapshots)
+                self._medium = event.medium.medium
+                self._facts_of_the_last(event, source)
+                self._facts.opened(self._target, event.medium, there, event.names)
             case Progress():
-                self._watcher.progress(self._target.name, told)
+                self._watcher.progress(self._target.name, event)
             case Short():
                 coming = replace(source, medium=self._medium, target=self._target.name)
                 drop = self._facts.may_go_first(coming, self._target)
-                kept = (told.room.base, source.snapshot)
-                self._cages[0].tell(MakeRoom(tuple(one for one in drop if one[0] not in kept)))
+                kept = (event.room.base, source.snapshot)
+                return MakeRoom(tuple(one for one in drop if one[0] not in kept))
             case ReplicaReady():
-                document.write(self._note, structs.asdict(told))
-                self._cages[0].tell(Noted())
+                document.write(self._note, structs.asdict(event))
+                return Noted()
             case ReplicaPublished():
-                self.published = told
-                self.copy = self._facts.replicated(told.copy, told.files, told.bytes, is_all=told.is_all)
+                self.published = event
+                self.copy = self._facts.replicated(event.copy, event.files, event.bytes, is_all=event.is_all)
                 with suppress(FileNotFoundError):
                     os.unlink(self._note)
                 drop = self._facts.to_drop(self._target, self._medium, self.copy.snapshot)
-                self._cages[0].tell(Finish(tuple(drop), ""))
+                return Finish(tuple(drop), "")
             case Pruned():
-                self._facts.pruned(self._medium, told.snapshot, told.reason)
-                self.pruned.append(told.snapshot)
+                self._facts.pruned(self._medium, event.snapshot, event.reason)
+                self.pruned.append(event.snapshot)
+        return None
 
-    def _facts_of_the_last(self, told: Opened, source: Copy) -> None:
+    def _facts_of_the_last(self, opened: Opened, source: Copy) -> None:
         """The last one may have been killed after its snapshot got its name, and before that was a fact."""
         try:
             ready = ReplicaReady(**document.read(self._note, _LONGEST_NOTE))
         except (OSError, Damaged, TypeError):
             return
-        if ready.copy in told.snapshots:
+        if ready.copy in opened.snapshots:
             self.copy = self._facts.replicated(ready.copy, ready.files, ready.bytes, is_all=ready.is_all)
             if self.copy.snapshot == source.snapshot:
                 self.published = ReplicaPublished(
@@ -184,9 +184,12 @@ class _Fetch:
 
 
 def missing(
-    config: Config, resources: Sequence[ResourceConfig], targets: Sequence[TargetConfig], *, every: bool = False
-) -> tuple[Replicated, ...]:
+    config: Config, resources: Sequence[ResourceConfig], targets: Sequence[TargetConfig], *, every: bool = False,
+    by_schedule: bool = False,
+) -> tuple[Replicated, ...]:  # fmt: skip
     """What this node's disks lack of each resource: the newest snapshot, or with `every` all that retention keeps.
+
+    `by_schedule`: a disk with a schedule of its own lacks only the first snapshot from its last due time on.
 
     What is damaged there is lacking, too. As the catalog knows it. What a split brain leaves undecided is missing
     nowhere, and so is what no node vouches for: this node would vouch for the replica.
@@ -204,6 +207,8 @@ def missing(
             here = _on_disk(config, target, every_copy)
             for wanted in _wanted(target, here, living, every=every):
                 name = wanted.snapshot
+                if by_schedule and not _has_turn(config, target, here, wanted):
+                    continue
                 sources = [copy for copy in sound if copy.snapshot == name and _can_come_from(config, target, copy)]
                 sources.sort(key=lambda copy: way(copy, config.node).value)
                 if not sources and name != sound[0].snapshot:
@@ -230,6 +235,15 @@ def _wanted(target: TargetConfig, here: Sequence[Copy], living: Sequence[Copy], 
     each = list({copy.snapshot: copy for copy in reversed(sound)}.values())[::-1]
     kept = [one.copy for one in retention.plan(each, target.retention, datetime.now(UTC)) if one.keep]
     return [copy for copy in reversed(kept) if copy.snapshot not in names]
+
+
+def _has_turn(config: Config, target: TargetConfig, here: Sequence[Copy], wanted: Copy) -> bool:
+    """Whether it is the first snapshot from the disk's last due time on. An invalid schedule counts as none."""
+    since = None
+    with suppress(ConfigError):
+        since = due.last_due(config, datetime.now(UTC), target) if target.schedule else None
+    last = max((copy.started_at for copy in here if copy.damaged_at is None), default=_NEVER)
+    return since is None or wanted.started_at >= since > last
 
 
 def _is_vouched_for(copy: Copy) -> bool:
@@ -260,13 +274,14 @@ def replicate(
             "no target that was named is a disk of this node to replicate to",
             'A target of kind = "disk" is one, unless it has replicate = false.',
         )
-    roads.fetch_all(config, resources[0] if len(resources) == 1 else None)
+    catalog_exchange.fetch_all(config, resources[0] if len(resources) == 1 else None)
     wanted = missing(config, resources, targets, every=every)
     if dry_run or not wanted:
         return ReplicateAnswer(wanted)
     with _alone(config), standing_by(config, resources) as standby:
         if why := standby.why_over():
-            raise RoleError(f"only a node that stands by replicates: {why}", "On the Primary: `drbdbackup run`.")
+            hint = standby.hint or "On the Primary: `drbdbackup run`."
+            raise RoleError(f"only a node that stands by replicates: {why}", hint)
         with written_progress(config, "replicate", watcher) as watched:
             done = _fetch_each(config, resources, targets, wanted, watched, standby)
     _record(config, done)
@@ -278,16 +293,16 @@ def replicate_if_missing(
 ) -> ReplicateAnswer:
     """The same for cron, every quarter of an hour: nothing where nothing is missing, or where it cannot begin now.
 
-    An error that was said before of the same snapshot is marked (`is_known`).
+    An error that was reported before for the same snapshot is marked (`is_known`).
     """
     try:
-        wanted = missing(config, resources, targets)
+        wanted = missing(config, resources, targets, by_schedule=True)
         if not wanted:
             return ReplicateAnswer()
         with _alone(config), standing_by(config, resources) as standby:
             if standby.why_over():
                 return ReplicateAnswer()
-            with written_progress(config, "replicate", Nobody()) as watched:
+            with written_progress(config, "replicate", SilentWatcher()) as watched:
                 done = _fetch_each(config, resources, targets, wanted, watched, standby)
     except (Locked, CatalogError):
         return ReplicateAnswer()
@@ -301,11 +316,11 @@ def _alone(config: Config) -> Iterator[None]:
     """One replication at a time, and none while something else that writes to targets is at work. Raises Locked."""
     with ExitStack() as stack:
         stack.enter_context(lock.held(os.path.join(config.state_dir, "replicate.lock")))
-        if not proc.can_cage():  # then all share one mount of the disk
+        if not proc.can_cage():  # then all processes share one mount of the disk
             stack.enter_context(lock.held(lock_file(config)))
         elif lock.is_held(lock_file(config)):
             raise Locked(_BUSY, "Wait for it to end.")
-        proc.prepare()  # who follows the roles does so with threads
+        proc.prepare()  # following the roles starts threads
         yield
 
 
@@ -318,8 +333,8 @@ def _fetch_each(
 
     busy_since, until = inf, monotonic() + config.limits.run
 
-    def lost() -> str:
-        """A run that stands down has the lock for a moment, every quarter of an hour; what goes on comes first.
+    def why_stop() -> str:
+        """A run that stands down has the lock for a moment, every quarter of an hour; only a longer one stops this.
 
         Raises Stalled where a source moves, but so little that it would never end.
         """
@@ -327,16 +342,16 @@ def _fetch_each(
         if monotonic() > until:
             raise Stalled(
                 f"the replication was not done within {config.limits.run:g} s (limits.run)",
-                "The next one goes on from there. How fast is the source? Raise limits.run if that is all it can.",
+                "The next one continues from there. If the source cannot be faster, raise limits.run.",
             )
         is_busy = is_caged and lock.is_held(lock_file(config))
         busy_since = min(busy_since, monotonic()) if is_busy else inf
-        return standby.why_over() or (_BUSY if monotonic() - busy_since > _PATIENCE else "")
+        return standby.why_over() or (_BUSY if monotonic() - busy_since > _LOCK_TIMEOUT else "")
 
     done: list[Replicated] = []
     for one in wanted:
         began = datetime.now(UTC)
-        fetched = _fetched(config, by_name[one.resource], places[one.target], one, watcher, lost)
+        fetched = _fetched(config, by_name[one.resource], places[one.target], one, watcher, why_stop)
         done.append(replace(fetched, fetch_began=began, fetch_ended=datetime.now(UTC)))
         if isinstance(done[-1].error, Interrupted) or monotonic() > until:
             break
@@ -345,7 +360,7 @@ def _fetch_each(
 
 def _fetched(
     config: Config, resource: ResourceConfig, target: TargetConfig, one: Replicated, watcher: Watcher,
-    lost: Callable[[], str],
+    why_stop: Callable[[], str],
 ) -> Replicated:  # fmt: skip
     """Fetch it from the first source that can be read and is what it should be; what was fetched before is kept."""
     watcher.begun(resource.name, (target.name,))
@@ -355,15 +370,15 @@ def _fetched(
     error: DrbdBackupError | None = None
     for source in one.sources:
         if why := _why_misdated(config, target, source):
-            error = error or Failure(why, f"Look at the clock of {source.node}, and at who has made it.")
+            error = error or Failure(why, f"Check the clock of {source.node}, and what made that snapshot.")
             continue
         fetch = _Fetch(config, resource, target, watcher)
         try:
-            fetch.run(source, lost, again=one.again)
+            fetch.run(source, why_stop, again=one.again)
         except CalledOff:
             raise
         except Interrupted as interrupted:
-            error = Interrupted(interrupted.message, "The next replication goes on from there.")
+            error = Interrupted(interrupted.message, "The next replication continues from there.")
         except Failure as failure:
             error = error or failure
             if fetch.published is None and not isinstance(failure, Locked):
@@ -371,8 +386,8 @@ def _fetched(
         done = fetch.published
         if done is None and error is None:
             error = TargetError(
-                f"{one.snapshot} lies there already, and this node does not know of it",
-                "Has it lost its catalog? `drbdbackup sync --rebuild` gathers what lies on its disks.",
+                f"{one.snapshot} is there already, but is not in the catalog of this node",
+                "Is its catalog lost? `drbdbackup sync --rebuild` reads what is on its disks.",
             )
         if done is not None:
             watcher.ended(target.name, "complete", "")
@@ -387,7 +402,7 @@ def _fetched(
 
 def _on_disk(config: Config, target: TargetConfig, copies: Sequence[Copy]) -> list[Copy]:
     """Those on the disk that the target is now; what was on a former one is not there."""
-    medium = (view.expected(config, target) or {}).get("medium")
+    medium = view.expected_medium(config, target)
     return [copy for copy in copies if copy.medium == medium]
 
 
@@ -412,10 +427,10 @@ def _why_misdated(config: Config, target: TargetConfig, coming: Copy) -> str:
         copy.started_at for copy in _on_disk(config, target, copies)
         if copy.sequence <= coming.sequence and copy.snapshot != coming.snapshot
     ]  # fmt: skip
-    if coming.started_at > datetime.now(UTC) + _SKEW:
-        return f"{coming.snapshot} is dated into the future, and is not fetched"
-    if before and coming.started_at < max(before) - _SKEW:
-        return f"{coming.snapshot} is dated before the one that it comes after here, and is not fetched"
+    if coming.started_at > datetime.now(UTC) + CLOCK_SKEW:
+        return f"{coming.snapshot} has a date in the future, and is not fetched"
+    if before and coming.started_at < max(before) - CLOCK_SKEW:
+        return f"{coming.snapshot} has an earlier date than the snapshot before it on this disk, and is not fetched"
     return ""
 
 
@@ -430,11 +445,11 @@ def _record(config: Config, done: Sequence[Replicated]) -> None:
             place=one.location, files=one.files, bytes=one.bytes,
         ))  # fmt: skip
     if any(one.copy for one in done):
-        roads.put_all(config, None, on_volume=False)
+        catalog_exchange.put_all(config, None, on_volume=False)
 
 
 def _noted(config: Config, one: Replicated) -> Replicated:
-    """Whether an error of this snapshot was said before; it is from now on."""
+    """Whether an error of this snapshot was reported before; it is from now on."""
     if one.error is None:
         return one
     key, at, what = f"{one.resource} to {one.target}", one.started_at, one.error.code

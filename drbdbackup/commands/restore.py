@@ -6,6 +6,7 @@ it is gone within a second when the volume has to be let go of.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
@@ -19,15 +20,22 @@ from drbdbackup.catalog.history import TaskKind
 from drbdbackup.catalog.rates import Work
 from drbdbackup.config.select import one_resource
 from drbdbackup.config.values import Config, ResourceConfig
-from drbdbackup.errors import CatalogError, DestinationFull, OutOfReach, RestoreOutdated, UsageError
+from drbdbackup.errors import (
+    CalledOff,
+    CatalogError,
+    DestinationFull,
+    OutOfReach,
+    RestoreOutdated,
+    RoleError,
+    Stopped,
+    UsageError,
+)
 from drbdbackup.lock import lock_file
 from drbdbackup.model.amount import count, size
 from drbdbackup.model.backup import Copy, Outcome, newer_adopted
-from drbdbackup.model.role import Decision
-from drbdbackup.pipeline.cage.protocol import Conversation, EndT, EventT, NodeFacts
-from drbdbackup.pipeline.cage.supervisor import Cage
-from drbdbackup.pipeline.copies import held_copies, retired_targets
-from drbdbackup.pipeline.copies.choose import Choice, Way, Wish, candidates, choose, matching, told
+from drbdbackup.pipeline.cage.protocol import Answer, Conversation, EndT, EventT, NodeFacts
+from drbdbackup.pipeline.copies import retired_targets
+from drbdbackup.pipeline.copies.choose import Choice, CopyRequest, Way, candidates, choose, matching, passed_over_lines
 from drbdbackup.pipeline.copies.read_copy import CopyAccess, run_read_job
 from drbdbackup.pipeline.copies.read_protocol import CopyToRead
 from drbdbackup.pipeline.progress import Progress, Watcher
@@ -44,10 +52,11 @@ from drbdbackup.pipeline.restore.restore_protocol import (
     RestoreJob,
     RestoreLook,
 )
+from drbdbackup.pipeline.target import copies_in_use
 from drbdbackup.pipeline.volume.destination_protocol import OverVolume, ToFolder
 from drbdbackup.pipeline.volume.guard import mounted_now, unmounted
 
-_UNSIGNED = "nobody vouches for what its snapshot.json says was left out: look at what would be deleted"
+_UNSIGNED = "its snapshot.json is unsigned and says what was left out: check what would be deleted"
 
 RestoreJobT = TypeVar("RestoreJobT", bound=RestoreJob)
 
@@ -96,30 +105,28 @@ def _restored(config: Config, plan: RestorePlan, watcher: Watcher) -> Restored:
     request, access, started_at = plan.request, CopyAccess(config), datetime.now(UTC)
 
     def bring(replacing: Callable[[], None] = lambda: None) -> Brought:
-        cages: list[Cage] = []
-
-        def hear(told: Progress | ReadyToReplace) -> None:
-            if isinstance(told, Progress):
-                watcher.progress(plan.copy.target, told)
-            else:
-                replacing()
-                cages[0].tell(Replace())
+        def on_event(event: Progress | ReadyToReplace) -> Replace | None:
+            if isinstance(event, Progress):
+                watcher.progress(plan.copy.target, event)
+                return None
+            replacing()
+            return Replace()
 
         watcher.begun(resource.name, (plan.copy.target,), reads=True)
         watcher.walked(plan.entries, plan.bytes)
         begun_at = datetime.now(UTC)
-        with held_copies.held(config, plan.copy):
-            brought = _attended(BRING, request, resource, access, plan.copy, hear, cages.append)
+        with copies_in_use.held(config, plan.copy):
+            brought = _run_job(BRING, request, resource, access, plan.copy, on_event)
         if not brought.problem_count:
             took = (datetime.now(UTC) - begun_at).total_seconds()
             record_speed(config, plan.choice, brought.files, brought.bytes, took)
         return brought
 
-    around = NOTHING
+    in_place_outcome = NOTHING
     with _allowed(config, request, resource):
         if request.in_place:
             before = in_place.unfinished_before(config, resource, request.path, resume=request.resume)
-            _still(plan, _attended(LOOK, request, resource, access, plan.copy))
+            _check_unchanged(plan, _run_job(LOOK, request, resource, access, plan.copy))
             keeps = in_place.will_keep(before, is_wanted=request.safety)
             if keeps is not plan.keeps:
                 hint = "Run it again to see what it would do now."
@@ -133,14 +140,27 @@ def _restored(config: Config, plan: RestorePlan, watcher: Watcher) -> Restored:
                 before=before,
                 resume=request.resume,
             )
-            done, around = in_place.restore_in_place(over, watcher, bring)
+            done, in_place_outcome = in_place.restore_in_place(over, watcher, bring)
         else:
-            done = bring()
+            done = _told_where(plan, bring)
     watcher.ended(plan.copy.target, "failed" if done.problems else "complete", "")
-    return Restored(plan, done, started_at, datetime.now(UTC), around)
+    return Restored(plan, done, started_at, datetime.now(UTC), in_place_outcome)
 
 
-def _still(plan: RestorePlan, look: RestoreLook) -> None:
+def _told_where(plan: RestorePlan, bring: Callable[[], Brought]) -> Brought:
+    """Say, where it is stopped, that a part of it is there: the same command would be refused next time."""
+    try:
+        return bring()
+    except (Stopped, CalledOff) as error:
+        request = plan.request
+        with suppress(OSError):
+            if not request.is_ours and os.listdir(request.to):
+                hint = f"{request.to} holds a part of it. To complete it, restore the same again with --merge."
+                raise type(error)(error.message, hint) from None
+        raise
+
+
+def _check_unchanged(plan: RestorePlan, look: RestoreLook) -> None:
     """What was confirmed is what is deleted: the volume went on living while the question stood. Raises."""
     if look.deleted > plan.deleted:
         raise RestoreOutdated(
@@ -152,32 +172,32 @@ def _still(plan: RestorePlan, look: RestoreLook) -> None:
 
 def _chosen(config: Config, request: Request, resource: ResourceConfig) -> RestorePlan:
     targets = [target.name for target in config.targets]
-    wish = Wish(request.origin, request.at, request.snapshot, request.lineage)
+    wanted = CopyRequest(request.origin, request.at, request.snapshot, request.lineage)
     copies = view.configured(config, resource.name, adopted=True)
     if request.snapshot:  # a safety copy is only brought back by its name
         copies += view.configured_safety(config, resource.name)
     is_retired = retired_targets.retired(config)
-    found = candidates(copies, wish, config.node, config.nodes, targets, is_retired)
+    found = candidates(copies, wanted, config.node, config.nodes, targets, is_retired)
     looks: dict[tuple[str, str], RestoreLook] = {}
     access = CopyAccess(config)
 
     def why_not(copy: Copy) -> str:
         def look() -> None:
-            looks[copy.medium, copy.snapshot] = _attended(LOOK, request, resource, access, copy)
+            looks[copy.medium, copy.snapshot] = _run_job(LOOK, request, resource, access, copy)
 
         return access.why_not(copy, look)
 
     choice = choose(found, config.node, why_not)
     if choice.out_of_reach and request.yes:
         raise OutOfReach(
-            f"the newest that matches cannot be read:\n{told(choice.out_of_reach)}",
+            f"the newest that matches cannot be read:\n{passed_over_lines(choice.out_of_reach)}",
             f"The next is {choice.copy.snapshot} at {choice.copy.location}: name it with --snapshot to take it.",
         )
     planned = _planned(request, resource, choice, looks[choice.copy.medium, choice.copy.snapshot])
-    if newer := newer_adopted([] if request.snapshot else matching(copies, wish), choice.copy):
+    if newer := newer_adopted([] if request.snapshot else matching(copies, wanted), choice.copy):
         warning = f"{newer.snapshot} at {newer.location} is newer, but unsigned: --snapshot NAME restores it"
         planned = replace(planned, warnings=(*planned.warnings, warning))
-    if gone := retired_targets.newer([] if request.snapshot else matching(copies, wish), choice.copy, is_retired):
+    if gone := retired_targets.newer([] if request.snapshot else matching(copies, wanted), choice.copy, is_retired):
         warning = f"{gone.snapshot} at {gone.location} is newer, but no node has the target {gone.target} any more"
         planned = replace(planned, warnings=(*planned.warnings, warning))
     if not request.in_place:
@@ -192,8 +212,8 @@ def _chosen(config: Config, request: Request, resource: ResourceConfig) -> Resto
 def _checked(config: Config, request: Request) -> Request:
     """The request with absolute and plain paths. Raises UsageError for what is invalid or not safe."""
     if bool(request.to) == request.in_place:
-        told = "not both --to and --in-place" if request.to else "say where to restore to"
-        raise UsageError(told, "Either --to DIR, or --in-place over the volume itself.")
+        message = "not both --to and --in-place" if request.to else "say where to restore to"
+        raise UsageError(message, "Either --to DIR, or --in-place over the volume itself.")
     if request.merge and request.in_place:
         raise UsageError("--merge needs --to", "--in-place restores the volume to the state of the snapshot.")
     path = paths.within(config, request.path)
@@ -216,44 +236,44 @@ def judge(config: Config, resource: ResourceConfig, *, peer_is_stopped: bool) ->
 
     With two Primaries a run may read what both write; what is replaced below one that has it mounted is torn apart.
     """
-    verdict = gate.ask(config, resource)
-    if verdict.decision is Decision.PROCEED and verdict.is_shared and not peer_is_stopped:
-        told = f"{resource.name} is Primary on another node too, which may have it mounted and write to it"
-        hint = "Unmount it there and make that node Secondary; if nothing there can use it: --peer-is-stopped."
-        raise gate.refusal(verdict, f"{resource.name} is not restored in place here: {told}", hint)
-    if verdict.decision is not Decision.PROCEED:
-        because = "; ".join(verdict.because)
-        hint = verdict.hint or "Restore on the node that is Primary, or to another folder with --to."
-        raise gate.refusal(verdict, f"{resource.name} is not restored in place here: {because}", hint)
+    refused = f"{resource.name} is not restored in place here"
+    hint = "Restore on the node that is Primary, or to another folder with --to."
+    if gate.require(config, resource, refused, hint).is_shared and not peer_is_stopped:
+        raise RoleError(
+            f"{refused}: {resource.name} is Primary on another node too, which may have it mounted and write to it",
+            "Unmount it there and make that node Secondary; if nothing there can use it: --peer-is-stopped.",
+        )
 
 
-def _attended(
+def _run_job(
     conversation: Conversation[RestoreJobT, EventT, EndT], request: Request, resource: ResourceConfig,
-    access: CopyAccess, copy: Copy, hear: Callable[[EventT], None] = lambda _: None,
-    begun: Callable[[Cage], None] = lambda _: None,
+    access: CopyAccess, copy: Copy, on_event: Callable[[EventT], Answer | None] = lambda _: None,
 ) -> EndT:  # fmt: skip
     """Have the caged job look, or bring it."""
     mounted = mounted_now(resource.source)
 
-    def lost() -> str:
+    def why_stop() -> str:
         return unmounted(resource.source, mounted) if request.in_place else ""
 
     def job(here: NodeFacts, at: CopyToRead) -> RestoreJobT:
         where = OverVolume(resource.source, mounted) if request.in_place else ToFolder(request.to, request.merge)
         return conversation.job(here=here, copy=at, path=request.path, destination=where, exclude=resource.exclude)
 
-    return run_read_job(conversation, access, copy, job, hear, lost=lost, begun=begun, holds_lock=request.in_place)
+    return run_read_job(
+        conversation, access, copy, job, on_event, why_stop=why_stop, holds_lock=request.in_place
+    )
 
 
 def _planned(request: Request, resource: ResourceConfig, choice: Choice, look: RestoreLook) -> RestorePlan:
     lacks = 0 if request.in_place or look.free is None else max(0, look.needs - look.free)
-    if lacks and request.yes:
-        raise DestinationFull(_missing_room(look, lacks), "Make room, or choose another folder.")
+    missing = _missing_room(look, lacks)
+    if missing and request.yes:
+        raise DestinationFull(missing, "Make room, or choose another folder.")
     warnings = [
-        _missing_room(look, lacks) if lacks else "",
+        missing,
         "this copy was found damaged" if choice.copy.damaged_at else "",
         f"{count(look.unread, 'entry', 'entries')} could not be read when it was made" if look.unread else "",
-        "what it leaves out is not known to the last, so nothing is deleted" if not look.may_delete else "",
+        "it is not fully known what it leaves out, so nothing is deleted" if not look.may_delete else "",
         _UNSIGNED if request.in_place and look.may_delete and not choice.copy.sidecar_sha256 else "",
     ]
     return RestorePlan(
@@ -266,6 +286,9 @@ def _planned(request: Request, resource: ResourceConfig, choice: Choice, look: R
 
 
 def _missing_room(look: RestoreLook, lacks: int) -> str:
+    if not lacks:
+        lacks = look.lacks_inodes
+        return f"its file system has too few inodes: {lacks:,} are missing there (`df -i`)" if lacks else ""
     return f"it needs {size(look.needs)}, and {size(look.needs - lacks)} are free there: {size(lacks)} are missing"
 
 

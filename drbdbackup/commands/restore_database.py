@@ -1,7 +1,7 @@
 """`restore --database`: the consistent copy that a run made of a database, back into the server or to a folder.
 
 A dump is brought to a folder of our own and given to the running server, on the Primary only. A physical backup is
-brought to a folder of the admin's and made ready there: to put it in the place of the server's files is his.
+brought to a folder of the admin's and made ready there: the admin puts it in the place of the server's files.
 """
 
 from __future__ import annotations
@@ -21,11 +21,10 @@ from drbdbackup.config.select import one_resource
 from drbdbackup.config.values import Config, DatabaseConfig, ResourceConfig
 from drbdbackup.errors import Failure, NotInSnapshot, UsageError
 from drbdbackup.lock import lock_file
-from drbdbackup.model.role import Decision
 from drbdbackup.moment import of_file
 from drbdbackup.pipeline.cage.node_facts import node_facts
 from drbdbackup.pipeline.cage.protocol import Conversation, Ended, JobT
-from drbdbackup.pipeline.cage.supervisor import Patience, attend
+from drbdbackup.pipeline.cage.supervisor import Patience, run_job
 from drbdbackup.pipeline.copies import read_copy
 from drbdbackup.pipeline.database import dump_files
 from drbdbackup.pipeline.database.load_protocol import LOAD, PREPARE, LoadJob, PrepareJob
@@ -103,14 +102,14 @@ def restore(config: Config, plan: DatabasePlan, watcher: Watcher) -> DatabaseRes
         raise Failure("the copy is damaged and was not used", "Take another one: `drbdbackup list`.")
     if plan.method == "backup":
         brought = os.path.join(brought, dump_files.newest(plan.files.inside))
-        _attended(config, resource, plan, PREPARE, PrepareJob(here=node_facts(config), brought=brought))
+        _run_job(config, resource, plan, PREPARE, PrepareJob(here=node_facts(config), brought=brought))
     elif plan.into_server:
         with lock.held(lock_file(config)):
             _judge(config, resource)
             job = LoadJob(
                 here=node_facts(config), database=plan.database, brought=brought, source=resource.source
             )  # fmt: skip
-            _attended(config, resource, plan, LOAD, job)
+            _run_job(config, resource, plan, LOAD, job)
     return DatabaseRestored(plan, brought, done)
 
 
@@ -144,7 +143,7 @@ def _looked(
 
 
 def _made_at(plan: RestorePlan, method: str) -> datetime:
-    """A dump's own time. A physical backup says in its name of which run it is; a failed one stirs the folder too."""
+    """A dump's own time. A physical backup says in its name of which run it is: a failed one changes its time."""
     if method == "backup":
         with suppress(ValueError):
             stamp = dump_files.newest(plan.inside).removeprefix(dump_files.BACKUP).partition("-")[0]
@@ -154,21 +153,18 @@ def _made_at(plan: RestorePlan, method: str) -> datetime:
 
 def _judge(config: Config, resource: ResourceConfig) -> None:
     """The server runs where the volume is mounted. Raises RoleError."""
-    verdict = gate.ask(config, resource)
-    if verdict.decision is not Decision.PROCEED:
-        because = "; ".join(verdict.because)
-        hint = verdict.hint or "Go to the node that is Primary, or have the dump put into a folder with --to."
-        raise gate.refusal(verdict, f"no database of {resource.name} is restored here: {because}", hint)
+    hint = "Go to the node that is Primary, or have the dump put into a folder with --to."
+    gate.require(config, resource, f"no database of {resource.name} is restored here", hint)
 
 
-def _attended(
+def _run_job(
     config: Config, resource: ResourceConfig, plan: DatabasePlan, conversation: Conversation[JobT, Never, Ended],
     job: JobT,
 ) -> None:  # fmt: skip
     mounted = mounted_now(resource.source)
 
-    def lost() -> str:
+    def why_stop() -> str:
         return unmounted(resource.source, mounted) if plan.into_server else ""
 
     limits = config.limits
-    attend(conversation, plan.database.name, job, Patience(limits.stall, limits.stall), lost=lost)
+    run_job(conversation, plan.database.name, job, Patience.stalled_after(limits.stall), why_stop=why_stop)

@@ -1,4 +1,7 @@
-"""`restore --resume` and `restore --accept`: what becomes of an interrupted restore in place, on either node."""
+"""`restore --resume` and `restore --accept`: what becomes of an interrupted restore in place, on either node.
+
+On half a volume nothing is started: only what the admin says ends such a restore.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`runs`: what every node has done, and what came of it: from the catalog, with what the other nodes have recorded."""
+"""`runs`: what every node has done, and what came of it: from the catalog, with what the other nodes have recorded.
+
+It changes nothing. A road that is closed makes the answer older, never an error.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,7 @@ class Runs(Struct, frozen=True):
 
 def runs(config: Config, resources: tuple[ResourceConfig, ...], wanted: RunsFilter) -> Runs:
     """Everything that matches; the limit is for all resources together. UsageError for an unknown node."""
-    travelled = fetch_catalogs(config, resources)
+    exchange = fetch_catalogs(config, resources)
     every = _all(config, resources, wanted.since)
     nodes = {*config.nodes, *(one.node for one in every)}
     if wanted.node and wanted.node not in nodes:
@@ -46,7 +49,7 @@ def runs(config: Config, resources: tuple[ResourceConfig, ...], wanted: RunsFilt
         if wanted.node in ("", one.node) and (not wanted.outcomes or one.outcome in wanted.outcomes)
     ]  # fmt: skip
     shown = found[: wanted.limit or None]
-    return Runs(tuple(_with_pruned(config, shown)), len(found) - len(shown), travelled.unread)
+    return Runs(tuple(_with_pruned(config, shown)), len(found) - len(shown), exchange.unread)
 
 
 def show(config: Config, name: str) -> tuple[Activity, ...]:
@@ -77,8 +80,8 @@ def _all(config: Config, resources: Sequence[ResourceConfig], since: datetime | 
 
 
 def _with_pruned(config: Config, done: Sequence[Activity]) -> list[Activity]:
-    told = [
+    activities = [
         one for name in {one.resource for one in done}
         for one in history.with_pruned(config.state_dir, [one for one in done if one.resource == name])
     ]  # fmt: skip
-    return sorted(told, key=lambda one: (one.started_at, one.name), reverse=True)
+    return sorted(activities, key=lambda one: (one.started_at, one.name), reverse=True)

@@ -1,7 +1,7 @@
-"""What a node does that stands by: it reads a share of what its media hold again, so that in some weeks all is read.
+"""`scrub`: a node that stands by reads a part of its copies again each night, and so all of them in some weeks.
 
-It is silent unless something is damaged, takes nobody's place (a lock of its own, a deadline, the lowest priority), and
-is gone as soon as the node is Primary. A medium that cannot be read proves nothing, and another night it is read.
+It is silent unless something is damaged, delays nothing else (a lock of its own, a deadline, the lowest priority), and
+ends as soon as the node is Primary. A medium that cannot be read proves nothing; it is read another night.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from time import monotonic
 from msgspec import Struct, field
 
 from drbdbackup import lock, proc
-from drbdbackup.catalog import scrubs, store, view
+from drbdbackup.catalog import scrubs, store
 from drbdbackup.catalog.scrubs import Scrub, Turn
 from drbdbackup.commands.verify import Verified, copies_here, damage, is_kept
+from drbdbackup.config.target_kinds import has_tree
 from drbdbackup.config.values import Config, ResourceConfig, TargetConfig
 from drbdbackup.errors import CalledOff, Interrupted, Locked, TargetError, Unguarded
 from drbdbackup.model.backup import Copy
-from drbdbackup.pipeline import roads
+from drbdbackup.pipeline import catalog_exchange
 from drbdbackup.pipeline.cage.protocol import NodeFacts
 from drbdbackup.pipeline.copies.read_copy import CopyAccess, run_read_job
 from drbdbackup.pipeline.copies.read_protocol import CopyToRead, Unread
@@ -52,20 +53,24 @@ class _Work(Struct):
     whole: list[str] = field(default_factory=list)
     left: tuple[str, int] | None = None
 
-    def hear(self, told: ScrubEvent) -> None:
+    def on_event(self, event: ScrubEvent) -> None:
         """Add what the job reports of a copy."""
-        if isinstance(told, Progress):
+        if isinstance(event, Progress):
             return
-        copy = next((one for one in self.copies if one.snapshot == told.snapshot), None)
+        copy = next((one for one in self.copies if one.snapshot == event.snapshot), None)
         if copy is None:
             return
-        if isinstance(told, Unread):
+        if isinstance(event, Unread):
             self.whole.append(copy.snapshot)
-            self._find(copy, 0, 0, (("", told.why),), 1)
+            # Of a share the Primary removes copies at this very hour, and says so only when its run is over. What an
+            # admin has removed there its next run notes.
+            if event.is_gone and not copy.holder:
+                return
+            self._find(copy, 0, 0, (("", event.why),), 1)
         else:
-            if told.is_whole:
+            if event.is_whole:
                 self.whole.append(copy.snapshot)
-            self._find(copy, told.files, told.bytes, told.problems, told.problem_count, told.extras)
+            self._find(copy, event.files, event.bytes, event.problems, event.problem_count, event.extras)
 
     def _find(
         self, copy: Copy, files: int, size: int, problems: tuple[tuple[str, str], ...], count: int,
@@ -78,8 +83,11 @@ class _Work(Struct):
         ))
 
     def stop(self) -> None:
-        """It was cut short: the copy that was being read is begun again."""
-        self.left = next(((one.snapshot, 0) for one in self.copies if one.snapshot not in self.whole), None)
+        """It was cut short: the copy that was being read is begun again where the last night has left it."""
+        if self.turn.left is not None and not self.whole:
+            self.left = self.turn.left
+        else:
+            self.left = next(((one.snapshot, 0) for one in self.copies if one.snapshot not in self.whole), None)
 
 
 def scrub(
@@ -98,7 +106,7 @@ def scrub(
             media = _media(config, resources, targets)
             if not media:
                 return ()
-            proc.prepare()  # who follows the roles does so with threads
+            proc.prepare()  # following the roles starts threads
             with standing_by(config, resources) as standby:
                 for copies in media:
                     if (done and monotonic() > until) or standby.why_over():
@@ -107,7 +115,7 @@ def scrub(
     except Locked:
         return ()
     if done:
-        roads.put_all(config, None, on_volume=False)
+        catalog_exchange.put_all(config, None, on_volume=False)
     return tuple(done)
 
 
@@ -126,7 +134,7 @@ def _media(
 def _turn(config: Config, copies: list[Copy], standby: Standby, until: float) -> Scrubbed:
     first = copies[0]
     of = math.ceil(1 / config.verify.share - 1e-9)
-    turn = scrubs.next_turn(view.scrubs(config.state_dir, first.resource), first.medium, of)
+    turn = scrubs.next_turn(scrubs.known(config.state_dir, first.resource), first.medium, of)
     work = _Work(turn, of, [copy for copy in copies if copy.snapshot not in turn.done])
     ended = ""
     try:
@@ -137,19 +145,21 @@ def _turn(config: Config, copies: list[Copy], standby: Standby, until: float) ->
         ended = error.message
         work.stop()
     if any(one.problem_count for one in work.found):
-        roads.fetch_all(config)  # the Primary may have pruned it meanwhile: its run is at work at the same time
+        # the Primary may have pruned it meanwhile: its run is at work at the same time
+        catalog_exchange.fetch_all(config)
     found = [one for one in work.found if not one.problem_count or is_kept(config, one.copy)]
     well = [one for one in found if not one.problem_count]
-    names = tuple(one.copy.snapshot for one in well if one.copy.snapshot in work.whole)
-    told = Scrub(
+    is_proof = has_tree(first.kind)  # an engine's packs are none of what the manifest says
+    names = tuple(one.copy.snapshot for one in well if is_proof and one.copy.snapshot in work.whole)
+    scrubbed = Scrub(
         medium=first.medium, resource=first.resource, turn=turn.number, part=turn.part, of=of, at=datetime.now(UTC),
         snapshots=names, files=sum(one.files for one in well), bytes=sum(one.bytes for one in well), left=work.left,
     )  # fmt: skip
     facts = [damage(config, one) for one in found if one.problem_count]
     if not ended or work.whole:
-        facts.append(scrubs.scrubbed(config.node, told))
+        facts.append(scrubs.scrubbed(config.node, scrubbed))
     store.record(config.state_dir, config.node, facts)
-    return Scrubbed(first.resource, first.target, first.location, told, tuple(found), ended)
+    return Scrubbed(first.resource, first.target, first.location, scrubbed, tuple(found), ended)
 
 
 def _read(config: Config, work: _Work, standby: Standby, until: float) -> ScrubEnd:
@@ -158,9 +168,9 @@ def _read(config: Config, work: _Work, standby: Standby, until: float) -> ScrubE
 
     def job(here: NodeFacts, at: CopyToRead) -> ScrubJob:
         return ScrubJob(
-            here=here, copy=at, part=work.turn.part, of=work.of, left=work.turn.left,
+            here=here, copy=at, part=work.turn.part, of=work.of, left=work.turn.left, before=work.turn.before,
             snapshots=tuple(copy.snapshot for copy in work.copies), seconds=max(0.0, until - monotonic()),
             ignore=config.verify.ignore,
         )  # fmt: skip
 
-    return run_read_job(SCRUB, access, first, job, work.hear, others=work.copies[1:], lost=standby.why_over)
+    return run_read_job(SCRUB, access, first, job, work.on_event, others=work.copies[1:], why_stop=standby.why_over)

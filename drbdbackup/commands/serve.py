@@ -11,9 +11,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 from msgspec import Struct
@@ -21,13 +22,13 @@ from msgspec import Struct
 from drbdbackup import lock, proc
 from drbdbackup.catalog import publish, view
 from drbdbackup.config.values import Config, TargetConfig
-from drbdbackup.errors import Failure, Locked, NoSandbox, NothingFound, PeerBusy, UsageError
+from drbdbackup.errors import Failure, Locked, NoSandbox, NothingFound, PeerBusy, Stalled, UsageError
 from drbdbackup.manifest import DEEPEST_PATH, is_safe
 from drbdbackup.model.backup import is_snapshot_name
 from drbdbackup.pair import digests
 from drbdbackup.pipeline.cage.node_facts import node_facts
 from drbdbackup.pipeline.cage.protocol import encode
-from drbdbackup.pipeline.cage.supervisor import Patience, attend
+from drbdbackup.pipeline.cage.supervisor import Patience, run_job
 from drbdbackup.pipeline.copies.read_copy import alone
 from drbdbackup.pipeline.copies.serve_protocol import LIST, ListJob, SendJob
 from drbdbackup.targets.layout import ASIDE, DATA
@@ -43,8 +44,9 @@ _LONG = frozenset({"--numeric-ids", "--checksum-choice=xxh128", "--specials", "-
 _SENDER = (ssh.RSYNC_HOST, "rsync", "--server", "--sender")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z", re.ASCII)
 _HEX = re.compile(r"(?:[0-9a-f]{2})+\Z", re.ASCII)
-_LONGEST = 16384
+_LONGEST = 16384  # letters
 SLOTS = 6  # three nodes: each of the other two may restore, verify and replicate at the same time
+_SLOTS_OF = {ssh.CATALOG: "telling", ssh.DIGESTS: "telling", ssh.LIST: "listing"}
 _WAIT = 1.0  # seconds
 _NO_CAGE = "This host allows no mount namespaces (is it a container?). Restore on this node, or from another target."
 _SENDS = "drbdbackup.pipeline.copies.serve_job"
@@ -61,7 +63,7 @@ class Send(Struct, frozen=True):
     options: tuple[str, ...]
 
 
-def understood(words: str) -> str | Send:
+def parse_request(words: str) -> str | Send:
     """What the peer asks for: one of the three words or a `Send`. Raises UsageError for everything else. Pure."""
     if words in (ssh.CATALOG, ssh.LIST, ssh.DIGESTS):
         return words
@@ -71,10 +73,10 @@ def understood(words: str) -> str | Send:
     options = parts[4:-2]
     if not all(_LETTERS.match(option) or option in _LONG for option in options):
         raise _refused("an option of rsync that is not allowed")
-    return _wish(parts[-1], options)
+    return _parse_path(parts[-1], options)
 
 
-def _wish(path: str, options: tuple[str, ...]) -> Send:
+def _parse_path(path: str, options: tuple[str, ...]) -> Send:
     """`TARGET/RESOURCE/SNAPSHOT/manifest.gz`, `.../data/`, `.../aside/` or `.../data/HEX` for a path in the tree."""
     parts = path.split("/")
     if len(parts) not in (4, 5) or not all(_NAME.match(part) for part in parts[:3]) or not is_snapshot_name(parts[2]):
@@ -96,30 +98,32 @@ def _refused(why: str) -> UsageError:
 
 def serve(config: Config, words: str | None = None) -> int:
     """Answer the peer on stdout; the exit status. Raises UsageError for what is refused."""
-    wish = understood(os.environ.get(VARIABLE, "") if words is None else words)
-    if wish == ssh.CATALOG:
-        with open(publish.publish(config.state_dir, config.node), "rb") as file:
-            _answer(file.read())
-        return 0
-    if isinstance(wish, Send):
-        return _send(config, wish)
-    if wish == ssh.DIGESTS:
-        told = _digests(config)
-    else:
-        with _slot(config, "listing"):
-            told = _listing(config)
-    _answer(json.dumps(told).encode() + b"\n")
+    request = parse_request(os.environ.get(VARIABLE, "") if words is None else words)
+    if isinstance(request, Send):
+        return _send(config, request)
+    with _slot(config, _SLOTS_OF[request]):
+        _answer(_reply(config, request), config.limits.stall)
     return 0
 
 
-def _send(config: Config, wish: Send) -> int:
+def _reply(config: Config, request: str) -> bytes:
+    """The answer to one of the three words."""
+    if request == ssh.CATALOG:
+        with open(publish.publish(config.state_dir, config.node), "rb") as file:
+            return file.read()
+    document = _digests(config) if request == ssh.DIGESTS else _listing(config)
+    return json.dumps(document).encode() + b"\n"
+
+
+def _send(config: Config, request: Send) -> int:
     """Let rsync talk to the peer, with the disk open around it, for as long as it moves."""
-    disk = next((one for one in _own_disks(config) if one.name == wish.target), None)
-    if disk is None or wish.resource not in [one.name for one in config.resources]:
-        raise NothingFound(f"{config.node} has no copy of {wish.resource} on a disk {wish.target}")
+    disk = next((one for one in _own_disks(config) if one.name == request.target), None)
+    if disk is None or request.resource not in [one.name for one in config.resources]:
+        raise NothingFound(f"{config.node} has no copy of {request.resource} on a disk {request.target}")
     job = SendJob(
-        here=node_facts(config), target=disk, expected=view.expected(config, disk), resource=wish.resource,
-        snapshot=wish.snapshot, part=wish.part, inside=wish.inside, options=wish.options, patience=config.limits.stall,
+        here=node_facts(config), target=disk, expected=view.expected(config, disk), resource=request.resource,
+        snapshot=request.snapshot, part=request.part, inside=request.inside, options=request.options,
+        patience=config.limits.stall,
     )  # fmt: skip
     if not proc.can_cage():
         raise NoSandbox("no copy is sent: what reads it could not be kept from this host's other files", _NO_CAGE)
@@ -153,8 +157,8 @@ def _listing(config: Config) -> dict[str, Any]:
                 resources=tuple(one.name for one in config.resources),
             )  # fmt: skip
             with alone(config):
-                said = attend(LIST, disk.name, job, Patience(config.limits.stall, config.limits.stall))
-            copies += [{**told, "target": disk.name} for told in said.copies]
+                listed = run_job(LIST, disk.name, job, Patience.stalled_after(config.limits.stall))
+            copies += [{**document, "target": disk.name} for document in listed.copies]
         except Failure as error:
             closed[disk.name] = error.message
     return {"schema": 1, "node": config.node, "copies": copies, "closed": closed, "takes_list": True}
@@ -162,13 +166,23 @@ def _listing(config: Config) -> dict[str, Any]:
 
 def _digests(config: Config) -> dict[str, Any]:
     """What must be the same on every node, and the time here in seconds since 1970."""
-    return {"schema": 1, "node": config.node, "now": time.time(), **digests.here(config).said.as_body()}
+    return {"schema": 1, "node": config.node, "now": time.time(), **digests.own_summary(config).summary.as_body()}
 
 
 def _own_disks(config: Config) -> Iterator[TargetConfig]:
     return (one for one in config.targets if one.is_local)
 
 
-def _answer(data: bytes) -> None:
-    while data:
-        data = data[os.write(1, data) :]
+def _answer(data: bytes, patience: float) -> None:
+    """Write it, for as long as the peer takes some of it. Raises Stalled."""
+    ready, left = select.poll(), memoryview(data)
+    ready.register(1, select.POLLOUT)
+    os.set_blocking(1, False)
+    try:
+        while left:
+            if not ready.poll(patience * 1000):
+                raise Stalled(f"the peer has read nothing for {patience:g} s")
+            with suppress(BlockingIOError):
+                left = left[os.write(1, left) :]
+    finally:
+        os.set_blocking(1, True)

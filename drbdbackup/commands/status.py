@@ -1,4 +1,7 @@
-"""`status`: what this node is for each resource, what a run would do now and why, and whether a backup is overdue."""
+"""`status`: what this node is for each resource, what a run would do now and why, and whether a backup is overdue.
+
+It changes nothing. A role that cannot be read is an answer here, not an error.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,16 @@ from msgspec.structs import replace
 from drbdbackup import gate, lock
 from drbdbackup.catalog import view
 from drbdbackup.catalog.bodies import Run
+from drbdbackup.catalog.unconfigured_resources import OtherResource, other_resources
 from drbdbackup.config.values import Config, ResourceConfig
-from drbdbackup.due import due_since, next_due, untried
+from drbdbackup.due import TargetDue, due, next_due, own_schedules, untried
 from drbdbackup.lineage import lineages
 from drbdbackup.lock import lock_file
+from drbdbackup.model.backup import recorded
 from drbdbackup.model.restoring import RESUME, Restoring
 from drbdbackup.model.role import Verdict
 from drbdbackup.oversight import PairState, PairVerdict
+from drbdbackup.pipeline.catalog_exchange import ExchangeResult
 from drbdbackup.pipeline.copies.known_copies import (
     KnownCopy,
     fetch_catalogs,
@@ -27,7 +33,6 @@ from drbdbackup.pipeline.copies.known_copies import (
     undamaged,
 )
 from drbdbackup.pipeline.copies.pair_state import overseen
-from drbdbackup.pipeline.roads import Travelled
 from drbdbackup.pipeline.volume import restore_record
 
 _IN_PROGRESS = "a restore in place is in progress here"
@@ -40,7 +45,7 @@ class ResourceStatus(Struct, frozen=True, kw_only=True):
     `pair` is about all nodes together; `heads` are the newest copies of the rivals of a split brain. `verified_at` and
     `drilled_at` are when any copy was proven last. `newer_retired` is a newer copy than the last complete one, on a
     target that no node has in its configuration any more. `is_overdue`: `limits.grace` is over, too. `untried` are the
-    targets that alone keep a backup due: no run has tried them since.
+    targets that alone keep a backup due: no run has tried them since. `own_schedules`: of the targets that have one.
     """
 
     resource: str
@@ -59,6 +64,7 @@ class ResourceStatus(Struct, frozen=True, kw_only=True):
     newer_retired: KnownCopy | None = None
     is_overdue: bool = False
     untried: tuple[str, ...] = ()
+    own_schedules: tuple[TargetDue, ...] = ()
 
     @property
     def is_new(self) -> bool:
@@ -67,11 +73,12 @@ class ResourceStatus(Struct, frozen=True, kw_only=True):
 
 
 class Status(Struct, frozen=True):
-    """All of them. `closed` says why nothing, or not everything, was learned by a road."""
+    """All of them. `closed` says why nothing, or not everything, was learned by a road; `others` are not configured."""
 
     node: str
     resources: tuple[ResourceStatus, ...]
     closed: dict[str, str]
+    others: tuple[OtherResource, ...] = ()
 
     @property
     def is_critical(self) -> bool:
@@ -84,15 +91,16 @@ class Status(Struct, frozen=True):
 
 def status(config: Config, resources: tuple[ResourceConfig, ...]) -> Status:
     """Ask the gate and the catalog. A verdict that refuses is an answer here, not an error."""
-    travelled = fetch_catalogs(config, resources)
-    return Status(config.node, tuple(_of(config, resource, travelled) for resource in resources), travelled.unread)
+    exchange = fetch_catalogs(config, resources)
+    known = tuple(_of(config, resource, exchange) for resource in resources)
+    return Status(config.node, known, exchange.unread, other_resources(config))
 
 
-def _of(config: Config, resource: ResourceConfig, travelled: Travelled) -> ResourceStatus:
+def _of(config: Config, resource: ResourceConfig, exchange: ExchangeResult) -> ResourceStatus:
     now = datetime.now(UTC)
     evidence = gate.gather(config, resource)
-    due, grace = due_since(config, resource.name, now), timedelta(seconds=config.limits.grace)
-    copies = found(config, resource.name, travelled)
+    pending, grace = due(config, resource.name, now), timedelta(seconds=config.limits.grace)
+    copies = found(config, resource.name, exchange)
     lines = lineages(one.copy for one in copies)
     backup = undamaged(living(copies))
     apart = gate.given_up(config.node, config.nodes, evidence)
@@ -107,9 +115,10 @@ def _of(config: Config, resource: ResourceConfig, travelled: Travelled) -> Resou
         verdict=judged,
         last_complete=backup,
         next_due=next_due(config, now),
-        due_since=due,
-        is_overdue=due is not None and due + grace < now,
-        untried=untried(config, resource.name, now, due),
+        due_since=pending.since,
+        is_overdue=pending.since is not None and pending.since + grace < now,
+        untried=untried(config, resource.name, now, pending),
+        own_schedules=own_schedules(config, recorded([one.copy for one in copies]), now),
         last_run=view.last_run_of(config.state_dir, resource.name, config.node),
         pair=overseen(config, resource.name, [one.copy for one in copies], now, apart),
         heads=tuple((line.word, one) for line in lines.rivals if (one := undamaged(_in(copies, line.generation)))),
@@ -122,7 +131,7 @@ def _of(config: Config, resource: ResourceConfig, travelled: Travelled) -> Resou
 
 
 def in_progress(judged: Verdict, restoring: Restoring) -> Verdict:
-    """The verdict while the restore goes on here: nobody is to decide anything, least of all to accept half of it."""
+    """The verdict while the restore goes on here: nothing is to be decided or accepted before its end."""
     because = tuple(_IN_PROGRESS if why == restoring.description else why for why in judged.because)
     return replace(judged, because=because, hint="Wait for its end." if judged.hint == RESUME else judged.hint)
 

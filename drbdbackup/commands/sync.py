@@ -20,9 +20,9 @@ from drbdbackup.errors import CatalogError, DrbdBackupError, Failure, PartialRes
 from drbdbackup.lock import lock_file
 from drbdbackup.model.role import Decision
 from drbdbackup.pair import digests
-from drbdbackup.pipeline import roads
-from drbdbackup.pipeline.cage.supervisor import Patience, attend
-from drbdbackup.pipeline.roads import Travelled
+from drbdbackup.pipeline import catalog_exchange
+from drbdbackup.pipeline.cage.supervisor import Patience, run_job
+from drbdbackup.pipeline.catalog_exchange import ExchangeResult
 from drbdbackup.pipeline.target.inspect_protocol import INSPECT, SidecarRead
 from drbdbackup.pipeline.target.inspect_target import LOOK, inspection
 
@@ -43,11 +43,11 @@ class Synced(Struct, frozen=True):
     """What came, what went, and what a rebuild did: where the broken catalog is now, and what each medium had.
 
     `expected` are the roads that should be open: shares and peers. The replicated volume does not count: on a Secondary
-    it is closed by its nature.
+    it is always closed.
     """
 
-    came: Travelled
-    went: Travelled
+    came: ExchangeResult
+    went: ExchangeResult
     expected: frozenset[str]
     aside: str | None = None
     regained: tuple[Regained, ...] = ()
@@ -64,7 +64,7 @@ class Synced(Struct, frozen=True):
 
 def sync(config: Config) -> Synced:
     """Take in what lies on every road, then leave what is known here."""
-    came = roads.fetch_all(config)
+    came = catalog_exchange.fetch_all(config)
     return Synced(came, _put(config), _expected(config))
 
 
@@ -72,7 +72,7 @@ def rebuild(config: Config) -> Synced:
     """The same, with a broken catalog set aside before and every target's sidecars read between. Raises Locked."""
     with lock.held(lock_file(config)):
         aside = _set_aside_if_broken(config)
-        came = roads.fetch_all(config)
+        came = catalog_exchange.fetch_all(config)
         regained = tuple(_regained(config, target) for target in config.targets)
         return Synced(came, _put(config), _expected(config), aside, regained)
 
@@ -82,18 +82,18 @@ def _expected(config: Config) -> frozenset[str]:
     return frozenset({*shares, *(peer.node for peer in config.peers)})
 
 
-def _put(config: Config) -> Travelled:
+def _put(config: Config) -> ExchangeResult:
     """Leave our catalog everywhere; on a replicated volume only where this node may write.
 
     The doctor on the other node takes what the catalog says of this node's files to be as new as the catalog itself.
     """
     kept_configurations.keep(config)
     digests.record(config)
-    went = Travelled()
+    went = ExchangeResult()
     for resource in config.resources:
         verdict = gate.ask(config, resource)
         on_volume = verdict.decision is Decision.PROCEED
-        one = roads.put_all(config, resource, on_volume=on_volume)
+        one = catalog_exchange.put_all(config, resource, on_volume=on_volume)
         went.new.update(one.new)
         went.closed.update(one.closed)
     return went
@@ -108,7 +108,7 @@ def _set_aside_if_broken(config: Config) -> str | None:
     except CatalogError:
         aside = store.set_aside(config.state_dir)
         if aside is not None:
-            own = [said for said in merge.salvage(aside) if said.node == config.node]
+            own = [fact for fact in merge.salvage(aside) if fact.node == config.node]
             store.record(config.state_dir, config.node, own)
         return aside
     return None
@@ -126,27 +126,28 @@ def _read_sidecars(config: Config, target: TargetConfig) -> Regained:
     expected, known_until = view.expected(config, target), view.newest_row(config.state_dir)
     documents: list[dict[str, Any]] = []
 
-    def hear(told: SidecarRead) -> None:
-        documents.append(told.sidecar)
+    def on_event(event: SidecarRead) -> None:
+        documents.append(event.sidecar)
 
     patience = Patience(LOOK, config.limits.stall)
-    found = attend(INSPECT, target.name, inspection(config, target, sidecars=True), patience, hear)
+    found = run_job(INSPECT, target.name, inspection(config, target, sidecars=True), patience, on_event)
     now = datetime.now(UTC)
     if target.is_local and expected is None and not found.medium and not found.objection:
         return Regained(target.name, is_new=True)
     if found.objection or not found.medium:
-        raise Failure(found.objection or f"{found.location} is not marked as a target")
+        hint = f"If this is the right medium: `drbdbackup target accept {target.name}`, then repeat this command."
+        raise Failure(found.objection or f"{found.location} is not marked as a target", hint)
     place = SidecarMedium(found.medium, target.name, target.kind, found.holder, found.location, found.root)
     sidecars = [(one["resource"], one["snapshot"], one) for one in documents]
     there = copies_from_sidecars(place, sidecars)
     known = view.known_subjects(config.state_dir)
     copies = [bodies.adopted(config.node, now, copy) for copy in there if bodies.subject_of(copy) not in known]
     copies += [
-        bodies.found(config.node, now, copy, said)
-        for copy, said in view.said_gone(config.state_dir, config.node, there, known_until)
+        bodies.found(config.node, now, copy, ids)
+        for copy, ids in view.reported_pruned(config.state_dir, config.node, there, known_until)
     ]
     facts = [*copies]
     if expected is None:
-        facts.append(bodies.expected(config.node, now, subject(target, config.node), found.as_expected(target.kind)))
+        facts.append(bodies.expected(config.node, now, subject(target, config.node), found.known_as(target.kind)))
     store.record(config.state_dir, config.node, facts)
     return Regained(target.name, len(copies))

@@ -12,21 +12,29 @@ from time import monotonic
 
 from msgspec import Struct
 
-from drbdbackup.catalog import bodies, history, rates, store, view
+from drbdbackup import gate
+from drbdbackup.catalog import bodies, free_space, history, rates, store, view
 from drbdbackup.catalog.facts import Fact
+from drbdbackup.catalog.free_space import LastRoom
 from drbdbackup.catalog.history import Draft, TaskKind
 from drbdbackup.catalog.rates import Work
 from drbdbackup.config.values import Config, ResourceConfig, TargetConfig
 from drbdbackup.errors import Damaged, DrbdBackupError, Failure, NothingFound, PartialResult, UsageError
 from drbdbackup.model.amount import count
 from drbdbackup.model.backup import Copy, Outcome, recorded
-from drbdbackup.pipeline import roads
+from drbdbackup.model.role import Decision
+from drbdbackup.pipeline import catalog_exchange
 from drbdbackup.pipeline.copies.choose import resolved
 from drbdbackup.pipeline.copies.read_copy import CopyAccess, run_read_job
 from drbdbackup.pipeline.progress import Watcher
 from drbdbackup.pipeline.progress_file import written_progress
 from drbdbackup.pipeline.verify.verify_protocol import NO_EXTRAS, VERIFY, Extras, VerifyJob
 
+_REMOVED = "Somebody has removed it. `drbdbackup list` shows what there is; `drbdbackup run` makes a new one."
+_GONE = (
+    "Another node has pruned it, or somebody has removed it: `drbdbackup runs` tells once that node has made its next "
+    "run. `drbdbackup pin` keeps a snapshot on every target."
+)
 _PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,6})?) ?%\Z", re.ASCII)
 _FRACTION = re.compile(r"[01]?\.\d{1,9}\Z", re.ASCII)
 
@@ -80,9 +88,9 @@ class VerifiedCopies(Struct, frozen=True):
 
 def share_of(text: str) -> float:
     """"5%", or 0.05 as in the configuration; "1" could be 1% or all, and is refused. Raises UsageError."""
-    said = text.strip()
-    percent = _PERCENT.match(said)
-    share = float(percent[1]) / 100 if percent else float(said) if _FRACTION.match(said) else 0.0
+    stripped = text.strip()
+    percent = _PERCENT.match(stripped)
+    share = float(percent[1]) / 100 if percent else float(stripped) if _FRACTION.match(stripped) else 0.0
     if not 0 < share <= 1:
         allowed = 'Allowed: above 0% and up to 100%, like "5%", or a fraction, like 0.05.'
         raise UsageError(f"--sample {text} is not a percentage", allowed)
@@ -99,7 +107,7 @@ def verify(
 
     Raises NothingFound if there is none, UsageError for a beginning of several snapshots' names.
     """
-    roads.fetch_all(config)  # which one is the newest may be known only to the node that has made it
+    catalog_exchange.fetch_all(config)  # which one is the newest may be known only to the node that has made it
     wanted = [copy for one in resources for copy in _wanted(config, one, targets, snapshot)]
     if not wanted:
         what = f"no copy of {snapshot} is" if snapshot else "no copy is"
@@ -116,7 +124,7 @@ def verify(
             ]
             _say(task, here)
         found += here
-    roads.put_all(config, None, on_volume=False)
+    catalog_exchange.put_all(config, None, on_volume=False)
     return VerifiedCopies(tuple(found))
 
 
@@ -153,7 +161,7 @@ def sign(config: Config, target: TargetConfig, watcher: Watcher) -> VerifiedCopi
         for one in found if one.is_well
     ])  # fmt: skip
     if found:
-        roads.put_all(config, None, on_volume=False)
+        catalog_exchange.put_all(config, None, on_volume=False)
     return VerifiedCopies(found)
 
 
@@ -177,10 +185,21 @@ def is_kept(config: Config, copy: Copy) -> bool:
     return any((one.medium, one.snapshot) == (copy.medium, copy.snapshot) for one in kept)
 
 
+def _may_be_pruned(config: Config, copy: Copy) -> bool:
+    """Whether another node can have removed it, who says so only when its run is over: the one that makes the backups.
+
+    What an admin has removed from a share, the next run or verify of that node notes.
+    """
+    resource = next((one for one in config.resources if one.name == copy.resource), None)
+    if copy.holder or len(config.nodes) == 1 or resource is None:
+        return False
+    return gate.ask(config, resource).decision is not Decision.PROCEED
+
+
 def damage(config: Config, found: Verified) -> Fact:
     """The fact of what was found wrong."""
-    told = [f"{path}: {why}".removeprefix(": ") for path, why in found.problems]
-    plain = [text.encode(errors="replace").decode() for text in told]
+    lines = [f"{path}: {why}".removeprefix(": ") for path, why in found.problems]
+    plain = [text.encode(errors="replace").decode() for text in lines]
     return bodies.damaged(config.node, datetime.now(UTC), found.copy, plain)
 
 
@@ -210,39 +229,52 @@ def verified_copy(config: Config, access: CopyAccess, copy: Copy, share: float, 
 
 def _read(config: Config, access: CopyAccess, copy: Copy, share: float, watcher: Watcher) -> Verified:
     begun = monotonic()
+    room: LastRoom | None = None
     try:
-        said = run_read_job(
+        result = run_read_job(
             VERIFY, access, copy,
             lambda here, at: VerifyJob(here=here, copy=at, share=share, ignore=config.verify.ignore),
-            lambda told: watcher.progress(copy.target, told),
+            lambda event: watcher.progress(copy.target, event),
         )  # fmt: skip
     except (Damaged, NothingFound) as error:  # the medium is the right one, and the copy is not there (any more)
-        roads.fetch_all(config)  # another node may have pruned it
+        catalog_exchange.fetch_all(config)  # another node may have pruned it
         if not is_kept(config, copy):
             return Verified(copy=copy, share=share, error=NothingFound(f"{copy.snapshot} was pruned while it was read"))
+        if isinstance(error, NothingFound):
+            is_theirs = _may_be_pruned(config, copy)
+            if not is_theirs:
+                gone = bodies.pruned(config.node, datetime.now(UTC), copy, bodies.GONE)
+                store.record(config.state_dir, config.node, [gone])
+            return Verified(
+                copy=copy, share=share, error=NothingFound(error.message, _GONE if is_theirs else _REMOVED)
+            )
         found = Verified(
             copy=copy, share=share, problems=(("", error.message),), problem_count=1, finished_at=datetime.now(UTC),
         )
     except Failure as error:
         return Verified(copy=copy, share=share, error=error)
     else:
-        if said.wanted and not said.files and not said.problem_count:
+        if result.wanted and not result.files and not result.problem_count:
             return Verified(copy=copy, share=share, error=Failure("none of its files was read"))
         found = Verified(
-            copy=copy, share=share, files=said.files, bytes=said.bytes, problems=said.problems,
-            problem_count=said.problem_count, finished_at=datetime.now(UTC), seconds=monotonic() - begun,
-            manifest_sha256=said.manifest_sha256, sidecar_sha256=said.sidecar_sha256, extras=said.extras,
-            unknown=said.unknown,
+            copy=copy, share=share, files=result.files, bytes=result.bytes, problems=result.problems,
+            problem_count=result.problem_count, finished_at=datetime.now(UTC), seconds=monotonic() - begun,
+            manifest_sha256=result.manifest_sha256, sidecar_sha256=result.sidecar_sha256, extras=result.extras,
+            unknown=result.unknown,
         )  # fmt: skip
-    _record(config, found)
+        if result.room is not None and access.target(copy).is_mounted_for_use:
+            room = result.room
+    _record(config, found, room)
     return found
 
 
-def _record(config: Config, found: Verified) -> None:
+def _record(config: Config, found: Verified, room: LastRoom | None) -> None:
     node, now = config.node, datetime.now(UTC)
     if found.problem_count:
         facts = [damage(config, found)]
     else:
         took = rates.measured(node, found.copy, Work.VERIFIED, found.files, found.bytes, found.seconds)
         facts = [bodies.verified(node, now, found.copy, found.files, found.bytes, found.share), *took]
+    if room is not None:
+        facts.append(free_space.left(node, found.copy.medium, room))
     store.record(config.state_dir, node, facts)

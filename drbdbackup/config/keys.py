@@ -61,6 +61,7 @@ LIMITS = Table({
     "verify": DURATION,
     "services": DURATION,
     "nice": NICE,
+    "ionice": one_of("best-effort", "idle"),
     "rate": RATE,
 })
 
@@ -106,7 +107,7 @@ RESOURCE = Table({
 _TARGET_HOOK = Named(HOOK, "[target.nas.hook.wake]")
 
 TARGET = Variants("kind", {
-    kind.name: Table({**kind.keys, "retention": RETENTION, "hook": _TARGET_HOOK}, kind.required)
+    kind.name: Table({**kind.keys, "schedule": CRON, "retention": RETENTION, "hook": _TARGET_HOOK}, kind.required)
     for kind in TARGET_KINDS.values()
 })
 

@@ -48,7 +48,8 @@ _PAGE = documentation.page("docs/config.md")
 _EXPLAINED = f"{_PAGE} explains every key; `drbdbackup config validate` checks the file again."
 _FURTHER = f"Every {FOLDER}/*.toml is read: put it right, or give it a name with another end."
 _START = (
-    f"Name another with --config or {VARIABLE}, or write one; this is enough to begin with:\n"
+    f"`drbdbackup init` proposes one for this node. Or name another with --config or {VARIABLE}, or write one; this is "
+    "enough to begin with:\n"
     'nodes = ["www4", "www5"]\n'
     "[resource.raid]\n"
     'device = "/dev/drbd0"\n'
@@ -79,14 +80,17 @@ def checked(path: str, files: MergedFiles) -> Config:
         config = _built(path, tables)
         mistakes = [mistake for rule in RULES for mistake in rule(config)]
     if mistakes:
-        told = (f"{files.origin(mistake, path)}: {mistake}" for mistake in mistakes)
-        raise ConfigError("\n".join(told), _EXPLAINED)
+        lines = (f"{files.origin(mistake, path)}: {mistake}" for mistake in mistakes)
+        raise ConfigError("\n".join(lines), _EXPLAINED)
     _check_state(config.state_dir)
     return _without_itself(config)
 
 
 def further(path: str) -> tuple[str, ...]:
-    """The files that are read after this one: conf.d/*.toml beside it, by their names; none that begins with a dot."""
+    """The files that are read after this one: conf.d/*.toml beside it, by their names; none that begins with a dot.
+
+    Raises ConfigUnreadable.
+    """
     folder = os.path.join(os.path.dirname(path), FOLDER)
     try:
         names = sorted(os.listdir(folder))
@@ -171,7 +175,7 @@ def _check_state(folder: str) -> None:
     except OSError:
         return  # whoever opens it says so
     if found:
-        hint = f"{found[0].hint}; but first look at what is in it, or move it away: what lies there is believed."
+        hint = f"{found[0].hint}; but first check what is in it, or move it away: drbdbackup trusts those files."
         raise ConfigUnsafe(f"state_dir {folder}: {found[0].why}", hint)
 
 
@@ -201,7 +205,7 @@ def _built(path: str, tables: dict[str, Any]) -> Config:
 
 def _resource(name: str, keys: dict[str, Any]) -> ResourceConfig:
     databases = tuple(DatabaseConfig(named, **table) for named, table in keys.get("database", {}).items())
-    service = tuple(ServiceConfig(one, **told) for one, told in keys.get("service", {}).items())
+    service = tuple(ServiceConfig(one, **values) for one, values in keys.get("service", {}).items())
     below = {"hooks": _hooks(keys), "databases": databases, "service": service}
     return ResourceConfig(name=name, **{**_plain(keys), **below})
 

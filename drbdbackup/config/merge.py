@@ -1,4 +1,4 @@
-"""Several files made one: the configuration and what is beside it in conf.d. Pure: who reads them is `load`.
+"""Several files made one: the configuration and what is beside it in conf.d. Pure: `load` reads them.
 
 A table may be spread over files, a value may not: which one counts would depend on the names of files.
 """

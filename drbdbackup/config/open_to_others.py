@@ -30,8 +30,8 @@ class OpenToOthers(Struct, frozen=True):
 
 def caller() -> int:
     """Who called sudo, if anybody did."""
-    told = os.environ.get("SUDO_UID", "")
-    return int(told) if told.isascii() and told.isdigit() else 0
+    uid = os.environ.get("SUDO_UID", "")
+    return int(uid) if uid.isascii() and uid.isdigit() else 0
 
 
 def open_to_others(path: str, trusted: Collection[int] = (0,)) -> Iterator[OpenToOthers]:

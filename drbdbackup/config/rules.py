@@ -97,6 +97,13 @@ def _replacing_has_another(config: Config) -> Iterator[str]:
             yield f'{at} = "replace": must be "keep" where there is no other target to hold a copy meanwhile'
 
 
+def _some_target_is_in_every_run(config: Config) -> Iterator[str]:
+    """Otherwise there were nights with nothing to do, and each of them would count as a backup that nobody made."""
+    if all(target.schedule for target in config.targets):
+        at = under(under("target", config.targets[0].name), "schedule")
+        yield f"{at}: must be left out for at least one target, which follows the schedule at the top"
+
+
 def _services_are_named(config: Config) -> Iterator[str]:
     """`services` gives the order; a table for one that is not in it would be passed over silently."""
     for resource in config.resources:
@@ -158,6 +165,7 @@ RULES: tuple[Rule, ...] = (
     _peers_are_nodes,
     _devices_differ,
     _replacing_has_another,
+    _some_target_is_in_every_run,
     _services_are_named,
     _sources_differ,
     _places_are_apart,

@@ -22,19 +22,19 @@ def as_schema(meanings: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _schema(kind: ValueKind, at: str, meanings: Mapping[str, str]) -> dict[str, Any]:
-    told = {"description": meanings[at]} if at in meanings else {}
+    description = {"description": meanings[at]} if at in meanings else {}
     match kind:
         case Value():
-            return {**told, **kind.shape}
+            return {**description, **kind.shape}
         case Named():
             names = dict(NAME.shape)
             least = {"minProperties": kind.least} if kind.least else {}
             below = _schema(kind.kind, under(at, "NAME"), meanings)
-            return {**told, "type": "object", **least, "propertyNames": names, "additionalProperties": below}
+            return {**description, "type": "object", **least, "propertyNames": names, "additionalProperties": below}
         case Variants():
-            return {**told, "type": "object", **_choice(kind, at, meanings)}
+            return {**description, "type": "object", **_choice(kind, at, meanings)}
         case Table():
-            return {**told, **_table(kind, at, meanings)}
+            return {**description, **_table(kind, at, meanings)}
     raise TypeError(f"{kind} has no schema")
 
 

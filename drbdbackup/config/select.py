@@ -1,4 +1,7 @@
-"""The resources and targets that a command line names, as the configuration has them."""
+"""The resources and targets that a command line names, as the configuration has them.
+
+It never falls back to another one: an unknown name is an error.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The configuration as frozen values, one class per table of the file. What a key means is said in `docs/config.md`."""
+"""The configuration as frozen values, one class per table of the file. `docs/config.md` explains each key.
+
+Values with their defaults. Nothing here reads a file or checks what a key may be.
+"""
 
 from __future__ import annotations
 
@@ -100,7 +103,8 @@ class TargetConfig(Struct, frozen=True, kw_only=True):
     """A place for copies. Which of the keys a `kind` has, and how kinds differ, is said in `target_kinds`.
 
     `repository_file`, `password_file` and `env_file` are files of root's that hold what nobody else may know. `rate` is
-    in bytes a second, 0 for no limit of its own. `append_only`: nodes add to it, and remove nothing.
+    in bytes a second, 0 for no limit of its own. `append_only`: nodes add to it, and remove nothing. `schedule`: when
+    it is to get its copies, "" for each run.
     """
 
     name: str
@@ -120,6 +124,7 @@ class TargetConfig(Struct, frozen=True, kw_only=True):
     cache: str = ""
     rate: float = 0.0
     append_only: bool = False
+    schedule: str = ""
 
     @property
     def is_local(self) -> bool:
@@ -210,8 +215,8 @@ class Limits(Struct, frozen=True, kw_only=True):
     `grace`: how long after a due time its backup may take to be there; `silence`: after which a node counts as silent.
     `verify`: for a night's share of what is read again on a node that stands by; `services`: for a service to start or
     to stop. `shrink`: a source with less than this share of the files or bytes that it had is held back; 0 means never.
-    `nice`: that of what works in the background, from 0 to 19 (the last in line). `rate`: bytes a second that a run may
-    copy, to all targets together; 0 for as many as it can.
+    `nice`: that of what works in the background, from 0 to 19 (the last in line); `ionice`: the class of its I/O, see
+    ionice(1). `rate`: bytes a second that a run may copy, to all targets together; 0 for as many as it can.
     """
 
     probe: float = 5.0
@@ -225,6 +230,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     verify: float = 2 * 3600.0
     services: float = 5 * 60.0
     nice: int = 19
+    ionice: str = "best-effort"
     rate: float = 0.0
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import sys
 from collections.abc import Sequence
 
 from msgspec import Struct
@@ -22,7 +21,7 @@ from drbdbackup.proc import Command
 MISSING = "apprise is not installed: /opt/drbdbackup/bin/pip install 'drbdbackup[notify]'"
 _LONGEST = 10_000  # bytes of a ping's body
 _TO_END = 20.0  # seconds beyond its own deadline: to load what it needs, on a busy node
-_PROGRAM = (sys.executable, "-P", "-m", "drbdbackup.delivery")
+_PROGRAM = proc.own_python("-m", "drbdbackup.delivery")
 
 
 class Message(Struct, frozen=True):
@@ -58,15 +57,15 @@ def deliver(config: NotifyConfig, messages: Sequence[Message], pings: Sequence[P
     if not to:
         return []
     try:
-        said = json.loads(proc.run(_command(config, messages, pings)).text)
-        return [Delivered(name, str(why)) for name, why in zip(to, said, strict=True)]
+        answers = json.loads(proc.run(_command(config, messages, pings)).text)
+        return [Delivered(name, str(why)) for name, why in zip(to, answers, strict=True)]
     except ToolError as error:
         return [Delivered(name, error.message) for name in to]
     except ValueError:
         return [Delivered(name, "the program that delivers it gave no answer") for name in to]
 
 
-def send_aside(config: NotifyConfig, ping: Ping) -> None:
+def send_in_background(config: NotifyConfig, ping: Ping) -> None:
     """Begin to send a ping, and wait for nothing. Whether it arrives nobody learns."""
     proc.start_in_background(_command(config, (), [ping]))
 
@@ -77,7 +76,7 @@ def is_installed() -> bool:
 
 
 def _command(config: NotifyConfig, messages: Sequence[Message], pings: Sequence[Ping]) -> Command:
-    told = {
+    request = {
         "urls": list(config.urls) if messages else [], "timeout": config.timeout,
         "messages": [{"title": one_line(one.title), "body": _lines(one.body), "tone": one.tone} for one in messages],
         "ping": config.ping,
@@ -86,7 +85,7 @@ def _command(config: NotifyConfig, messages: Sequence[Message], pings: Sequence[
                 errors="ignore")} for one in pings
         ],
     }  # fmt: skip
-    return Command(argv=_PROGRAM, stdin=json.dumps(told).encode(), timeout=config.timeout + _TO_END, secret=True)
+    return Command(argv=_PROGRAM, stdin=json.dumps(request).encode(), timeout=config.timeout + _TO_END, secret=True)
 
 
 def _lines(body: str) -> str:

@@ -28,21 +28,21 @@ _WORD = re.compile(r"[\w.-]{3,}")
 def main() -> NoReturn:
     """Deliver what stdin says, print a list of texts in the order of the URLs, then of the pings, and end."""
     os.chdir("/")
-    told = json.load(sys.stdin)
-    seconds = float(told["timeout"])
-    apprise = _loaded() if told["urls"] else None  # before the clock begins: a busy node takes seconds for that
+    request = json.load(sys.stdin)
+    seconds = float(request["timeout"])
+    apprise = _loaded() if request["urls"] else None  # before the clock begins: a busy node takes seconds for that
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(int(seconds) + _TO_END)
-    tries: list[Callable[[], str]] = [_message(apprise, url, told["messages"]) for url in told["urls"]]
-    tries += [_ping(told["ping"], one, seconds) for one in told["pings"]]
+    tries: list[Callable[[], str]] = [_message(apprise, url, request["messages"]) for url in request["urls"]]
+    tries += [_ping(request["ping"], one, seconds) for one in request["pings"]]
     pool = ThreadPoolExecutor(max(1, len(tries)))
     futures = [pool.submit(one) for one in tries]
     wait(futures, timeout=seconds)
-    print(json.dumps([_said(one) for one in futures]), flush=True)  # noqa: T201 it is this program's answer
+    print(json.dumps([_outcome(one) for one in futures]), flush=True)  # noqa: T201 it is this program's answer
     os._exit(0)  # whatever still hangs
 
 
-def _said(future: Future[str]) -> str:
+def _outcome(future: Future[str]) -> str:
     if not future.done():
         return _LATE
     error = future.exception()
@@ -62,7 +62,7 @@ def _message(apprise: Any, url: str, messages: list[Mapping[str, str]]) -> Calla
     def send() -> str:
         if apprise is None:
             return "apprise is not installed"
-        service, to, heard = apprise.Apprise.instantiate(url), apprise.Apprise(), _Heard(logging.WARNING)
+        service, to, heard = apprise.Apprise.instantiate(url), apprise.Apprise(), _LastWarning(logging.WARNING)
         if service is None:
             return "apprise does not know such a URL"
         service.logger = logging.Logger("one URL")  # else what it says cannot be told from the others'
@@ -77,7 +77,7 @@ def _message(apprise: Any, url: str, messages: list[Mapping[str, str]]) -> Calla
     return send
 
 
-class _Heard(logging.Handler):
+class _LastWarning(logging.Handler):
     """The last warning about one URL."""
 
     last = ""
@@ -102,7 +102,7 @@ def _ping(url: str, ping: Mapping[str, str], seconds: float) -> Callable[[], str
             headers={"User-Agent": f"drbdbackup/{__version__}", "Content-Type": "text/plain; charset=utf-8"},
         )  # fmt: skip
         try:
-            with urllib.request.urlopen(request, timeout=seconds):  # noqa: S310
+            with urllib.request.build_opener(_SameHost).open(request, timeout=seconds):
                 return ""
         except urllib.error.HTTPError as error:
             return f"the server answers with status {error.code}"
@@ -115,6 +115,17 @@ def _ping(url: str, ping: Mapping[str, str], seconds: float) -> Callable[[], str
             return error.strerror or type(error).__name__
 
     return send
+
+
+class _SameHost(urllib.request.HTTPRedirectHandler):
+    """Follows nobody elsewhere: a server of pings must not have a node ask what only that node can reach."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        """The request that comes next, None if there is none."""
+        before, after = urllib.parse.urlsplit(req.full_url), urllib.parse.urlsplit(newurl)
+        ways = [(before.scheme, before.hostname, before.port), ("https", before.hostname, None)]
+        is_way = (after.scheme, after.hostname, after.port) in ways
+        return super().redirect_request(req, fp, code, msg, headers, newurl) if is_way else None
 
 
 def ping_url(url: str, signal: str, run: str) -> str:

@@ -1,4 +1,7 @@
-"""What the demo shows, as values: whoever draws decides how they look."""
+"""What the demo shows, as values: whoever draws decides how they look.
+
+Nothing here knows what a terminal is.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The website that lives on the volume of the demo: how it begins, and what a day does to it."""
+"""The website that lives on the volume of the demo: how it begins, and what a day does to it.
+
+It writes only below the folder that it is given.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ _PICTURES, _MAILS = 240, 60
 _PRICE_BEFORE, _PRICE_AFTER = b"price = 100\n", b"price = 900\n"
 
 
-def furnish(volume: str) -> None:
+def create_files(volume: str) -> None:
     """Some hundred files with what a server keeps: hard links, symlinks, sparse files, owners, modes, times, ACLs."""
     for folder in ("www/shop/pictures", "www/shop/templates", "mail/anna", "mail/archive", "database"):
         os.makedirs(os.path.join(volume, folder))
@@ -33,10 +36,10 @@ def furnish(volume: str) -> None:
     os.truncate(_write(volume, "database/ibdata1", _noise(1, 300_000)), 16 << 20)
     os.chmod(os.path.join(volume, "database/ibdata1"), 0o640)
     os.utime(os.path.join(volume, "www/shop/index.php"), ns=(1, 1_400_000_000_123_456_789))
-    _give_away(volume)
+    _set_metadata(volume)
 
 
-def work_a_day(volume: str) -> None:
+def change_files(volume: str) -> None:
     """What people do to it: change, add, rename, remove; and one change that size and date do not show."""
 
     def at(path: str) -> str:
@@ -76,7 +79,7 @@ def _noise(seed: int, size: int) -> bytes:
     return random.Random(seed).randbytes(size)  # noqa: S311  pictures, not secrets
 
 
-def _give_away(volume: str) -> None:
+def _set_metadata(volume: str) -> None:
     """What only root can give, and what not every file system can hold."""
     with suppress(OSError):
         for folder, _, files in os.walk(os.path.join(volume, "www")):

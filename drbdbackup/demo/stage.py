@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +28,7 @@ NODES = ("www4", "www5")
 
 _MIB = 1 << 20
 _SIZES = {"raid": 96 * _MIB, "nas": 192 * _MIB, "www4/disk.img": 192 * _MIB, "www5/disk.img": 192 * _MIB}
-_PATIENCE = 120.0  # seconds for one command
+_TIMEOUT = 120.0  # seconds for one command
 _ANY = frozenset(range(256))
 
 
@@ -51,8 +50,8 @@ class Stage(Struct):
         Raises DrbdBackupError if it ends with another exit status than 0.
         """
         self.tell(Typed(node, line))
-        argv = (sys.executable, "-m", *shlex.split(line))
-        ended = proc.run(Command(argv=argv, ok=_ANY, timeout=_PATIENCE, env=((VARIABLE, self.config(node)),)))
+        argv = proc.own_python("-m", *shlex.split(line))
+        ended = proc.run(Command(argv=argv, ok=_ANY, timeout=_TIMEOUT, env=((VARIABLE, self.config(node)),)))
         self.tell(Printed(os.fsdecode(ended.out + ended.err), ended.exit))
         if ended.exit:
             hint = "`drbdbackup demo --keep` leaves everything as it is, to have a look."
@@ -101,7 +100,7 @@ class Stage(Struct):
 
 
 @contextmanager
-def stage(tell: Show, keep: bool) -> Iterator[Stage]:
+def stage(tell: Show, *, keep: bool) -> Iterator[Stage]:
     """Set everything up, and take it down again unless `keep`."""
     built = Stage(os.path.realpath(tempfile.mkdtemp(prefix="demo-")), tell)
     try:

@@ -1,4 +1,7 @@
-"""The story of the demo, from the first backup to the restored volume. It reads as it is played."""
+"""The story of the demo, from the first backup to the restored volume. It reads as it is played.
+
+Every command in it is really run; nothing that it shows is made up.
+"""
 
 from __future__ import annotations
 
@@ -11,23 +14,23 @@ from drbdbackup.errors import Damaged
 _SHOWN = 10  # paths that differ
 
 
-def demo(tell: Show, keep: bool = False) -> None:
+def demo(tell: Show, *, keep: bool = False) -> None:
     """Play it; `keep` leaves the folder and its mounts.
 
     Raises Damaged if what came back is not what was lost, DrbdBackupError if a command fails; stopped by a signal it
     cleans up like at its end.
     """
     tell(Heading("A night on a pair, played on this machine without DRBD"))
-    with stage(tell, keep) as built:
+    with stage(tell, keep=keep) as built:
         _introduce(built)
-        site.furnish(built.at("raid"))
+        site.create_files(built.at("raid"))
         _first_night(built)
         _failover(built)
         lost = likeness.likeness(built.at("raid"))
         _bad_luck(built)
         _disaster(built)
         _compare(built, lost)
-        _say_goodbye(built, keep)
+        _say_goodbye(built, keep=keep)
 
 
 def _introduce(built: Stage) -> None:
@@ -50,7 +53,7 @@ def _introduce(built: Stage) -> None:
 
 def _first_night(built: Stage) -> None:
     tell = built.tell
-    tell(Heading("1. The backup of the night"))
+    tell(Heading("1. The nightly backup"))
     tell(Words("At half past four cron starts the same command on both nodes."))
     built.types("www4", "drbdbackup run")
     built.types("www5", "drbdbackup run")
@@ -65,7 +68,7 @@ def _first_night(built: Stage) -> None:
 def _failover(built: Stage) -> None:
     tell = built.tell
     tell(Heading("2. A day's work, and a failover"))
-    site.work_a_day(built.at("raid"))
+    site.change_files(built.at("raid"))
     tell(Words(
         "A page is changed, pictures are added, mail is removed, a folder is renamed. One file is changed in such a "
         "way that its size and its date do not show it."
@@ -81,9 +84,9 @@ def _failover(built: Stage) -> None:
     tell(Words("Both nodes say the same."))
 
 
-def _snapshot(told: str) -> str:
+def _snapshot(output: str) -> str:
     """Which one `latest` calls the newest: how old that is may be another second by now."""
-    return next((line for line in told.splitlines() if line.startswith("  snapshot")), "")
+    return next((line for line in output.splitlines() if line.startswith("  snapshot")), "")
 
 
 def _bad_luck(built: Stage) -> None:
@@ -123,7 +126,7 @@ def _compare(built: Stage, lost: likeness.Likeness) -> None:
     ))  # fmt: skip
 
 
-def _say_goodbye(built: Stage, keep: bool) -> None:
+def _say_goodbye(built: Stage, *, keep: bool) -> None:
     if not keep:
         readme = documentation.page("README.md")
         built.tell(Words(f"That was it. Nothing of it is left on this machine. {readme} tells how to do it on a pair."))

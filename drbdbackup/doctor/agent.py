@@ -1,4 +1,7 @@
-"""The resource agent: where a cluster manager looks for it, and of this version."""
+"""The resource agent: where a cluster manager looks for it, and of this version.
+
+It compares the file with ours, and never installs one.
+"""
 
 from __future__ import annotations
 
@@ -44,13 +47,13 @@ def judge(facts: AgentFacts) -> Iterator[Finding]:
     """WARN: without it, or with an older one, a failover may have to wait for a backup."""
     check = Check("agent", facts.manager)
     if facts.file is None and facts.manager == "Heartbeat":
-        return  # said by `haresources` if that names it, by `lets go` if it does not
+        return  # reported by `haresources` if that names it, by `lets go` if it does not
     if facts.file is None:
         yield check.warn(f"{facts.path} is missing: a backup may hold up a failover", "drbdbackup install --agent")
     elif not facts.can_be_started:
-        yield check.warn(f"{facts.path} cannot be started", f"chmod 755 {facts.path}")
+        yield check.warn(f"{facts.path} is not executable", f"chmod 755 {facts.path}")
     elif not facts.is_current:
         remedy = f"rm {facts.path}; drbdbackup install --agent"
-        yield check.warn(f"{facts.path} is not that of this version", remedy)
+        yield check.warn(f"{facts.path} is of another version of drbdbackup", remedy)
     else:
-        yield check.ok(f"{facts.path} is that of this version")
+        yield check.ok(f"{facts.path} is of this version")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from time import time
-from typing import Any
 
 from msgspec import Struct
 
@@ -18,9 +17,10 @@ from drbdbackup.catalog import folders, merge, view
 from drbdbackup.config.values import Config, TargetConfig
 from drbdbackup.doctor.finding import Check, Finding
 from drbdbackup.errors import Failure
+from drbdbackup.model.medium import KnownMedium
 from drbdbackup.targets import identity, layout, target
 
-MOST = 60.0  # seconds
+LARGEST_DIFFERENCE = 60.0  # seconds
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FRESH = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -42,19 +42,19 @@ class ClockFacts(Struct, frozen=True):
     by: str = ""
 
 
-def gather_share(config: Config, share: TargetConfig, expected: Mapping[str, Any]) -> ShareFacts:
+def gather_share(config: Config, share: TargetConfig) -> ShareFacts:
     """Have a file written there and away again, by a probe."""
     try:
-        ahead = proc.probe(_looking(share, expected, config.node), config.limits.probe, share.path)
+        ahead = proc.probe(_looking(share, view.expected(config, share), config.node), config.limits.probe, share.path)
     except Failure as error:
         return ShareFacts(share.name, None, error.message, error.hint)
     return ShareFacts(share.name, float(ahead))
 
 
-def gather_node(config: Config, node: str, told: float | None, shares: Mapping[str, float]) -> ClockFacts:
-    """`told` is what the node said over ssh; `shares` are those whose clock is known. Raises CatalogError."""
-    if told is not None:
-        return ClockFacts(node, told)
+def gather_node(config: Config, node: str, over_ssh: float | None, shares: Mapping[str, float]) -> ClockFacts:
+    """`over_ssh` is what the node answered over ssh; `shares` are those whose clock is known. Raises CatalogError."""
+    if over_ssh is not None:
+        return ClockFacts(node, over_ssh)
     for share, ahead in shares.items():
         sent = merge.published(os.path.join(folders.incoming_folder(config.state_dir, share), f"{node}.db"))
         stamp = view.known_files(config.state_dir, share).get(f"{node}.db")
@@ -80,15 +80,15 @@ def judge_node(facts: ClockFacts) -> list[Finding]:
 
 def _clock(whose: str, ahead: float, how: str) -> Iterator[Finding]:
     check = Check("clock", whose)
-    if abs(ahead) <= MOST:
+    if abs(ahead) <= LARGEST_DIFFERENCE:
         yield check.ok(f"it is within a minute of ours{how}")
         return
     way = "ahead of" if ahead > 0 else "behind"
     because = f"it is {abs(ahead):,.0f} s {way} ours{how}"
-    yield check.fail(because, "Let all of them keep time by the same server: apt install chrony")
+    yield check.fail(because, "Synchronize all clocks with the same server: apt install chrony")
 
 
-def _looking(share: TargetConfig, expected: Mapping[str, Any], node: str) -> Callable[[], float]:
+def _looking(share: TargetConfig, expected: KnownMedium | None, node: str) -> Callable[[], float]:
     """What the probe does. Nothing is written where the share is not the target that it was."""
 
     def look() -> float:

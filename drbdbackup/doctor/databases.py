@@ -49,7 +49,7 @@ def gather(database: DatabaseConfig, seen: object, source: str, *, mounted: bool
 
 
 def judge(facts: DefaultsFacts) -> list[Finding]:
-    """Nothing is said of a file that is on the other node now."""
+    """Nothing is reported about a file that is on the other node now."""
     check, file, mode = Check("defaults file", facts.database), facts.file, facts.mode
     if facts.is_elsewhere:
         return []

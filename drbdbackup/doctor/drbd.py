@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from drbdbackup import proc
 from drbdbackup.config.values import Config, ResourceConfig
@@ -24,12 +25,19 @@ _DISK = re.compile(r"disk\s+(\S+)\s*;\Z")
 _LISTED = re.compile(r"exists resource name:(\S+) ")
 
 
+class BackingDisk(Struct, frozen=True):
+    """The disk of a host below a resource."""
+
+    host: str
+    disk: str
+
+
 class Defined(Struct, frozen=True):
-    """A resource of DRBD's configuration: the hosts that have it, and each one's backing disks as (host, disk)."""
+    """A resource of DRBD's configuration: the hosts that have it, and the disks below it."""
 
     name: str
     hosts: tuple[str, ...]
-    disks: tuple[tuple[str, str], ...]
+    disks: tuple[BackingDisk, ...]
 
 
 class DrbdFacts(Struct, frozen=True, kw_only=True):
@@ -54,7 +62,7 @@ class DrbdFacts(Struct, frozen=True, kw_only=True):
 
 def parse_dump(text: str) -> tuple[Defined, ...]:
     """The resources that `drbdadm dump` prints; whatever is not understood in it is passed over."""
-    found: list[tuple[str, list[str], list[tuple[str, str]]]] = []
+    found: list[tuple[str, list[str], list[BackingDisk]]] = []
     here: list[str] = []
     for line in map(str.strip, text.split("\n")):
         if begun := _RESOURCE.match(line):
@@ -64,7 +72,7 @@ def parse_dump(text: str) -> tuple[Defined, ...]:
             here = host[1].replace('"', "").split()
             found[-1][1].extend(here)
         elif found and (disk := _DISK.match(line)):
-            found[-1][2].extend((name, disk[1].strip('"')) for name in here)
+            found[-1][2].extend(BackingDisk(name, disk[1].strip('"')) for name in here)
     return tuple(Defined(name, tuple(hosts), tuple(disks)) for name, hosts, disks in found)
 
 
@@ -77,28 +85,26 @@ def gather(config: Config, resource: ResourceConfig, host: str) -> DrbdFacts:
     """Ask drbdadm and drbdsetup; each has the role's time to answer."""
     timeout, name = config.role.timeout, resource.name
     missing = tuple(tool for tool in TOOLS if proc.find(tool) is None)
-    if missing:
-        return DrbdFacts(resource=name, host=host, nodes=config.nodes, missing=missing, loaded=drbd.is_loaded())
-    defined, for_us, complaint, hint = _configured(name, timeout)
-    return DrbdFacts(
-        resource=name, host=host, nodes=config.nodes, missing=(), loaded=drbd.is_loaded(), defined=defined,
-        for_us=for_us, complaint=complaint, hint=hint, listed=_listed(timeout),
-    )  # fmt: skip
+    facts = DrbdFacts(resource=name, host=host, nodes=config.nodes, missing=missing, loaded=drbd.is_loaded())
+    return facts if missing else replace(_configured(facts, timeout), listed=_listed(timeout))
 
 
-def _configured(name: str, timeout: float) -> tuple[Defined | None, bool, str, str]:
-    """The resource as drbdadm has it, whether it is this host's, and else its problem and hint."""
+def _configured(facts: DrbdFacts, timeout: float) -> DrbdFacts:
+    """The facts with what drbdadm says of the resource."""
+    name = facts.resource
     try:
         own = drbd.dump(timeout, name)
         if own.exit == 0:
-            return _named(name, parse_dump(own.text)), True, "", ""
+            return replace(facts, defined=_named(name, parse_dump(own.text)), for_us=True)
         every = drbd.dump(timeout)
     except ToolError as error:
-        return None, False, error.message, error.hint
-    said = " ".join(os.fsdecode(own.err).split())
-    if "parse error" in said.lower():
-        return None, False, f"DRBD's configuration has a mistake: {said}", "`drbdadm dump` reads it again."
-    return _named(name, parse_dump(every.text)), False, *drbd.why_not(name, own)
+        return replace(facts, complaint=error.message, hint=error.hint)
+    stderr = " ".join(os.fsdecode(own.err).split())
+    if "parse error" in stderr.lower():
+        complaint = f"DRBD's configuration has a mistake: {stderr}"
+        return replace(facts, complaint=complaint, hint="`drbdadm dump` reads it again.")
+    complaint, hint = drbd.why_not(name, own)
+    return replace(facts, defined=_named(name, parse_dump(every.text)), complaint=complaint, hint=hint)
 
 
 def _named(name: str, defined: tuple[Defined, ...]) -> Defined | None:
@@ -176,6 +182,5 @@ def _up(facts: DrbdFacts) -> Finding:
 
 def backing_disks(facts: DrbdFacts) -> Iterator[str]:
     """The disks of this host below the resource."""
-    for host, disk in facts.defined.disks if facts.defined else ():
-        if host == facts.host:
-            yield disk
+    disks = facts.defined.disks if facts.defined else ()
+    yield from (one.disk for one in disks if one.host == facts.host)

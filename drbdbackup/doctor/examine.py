@@ -1,4 +1,7 @@
-"""The whole examination, theme by theme: what this node is, what the volume needs, what starts it all, and `afield`."""
+"""The whole examination, theme by theme: this node, the volume, what starts a run, targets and peers.
+
+The only place that knows all themes. It decides nothing itself, and one that fails must not hide the others.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,6 @@ from msgspec import Struct
 from drbdbackup import gate, lock, proc
 from drbdbackup.config.values import Config, ResourceConfig
 from drbdbackup.doctor import (
-    afield,
     agent,
     databases,
     drbd,
@@ -20,11 +22,12 @@ from drbdbackup.doctor import (
     lvm,
     monitoring,
     owners,
-    programs,
+    role_and_name,
+    rsync,
     services,
-    standing,
     starting,
     state_folder,
+    targets_and_peers,
     volume,
 )
 from drbdbackup.doctor.drbd import DrbdFacts
@@ -51,10 +54,10 @@ class Diagnosis(Struct, frozen=True):
 def examine(config: Config) -> Diagnosis:
     """Look at everything that a backup on this node needs. Whatever cannot be looked at is a finding, not an error."""
     host, table = os.uname().nodename, mounts.table()
-    found = standing.judge_name(standing.NameFacts(config.file, config.node, config.nodes, host))
+    found = role_and_name.judge_name(role_and_name.NameFacts(config.file, config.node, config.nodes, host))
     for resource in config.resources:
         found += _resource(config, resource, host, table)
-    found += [*_cluster(config, host), *programs.judge(programs.gather())]
+    found += [*_cluster(config, host), *rsync.judge(rsync.gather())]
     found += [finding for one in owners.gather(config) for finding in owners.judge(one)]
     state = state_folder.gather(config)
     found += state_folder.judge(state)
@@ -63,7 +66,7 @@ def examine(config: Config) -> Diagnosis:
     found += monitoring.judge(monitoring.gather(config, datetime.now(UTC)))
     found += monitoring.judge_messages(monitoring.gather_messages(config, starts.jobs))
     try:
-        found += afield.examine(config, table)
+        found += targets_and_peers.examine(config, table)
     except CatalogError as error:
         if not state.problem:
             found.append(Check("catalog").fail(error.message, error.hint))
@@ -90,7 +93,7 @@ def _resource(config: Config, resource: ResourceConfig, host: str, table: Sequen
         first = drbd.judge(facts)
     yield from first
     explained = drbd.hides_the_role(first)
-    yield from standing.judge(gate.ask(config, resource), resource.name, explained=explained)
+    yield from role_and_name.judge(gate.ask(config, resource), resource.name, explained=explained)
     yield from _place(config, resource, [resource.device, *drbd.backing_disks(facts)], table)
     yield from _databases(config, resource, table)
     if (resource.snapshot or lvm_leftovers.is_noted(config, resource)) and facts.defined is not None:
@@ -106,8 +109,8 @@ def _databases(config: Config, resource: ResourceConfig, table: Sequence[Mount])
     mounted = mounts.mounted_at(table, resource.source) is not None
     for one in named:
         found = seen[one.name]
-        told = found.message if isinstance(found, DrbdBackupError) else found
-        yield from databases.judge(databases.gather(one, told, resource.source, mounted=mounted))
+        answer = found.message if isinstance(found, DrbdBackupError) else found
+        yield from databases.judge(databases.gather(one, answer, resource.source, mounted=mounted))
 
 
 def _place(

@@ -29,8 +29,8 @@ _AGENTS = frozenset({
     "MailTo", "OCF", "Raid1", "SendArp", "ServeRAID", "WinPopup", "drbddisk", "drbdupper", "portblock", AGENT,
 })  # fmt: skip
 _ADDRESS = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+(/.*)?\Z", re.ASCII)
-_GOOD = ("sha1", "sha256", "sha512")
-_SHORT = 8  # letters
+_SOUND_METHODS = ("sha1", "sha256", "sha512")
+_SHORTEST_KEY = 8  # letters
 
 
 class HaresourcesLine(Struct, frozen=True):
@@ -40,11 +40,26 @@ class HaresourcesLine(Struct, frozen=True):
     resources: tuple[str, ...]
 
 
-class Keys(Struct, frozen=True):
-    """authkeys: the number in force, and each line as (number, method, length of its key)."""
+class AuthKey(Struct, frozen=True):
+    """A line of authkeys: `length` is how many letters its key has."""
 
     number: str
-    lines: tuple[tuple[str, str, int], ...]
+    method: str
+    length: int
+
+
+class AuthKeys(Struct, frozen=True):
+    """authkeys: its keys, and the number of the one `in_force`, "" where the file names none."""
+
+    in_force: str
+    keys: tuple[AuthKey, ...]
+
+
+class Members(Struct, frozen=True):
+    """The nodes that ha.cf names; `open_to_all`: others may join."""
+
+    names: tuple[str, ...]
+    open_to_all: bool
 
 
 class HeartbeatFacts(Struct, frozen=True, kw_only=True):
@@ -58,7 +73,7 @@ class HeartbeatFacts(Struct, frozen=True, kw_only=True):
     members: tuple[str, ...] = ()
     open_to_all: bool = False
     groups: tuple[HaresourcesLine, ...] = ()
-    keys: Keys | None = None
+    keys: AuthKeys | None = None
     without_script: tuple[str, ...] = ()
     pacemaker: bool = False
 
@@ -75,20 +90,20 @@ def parse_haresources(text: str) -> tuple[HaresourcesLine, ...]:
     return tuple(HaresourcesLine(line[0], tuple(line[1:])) for line in lines if line)
 
 
-def parse_authkeys(text: str) -> Keys:
+def parse_authkeys(text: str) -> AuthKeys:
     """Its numbers, methods and lengths of keys."""
     lines = [line.partition("#")[0].split(None, 2) for line in text.split("\n")]
     number = next((line[1] for line in lines if len(line) > 1 and line[0] == "auth"), "")
-    keys = [(line[0], line[1], len("".join(line[2:]).strip())) for line in lines if len(line) > 1 and line[0] != "auth"]
-    return Keys(number, tuple(keys))
+    keys = [line for line in lines if len(line) > 1 and line[0] != "auth"]
+    return AuthKeys(number, tuple(AuthKey(line[0], line[1], len("".join(line[2:]).strip())) for line in keys))
 
 
-def parse_members(text: str) -> tuple[tuple[str, ...], bool]:
-    """The nodes that ha.cf names, and whether it lets others join."""
+def parse_members(text: str) -> Members:
+    """Who may take part, by ha.cf."""
     lines = [line.partition("#")[0].split() for line in text.split("\n")]
     joining = [line[1:] for line in lines if line[:1] == ["autojoin"]]
-    members = tuple(name for line in lines if line[:1] == ["node"] for name in line[1:])
-    return members, bool(joining) and joining[-1] != ["none"]
+    names = tuple(name for line in lines if line[:1] == ["node"] for name in line[1:])
+    return Members(names, bool(joining) and joining[-1] != ["none"])
 
 
 def services(groups: tuple[HaresourcesLine, ...]) -> tuple[str, ...]:
@@ -109,15 +124,15 @@ def gather(host: str, nodes: tuple[str, ...]) -> HeartbeatFacts:
     ha_cf, haresources, authkeys = read(HA_CF), read(HARESOURCES), read(AUTHKEYS)
     groups = parse_haresources(haresources.text) if haresources else ()
     named = dict.fromkeys(name for group in groups for name in scripts(group))
-    members, open_to_all = parse_members(ha_cf.text if ha_cf else "")
+    members = parse_members(ha_cf.text if ha_cf else "")
     return HeartbeatFacts(
         host=host,
         nodes=nodes,
         ha_cf=ha_cf,
         haresources=haresources,
         authkeys=authkeys.without_text() if authkeys else None,
-        members=members,
-        open_to_all=open_to_all,
+        members=members.names,
+        open_to_all=members.open_to_all,
         groups=groups,
         keys=parse_authkeys(authkeys.text) if authkeys else None,
         without_script=tuple(name for name in named if not _has_script(name)),
@@ -134,9 +149,9 @@ def judge(facts: HeartbeatFacts) -> list[Finding]:
     check = Check("cluster")
     if not facts.is_used:
         if facts.pacemaker:
-            return [check.ok("Pacemaker looks after the pair: Heartbeat's files are not asked for")]
-        because = f"neither {HA_CF} nor {COROSYNC} is there: who swaps the nodes?"
-        return [check.warn(because, "Set up Heartbeat or Pacemaker; without one, swap the nodes by hand.")]
+            return [check.ok("Pacemaker manages this pair: Heartbeat's files are not needed")]
+        because = f"neither {HA_CF} nor {COROSYNC} is there: no cluster manager fails this pair over"
+        return [check.warn(because, "Set up Heartbeat or Pacemaker; without one, fail over by hand.")]
     return [*_taking_part(facts), *_haresources(facts), *_letting_go(facts), *_authkeys(facts)]
 
 
@@ -151,7 +166,7 @@ def _taking_part(facts: HeartbeatFacts) -> Iterator[Finding]:
         because = f"it names {named}; this host is called {facts.host}"
         yield check.fail(because, f"A line `node {facts.host}` must be in {HA_CF}, as `uname -n` has it.")
     else:
-        yield check.ok(f"it names {', '.join(facts.members) or 'nobody, and takes in whoever comes'}")
+        yield check.ok(f"it names {', '.join(facts.members) or 'no node, and any node may join'}")
 
 
 def _haresources(facts: HeartbeatFacts) -> Iterator[Finding]:
@@ -165,7 +180,8 @@ def _haresources(facts: HeartbeatFacts) -> Iterator[Finding]:
     members = {name.lower() for name in facts.members}
     strange = [group.node for group in facts.groups if members and group.node.lower() not in members]
     if not facts.groups:
-        yield check.fail("it names nothing to take over", "A line like `www4 drbddisk::raid Filesystem::... apache2`.")
+        remedy = "Add a line like `www4 drbddisk::raid Filesystem::... apache2`."
+        yield check.fail("it names nothing to take over", remedy)
     elif strange:
         yield check.fail(f"{strange[0]} is not a node of {HA_CF}", "Use the names that `uname -n` prints.")
     elif facts.without_script:
@@ -191,7 +207,7 @@ def _letting_go(facts: HeartbeatFacts) -> Iterator[Finding]:
             because = f"{HARESOURCES} does not name {AGENT} behind Filesystem: a backup may hold up a failover"
             yield check.warn(because, remedy)
         elif slowed:
-            because = f"{AGENT} stands before {', '.join(slowed)}: a backup goes on while these stop, and slows that"
+            because = f"{AGENT} stands before {', '.join(slowed)}: a backup goes on while these stop, and slows them"
             yield check.warn(because, remedy)
         else:
             yield check.ok("a backup lets go of the volume before the services are stopped")
@@ -212,15 +228,15 @@ def _authkeys(facts: HeartbeatFacts) -> Iterator[Finding]:
     yield _key(check, keys)
 
 
-def _key(check: Check, keys: Keys) -> Finding:
-    method, length = next(((method, length) for number, method, length in keys.lines if number == keys.number), ("", 0))
+def _key(check: Check, keys: AuthKeys) -> Finding:
+    key = next((one for one in keys.keys if one.number == keys.in_force), None)
     anew = f"Put a random key into {AUTHKEYS} on both nodes: `auth 1` and `1 sha1 KEY`."
-    if not method:
-        return check.fail(f"`auth {keys.number or '...'}` names no line of it".replace("`auth ...`", "`auth`"), anew)
-    if method == "crc":
+    if key is None:
+        return check.fail(f"`{' '.join(filter(None, ('auth', keys.in_force)))}` names no key in it", anew)
+    if key.method == "crc":
         return check.warn("crc is no protection: anyone on the link can impersonate a node", anew)
-    if method not in _GOOD:
-        return check.warn(f"{method} is not sha1 or better", anew)
-    if length < _SHORT:
-        return check.warn(f"the key is shorter than {_SHORT} letters", anew)
-    return check.ok(f"mode 0600, {method}")
+    if key.method not in _SOUND_METHODS:
+        return check.warn(f"{key.method} is not sha1 or better", anew)
+    if key.length < _SHORTEST_KEY:
+        return check.warn(f"the key is shorter than {_SHORTEST_KEY} letters", anew)
+    return check.ok(f"mode 0600, {key.method}")

@@ -53,8 +53,8 @@ def judge(facts: SnapshotFacts) -> Iterator[Finding]:
         names = " ".join(one.full_name for one in found.left)
         yield check.warn("a run that was killed has left a snapshot", f"The next run removes it; or lvremove {names}")
     elif facts.problem and not facts.resource.snapshot:
-        told = f"cannot find out whether a run that was killed has left a snapshot: {facts.problem.message}"
-        yield check.warn(told, f"See what `lvs` says of those called {lvm.OURS}.")
+        message = f"cannot find out whether a run that was killed has left a snapshot: {facts.problem.message}"
+        yield check.warn(message, f"See what `lvs` says of those called {lvm.OURS}.")
 
 
 def _possible(check: Check, facts: SnapshotFacts) -> Finding:

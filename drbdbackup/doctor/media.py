@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from drbdbackup.config.values import TargetConfig
 from drbdbackup.doctor.finding import Check, Finding
+from drbdbackup.model.amount import size
 from drbdbackup.model.backup import Copy
 from drbdbackup.model.mount import Mount
 from drbdbackup.pipeline.target.inspect_protocol import TargetLook
@@ -82,12 +83,12 @@ def need(copies: Sequence[Copy], target: str, medium: str, *, links: bool) -> Ne
     known = [copy for copy in copies if copy.damaged_at is None]
     if not known:
         return None
-    size = known[0].bytes
+    whole = known[0].bytes
     here = [copy for copy in known if copy.target == target and copy.medium == medium][:_LOOKED_BACK]
     if not here or not links:
-        return Need(size, size, full=True)
+        return Need(whole, whole, full=True)
     growth = sorted(max(0, newer.bytes - older.bytes) for newer, older in pairwise(here)) or [0]
-    return Need(growth[len(growth) // 2], max(growth[-1], size // _SHARE), full=False)
+    return Need(growth[len(growth) // 2], max(growth[-1], whole // _SHARE), full=False)
 
 
 def together(needs: Sequence[Need | None]) -> Need | None:
@@ -135,17 +136,17 @@ def _room(facts: MediumFacts) -> Iterator[Finding]:
     check, need = Check("room", facts.target.name), facts.need
     if facts.problem or facts.objection or not facts.total:
         return
-    free = f"{_mib(facts.free)} of {_mib(facts.total)} are free"
+    free = f"{size(facts.free)} of {size(facts.total)} are free"
     remedy = "Get a larger one, let it keep fewer copies ([retention], then `drbdbackup prune`), or exclude something."
     if need is None:
         yield check.ok(f"{free}; what a copy needs is known after the first one")
     elif facts.free < need.usual:
         what = "a whole copy" if need.full else "what the volume grows by in a night"
-        yield check.fail(f"{free}; {what} needs {_mib(need.usual)}", remedy)
+        yield check.fail(f"{free}; {what} needs {size(need.usual)}", remedy)
     elif facts.free < need.likely:
-        yield check.warn(f"{free}; a night with many changes needs {_mib(need.likely)}", remedy)
+        yield check.warn(f"{free}; a night with many changes needs {size(need.likely)}", remedy)
     else:
-        yield check.ok(f"{free}; the next copy needs about {_mib(need.likely)}")
+        yield check.ok(f"{free}; the next copy needs about {size(need.likely)}")
 
 
 def _whole(facts: MediumFacts) -> Iterator[Finding]:
@@ -154,7 +155,3 @@ def _whole(facts: MediumFacts) -> Iterator[Finding]:
         because = f"{copy.snapshot} of {copy.resource} lacks something of {copy.problems:,} entries"
         remedy = f"{os.path.dirname(copy.path)}/snapshot.json names them; `drbdbackup run --dry-run` foresees them."
         yield Check("whole", facts.target.name).warn(because, remedy)
-
-
-def _mib(count: int) -> str:
-    return f"{count / (1 << 30):,.1f} GiB" if count >= 1 << 30 else f"{count / (1 << 20):,.1f} MiB"

@@ -160,4 +160,4 @@ def _without(facts: MessageFacts, check: Check) -> Iterator[Finding]:
     if len(timers) == len(facts.starts):
         yield check.warn(f"{timers[0]} mails nobody: a backup that fails is in the journal only", hint)
     elif not facts.has_mailer:
-        yield check.warn("nobody reads what goes wrong: cron mails it, and there is no sendmail", hint)
+        yield check.warn("nobody gets a message when a backup fails: cron sends mail, and there is no sendmail", hint)

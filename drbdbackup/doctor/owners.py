@@ -44,7 +44,7 @@ def judge(facts: ProgramFacts) -> list[Finding]:
     if facts.missing:
         return [check.fail(*proc.why_not_found(facts.missing))]
     found = [
-        (check.warn if one.is_groups else check.fail)(f"root runs or obeys it, and {one.why}", one.hint)
+        (check.warn if one.is_groups else check.fail)(f"root runs it or trusts it, and {one.why}", one.hint)
         for one in facts.exposed
     ]
     return found or [check.ok("only root can change it")]

@@ -1,6 +1,8 @@
 """The other nodes: can they be reached, do they have the same configuration, are the same folders linked there?
 
-Asked over ssh where a peer is configured, else of the catalog: what the other node said of itself last.
+Asked over ssh where a peer is configured, else of the catalog: what the other node recorded of itself last.
+
+It never changes anything there, and never shows a key.
 """
 
 from __future__ import annotations
@@ -14,17 +16,17 @@ from msgspec.structs import replace
 
 from drbdbackup import documentation
 from drbdbackup.catalog import merge, pair, view
-from drbdbackup.catalog.pair import Said
+from drbdbackup.catalog.pair import ConfigSummary
 from drbdbackup.catalog.signatures import fingerprint, known_key
 from drbdbackup.config.values import Config, PeerConfig
 from drbdbackup.doctor.finding import Check, Finding
 from drbdbackup.errors import Failure
 from drbdbackup.model.backup import iso
 from drbdbackup.pair import digests
-from drbdbackup.pair.digests import Own
+from drbdbackup.pair.digests import OwnSummary
 from drbdbackup.tools import ssh
 
-ANSWER = 20.0  # seconds for a peer that could be reached to start a program
+ANSWER_TIMEOUT = 20.0  # seconds for a peer that could be reached to start a program
 _Wrong = Callable[[Check, str, str], Finding]
 _STEP = f"{documentation.page('README.md')}, step 5"
 _REFUSALS = ("permission denied", "host key verification", "identification has changed", "too many authentication")
@@ -33,16 +35,16 @@ _REFUSALS = ("permission denied", "host key verification", "identification has c
 class PeerFacts(Struct, frozen=True, kw_only=True):
     """Another node. `asked` says whether ssh is configured, `problem` why it gave no answer.
 
-    `said` is what it says of its configuration, `seen_at` when its newest catalog was published; `ahead` is by how many
-    seconds its clock is ahead of ours, None if ssh did not tell. `key` signs its catalogs, "" where it is not known;
-    by the roads `unsigned` a catalog has come in its name that it has not signed.
+    `summary` is what it says of its configuration, `seen_at` when its newest catalog was published; `ahead` is by how
+    many seconds its clock is ahead of ours, None if ssh did not tell. `key` signs its catalogs, "" where it is not
+    known; by the roads `unsigned` a catalog has come in its name that it has not signed.
     """
 
     node: str
     asked: bool
     problem: str = ""
     hint: str = ""
-    said: Said | None = None
+    summary: ConfigSummary | None = None
     over_ssh: bool = False
     seen_at: datetime | None = None
     ahead: float | None = None
@@ -55,7 +57,7 @@ class Surroundings(Struct, frozen=True):
     are DRBD's.
     """
 
-    own: Own
+    own: OwnSummary
     changed_at: datetime | None = None
     has_disks: bool = False
     resources: tuple[str, ...] = ()
@@ -75,31 +77,31 @@ def _asked(config: Config, node: str) -> PeerFacts:
     seen_at, known = seen.seen_at if seen else None, pair.newest(config.state_dir, node)
     peer, key = next((one for one in config.peers if one.node == node), None), known_key(config.state_dir, node)
     if peer is None:
-        return PeerFacts(node=node, asked=False, said=known, seen_at=seen_at, key=key)
+        return PeerFacts(node=node, asked=False, summary=known, seen_at=seen_at, key=key)
     try:
-        said, ahead = _over_ssh(config, peer)
+        summary, ahead = _over_ssh(config, peer)
     except Failure as error:
         return PeerFacts(
-            node=node, asked=True, problem=error.message, hint=error.hint, said=known, seen_at=seen_at, key=key
+            node=node, asked=True, problem=error.message, hint=error.hint, summary=known, seen_at=seen_at, key=key
         )
-    is_there = said is not None
+    is_there = summary is not None
     return PeerFacts(
-        node=node, asked=True, said=said or known, over_ssh=is_there, seen_at=seen_at, ahead=ahead, key=key
+        node=node, asked=True, summary=summary or known, over_ssh=is_there, seen_at=seen_at, ahead=ahead, key=key
     )
 
 
-def _over_ssh(config: Config, peer: PeerConfig) -> tuple[Said | None, float | None]:
+def _over_ssh(config: Config, peer: PeerConfig) -> tuple[ConfigSummary | None, float | None]:
     before = time()
-    told = ssh.digests(peer, config.limits.ssh, ANSWER)
-    now = told.get("now")
+    answer = ssh.digests(peer, config.limits.ssh, ANSWER_TIMEOUT)
+    now = answer.get("now")
     ahead = float(now) - (before + time()) / 2 if isinstance(now, (int, float)) else None
-    return pair.said_from(told, None), ahead
+    return pair.summary_from(answer, None), ahead
 
 
 def judge(facts: PeerFacts, here: Surroundings) -> list[Finding]:
     """Reached, known by its key, the same files, the same links."""
-    found = [*_reach(facts, here.has_disks), *_key(facts)]
-    if facts.said is None:
+    found = [*_reach(facts, has_disks=here.has_disks), *_key(facts)]
+    if facts.summary is None:
         remedy = f"Run `drbdbackup doctor` on {facts.node}, or set up [peer.{facts.node}] ({_STEP})."
         return [*found, Check("same files", facts.node).warn("nothing is known of its configuration yet", remedy)]
     wrong = _wrong(facts, here)
@@ -108,7 +110,7 @@ def judge(facts: PeerFacts, here: Surroundings) -> list[Finding]:
     return [*found, *_links(facts, here.own, wrong)]
 
 
-def _reach(facts: PeerFacts, has_disks: bool) -> Iterator[Finding]:
+def _reach(facts: PeerFacts, *, has_disks: bool) -> Iterator[Finding]:
     check = Check("peer", facts.node)
     if facts.asked and not facts.problem:
         yield check.ok("it answers over ssh")
@@ -123,9 +125,10 @@ def _reach(facts: PeerFacts, has_disks: bool) -> Iterator[Finding]:
 def _key(facts: PeerFacts) -> Iterator[Finding]:
     check = Check("key", facts.node)
     if facts.unsigned:
-        because = f"what came by {', '.join(facts.unsigned)} in its name is not signed by it, and not believed"
+        because = f"a catalog in its name came by {', '.join(facts.unsigned)} without its signature, and is ignored"
         anew = f"If {facts.node} was installed anew: `drbdbackup peer trust {facts.node} KEY`."
-        yield check.warn(because, f"Find out who can write there. {anew}")
+        older = f"If it is back at a version that signs nothing: remove keys/{facts.node}.pub from state_dir here."
+        yield check.warn(because, f"Find out who can write there. {anew} {older}")
     elif facts.key:
         yield check.ok(f"its catalogs are signed ({fingerprint(facts.key)})")
     elif facts.seen_at:
@@ -133,8 +136,8 @@ def _key(facts: PeerFacts) -> Iterator[Finding]:
         yield check.warn("its key is not known: unsigned catalogs in its name are accepted from the share", remedy)
 
 
-def _same(name: str, facts: PeerFacts, mine: Own, wrong: _Wrong) -> Iterator[Finding]:
-    ours, theirs = dict(mine.said.digests).get(name), dict(facts.said.digests if facts.said else ()).get(name)
+def _same(name: str, facts: PeerFacts, mine: OwnSummary, wrong: _Wrong) -> Iterator[Finding]:
+    ours, theirs = dict(mine.summary.digests).get(name), dict(facts.summary.digests if facts.summary else ()).get(name)
     check, as_of = Check(f"same {name}", facts.node), _as_of(facts)
     if name in mine.unread:
         yield check.warn("it cannot be read here", "Run it as root.")
@@ -149,8 +152,8 @@ def _same(name: str, facts: PeerFacts, mine: Own, wrong: _Wrong) -> Iterator[Fin
         yield check.ok(f"it is the same on both{as_of}")
 
 
-def _links(facts: PeerFacts, mine: Own, wrong: _Wrong) -> Iterator[Finding]:
-    ours, theirs = set(mine.said.linked), set(facts.said.linked if facts.said else ())
+def _links(facts: PeerFacts, mine: OwnSummary, wrong: _Wrong) -> Iterator[Finding]:
+    ours, theirs = set(mine.summary.linked), set(facts.summary.linked if facts.summary else ())
     check, as_of = Check("same links", facts.node), _as_of(facts)
     if digests.LINKS in mine.unread:
         yield check.warn("the folders of this node cannot be looked at", "Does a share hang? See `mount`, and dmesg.")
@@ -165,11 +168,11 @@ def _links(facts: PeerFacts, mine: Own, wrong: _Wrong) -> Iterator[Finding]:
 
 
 def _wrong(facts: PeerFacts, here: Surroundings) -> _Wrong:
-    """A difference is only a warning if this node has changed since the other one told, which may have changed too."""
+    """A difference is only a warning if this node has changed since the answer, and the other may have changed too."""
     if facts.over_ssh or not (facts.seen_at and here.changed_at and here.changed_at > facts.seen_at):
         return Check.fail
-    told = f"It has changed here since then: run `drbdbackup sync` on {facts.node}, and look again."
-    return lambda check, because, _: check.warn(because, told)
+    hint = f"It has changed here since then: run `drbdbackup sync` on {facts.node}, and look again."
+    return lambda check, because, _: check.warn(because, hint)
 
 
 def _as_of(facts: PeerFacts) -> str:

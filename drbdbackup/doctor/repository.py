@@ -1,4 +1,7 @@
-"""A repository off site: can this node show what is in it, and does its password lie anywhere but on the nodes?"""
+"""A repository off site: can this node show what is in it, and does its password lie anywhere but on the nodes?
+
+It never opens the repository.
+"""
 
 from __future__ import annotations
 

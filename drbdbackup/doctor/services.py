@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Iterable
+from enum import Enum
 
 from msgspec import Struct
 
@@ -28,20 +29,26 @@ _RUNLEVELS = tuple(f"/etc/rc{level}.d" for level in "2345")
 _START_LINK = re.compile(r"S[0-9][0-9](.+)\Z", re.ASCII)
 
 
+class FolderState(Enum):
+    """What is where a service has its data by custom. FOREIGN_LINK: a symlink that does not lead to the volume."""
+
+    MISSING = "missing"
+    FOLDER = "folder"
+    LINK = "link"
+    FOREIGN_LINK = "foreign link"
+
+
 class ServiceFacts(Struct, frozen=True):
     """One service. `unit` is the word of `systemctl is-enabled`, "" where it knows none, None where it does not answer.
 
-    `links` are those of rc?.d.
-
-    `folder` is where its data lies by custom, "" if that is not known; `folder_is` is "link", "elsewhere" (a link that
-    does not lead to the volume), "folder" or "" (not there).
+    `links` are those of rc?.d. `folder` is where its data lies by custom, "" if that is not known.
     """
 
     name: str
     unit: str | None = ""
     links: tuple[str, ...] = ()
     folder: str = ""
-    folder_is: str = ""
+    folder_state: FolderState = FolderState.MISSING
 
 
 class LinkFacts(Struct, frozen=True):
@@ -71,36 +78,45 @@ def gather(names: Iterable[str], sources: Collection[str]) -> tuple[ServiceFacts
     for name in names:
         silent = any(one.unit is None for one in found)  # one that hangs is not waited for again
         unit = None if silent else systemd.is_enabled(name)
-        folder, folder_is = _folder(name, sources)
-        told = folder in [one.folder for one in found]  # mysql and mariadb are two names of one service
-        links = tuple(path for path, what in started if what == name)
-        found.append(ServiceFacts(name, unit, links, folder, "" if told else folder_is))
+        folder = _DATA.get(name, "")
+        is_known = folder in [one.folder for one in found]  # mysql and mariadb are two names of one service
+        state = FolderState.MISSING if is_known else _folder_state(folder, sources)
+        links = tuple(one.path for one in started if one.service == name)
+        found.append(ServiceFacts(name, unit, links, folder, state))
     return tuple(found)
 
 
-def _started() -> list[tuple[str, str]]:
+class _StartLink(Struct, frozen=True):
+    """A link of System V that starts a service at boot."""
+
+    path: str
+    service: str
+
+
+def _started() -> list[_StartLink]:
     found = []
     for folder in _RUNLEVELS:
         names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-        found += [(os.path.join(folder, name), link[1]) for name in names if (link := _START_LINK.match(name))]
+        found += [
+            _StartLink(os.path.join(folder, name), link[1]) for name in names if (link := _START_LINK.match(name))
+        ]
     return found
 
 
-def _folder(name: str, sources: Collection[str]) -> tuple[str, str]:
-    folder = _DATA.get(name, "")
+def _folder_state(folder: str, sources: Collection[str]) -> FolderState:
     if not folder or not os.path.lexists(folder):
-        return folder, ""
+        return FolderState.MISSING
     if not os.path.islink(folder):
-        return folder, "folder"
+        return FolderState.FOLDER
     link = os.readlink(folder)
-    inside = any(leads_into(os.path.dirname(folder), link, source) for source in sources)
-    return folder, "link" if inside else "elsewhere"
+    is_ours = any(leads_into(os.path.dirname(folder), link, source) for source in sources)
+    return FolderState.LINK if is_ours else FolderState.FOREIGN_LINK
 
 
 def judge(facts: ServiceFacts) -> list[Finding]:
     """Not started at boot, and its folder a link to the volume."""
     found = [_boot(facts)]
-    if facts.folder_is:
+    if facts.folder_state is not FolderState.MISSING:
         found.append(_data(facts))
     return found
 
@@ -122,9 +138,10 @@ def _boot(facts: ServiceFacts) -> Finding:
 
 def _data(facts: ServiceFacts) -> Finding:
     check = Check("data folder", facts.name)
-    if facts.folder_is == "link":
+    if facts.folder_state is FolderState.LINK:
         return check.ok(f"{facts.folder} leads to the volume")
-    what = "a folder of this node's own" if facts.folder_is == "folder" else "a link that does not lead to the volume"
+    is_folder = facts.folder_state is FolderState.FOLDER
+    what = "a folder of this node's own" if is_folder else "a link that does not lead to the volume"
     remedy = "Move it to the volume and link to it, on every node, unless its configuration names another place."
     return check.warn(f"{facts.folder} is {what}", remedy)
 

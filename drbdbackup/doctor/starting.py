@@ -1,4 +1,7 @@
-"""What starts the backup of the night: cron or a systemd timer, once, at the time that the configuration means."""
+"""What starts the nightly backup: cron or a systemd timer, once, at the time that the configuration means.
+
+It only reads what cron and systemd read, and never starts or enables anything.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,7 @@ _SYSTEM, _FOLDER, _SPOOL = "/etc/crontab", "/etc/cron.d", "/var/spool/cron/cront
 _PERIODIC = tuple(f"/etc/cron.{often}" for often in ("hourly", "daily", "weekly", "monthly"))
 _UNITS = tuple(f"{top}/systemd/system" for top in ("/etc", "/run", "/usr/local/lib", "/usr/lib"))
 _CRONS_NAME = re.compile(r"[A-Za-z0-9_-]+\Z", re.ASCII)
+_NO_SYSTEMD = "systemd does not run here"
 _SETTING = re.compile(r"\s*([A-Za-z_]+)\s*=\s*(.*?)\s*\Z")
 
 
@@ -38,9 +42,8 @@ class ScheduledJob(Struct, frozen=True):
 
     @property
     def only_if_due(self) -> bool:
-        """Whether it makes up for what was missed, and is not the backup of the night."""
+        """Whether it makes up for what was missed, and is not the nightly backup."""
         return "--if-due" in self.words
-
 
     @property
     def scope(self) -> tuple[str, ...]:
@@ -49,20 +52,33 @@ class ScheduledJob(Struct, frozen=True):
         return tuple(sorted(word for before, word in pairwise(split) if before in ("--resource", "--target")))
 
 
+class UnusedFile(Struct, frozen=True):
+    """A file that looks as if it started a backup, and why it does not."""
+
+    path: str
+    why: str
+
+
 class StartFacts(Struct, frozen=True):
-    """What would start it, what looks so and is not read by anyone as (path, why), and the schedule that is meant."""
+    """What starts it, what only looks as if it did, and the `schedule` of the configuration."""
 
     schedule: str
     jobs: tuple[ScheduledJob, ...]
-    passed_over: tuple[tuple[str, str], ...] = ()
+    unused: tuple[UnusedFile, ...] = ()
+
+
+class StartedRun(Struct, frozen=True):
+    """A `drbdbackup run` in a command line: the program, and the words behind `run`."""
+
+    program: str
+    words: tuple[str, ...]
 
 
 class CrontabLine(Struct, frozen=True):
     """A line of a crontab that starts a run, with the PATH that holds there."""
 
     schedule: str
-    program: str
-    words: tuple[str, ...]
+    run: StartedRun
     path: str
 
 
@@ -79,12 +95,12 @@ def parse_crontab(text: str, *, with_user: bool) -> tuple[CrontabLine, ...]:
         fields = line.split(None, times + with_user)
         run = starts_run(fields[-1]) if len(fields) > times + with_user else None
         if run is not None:
-            found.append(CrontabLine(" ".join(fields[:times]), *run, path))
+            found.append(CrontabLine(" ".join(fields[:times]), run, path))
     return tuple(found)
 
 
-def starts_run(command: str) -> tuple[str, tuple[str, ...]] | None:
-    """The program and the words behind `run` if a command line starts one."""
+def starts_run(command: str) -> StartedRun | None:
+    """The run that a command line starts, None for none."""
     for part in re.split(r"[;&|()]", command):
         words = [word.strip("\"'") for word in re.split(r"\s[0-9]*[<>]", part)[0].split()]
         at = next((at for at, word in enumerate(words) if os.path.basename(word) == "drbdbackup"), None)
@@ -94,32 +110,34 @@ def starts_run(command: str) -> tuple[str, tuple[str, ...]] | None:
         while behind and behind[0].startswith("-"):
             behind = behind[2 if behind[0] == "--config" else 1 :]
         if behind[:1] == ["run"]:
-            return words[at], tuple(behind[1:])
+            return StartedRun(words[at], tuple(behind[1:]))
     return None
 
 
 def gather(schedule: str) -> StartFacts:
     """Read what cron and systemd read."""
     jobs: list[ScheduledJob] = []
-    passed_over: list[tuple[str, str]] = []
+    unused: list[UnusedFile] = []
     for path, with_user in _crontabs():
         file = read(path)
         lines = parse_crontab(file.text, with_user=with_user) if file else ()
         if file is None or not lines:
             continue
         if why := why_not_read(path, file):
-            passed_over.append((path, why))
+            unused.append(UnusedFile(path, why))
         else:
-            jobs += [ScheduledJob(path, line.schedule, line.words, _is_found(line)) for line in lines]
+            jobs += [ScheduledJob(path, line.schedule, line.run.words, _is_found(line)) for line in lines]
     for path, script in _scripts():
         runs = map(starts_run, (line for line in script.text.split("\n") if not line.lstrip().startswith("#")))
-        jobs += [ScheduledJob(path, "", run[1]) for run in runs if run is not None]
+        jobs += [ScheduledJob(path, "", run.words) for run in runs if run is not None]
     for timer, words in _timers():
-        if systemd.is_enabled(timer) in systemd.STARTS:
+        if not systemd.is_running():
+            unused.append(UnusedFile(timer, _NO_SYSTEMD))
+        elif systemd.is_enabled(timer) in systemd.STARTS:
             jobs.append(ScheduledJob(timer, "", words, calendar=_calendar(timer)))
         else:
-            passed_over.append((timer, "it is not enabled"))
-    return StartFacts(schedule, tuple(jobs), tuple(passed_over))
+            unused.append(UnusedFile(timer, "it is not enabled"))
+    return StartFacts(schedule, tuple(jobs), tuple(unused))
 
 
 def _crontabs() -> Iterator[tuple[str, bool]]:
@@ -146,17 +164,18 @@ def _listed(folder: str) -> list[str]:
 def why_not_read(path: str, file: TextFile) -> str:
     """Why cron passes over a file that it could read (cron(8), Debian's), "" if it does not."""
     if os.path.dirname(path) == _FOLDER and not _CRONS_NAME.match(os.path.basename(path)):
-        return "cron passes over a name with a dot or the like in it"
+        return "cron ignores a file with a dot or the like in its name"
     if os.path.dirname(path) == _SPOOL:
         return ""
     if file.owner or stat.S_IMODE(file.mode) & 0o022:
-        return "cron passes over a file that is not root's or that others can write"
-    return "" if file.text.endswith("\n") else "cron wants a newline at its end"
+        return "cron ignores a file that does not belong to root, or that others can write"
+    return "" if file.text.endswith("\n") else "cron ignores a file without a newline at its end"
 
 
 def _is_found(line: CrontabLine) -> bool:
-    folders = [""] if "/" in line.program else line.path.split(":")
-    return any(os.access(os.path.join(folder, line.program), os.X_OK) for folder in folders)
+    program = line.run.program
+    folders = [""] if "/" in program else line.path.split(":")
+    return any(os.access(os.path.join(folder, program), os.X_OK) for folder in folders)
 
 
 def _timers() -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -188,7 +207,7 @@ def _started_by(timer: str) -> tuple[str, ...] | None:
     for line in service.text.split("\n") if service else []:
         run = starts_run(line.partition("=")[2].lstrip("-@:+!")) if line.startswith("ExecStart=") else None
         if run is not None:
-            return run[1]
+            return run.words
     return None
 
 
@@ -203,12 +222,13 @@ _INSTALL = "drbdbackup install"
 def _night(facts: StartFacts) -> Finding:
     check, jobs = Check("schedule"), [job for job in facts.jobs if not job.only_if_due]
     if not jobs:
-        why = "; ".join(f"{path}: {why}" for path, why in facts.passed_over)
-        because = "nothing starts the backup of the night" + (f" ({why})" if why else "")
-        return check.fail(because, f"On every node: {_INSTALL}")
+        why = "; ".join(f"{one.path}: {one.why}" for one in facts.unused)
+        because = "nothing starts the nightly backup" + (f" ({why})" if why else "")
+        cron = " --cron" if any(one.why == _NO_SYSTEMD for one in facts.unused) else ""
+        return check.fail(because, f"On every node: {_INSTALL}{cron}")
     lost = [job for job in jobs if not job.found]
     if lost:
-        because = f"{lost[0].place} starts what is not found in the PATH that cron has there"
+        because = f"{lost[0].place} starts it, and cron does not find that program in its PATH"
         return check.fail(because, "Is there a link to it in /usr/local/bin? Does the file set PATH?")
     twice = [job for job in jobs if sum(_is_the_same(job, other) for other in jobs) > 1]
     if twice:
@@ -217,11 +237,11 @@ def _night(facts: StartFacts) -> Finding:
     late = [job for job in jobs if job.schedule and job.schedule != " ".join(facts.schedule.split())]
     if late:
         because = f'{late[0].place} has "{late[0].schedule}", and schedule is "{facts.schedule}"'
-        return check.warn(because, "Keep the two in step: whether a backup is overdue is reckoned by `schedule`.")
+        return check.warn(because, "Give both the same time: `schedule` decides whether a backup is overdue.")
     late = [job for job in jobs if job.calendar and not _is_at(facts.schedule, job.calendar)]
     if late:
         because = f'{late[0].place} has "{late[0].calendar[0]}", and schedule is "{facts.schedule}"'
-        return check.warn(because, f"Whether a backup is overdue is reckoned by `schedule`. On every node: {_INSTALL}")
+        return check.warn(because, f"`schedule` decides whether a backup is overdue. On every node: {_INSTALL}")
     return check.ok(f"{jobs[0].place} starts it" + (f' at "{jobs[0].schedule}"' if jobs[0].schedule else ""))
 
 
@@ -244,6 +264,6 @@ def _is_the_same(one: ScheduledJob, other: ScheduledJob) -> bool:
 def _missed(facts: StartFacts) -> Iterator[Finding]:
     check = Check("missed runs")
     if any(job.only_if_due for job in facts.jobs):
-        yield check.ok("a missed night is backed up later")
+        yield check.ok("a backup that was missed is made later")
     elif facts.jobs:
-        yield check.warn("no later run backs up after a missed night", f"On every node: {_INSTALL}")
+        yield check.warn("a backup that was missed is not made later", f"On every node: {_INSTALL}")

@@ -11,8 +11,9 @@ from drbdbackup import proc
 from drbdbackup.config.values import Config
 from drbdbackup.doctor.finding import Check, Finding
 from drbdbackup.errors import Failure
+from drbdbackup.model.amount import size
 
-ENOUGH = 256 << 20  # bytes; a run's lists take some 300 bytes for each file that it looks at
+LEAST_FREE = 256 << 20  # bytes; a run's lists take some 300 bytes for each file that it looks at
 _TRIED = bytes(1 << 16)
 
 
@@ -53,7 +54,7 @@ def judge(facts: StateFacts) -> list[Finding]:
     if facts.problem:
         remedy = "Is that disk full, or read-only (`dmesg`)? Else run it as root, or set another state_dir."
         return [check.fail(f"nothing can be written to {facts.folder}: {facts.problem}", remedy)]
-    free = f"{facts.free / (1 << 20):,.0f} MiB are free in {facts.folder}"
-    if facts.free < ENOUGH:
+    free = f"{size(facts.free)} are free in {facts.folder}"
+    if facts.free < LEAST_FREE:
         return [check.warn(f"{free}: a run keeps its lists there", "Free some space on the disk that holds it.")]
     return [check.ok(free)]

@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from drbdbackup.doctor.finding import Check, Finding
 from drbdbackup.tools.text_file import TextFile, read
@@ -21,11 +22,12 @@ _TAGS = {"UUID": "uuid", "LABEL": "label", "PARTUUID": "partuuid", "PARTLABEL": 
 
 
 class FstabLine(Struct, frozen=True):
-    """A line of fstab."""
+    """A line of fstab; `device` is the real device of its spec, as far as that is known."""
 
     spec: str
     point: str
     options: tuple[str, ...]
+    device: str = ""
 
     @property
     def is_for_boot(self) -> bool:
@@ -36,8 +38,7 @@ class FstabLine(Struct, frozen=True):
 class VolumeFacts(Struct, frozen=True, kw_only=True):
     """`mode` is that of the folder at `source` as one sees it now, None if it cannot be seen (`problem` says why).
 
-    `devices` are all names of the volume's device and of the disks below it; `entries` are those of fstab, with the
-    real device of each spec.
+    `devices` are all names of the volume's device and of the disks below it; `entries` are those of fstab.
     """
 
     resource: str
@@ -46,7 +47,7 @@ class VolumeFacts(Struct, frozen=True, kw_only=True):
     problem: str
     devices: frozenset[str]
     fstab_problem: str
-    entries: tuple[tuple[FstabLine, str], ...]
+    entries: tuple[FstabLine, ...]
 
 
 def parse_fstab(text: str) -> tuple[FstabLine, ...]:
@@ -72,7 +73,7 @@ def look(source: str) -> int:
 def gather(resource: str, source: str, seen: int | str, devices: Iterable[str]) -> VolumeFacts:
     """`seen` is what `look` found, or why it found nothing; `devices` are the names that the configurations use."""
     file = read(FSTAB) or TextFile()
-    entries = tuple((entry, _device(entry.spec)) for entry in parse_fstab(file.text))
+    entries = tuple(replace(entry, device=_device(entry.spec)) for entry in parse_fstab(file.text))
     names = frozenset(name for device in devices for name in (device, os.path.realpath(device)))
     mode, problem = (seen, "") if isinstance(seen, int) else (None, seen)
     return VolumeFacts(
@@ -111,13 +112,12 @@ def _fstab(facts: VolumeFacts) -> Finding:
     check = Check("fstab", facts.resource)
     if facts.fstab_problem:
         return check.warn(f"{FSTAB}: {facts.fstab_problem}", "Run it as root.")
-    wrong = [entry for entry, device in facts.entries if entry.is_for_boot and _is_ours(entry, device, facts)]
+    wrong = [entry for entry in facts.entries if entry.is_for_boot and _is_ours(entry, facts)]
     if wrong:
         names = " and ".join(f"{entry.spec} at {entry.point}" for entry in wrong)
         return check.fail(f"it mounts {names} by itself", f"Add `noauto` there in {FSTAB}: the cluster mounts it.")
     return check.ok("nothing of it is mounted at boot")
 
 
-def _is_ours(entry: FstabLine, device: str, facts: VolumeFacts) -> bool:
-    devices: Collection[str] = facts.devices
-    return entry.point == facts.source or entry.spec in devices or device in devices
+def _is_ours(entry: FstabLine, facts: VolumeFacts) -> bool:
+    return entry.point == facts.source or not facts.devices.isdisjoint((entry.spec, entry.device))

@@ -16,7 +16,7 @@ from drbdbackup.catalog.history import Activity
 _WINDOW = timedelta(days=30)
 _LEAST = timedelta(days=7)
 _LEAST_RUNS = 3
-_DAY = 86400.0
+_DAY = 86400.0  # seconds
 
 
 class Growth(Struct, frozen=True):
@@ -36,8 +36,8 @@ def growth(done: Sequence[Activity], target: str, node: str, now: datetime) -> G
     The very first copy there is not counted: it is the volume, and does not come again.
     """
     copied = sorted(
-        (one.started_at, size) for one in done if node in ("", one.node)
-        for name, size in one.copied if name == target
+        (one.started_at, ended.bytes) for one in done if node in ("", one.node)
+        for name, ended in one.targets if name == target and ended.bytes is not None
     )[1:]  # fmt: skip
     recent = [(at, size) for at, size in copied if now - at <= _WINDOW]
     if len(recent) < _LEAST_RUNS or now - recent[0][0] < _LEAST:

@@ -14,6 +14,7 @@ from msgspec import Struct
 from drbdbackup.catalog.bodies import Run
 from drbdbackup.config.values import CheckConfig
 from drbdbackup.doctor.media import Need
+from drbdbackup.due import TargetDue
 from drbdbackup.model.amount import size
 from drbdbackup.model.backup import Copy, iso
 from drbdbackup.model.restoring import Restoring
@@ -33,10 +34,12 @@ class Severity(IntEnum):
 _OF_PAIR = {PairState.OK: Severity.OK, PairState.WARNING: Severity.WARNING, PairState.CRITICAL: Severity.CRITICAL}
 
 
-class TargetRoom(Struct, frozen=True):
-    """What a look at a target told: bytes, or why it cannot be used now. `need` is what the next night needs.
+class TargetRoom(Struct, frozen=True, kw_only=True):
+    """What a look at a target found: bytes, or why it cannot be used now. `need` is what the next night needs.
 
-    A disk is mounted only while it is used, so its `free` is None.
+    A disk is mounted only while it is used: then it is what was left at its last use, `seen_at`. Both are None where no
+    use is known. `free_inodes` is None, too, where a file system has no fixed number of them. A target that is not
+    `is_asked` may be there or not.
     """
 
     target: str
@@ -44,14 +47,20 @@ class TargetRoom(Struct, frozen=True):
     total: int | None = None
     need: Need | None = None
     problem: str = ""
+    free_inodes: int | None = None
+    seen_at: datetime | None = None
+    is_asked: bool = True
 
 
 class PairEvidence(Struct, frozen=True, kw_only=True):
     """All that is known of one resource's backups on this node.
 
     `known` are all copies, `newest` is the newest undamaged one of a lineage that lives; `ended` is the newest run of
-    any node that did not stand down, `began` the time of the first run that is known.
-    `verified_at` and `drilled_at` are when any copy was verified whole, and drilled, last.
+    any node that did not stand down, `ended_common` the newest that tried all targets without a schedule of their own.
+    `began` is the time of the first run that is known.
+    `verified_at` and `drilled_at` are when any copy was verified whole, and drilled, last. `own_schedules` are those of
+    targets; a copy is late `grace` seconds after its due time. `refused` are other nodes' catalogs that are not
+    believed, wholly or in part, with the reason.
     """
 
     resource: str
@@ -61,17 +70,26 @@ class PairEvidence(Struct, frozen=True, kw_only=True):
     known: Sequence[KnownCopy] = ()
     newest: Copy | None = None
     ended: Run | None = None
+    ended_common: Run | None = None
     began: datetime | None = None
     verified_at: datetime | None = None
     drilled_at: datetime | None = None
     restoring: Restoring | None = None
     is_restoring_here: bool = False
     rooms: Sequence[TargetRoom] = ()
+    own_schedules: Sequence[TargetDue] = ()
+    grace: float = 0.0
+    refused: Sequence[tuple[str, str]] = ()
 
     @property
     def age(self) -> float | None:
         """Seconds since the newest backup was begun; None without one."""
         return None if self.newest is None else max(0.0, (self.now - self.newest.started_at).total_seconds())
+
+    @property
+    def late(self) -> list[TargetDue]:
+        """The targets with a schedule of their own whose copy should be there by now."""
+        return [one for one in self.own_schedules if one.is_late(self.now, self.grace)]
 
     @property
     def damaged(self) -> list[Copy]:
@@ -114,7 +132,7 @@ def judge(evidence: PairEvidence, limits: CheckConfig, thresholds: Thresholds) -
     """Look at everything; nothing is left out because something else is worse."""
     found = [
         *_pair(evidence), *_age(evidence, thresholds), *_restore(evidence), *_role(evidence), *_targets(evidence),
-        *_rooms(evidence), *_damaged(evidence), *_proven(evidence, limits),
+        *_rooms(evidence), *_damaged(evidence), *_proven(evidence, limits), *_refused(evidence),
     ]  # fmt: skip
     return Health(evidence, tuple(sorted(dict.fromkeys(found), key=lambda one: -one.severity)))
 
@@ -148,9 +166,13 @@ def _role(seen: PairEvidence) -> Iterator[Trouble]:
 
 
 def _targets(seen: PairEvidence) -> Iterator[Trouble]:
-    for name, ended in seen.ended.targets if seen.ended else ():
-        if ended.get("outcome") == "failed":
-            yield Trouble(Severity.WARNING, f"{name} failed in the last run: {ended.get('message', '')}")
+    results = {name: ended for run in (seen.ended_common, seen.ended) if run for name, ended in run.targets}
+    for name, ended in results.items():
+        if ended.outcome == "failed":
+            yield Trouble(Severity.WARNING, f"{name} failed in the last run: {ended.message}")
+    for one in seen.late:
+        since, due = iso(one.newest) if one.newest else "", iso(one.since) if one.since else ""
+        yield Trouble(Severity.WARNING, f"{one.target} has no backup since {since}, and one was due at {due}")
     if seen.newest is not None and seen.newest.problems:
         yield Trouble(Severity.WARNING, f"{seen.newest.snapshot} lacks something of {seen.newest.problems:,} entries")
 
@@ -159,18 +181,27 @@ def _rooms(seen: PairEvidence) -> Iterator[Trouble]:
     for room in seen.rooms:
         if room.problem:
             yield Trouble(Severity.WARNING, f"{room.target} cannot be used now: {room.problem}")
+        has = "has" if room.seen_at is None else f"had at {iso(room.seen_at)}"
+        if room.free_inodes == 0:
+            yield Trouble(Severity.CRITICAL, f"{room.target} {has} no inode free")
         if room.free is None or room.need is None or room.free >= room.need.likely:
             continue
         is_short = room.free < room.need.usual
         needs = size(room.need.usual if is_short else room.need.likely)
         verb = "needs" if is_short else "may need"
-        said = f"{room.target} has {size(room.free)} free; the next backup {verb} {needs}"
-        yield Trouble(Severity.CRITICAL if is_short else Severity.WARNING, said)
+        message = f"{room.target} {has} {size(room.free)} free; the next backup {verb} {needs}"
+        yield Trouble(Severity.CRITICAL if is_short else Severity.WARNING, message)
 
 
 def _damaged(seen: PairEvidence) -> Iterator[Trouble]:
     for copy in seen.damaged:
         yield Trouble(Severity.WARNING, f"{copy.snapshot} on {copy.location} is damaged")
+
+
+def _refused(seen: PairEvidence) -> Iterator[Trouble]:
+    """What another node has done since is not known here then, or somebody forges it."""
+    for file, why in seen.refused:
+        yield Trouble(Severity.WARNING, f"the catalog {file} is not believed: {why}")
 
 
 def _proven(seen: PairEvidence, limits: CheckConfig) -> Iterator[Trouble]:
@@ -180,5 +211,5 @@ def _proven(seen: PairEvidence, limits: CheckConfig) -> Iterator[Trouble]:
     ):  # fmt: skip
         since = at or seen.began
         if most and since is not None and seen.now - since > timedelta(seconds=most):
-            told = f"was last {did} at {iso(at)}" if at else f"has ever been {did}"
-            yield Trouble(Severity.WARNING, f"{'a' if at else 'no'} copy {told}")
+            rest = f"was last {did} at {iso(at)}" if at else f"has ever been {did}"
+            yield Trouble(Severity.WARNING, f"{'a' if at else 'no'} copy {rest}")

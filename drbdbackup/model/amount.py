@@ -1,4 +1,7 @@
-"""Amounts in words: errors are written where the bytes are, far below what draws."""
+"""Amounts in words: errors are written where the bytes are, far below what draws.
+
+Pure, and without imports: everything may use it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Snapshots, copies and runs: what the catalog is about."""
+"""Snapshots, copies and runs: what the catalog is about.
+
+Values and their names only. Nothing here reads the catalog or a medium.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from drbdbackup.model.generation import Generation
 
 SAFETY = "safety"  # the purpose of a copy that is no backup
 _FIRST_YEAR, _LAST_YEAR = 1969, 9998
+LONGEST_NAME = 200  # letters: a folder of that name may get another word before it, and still be one
 _SNAPSHOT = re.compile(r"\d{8}T\d{6}Z-[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 
 
@@ -38,7 +42,7 @@ class Copy(Struct, frozen=True, kw_only=True):
     "safety" for what a restore in place keeps of the volume that it goes over, "" for a backup. `manifest_sha256` is
     that of its packed manifest as the node that made it has recorded it, "" where no node has: 64 hex digits; and
     `sidecar_sha256` that of what its sidecar says. A copy is `adopted` if it is known only from what lies on its
-    medium: whoever can write there may have invented it. `pinned_at` and `note` are what people said of its snapshot.
+    medium: whoever can write there may have invented it. `pinned_at` and `note` are what people noted on its snapshot.
     """
 
     snapshot: str
@@ -118,7 +122,7 @@ def may_be_by(node: str, snapshot: str) -> bool:
 
 def is_snapshot_name(name: str) -> bool:
     """Whether `name` has the form of a snapshot's name: the gate for whatever comes from a medium or a peer."""
-    return _SNAPSHOT.match(name) is not None
+    return len(name) <= LONGEST_NAME and _SNAPSHOT.match(name) is not None
 
 
 def iso(moment: datetime) -> str:

@@ -30,4 +30,12 @@ def one_line(text: str) -> str:
 
     What is no letter could not be sent as mail either.
     """
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text[:_LONGEST_LINE])
+    shown = text[:_LONGEST_LINE]
+    if shown.isprintable():  # nearly every one, and a night asks of thousands
+        return shown
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in shown)
+
+
+def line_of(value: Any) -> str:
+    """A value of others as one line, "" for what is no text."""
+    return one_line(value) if isinstance(value, str) else ""

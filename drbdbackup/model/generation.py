@@ -33,11 +33,11 @@ class Generation(Struct, frozen=True):
         return {"current": self.current, "bitmap": self.bitmap, "history": list(self.history)}
 
 
-def from_document(told: Any) -> Generation | None:
+def from_document(document: Any) -> Generation | None:
     """The generation that `as_document` described; None for anything else, an older version's absence included."""
-    if not isinstance(told, Mapping):
+    if not isinstance(document, Mapping):
         return None
-    current, bitmap, history = told.get("current"), told.get("bitmap"), told.get("history")
+    current, bitmap, history = document.get("current"), document.get("bitmap"), document.get("history")
     if not _is_uuid(current) or not (bitmap == "" or _is_uuid(bitmap)) or not isinstance(history, list):
         return None
     if len(history) > _MOST or not all(map(_is_uuid, history)):
@@ -52,13 +52,13 @@ def parse(text: str) -> Generation | None:
     it, so the first bitmap that is not zero counts; those of further peers go to the history.
     """
     lines = [match for line in text.splitlines() if (match := _TUPLE.match(line.strip()))]
-    told = [[_masked(match[1]), *map(_masked, match[2].strip(":").split(":"))] for match in lines]
-    currents = {current for current, *_ in told}
-    if len(currents) != 1 or int(told[0][0] or "0", 16) in (0, _JUST_CREATED):
+    tuples = [[_masked(match[1]), *map(_masked, match[2].strip(":").split(":"))] for match in lines]
+    currents = {current for current, *_ in tuples}
+    if len(currents) != 1 or int(tuples[0][0] or "0", 16) in (0, _JUST_CREATED):
         return None
-    bitmaps = list(dict.fromkeys(filter(None, (bitmap for _, bitmap, *_ in told))))
-    history = [uuid for _, _, *rest in told for uuid in rest if uuid]
-    return Generation(told[0][0], bitmaps[0] if bitmaps else "", tuple(dict.fromkeys([*bitmaps[1:], *history])))
+    bitmaps = list(dict.fromkeys(filter(None, (bitmap for _, bitmap, *_ in tuples))))
+    history = [uuid for _, _, *rest in tuples for uuid in rest if uuid]
+    return Generation(tuples[0][0], bitmaps[0] if bitmaps else "", tuple(dict.fromkeys([*bitmaps[1:], *history])))
 
 
 def _masked(uuid: str) -> str:

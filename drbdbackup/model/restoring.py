@@ -1,7 +1,7 @@
 """A restore in place that is under way or was interrupted: what of it must be known to go on with it.
 
-It is written down on the replicated volume, so that it fails over with it, and said in the catalog. What is read back
-comes from a disk: whatever is invalid there is None, and no command is ever taken from it.
+It is written down on the replicated volume, so that it fails over with it, and recorded in the catalog. What is read
+back comes from a disk: whatever is invalid there is None, and no command is ever taken from it.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Restoring(Struct, frozen=True, kw_only=True):
         return f"a restore {what}from {self.snapshot}, begun on {self.node}, was not finished: {_SO_FAR[self.stage]}"
 
     def as_document(self) -> dict[str, Any]:
-        """As it is written down and said."""
+        """As it is written on the volume and recorded in the catalog."""
         return {
             "name": self.name, "resource": self.resource, "node": self.node, "stage": self.stage.value,
             "snapshot": self.snapshot, "path": self.path, "begun_at": iso(self.begun_at), "safety": self.safety,
@@ -88,16 +88,16 @@ class _RestoringBody(Struct, frozen=True, kw_only=True):
 
 def from_document(found: Mapping[str, Any]) -> Restoring | None:
     """The inverse of `as_document`; None for what describes no restore."""
-    said = fitting(_RestoringBody, found)
-    if said is None or not is_snapshot_name(said.snapshot) or not _is_inside(said.path):
+    parsed = fitting(_RestoringBody, found)
+    if parsed is None or not is_snapshot_name(parsed.snapshot) or not _is_inside(parsed.path):
         return None
     try:
-        begun_at = from_iso(said.begun_at)
+        begun_at = from_iso(parsed.begun_at)
     except (ValueError, OverflowError):
         return None
     return Restoring(
-        name=said.name, resource=said.resource, node=said.node, stage=said.stage, snapshot=said.snapshot,
-        path=said.path, begun_at=begun_at, safety=said.safety,
+        name=parsed.name, resource=parsed.resource, node=parsed.node, stage=parsed.stage, snapshot=parsed.snapshot,
+        path=parsed.path, begun_at=begun_at, safety=parsed.safety,
     )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from msgspec import Struct
 from drbdbackup import proc
 from drbdbackup.catalog import pair, store
 from drbdbackup.catalog.bodies import subject
-from drbdbackup.catalog.pair import Said
+from drbdbackup.catalog.pair import ConfigSummary
 from drbdbackup.config.values import Config
 from drbdbackup.errors import Failure
 from drbdbackup.tools.text_file import TextFile, read
@@ -38,7 +38,7 @@ _PARENTS = (
 )  # fmt: skip
 
 
-def value(name: str, content: bytes, nodes: Iterable[str]) -> str:
+def check_value(name: str, content: bytes, nodes: Iterable[str]) -> str:
     """The check value of a file: four hex digits, the same for the same content in the same pair."""
     key = "\0".join(("drbdbackup pair", name, *sorted(nodes))).encode("utf-8", "surrogateescape")
     return hmac.new(key, content, hashlib.sha256).hexdigest()[: BITS // 4]
@@ -50,24 +50,26 @@ def defines(text: str, resource: str) -> bool:
     return re.search(rf'(?:\A|[\s;}}])resource\s+"?{re.escape(resource)}"?\s*\{{', plain) is not None
 
 
-class Own(Struct, frozen=True):
+class OwnSummary(Struct, frozen=True):
     """What this node says, and the files that it could not read (who is not root cannot): of these it says nothing."""
 
-    said: Said
+    summary: ConfigSummary
     unread: tuple[str, ...] = ()
 
 
-def here(config: Config) -> Own:
+def own_summary(config: Config) -> OwnSummary:
     """What this node says; a file that is not there is left out."""
     contents = dict(_contents(config))
-    values = [(name, value(name, content, config.nodes)) for name, content in contents.items() if content is not None]
+    values = [
+        (name, check_value(name, content, config.nodes)) for name, content in contents.items() if content is not None
+    ]
     unread = [name for name, content in contents.items() if content is None]
     leading = linked(config)
     if leading is None:
         unread.append(LINKS)
     every = {path for paths in (leading or {}).values() for path in paths}
     targets = tuple(sorted(subject(target, config.node) for target in config.targets))
-    return Own(Said(tuple(sorted(values)), tuple(sorted(every)), targets=targets), tuple(unread))
+    return OwnSummary(ConfigSummary(tuple(sorted(values)), tuple(sorted(every)), targets=targets), tuple(unread))
 
 
 def linked(config: Config) -> dict[str, list[str]] | None:
@@ -83,12 +85,20 @@ def linked(config: Config) -> dict[str, list[str]] | None:
 
 
 def links(source: str, parents: Iterable[str] = _PARENTS) -> Iterator[str]:
-    """The symlinks that lead into the volume; they are read, never followed. A parent may be a share: for a probe."""
+    """Root's symlinks that lead into the volume; they are read, never followed. A parent may be a share: for a probe.
+
+    Where a parent is another user's he can have a million of them, each night others, and all are said to the pair.
+    """
+    trusted = (0, os.geteuid())
     for parent in parents:
         with suppress(OSError):
             folder = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
-                names = [entry.name for entry in os.scandir(folder) if entry.is_symlink()]
+                with os.scandir(folder) as found:
+                    names = [
+                        entry.name for entry in found
+                        if entry.is_symlink() and entry.stat(follow_symlinks=False).st_uid in trusted
+                    ]  # fmt: skip
                 targets = [(name, os.readlink(name, dir_fd=folder)) for name in names]
             finally:
                 os.close(folder)
@@ -103,10 +113,10 @@ def leads_into(folder: str, link: str, source: str) -> bool:
 
 def record(config: Config) -> bool:
     """Keep what this node says as a fact, if it says all and something new; whether it did. Raises CatalogError."""
-    own, before = here(config), pair.newest(config.state_dir, config.node)
-    if own.unread or (before is not None and before.as_body() == own.said.as_body()):
+    own, before = own_summary(config), pair.newest(config.state_dir, config.node)
+    if own.unread or (before is not None and before.as_body() == own.summary.as_body()):
         return False
-    store.record(config.state_dir, config.node, [pair.paired(config.node, datetime.now(UTC), own.said)])
+    store.record(config.state_dir, config.node, [pair.paired(config.node, datetime.now(UTC), own.summary)])
     return True
 
 

@@ -94,11 +94,12 @@ SCHEDULE = _matching(
 )
 SECONDS = _whole(1, 3600)
 PORT = _whole(1, 65535)
+DRBD_PORT = _whole(1024, 65535)  # ssh and others of the system listen below
 
 NODE = Table({"public": ADDRESS, "private": ADDRESS, "disk": DEVICE}, required=("public", "private"))
 PUBLIC = Table({"interface": INTERFACE, "network": NETWORK, "virtual_ip": ADDRESS},
                required=("interface", "network", "virtual_ip"))  # fmt: skip
-PRIVATE = Table({"interface": INTERFACE, "network": NETWORK, "port": PORT}, required=("interface", "network"))
+PRIVATE = Table({"interface": INTERFACE, "network": NETWORK, "port": DRBD_PORT}, required=("interface", "network"))
 VOLUME = Table({
     "resource": NAME,
     "device": DRBD_DEVICE,

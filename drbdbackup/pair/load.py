@@ -1,4 +1,7 @@
-"""From `pair.toml` to a checked `Pair`, or one ConfigError that lists every mistake found."""
+"""From `pair.toml` to a checked `Pair`, or one ConfigError that lists every mistake found.
+
+It reads that one file and writes none. A pair with one mistake is never built.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,7 @@ def load(file: str) -> Pair:
 def _two_managers(tables: dict[str, Any]) -> list[str]:
     """Both would want the pair."""
     both = "heartbeat" in tables and "pacemaker" in tables
-    return ["pacemaker: must not stand beside [heartbeat]: one of the two swaps the nodes"] if both else []
+    return ["pacemaker: not together with [heartbeat]: only one of them may move the services"] if both else []
 
 
 def _open_secret(pair: Pair) -> list[str]:

@@ -16,33 +16,41 @@ from msgspec import Struct
 from drbdbackup import shipped
 from drbdbackup.config.kinds import quoted
 from drbdbackup.pair.rules import AGENTS
-from drbdbackup.pair.services import place
+from drbdbackup.pair.services import place_on_volume
 from drbdbackup.pair.values import Pair
 
 AUTHKEYS, KEPT = "etc/ha.d/authkeys", "etc/drbdbackup/pair.secret"
 _SECRET, _PLAIN, _PROGRAM = 0o600, 0o644, 0o755
 
-# Where each template goes on a node, and who may read it. `{resource}` is the name of the resource.
+
+class _Template(Struct, frozen=True):
+    """Where a template goes on a node, and with which mode. `{resource}` in `path` is the name of the resource."""
+
+    path: str
+    name: str
+    mode: int
+
+
 _FILES = (
-    ("etc/drbd.d/{resource}.res", "raid.res", _SECRET),
-    ("etc/hosts.pair", "hosts", _PLAIN),
-    ("etc/fstab.pair", "fstab", _PLAIN),
-    ("etc/drbdbackup/config.toml", "config.toml", _PLAIN),
-    ("etc/drbdbackup/pair.toml", "pair.toml", _PLAIN),
-    ("etc/drbdbackup/not-at-boot", "not-at-boot", _PLAIN),
-    ("usr/local/sbin/pair-prepare", "pair-prepare", _PROGRAM),
-    ("usr/local/sbin/pair-move-services", "pair-move-services", _PROGRAM),
-    ("usr/local/sbin/pair-link-services", "pair-link-services", _PROGRAM),
+    _Template("etc/drbd.d/{resource}.res", "raid.res", _SECRET),
+    _Template("etc/hosts.pair", "hosts", _PLAIN),
+    _Template("etc/fstab.pair", "fstab", _PLAIN),
+    _Template("etc/drbdbackup/config.toml", "config.toml", _PLAIN),
+    _Template("etc/drbdbackup/pair.toml", "pair.toml", _PLAIN),
+    _Template("etc/drbdbackup/not-at-boot", "not-at-boot", _PLAIN),
+    _Template("usr/local/sbin/pair-prepare", "pair-prepare", _PROGRAM),
+    _Template("usr/local/sbin/pair-move-services", "pair-move-services", _PROGRAM),
+    _Template("usr/local/sbin/pair-link-services", "pair-link-services", _PROGRAM),
 )
 _HEARTBEAT = (
-    ("etc/ha.d/ha.cf", "ha.cf", _PLAIN),
-    ("etc/ha.d/haresources", "haresources", _PLAIN),
-    (AUTHKEYS, "authkeys", _SECRET),
+    _Template("etc/ha.d/ha.cf", "ha.cf", _PLAIN),
+    _Template("etc/ha.d/haresources", "haresources", _PLAIN),
+    _Template(AUTHKEYS, "authkeys", _SECRET),
 )
 _PACEMAKER = (
-    ("etc/corosync/corosync.conf", "corosync.conf", _SECRET),
-    (KEPT, "pair.secret", _SECRET),
-    ("etc/drbdbackup/pair.crm", "pair.crm", _PLAIN),
+    _Template("etc/corosync/corosync.conf", "corosync.conf", _SECRET),
+    _Template(KEPT, "pair.secret", _SECRET),
+    _Template("etc/drbdbackup/pair.crm", "pair.crm", _PLAIN),
 )
 
 
@@ -58,12 +66,12 @@ def render(pair: Pair, secret: str) -> tuple[Rendered, ...]:
     """Every file, the same for each node."""
     environment = _environment()
     known = _known(pair, secret)
-    files = [
-        Rendered(path.format(resource=pair.volume.resource), mode, environment.get_template(name).render(known))
-        for path, name, mode in (*_FILES, *(_PACEMAKER if pair.pacemaker else _HEARTBEAT))
-    ]
-    place = "usr/lib/ocf/resource.d/drbdbackup" if pair.pacemaker else "etc/ha.d/resource.d"
-    agent = Rendered(f"{place}/drbdbackup", _PROGRAM, shipped.text("resource-agent"))
+    files = []
+    for one in (*_FILES, *(_PACEMAKER if pair.pacemaker else _HEARTBEAT)):
+        text = environment.get_template(one.name).render(known)
+        files.append(Rendered(one.path.format(resource=pair.volume.resource), one.mode, text))
+    folder = "usr/lib/ocf/resource.d/drbdbackup" if pair.pacemaker else "etc/ha.d/resource.d"
+    agent = Rendered(f"{folder}/drbdbackup", _PROGRAM, shipped.text("resource-agent"))
     return (*files, agent, Rendered("etc/cron.d/drbdbackup", _PLAIN, shipped.cron(pair.schedule)))
 
 
@@ -82,7 +90,8 @@ def _known(pair: Pair, secret: str) -> dict[str, Any]:
         "started": _started(pair),
         "units": list(dict.fromkeys(unit for service in pair.services for unit in service.units)),
         "moved": [
-            {"folder": folder, "place": place(folder)} for service in pair.services for folder in service.folders
+            {"folder": folder, "place": place_on_volume(folder)}
+            for service in pair.services for folder in service.folders
         ],
         "not_in_fstab": [*devices, *([pair.disk.device] if pair.disk else []), *mount_points],
     }  # fmt: skip

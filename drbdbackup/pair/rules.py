@@ -1,4 +1,7 @@
-"""What must hold between the keys of `pair.toml`: one function per rule, over the whole pair, yielding mistakes."""
+"""What must hold between the keys of `pair.toml`: one function per rule, over the whole pair, yielding mistakes.
+
+Pure. What a single key may be is in `keys`, not here.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,12 @@ from drbdbackup.config.rules import RESERVED
 from drbdbackup.config.values import STATE_DIR
 from drbdbackup.errors import ConfigError
 from drbdbackup.pair.keys import HOST
-from drbdbackup.pair.services import place
+from drbdbackup.pair.services import place_on_volume
 from drbdbackup.pair.values import NFS_OPTIONS, Pair
 
 TARGETS = ("nas", "disk")  # the names that the rendered config.toml gives them
 AGENTS = ("IPaddr", "drbddisk", "Filesystem", "drbdbackup")  # what haresources starts before the services
+_OF_EVERY_MACHINE = ("localhost", "ip6-localhost", "ip6-loopback", "ip6-allnodes", "ip6-allrouters")  # in /etc/hosts
 _KEYWORDS = ("all", *RESERVED)  # drbdadm takes `all` for every resource
 
 # What a service must not take onto the volume, because a node needs it to become Primary, or to be one at all.
@@ -40,6 +44,8 @@ def _names(pair: Pair) -> Iterator[str]:
     for node in pair.nodes:
         if HOST.parse(node.name) is None:
             yield f"{under('node', node.name)}: the name must be {HOST.allowed}"
+        if node.name in _OF_EVERY_MACHINE:
+            yield f"{under('node', node.name)}: the name must not be one that each machine has for itself"
         if node.name in TARGETS:
             yield f"{under('node', node.name)}: the name must not be that of a target, {' or '.join(TARGETS)}"
     if pair.volume.resource.casefold() in _KEYWORDS:
@@ -58,6 +64,10 @@ def _addresses(pair: Pair) -> Iterator[str]:
     for (one, address, _, _), (other, same, _, _) in combinations(named, 2):
         if address == same:
             yield f'{other} = "{same}": must not be that of {one}'
+    source = pair.nas.source if pair.nas else ""
+    for at, address, _, _ in named:
+        if source.startswith((f"{address}:", f"//{address}/")):
+            yield f"backup.nas.source = {shown(source)}: must not be at {at}: a NAS is a machine of its own"
 
 
 def _is_host(address: IPv4Address, network: IPv4Network) -> bool:
@@ -129,8 +139,9 @@ def _folders(pair: Pair) -> Iterator[str]:
         for folder in service.folders:
             if folder.count("/") < 2 or any(_within(kept, folder) or _within(folder, kept) for kept in _OF_THE_NODE):
                 yield f"{at}: {shown(folder)} belongs to the node and cannot lie on the volume"
-            if taken.setdefault(place(folder), folder) != folder:
-                yield f"{at}: {shown(folder)} and {shown(taken[place(folder)])} would be {place(folder)} on the volume"
+            place = place_on_volume(folder)
+            if taken.setdefault(place, folder) != folder:
+                yield f"{at}: {shown(folder)} and {shown(taken[place])} would be {place} on the volume"
 
 
 def _scripts_differ(pair: Pair) -> Iterator[str]:

@@ -1,4 +1,7 @@
-"""The secret of a pair: the file's, else the one that an earlier rendering has left, else a new one."""
+"""The secret of a pair: the file's, else the one that an earlier rendering has left, else a new one.
+
+A new one is never made where an earlier rendering is known: both nodes would have to be changed at once.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ import os
 import re
 import secrets
 from enum import Enum
+
+from msgspec import Struct
 
 from drbdbackup.errors import ConfigError
 from drbdbackup.pair.keys import SECRET
@@ -23,10 +28,17 @@ class Origin(Enum):
     GENERATED = "generated"
 
 
-def secret(pair: Pair, out: str) -> tuple[str, Origin]:
-    """The secret, and where it is from. Raises ConfigError where earlier files in `out` disagree or hold none."""
+class PairSecret(Struct, frozen=True):
+    """The secret, and where it is from."""
+
+    text: str
+    origin: Origin
+
+
+def secret(pair: Pair, out: str) -> PairSecret:
+    """The secret for a rendering into `out`. Raises ConfigError where earlier files in `out` disagree or hold none."""
     if pair.secret:
-        return pair.secret, Origin.GIVEN
+        return PairSecret(pair.secret, Origin.GIVEN)
     earlier = {
         path: found for node in pair.nodes for name, looks in _LOOKS.items()
         if (found := _earlier(path := os.path.join(out, node.name, name), looks)) is not None
@@ -34,8 +46,8 @@ def secret(pair: Pair, out: str) -> tuple[str, Origin]:
     if len(set(earlier.values())) > 1:
         raise ConfigError(f"{' and '.join(earlier)} hold different secrets", "Remove the wrong one, or both.")
     if earlier:
-        return next(iter(earlier.values())), Origin.KEPT
-    return secrets.token_hex(20), Origin.GENERATED
+        return PairSecret(next(iter(earlier.values())), Origin.KEPT)
+    return PairSecret(secrets.token_hex(20), Origin.GENERATED)
 
 
 def _earlier(path: str, looks: str) -> str | None:

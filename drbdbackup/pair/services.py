@@ -1,4 +1,7 @@
-"""The services that are known by name, and where a folder lies once it is on the volume."""
+"""The services that are known by name, and where a folder lies once it is on the volume.
+
+A table, as Debian has it. Nothing here looks at this node.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ def service(name: str, keys: dict[str, Any]) -> PairService:
     return replace(known, **{**keys, "units": units})
 
 
-def place(folder: str) -> str:
+def place_on_volume(folder: str) -> str:
     """Where on the volume: `/var/www` is `www` there, `/var/lib/mysql` is `mysql`, `/etc/php` is `etc/php`."""
     start = next(start for start in _SHORTENED if folder.startswith(start))
     return folder.removeprefix(start)

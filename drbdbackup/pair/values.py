@@ -1,4 +1,7 @@
-"""A pair as frozen values, one class per table of `pair.toml`. What a key means is said in `sample.toml`."""
+"""A pair as frozen values, one class per table of `pair.toml`. `sample.toml` explains each key.
+
+Nothing here reads a file or checks what a key may be.
+"""
 
 from __future__ import annotations
 

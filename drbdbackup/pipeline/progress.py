@@ -1,4 +1,4 @@
-"""Who watches a run: the progress bars on a terminal, or nobody. A watcher shows; it never decides."""
+"""The watchers of a run: progress bars on a terminal, or none. A watcher shows; it never decides."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Watcher(Protocol):
         """A target is done, or has failed."""
 
 
-class Nobody:
+class SilentWatcher:
     """The watcher of cron."""
 
     def begun(self, resource: str, targets: tuple[str, ...], *, reads: bool = False) -> None:

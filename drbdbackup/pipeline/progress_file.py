@@ -131,8 +131,8 @@ def under_way(config: Config) -> tuple[JobProgress, ...]:
     found = []
     for name in filter(_lives, _names(folder)):
         with suppress(OSError, Failure):
-            told = plain_file.json_object(plain_file.content(os.path.join(folder, name), _LARGEST))
-            found.append(fitting(JobProgress, told or {}))
+            document = plain_file.json_object(plain_file.content(os.path.join(folder, name), _LARGEST))
+            found.append(fitting(JobProgress, document or {}))
     return tuple(sorted((one for one in found if one is not None), key=lambda one: (one.started_at, one.pid)))
 
 
@@ -155,8 +155,8 @@ def _own_name() -> str:
 def _started(pid: int | str) -> str:
     """When a process began, in ticks since the machine did; "" if there is none. Source: proc(5), /proc/PID/stat."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as told:
-            return told.read().rpartition(b")")[2].split()[19].decode()
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[19].decode()
     except (OSError, IndexError):
         return ""
 

@@ -1,4 +1,4 @@
-"""Starts a program that nobody waits for: it has its input at hand, its output goes nowhere, and it ends by itself."""
+"""Starts a program that nobody waits for: its input is in memory, its output is discarded, and it ends by itself."""
 
 from __future__ import annotations
 

@@ -14,7 +14,6 @@ import os
 import select
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -24,17 +23,17 @@ from typing import Any
 
 from msgspec import Struct
 
-from drbdbackup.errors import ToolError, ToolTimedOut
+from drbdbackup.errors import NO_PROC, ToolError, ToolTimedOut, hint_for
 from drbdbackup.proc import fd_passing
 from drbdbackup.proc.child import Child
-from drbdbackup.proc.command import environment, find
-from drbdbackup.proc.refusal import had
+from drbdbackup.proc.command import environment, find, own_python
+from drbdbackup.proc.refusal import try_guard
 
-_BEGUN = 60.0  # seconds in which the spawner has loaded a job's modules, from a slow disk, and forked
-_TRIED = 10.0
-_ASKED = 5.0  # seconds in which a spawner that has a lot to do takes the next request
-_TOLD = 10.0  # seconds after a cage's end in which the spawner, busy with another, gives its exit status
-_LEFT = 1.0  # seconds in which the spawner has ended after us; it only has to close its files
+_BEGIN_TIMEOUT = 60.0  # seconds in which the spawner has loaded a job's modules, from a slow disk, and forked
+_TRY_TIMEOUT = 10.0
+_REQUEST_TIMEOUT = 5.0  # seconds in which a spawner that has a lot to do takes the next request
+_STATUS_TIMEOUT = 10.0  # seconds after a cage's end in which the spawner, busy with another, gives its exit status
+_EXIT_TIMEOUT = 1.0  # seconds in which the spawner has ended after us; it only has to close its files
 _KILLED = "it was killed"
 _STARTS_ANEW = "import sys; from drbdbackup.proc import spawner; spawner.serve(*map(int, sys.argv[1:]))"
 
@@ -53,8 +52,8 @@ class Job(Struct, frozen=True):
 class Caged(Child):
     """A process in a cage, or without one where none is available; either way it dies with us.
 
-    Nobody waits for its begin: who forks it may be busy with a slow disk. It is killed when this is forgotten, as
-    after a signal in the middle of its start. `refused` is the kernel's errno where a cage was refused.
+    Nobody waits until it has begun: the process that forks it may be busy with a slow disk. It is killed when this is
+    forgotten, as after a signal in the middle of its start. `refused` is the kernel's errno where a cage was refused.
     """
 
     def __init__(self, job: Job, ends: Sequence[int], *, is_caged: bool) -> None:
@@ -64,8 +63,8 @@ class Caged(Child):
         self._status: int | None = None
         self._failed: ToolError | None = None
         self._name = job.name
-        self._begins_until = time.monotonic() + _BEGUN
-        self._told_until = 0.0
+        self._begins_until = time.monotonic() + _BEGIN_TIMEOUT
+        self._status_until = 0.0
         self._hearing = threading.Lock()  # who watches for failovers strikes from another thread
         self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
@@ -84,7 +83,7 @@ class Caged(Child):
                 self._hear_begin()
         return self.pid >= 0
 
-    def call_off(self) -> bool:
+    def cancel_start(self) -> bool:
         """See `Child`. What it has not said by now it cannot say any more, and then it goes no further."""
         with self._hearing:
             self._hear_begin()
@@ -102,18 +101,18 @@ class Caged(Child):
 
     def collect(self, patience: float) -> int | None:
         """See `Child`. Where nobody is left who could know, it was killed with who knew."""
-        self._told_until = self._told_until or time.monotonic() + _TOLD
+        self._status_until = self._status_until or time.monotonic() + _STATUS_TIMEOUT
         until = time.monotonic() + patience
         while self._status is None and self._failed is None:
-            self._await(min(until, self._told_until) - time.monotonic())
-            told, _ = self._hear()
-            if told is None:
-                if time.monotonic() < self._told_until:
+            self._await(min(until, self._status_until) - time.monotonic())
+            answer, _ = self._hear()
+            if answer is None:
+                if time.monotonic() < self._status_until:
                     return None
-                told = {}
-            self.refused = told.get("errno", self.refused)
-            if "errno" not in told:
-                self._status = int(told.get("status", -signal.SIGKILL))
+                answer = {}
+            self.refused = answer.get("errno", self.refused)
+            if "errno" not in answer:
+                self._status = int(answer.get("status", -signal.SIGKILL))
         return self._status
 
     def wait(self, deadline: float) -> int | None:
@@ -126,20 +125,21 @@ class Caged(Child):
     def _hear_begin(self) -> None:
         if self.pid >= 0 or self._failed is not None:
             return
-        told, handles = self._hear()
-        if told is None:
+        answer, handles = self._hear()
+        if answer is None:
             if time.monotonic() >= self._begins_until:
                 self._shut()
-                self._failed = ToolTimedOut(f"{self._name}: its process did not begin within {_BEGUN:g} s")
-        elif "pid" not in told:
-            self._failed = ToolError(f"{self._name}: its process could not be started: {told.get('said', _KILLED)}")
+                self._failed = ToolTimedOut(f"{self._name}: its process did not begin within {_BEGIN_TIMEOUT:g} s")
+        elif "pid" not in answer:
+            number = answer.get("because", answer.get("errno"))
+            self._failed = _not_started(self._name, answer.get("said", _KILLED), number)
         elif handles:
-            self._handle, self.pid = handles[0], told["pid"]
+            self._handle, self.pid = handles[0], answer["pid"]
         else:
             with suppress(ProcessLookupError):
-                os.killpg(told["pid"], signal.SIGKILL)  # before it can be reaped: then the id may be another's
+                os.killpg(answer["pid"], signal.SIGKILL)  # before it can be reaped: then the id may be another's
             self._shut()
-            self._failed = ToolError(f"{self._name}: its process could not be started: {os.strerror(errno.EMFILE)}")
+            self._failed = _not_started(self._name, os.strerror(errno.EMFILE), errno.EMFILE)
 
     def _shut(self) -> None:
         with suppress(OSError):
@@ -167,7 +167,7 @@ def can_cage() -> bool:
 
     Raises Unguarded. To be asked before the volume may have to be given up in time: it can take half a minute.
     """
-    return os.geteuid() == 0 and had(_try, "no cage for the copies")
+    return os.geteuid() == 0 and try_guard(_try, "no cage for the copies")
 
 
 def bound(argv: Sequence[str]) -> tuple[str, ...]:
@@ -189,8 +189,12 @@ def end() -> None:
     _forget()
     with suppress(OSError):
         handle = os.pidfd_open(_spawner_pid)
-        if select.select([handle], [], [], _LEFT)[0]:
+        if select.select([handle], [], [], _EXIT_TIMEOUT)[0]:
             os.waitpid(_spawner_pid, os.WNOHANG)
+
+
+def _not_started(name: str, why: str | None, number: int | None) -> ToolError:
+    return ToolError(f"{name}: its process could not be started: {why}", hint_for(number))
 
 
 def _try() -> None:
@@ -200,14 +204,14 @@ def _try() -> None:
     finally:
         os.close(nothing)
     try:
-        tried.begun(_BEGUN)
-        status = tried.wait(time.monotonic() + _TRIED)
+        tried.begun(_BEGIN_TIMEOUT)
+        status = tried.wait(time.monotonic() + _TRY_TIMEOUT)
     except BaseException:
         tried.kill()
         raise
     if status is None:
         tried.kill()
-        raise ToolTimedOut(f"new namespaces: not there within {_TRIED:g} s")
+        raise ToolTimedOut(f"new namespaces: not there within {_TRY_TIMEOUT:g} s")
     if tried.refused is not None:
         raise OSError(tried.refused, f"new namespaces: {os.strerror(tried.refused)}")
     if status < 0:
@@ -227,7 +231,7 @@ def _ask(job: Job, ends: Sequence[int], *, is_caged: bool) -> None:
 
     Only an end of the connection says that it is gone. After any other error its cages go on.
     """
-    until = time.monotonic() + _ASKED
+    until = time.monotonic() + _REQUEST_TIMEOUT
     with _starting:
         now = environment()
         for is_last in (False, True):
@@ -243,9 +247,11 @@ def _ask(job: Job, ends: Sequence[int], *, is_caged: bool) -> None:
             except ConnectionError as error:
                 _forget()
                 if is_last:
-                    raise ToolError(f"{job.name}: its process could not be started: {error.strerror}") from None
+                    raise _not_started(job.name, error.strerror, error.errno) from None
+            except BlockingIOError as error:
+                raise _not_started(job.name, error.strerror, None) from None
             except OSError as error:
-                raise ToolError(f"{job.name}: its process could not be started: {error.strerror}") from None
+                raise _not_started(job.name, error.strerror, error.errno) from None
             else:
                 return
 
@@ -268,15 +274,18 @@ def _start() -> socket.socket:
             if pid == 0:
                 spawner.serve(theirs, parent)
         else:
-            argv = (sys.executable, "-P", "-c", _STARTS_ANEW, "3", str(parent))
+            argv = own_python("-c", _STARTS_ANEW, "3", str(parent))
             moves = [(os.POSIX_SPAWN_DUP2, theirs, 3)]
-            pid = os.posix_spawn(sys.executable, argv, os.environ, file_actions=moves)
+            pid = os.posix_spawn(argv[0], argv, os.environ, file_actions=moves)
         started = socket.socket(fileno=ours)
         _spawner, _spawner_pid, _environment = started, pid, dict(os.environ)
     except BaseException as error:
         os.close(ours)
         if isinstance(error, OSError):
-            raise ToolError(f"the processes of a run could not be started: {error.strerror}") from None
+            lacks_proc = str(error.filename).startswith("/proc/")
+            why = f"{error.filename}: {error.strerror}" if lacks_proc else error.strerror
+            hint = NO_PROC if lacks_proc else hint_for(error.errno)
+            raise ToolError(f"the processes of a run could not be started: {why}", hint) from None
         raise
     finally:
         os.close(theirs)
@@ -292,7 +301,7 @@ def _forget() -> None:
 
 
 def _after_fork() -> None:
-    """In a forked process the parent's spawner is not ours, and who held the lock is not there."""
+    """In a forked process the parent's spawner is not ours, and the thread that held the lock does not exist."""
     global _starting  # noqa: PLW0603
     _starting = threading.Lock()
     _forget()

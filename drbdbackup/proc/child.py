@@ -1,4 +1,7 @@
-"""A process that we have started, as who waits for it sees it."""
+"""A process that we have started, for the code that waits for it.
+
+Nothing here waits for it without a deadline: it may never end.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ class Child:
         """Whether it begins within so many seconds; `pid` is -1 before."""
         return True
 
-    def call_off(self) -> bool:
+    def cancel_start(self) -> bool:
         """Keep it from beginning; False where it has begun. Waits for nothing."""
         return False
 
@@ -49,7 +52,7 @@ class Child:
 
         Whether it has gone its own descriptor says. Nobody else is waited for.
         """
-        if not self.call_off():
+        if not self.cancel_start():
             for kill in (os.killpg, os.kill):
                 with suppress(ProcessLookupError):
                     kill(self.pid, signal.SIGKILL)

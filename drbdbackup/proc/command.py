@@ -1,15 +1,21 @@
-"""A program to run as a frozen value, what it answered, and where programs are found."""
+"""A program to run as a frozen value, what it answered, and where programs are found.
+
+Nothing here starts a process, and nothing goes through a shell.
+"""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from msgspec import Struct
 
 from drbdbackup.errors import ToolError, ToolMissing
 
 STDERR_LINES = 25  # in an error
+LONGEST_LINE = 1000  # letters of each: a peer may have one of any length said through its program
 FOREVER = 7 * 86400.0  # seconds, for what is ended by its watcher
 
 
@@ -21,7 +27,8 @@ class Command(Struct, frozen=True, kw_only=True):
     our terminal, where a person answers it (a passphrase). `kept` lines of its stderr stay with who started it.
 
     One that `is_whole` is never killed half-way by `run` (it may have halted a device): who is ended meanwhile waits
-    for it; after its time it gets a TERM and is abandoned.
+    for it; after its time it gets a TERM and is abandoned. `memory` and `largest_file` are the most bytes that one may
+    take and write, 0 for no limit: what others feed must not bring the node down.
     """
 
     argv: tuple[str, ...]
@@ -34,6 +41,16 @@ class Command(Struct, frozen=True, kw_only=True):
     may_ask: bool = False
     kept: int = STDERR_LINES
     is_whole: bool = False
+    memory: int = 0
+    largest_file: int = 0
+
+    def __repr__(self) -> str:
+        """What is run; of one that has secrets the name alone."""
+        return f"Command({self.name!r})" if self.secret else f"Command({self.argv!r})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """The same for tracebacks that show variables."""
+        return [("argv", self.name if self.secret else self.argv)]
 
     @property
     def name(self) -> str:
@@ -52,6 +69,13 @@ class Result(Struct, frozen=True):
     def text(self) -> str:
         """stdout as text; undecodable bytes survive as surrogates."""
         return os.fsdecode(self.out)
+
+
+def own_python(*words: str) -> tuple[str, ...]:
+    """The argv of another Python of ours. What lies in the folder where root happens to be is not loaded there, and of
+    who started us with -I, as the package does, no variable of Python's counts there either.
+    """
+    return (sys.executable, "-I" if sys.flags.isolated else "-P", *words)
 
 
 def search_path() -> str:
@@ -90,9 +114,9 @@ def environment(extra: Iterable[tuple[str, str]] = ()) -> dict[str, str]:
 def failure(command: Command, exit_status: int, stderr: Sequence[str]) -> ToolError:
     """The error for an exit status that means failure, with the last lines of stderr."""
     shown = command.name if command.secret else " ".join(command.argv)
-    said = "\n".join(line.rstrip() for line in list(stderr)[-STDERR_LINES:]).strip()
-    told = f"killed by signal {-exit_status}" if exit_status < 0 else f"exit status {exit_status}"
-    return ToolError(f"{shown}: {told}" + (f"\n{said}" if said else ""))
+    last_lines = "\n".join(line.rstrip()[:LONGEST_LINE] for line in list(stderr)[-command.kept:]).strip()
+    ended = f"killed by signal {-exit_status}" if exit_status < 0 else f"exit status {exit_status}"
+    return ToolError(f"{shown}: {ended}" + (f"\n{last_lines}" if last_lines else ""))
 
 
 def found(program: str) -> str:

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from drbdbackup.proc.child import Child
 
-GRACE = 2.0
+GRACE = 2.0  # seconds
 
 
 class Group:
@@ -33,19 +33,19 @@ class Group:
         """Let it see the end of its stdin, if it has one."""
 
     def has_ended(self, timeout: float = 0.0) -> bool:
-        """Whether it ends within so many seconds, known at once; what it said last may still be on its way."""
+        """Whether it ends within so many seconds, known at once; its last output may still be on its way."""
         return self._child.has_ended(timeout)
 
-    def stirred(self) -> int:
+    def activity(self) -> int:
         """Bytes that its processes have read and written so far (proc(5), /proc/PID/io): does it still move?"""
         total = 0
         for name in filter(str.isdigit, os.listdir("/proc")):
             with suppress(OSError, ValueError):
                 if os.getsid(int(name)) == self.pid:
-                    total += moved(int(name))
+                    total += io_bytes(int(name))
         return total
 
-    def lingers(self) -> bool:
+    def has_processes(self) -> bool:
         """Whether any process that it started is left, or itself: its end is not theirs, if only by a moment."""
         self._child.begun()
         for name in filter(str.isdigit, os.listdir("/proc")):
@@ -56,9 +56,9 @@ class Group:
                             return True
         return False
 
-    def strike(self) -> None:
+    def kill_now(self) -> None:
         """KILL its group, and wait for nothing. What has not begun yet never will."""
-        if self._child.call_off():
+        if self._child.cancel_start():
             return
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
@@ -66,10 +66,10 @@ class Group:
     def end(self, grace: float = GRACE) -> bool:
         """TERM, grace, KILL to its group; whether it is gone. False means that it hangs in D state: abandoned.
 
-        Nothing is asked of who started it: that one may be busy or hang.
+        The process that started it is not asked: it may be busy or hang.
         """
         self.close_input()
-        if self._child.call_off():
+        if self._child.cancel_start():
             return True
         for signum, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, 1.0)):
             if self.has_ended():
@@ -81,7 +81,7 @@ class Group:
         return False
 
 
-def moved(pid: int) -> int:
+def io_bytes(pid: int) -> int:
     """Bytes that a process has read and written so far (proc(5), /proc/PID/io). Raises OSError, ValueError."""
     with open(f"/proc/{pid}/io", "rb") as counters:
         return sum(int(line.split()[1]) for line in counters if line[1:5] == b"char")

@@ -1,17 +1,21 @@
-"""How much memory a job of ours may take. The programs that it starts are not bound by that: each has its own needs."""
+"""How much memory a job of ours may take. The programs that it starts are not bound by that: each has its own needs,
+and where others feed it, limits of its own.
+"""
 
 from __future__ import annotations
 
 import resource
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Lock
+
+from drbdbackup.proc.command import Command
 
 _turn = Lock()
 _bound: list[int] = []
 
 
-def bind(most: int) -> None:
+def limit_memory(most: int) -> None:
     """Have every request for memory fail, from now on, once this process has so many bytes of its own."""
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     _bound[:] = [most if hard == resource.RLIM_INFINITY else min(most, hard)]
@@ -31,3 +35,11 @@ def unbound() -> Iterator[None]:
             yield
         finally:
             resource.setrlimit(resource.RLIMIT_DATA, (_bound[0], hard))
+
+
+def restrict(pid: int, command: Command) -> None:
+    """Give a program that has just begun the limits that its command has. What has ended already needs none."""
+    for limit, most in ((resource.RLIMIT_DATA, command.memory), (resource.RLIMIT_FSIZE, command.largest_file)):
+        if most:
+            with suppress(OSError):
+                resource.prlimit(pid, limit, (most, most))

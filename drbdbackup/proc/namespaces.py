@@ -1,6 +1,6 @@
 """Mount and PID namespaces and the death signal: system calls that Python has no names for before 3.12, or not at all.
 
-Each raises OSError. To be called in a process that has just been forked, and nowhere else: they change it for good.
+Each raises OSError. To be called in a process that has just been forked, and nowhere else: the change cannot be undone.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def die_with_parent() -> None:
-    """Be killed when the thread that forked us ends. Who died before this call is not noticed: look for yourself."""
+    """Be killed when the thread that forked us ends. If it ended before this call, nothing happens: check for that."""
     _check(_libc.prctl(_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL)), "prctl")
 
 
-def call_it(name: str) -> None:
+def set_process_name(name: str) -> None:
     """What `ps -o comm` shows for us: 15 bytes at most, the rest is cut off."""
     _check(_libc.prctl(_SET_NAME, ctypes.c_char_p(os.fsencode(name))), "prctl")
 
 
-def leave_for_own() -> None:
+def enter_own_namespaces() -> None:
     """Have a mount table of our own, which follows the host's but not the other way round; the next child is PID 1."""
     _check(_libc.unshare(_NEWNS | _NEWPID), "unshare")
     _mount("none", "/", "", _REC | _SLAVE)

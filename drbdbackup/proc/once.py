@@ -7,19 +7,19 @@ import selectors
 import time
 
 from drbdbackup import verbose
-from drbdbackup.errors import ToolError, ToolTimedOut
+from drbdbackup.errors import AnswerTooLong, ToolError, ToolTimedOut
 from drbdbackup.proc.command import Command, Result, failure, found
 from drbdbackup.proc.start_program import ENDING, SIGNALS, spawn
 from drbdbackup.proc.waiting import end_group, leave, reap
 
-_KEPT_STDERR = 1 << 18
+_KEPT_STDERR = 1 << 18  # bytes
 
 
 def run(command: Command) -> Result:
-    """Run a program that answers at once and return what it said.
+    """Run a program that answers at once and return its output.
 
-    Raises ToolMissing, ToolTimedOut (it was killed, or abandoned in D state), or ToolError for an exit status that is
-    not in `ok` and for an answer of more than `most` bytes. Of stderr the last of its bytes are kept.
+    Raises ToolMissing, ToolTimedOut (it was killed, or abandoned in D state), AnswerTooLong for one of more than `most`
+    bytes, or ToolError for an exit status that is not in `ok`. Of stderr the last of its bytes are kept.
     """
     program = found(command.argv[0])
     verbose.tell(command.name if command.secret else " ".join(command.argv))
@@ -98,10 +98,10 @@ def _converse(command: Command, to: int, out: int, err: int, deadline: float) ->
 
 
 def _bound(command: Command, out: bytearray, err: bytearray) -> None:
-    """Neither may grow without an end. Raises ToolError if the answer does."""
+    """Neither may grow without an end. Raises AnswerTooLong if the answer does."""
     del err[:-_KEPT_STDERR]
     if len(out) > command.most:
-        raise ToolError(f"{command.name} said more than {command.most:,} bytes: it was ended")
+        raise AnswerTooLong(f"{command.name} said more than {command.most:,} bytes: it was ended")
 
 
 def _feed(to: int, data: bytes) -> bytes:

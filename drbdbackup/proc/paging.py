@@ -1,4 +1,7 @@
-"""A pager: a program on our own terminal that a person reads in for as long as he likes, and to which we write."""
+"""A pager: a program on our own terminal that a person reads in for as long as he likes, and to which we write.
+
+Whom sudo lets run one command must not get a root shell by it.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from drbdbackup.proc.command import FOREVER, Command, found
 from drbdbackup.proc.start_program import spawn
 
 _LESS = "FRX"  # ends by itself if all is on one screen; colours; leaves on the screen what was read
+_CALLERS = ("SUDO_UID", "PKEXEC_UID", "DOAS_USER")
 _GRACE = 1.0  # seconds in which it puts the terminal right
 
 
@@ -26,6 +30,8 @@ def paging(words: Sequence[str]) -> Iterator[TextIO]:
     """
     own = [("LC_ALL", os.environ.get("LC_ALL", ""))]  # its letters are not those of the C locale
     own += [] if "LESS" in os.environ else [("LESS", _LESS)]
+    if is_for_another():  # it starts no shell and no editor, opens no file, and writes none into his home
+        own += [("LESSSECURE", "1"), ("LESSHISTFILE", "-")]
     program = found(words[0])
     read, write = os.pipe()
     try:
@@ -47,6 +53,11 @@ def paging(words: Sequence[str]) -> Iterator[TextIO]:
         raise
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def is_for_another() -> bool:
+    """Whether we are root for somebody who may not be: sudo may let him run this one command only."""
+    return os.geteuid() == 0 and any(os.environ.get(name) not in (None, "0", "root") for name in _CALLERS)
 
 
 def _close(stdin: TextIO) -> None:

@@ -1,15 +1,20 @@
-"""A look of our own at a place that may hang, in a forked process that can be abandoned."""
+"""A look of our own at a place that may hang, in a forked process that can be abandoned.
+
+The caller never waits longer than its deadline, whatever state the process is in.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from drbdbackup.errors import DrbdBackupError, Failure, Stalled, TargetError, from_document
+from drbdbackup import verbose
+from drbdbackup.errors import DrbdBackupError, Failure, Stalled, TargetError, from_document, hint_for
 from drbdbackup.proc.waiting import end_group, read_until, reap
 
 
@@ -55,10 +60,15 @@ def _begun(look: Callable[[], Any]) -> tuple[int, int]:
 
 
 def _heard(what: str, pid: int, read: int, end: float, deadline: float) -> Any:
+    ready = select.poll()
+    ready.register(read, select.POLLIN)
+    untold = end - deadline + verbose.LONG - time.monotonic()
+    if deadline > verbose.LONG and not ready.poll(max(0.0, untold * 1000)):
+        verbose.tell_wait(what, deadline)
     answer = read_until(read, end)
     if answer is None or reap(pid, end) is None:
         end_group(pid)
-        return Stalled(f"{what} does not answer within {deadline:g} s", "Is its server up? The next run looks again.")
+        return Stalled(f"{what} does not answer within {deadline:g} s", "Is its server up? See `dmesg`.")
     if not answer:
         return Failure(f"the process that checked {what} died")
     document = json.loads(answer)
@@ -68,7 +78,7 @@ def _heard(what: str, pid: int, read: int, end: float, deadline: float) -> Any:
 def _answer(look: Callable[[], Any], write: int) -> None:
     """The child's side of `probe`; leaves by `os._exit` whatever happens."""
     try:
-        for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
             signal.signal(signum, signal.SIG_DFL)
         os.setsid()
         _let_go_of_all_but(write)
@@ -78,7 +88,7 @@ def _answer(look: Callable[[], Any], write: int) -> None:
             document = error.as_document()
         except OSError as error:
             where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
-            document = TargetError(f"{where}{error.strerror}").as_document()
+            document = TargetError(f"{where}{error.strerror}", hint_for(error.errno)).as_document()
         data = json.dumps(document).encode()
         while data:
             data = data[os.write(write, data):]
@@ -87,9 +97,7 @@ def _answer(look: Callable[[], Any], write: int) -> None:
 
 
 def _let_go_of_all_but(write: int) -> None:
-    """Who reads what our parent prints, or hears what it says, would wait for as long as an abandoned process has it
-    open, too.
-    """
+    """A reader of our parent's output would wait for as long as an abandoned process has it open, too."""
     nothing = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1, 2):
         os.dup2(nothing, number)

@@ -9,7 +9,7 @@ import errno
 import time
 from collections.abc import Callable
 
-from drbdbackup.errors import ToolError, ToolMissing, Unguarded
+from drbdbackup.errors import ToolError, ToolMissing, Unguarded, hint_for
 
 _PAUSES = (0.1, 1.0)  # seconds before the second and the third try
 _HINT = "Try again (a due run does so by itself). Look at dmesg: was memory short, was something killed?"
@@ -23,8 +23,8 @@ _REFUSALS = (
 _FORBIDDEN = "killed by signal 31"  # a system call that a filter allows nobody
 
 
-def had(attempt: Callable[[], object], what: str) -> bool:
-    """Whether `attempt` has set up the guard; False where it is refused. Raises Unguarded if it fails thrice else."""
+def try_guard(attempt: Callable[[], object], what: str) -> bool:
+    """Whether `attempt` has set up the guard; False where it is refused. Unguarded after three other failures."""
     for pause in (*_PAUSES, 0.0):
         try:
             attempt()
@@ -32,8 +32,9 @@ def had(attempt: Callable[[], object], what: str) -> bool:
             if is_refusal(error):
                 return False
             if not pause:
-                told = error.message if isinstance(error, ToolError) else error.strerror
-                raise Unguarded(f"{what}: {told}", _HINT) from None
+                if isinstance(error, ToolError):
+                    raise Unguarded(f"{what}: {error.message}", error.hint or _HINT) from None
+                raise Unguarded(f"{what}: {error.strerror}", hint_for(error.errno) or _HINT) from None
             time.sleep(pause)
         else:
             return True
@@ -44,6 +45,6 @@ def is_refusal(error: ToolError | OSError) -> bool:
     """Whether it would fail so each time: no such program, or it or the kernel has said that we may not or cannot."""
     if isinstance(error, OSError):
         return error.errno in _REFUSED
-    asked, _, said = error.message.partition("\n")
-    refused = asked.endswith(_FORBIDDEN) or any(words in said.lower() for words in _REFUSALS)
+    asked, _, stderr = error.message.partition("\n")
+    refused = asked.endswith(_FORBIDDEN) or any(words in stderr.lower() for words in _REFUSALS)
     return refused or isinstance(error, ToolMissing)

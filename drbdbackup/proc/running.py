@@ -1,21 +1,27 @@
-"""A program that works for long and writes its stdout to a file, through `sh`."""
+"""A program that works for long and writes its stdout to a file, through `sh`.
+
+The only module that imports `sh`. Its output goes to a file and never through our memory.
+"""
 
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from contextlib import suppress
 
+from drbdbackup.proc import stderr_lines
 from drbdbackup.proc.child import Child
 from drbdbackup.proc.command import Command, environment, found
 from drbdbackup.proc.group import Group
-from drbdbackup.proc.memory import unbound
+from drbdbackup.proc.memory import restrict, unbound
 
+_LAST_OUTPUT = 2.0  # seconds
 _REAPED = 60.0  # seconds; it has ended, but another thread may be about to take its exit status
 
 
 class Running(Group):
-    """A program to which nothing is said."""
+    """A program that gets no input."""
 
     def __init__(self, command: Command, stdout: str, stdin: str) -> None:
         """Start it; its stdout goes to the file `stdout`, `stdin` is a file or "". Raises ToolMissing."""
@@ -23,13 +29,20 @@ class Running(Group):
 
         stderr: deque[str] = deque(maxlen=command.kept)
         program = sh.Command(found(command.argv[0]))
-        with open(stdin or os.devnull, "rb") as given, unbound():
-            self._process = program(
-                *command.argv[1:], _bg=True, _bg_exc=False, _new_session=True, _tty_in=False, _tty_out=False,
-                _in=given, _out=stdout, _err=stderr.append, _ok_code=list(range(-64, 256)),
-                _env=environment(command.env), _truncate_exc=False, _no_err=True, _encoding="utf-8",
-                _decode_errors="surrogateescape",
-            )  # fmt: skip
+        err, into = os.pipe()
+        self._hearing = threading.Thread(target=stderr_lines.read, args=(err, stderr.append), daemon=True)
+        self._hearing.start()
+        try:
+            with open(stdin or os.devnull, "rb") as given, unbound():
+                self._process = program(
+                    *command.argv[1:], _bg=True, _bg_exc=False, _new_session=True, _tty_in=False, _tty_out=False,
+                    _in=given, _out=stdout, _err=into, _ok_code=list(range(-64, 256)),
+                    _env=environment(command.env), _truncate_exc=False, _no_err=True, _encoding="utf-8",
+                    _decode_errors="surrogateescape",
+                )  # fmt: skip
+        finally:
+            os.close(into)
+        restrict(self._process.pid, command)
         super().__init__(Child(self._process.pid), stderr)
 
     def wait(self, timeout: float) -> int | None:
@@ -42,9 +55,10 @@ class Running(Group):
             self._process.wait(timeout=_REAPED)
         return int(self._process.exit_code)
 
-    def hear_out(self) -> None:
-        """After its end: wait for what it said last, two seconds at most."""
+    def await_output(self) -> None:
+        """After its end: wait for its last output, two seconds at most."""
         self._process.process.wait()
+        self._hearing.join(_LAST_OUTPUT)
 
 
 def start(command: Command, stdout: str, stdin: str = "") -> Running:

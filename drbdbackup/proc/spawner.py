@@ -6,7 +6,7 @@ reads to its end. It waits for no single process, so one that hangs in the kerne
 us, and its cages with it.
 
 A request comes with a line (a socket) and three descriptors. Over the line the cage says its process id and the
-spawner, later, how it ended. Who closes the other end of the line ends the cage. Until then an ended cage is not
+spawner, later, how it ended. Closing the other end of the line ends the cage. Until then an ended cage is not
 reaped, so that its process id is nobody else's.
 """
 
@@ -28,9 +28,10 @@ from typing import Any, NoReturn
 from drbdbackup.proc import fd_passing
 
 _MOST = 1 << 18  # bytes of a request
+_CONTROL = 3  # beside the standard ones: a low `ulimit -n` is one on numbers
 _ENDS = 4  # the line, stdin, stdout, stderr
 _FAILED = 255  # exit status of a cage that came to grief before its job
-SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGUSR1)
+SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1)
 
 
 def serve(control: int, parent: int) -> NoReturn:
@@ -43,15 +44,17 @@ def serve(control: int, parent: int) -> NoReturn:
             signal.signal(signum, signal.SIG_IGN)  # whoever ends us by a signal means our parent
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         os.setsid()
-        _hold_only((os.open(os.devnull, os.O_RDWR),) * 3, control)
+        if control != _CONTROL:
+            os.dup2(control, _CONTROL, inheritable=False)
+        _hold_only((os.open(os.devnull, os.O_RDWR),) * 3, _CONTROL)
         from drbdbackup.proc import namespaces
 
-        namespaces.call_it("cages")
+        namespaces.set_process_name("cages")
         if parent:
             namespaces.die_with_parent()
             if os.getppid() != parent:
                 os._exit(1)
-        _Spawner(socket.socket(fileno=control)).work()
+        _Spawner(socket.socket(fileno=_CONTROL)).work()
     finally:
         os._exit(1)
 
@@ -89,7 +92,7 @@ class _Spawner:
         spawner, pid = os.getpid(), 0
         try:
             if len(ends) < _ENDS:
-                return _say(line, {"said": os.strerror(errno.EMFILE)})
+                return _send(line, {"said": os.strerror(errno.EMFILE), "because": errno.EMFILE})
             for name in job["modules"]:
                 with suppress(Exception):  # the cage meets it again, and can say so
                     importlib.import_module(name)
@@ -104,8 +107,9 @@ class _Spawner:
             if pid:
                 os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)  # it has just begun: nothing there can hang
-            why = error.strerror if isinstance(error, OSError) else os.strerror(errno.ENOMEM)
-            return _say(line, {"said": f"{'pidfd_open' if pid else 'fork'}: {why}"})
+            number = error.errno if isinstance(error, OSError) else errno.ENOMEM
+            why = f"{'pidfd_open' if pid else 'fork'}: {os.strerror(number or 0)}"
+            return _send(line, {"said": why, "because": number})
         finally:
             for end in ends[1:]:
                 os.close(end)
@@ -122,7 +126,7 @@ class _Spawner:
             os.waitpid(pid, 0)
         elif seen := os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG):
             status = seen.si_status if seen.si_code == os.CLD_EXITED else -seen.si_status
-            _say(self._lines[self._line_of[pid]][0], {"status": status})
+            _send(self._lines[self._line_of[pid]][0], {"status": status})
 
     def _let_go(self, number: int) -> None:
         line, pid = self._lines.pop(number)
@@ -146,7 +150,7 @@ def _be(job: dict[str, Any], spawner: int, line: socket.socket, ends: list[int])
         namespaces.die_with_parent()
         if os.getppid() != spawner:
             os._exit(_FAILED)
-        namespaces.call_it("cage")
+        namespaces.set_process_name("cage")
         own = os.pidfd_open(os.getpid())
         fd_passing.send(line, json.dumps({"pid": os.getpid()}).encode(), [own])
         _hold_only(ends, own, line.fileno())
@@ -158,9 +162,9 @@ def _be(job: dict[str, Any], spawner: int, line: socket.socket, ends: list[int])
         line.close()
         for signum in SIGNALS:
             signal.signal(signum, signal.SIG_DFL)
-        namespaces.call_it(job["name"])
+        namespaces.set_process_name(job["name"])
     except OSError as error:
-        _say(line, {"errno": error.errno, "said": error.strerror})
+        _send(line, {"errno": error.errno, "said": error.strerror})
         os.write(2, f"no cage: {error.strerror}\n".encode())
         os._exit(_FAILED)
     except BaseException:  # noqa: BLE001  no memory, say: that refuses nothing
@@ -170,14 +174,14 @@ def _be(job: dict[str, Any], spawner: int, line: socket.socket, ends: list[int])
 
 
 def _enter(own: int) -> None:
-    """Return as PID 1 of namespaces of our own; who called this waits outside and ends as that one does.
+    """Return as PID 1 of namespaces of our own; the caller waits outside and ends as that one does.
 
     It stays so that there is one to be killed, by its group or by its parent's death, who takes PID 1 along, and with
     that all that is in the namespaces. A signal to the group leaves the undoing to PID 1.
     """
     from drbdbackup.proc import namespaces
 
-    namespaces.leave_for_own()
+    namespaces.enter_own_namespaces()
     pid = os.fork()
     if pid:
         os.closerange(0, 3)
@@ -221,6 +225,6 @@ def _hold_only(ends: list[int] | tuple[int, ...], *further: int) -> None:
     os.closerange(beyond, os.sysconf("SC_OPEN_MAX"))
 
 
-def _say(line: socket.socket, told: dict[str, Any]) -> None:
+def _send(line: socket.socket, answer: dict[str, Any]) -> None:
     with suppress(OSError):
-        line.send(json.dumps(told).encode(), socket.MSG_DONTWAIT)
+        line.send(json.dumps(answer).encode(), socket.MSG_DONTWAIT)

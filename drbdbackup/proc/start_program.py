@@ -6,9 +6,9 @@ import os
 import signal
 from collections.abc import Collection, Sequence
 
-from drbdbackup.errors import ToolError
+from drbdbackup.errors import ToolError, hint_for
 from drbdbackup.proc.command import Command, environment
-from drbdbackup.proc.memory import unbound
+from drbdbackup.proc.memory import restrict, unbound
 
 ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 SIGNALS = (*ENDING, signal.SIGPIPE)
@@ -25,9 +25,12 @@ def spawn(
     moves = [(os.POSIX_SPAWN_DUP2, end, number) for number, end in enumerate(ends)]
     try:
         with unbound():
-            return os.posix_spawn(
+            pid = os.posix_spawn(
                 program, command.argv, environment(command.env), file_actions=moves, setsid=own_session,
                 setsigdef=signals,
             )  # fmt: skip
     except OSError as error:
-        raise ToolError(f"{command.name} could not be started: {error.strerror}") from None
+        message = f"{command.name} could not be started: {error.strerror}"
+        raise ToolError(message, hint_for(error.errno)) from None
+    restrict(pid, command)
+    return pid

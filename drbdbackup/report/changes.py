@@ -68,9 +68,9 @@ def by_folder(found: Compared, width: int | None = None, now: datetime | None = 
             row.bytes += (one.after or 0) - (one.before or 0)
     yield from text.wrapped(_compared(found, now or datetime.now(UTC)), width)
     if rows:
-        told = [(name, *map(_number, (one.added, one.removed, one.changed, one.renamed)), _growth(one.bytes))
+        table = [(name, *map(_number, (one.added, one.removed, one.changed, one.renamed)), _growth(one.bytes))
                 for name, one in rows.items()]  # fmt: skip
-        yield from text.fitted([_HEADS, *told], width, wrap=(0,), drop=(4,), indent="  ")
+        yield from text.fitted([_HEADS, *table], width, wrap=(0,), drop=(4,), indent="  ")
     yield from text.wrapped(_sums(found), width)
 
 
@@ -113,8 +113,8 @@ def complain(found: Compared) -> None:
     if found.problem_count:
         shown = [f"{text.printable(path)}: {why}" for path, why in found.problems[:_SHOWN]]
         more = [f"and {found.problem_count - len(shown):,} more"] if found.problem_count > len(shown) else []
-        told = text.count(found.problem_count, "entry", "entries")
-        console.complain(f"{found.resource}: {told} could not be read and compared", "\n".join([*shown, *more]))
+        entries = text.count(found.problem_count, "entry", "entries")
+        console.complain(f"{found.resource}: {entries} could not be read and compared", "\n".join([*shown, *more]))
 
 
 _SUMS = {"added": "added", "removed": "removed", "content": "with other content", "attributes": "with other attributes"}
@@ -128,11 +128,11 @@ def _compared(found: Compared, now: datetime) -> str:
 def _sums(found: Compared) -> str:
     """How much there is of each kind; what was only renamed is neither added nor removed."""
     moved, size = sum(one.entries for one in found.renamed), sum(one.bytes for one in found.renamed)
-    told = [f"{text.count(len(found.renamed), 'folder')} renamed{_size(size)}"] if found.renamed else []
+    parts = [f"{text.count(len(found.renamed), 'folder')} renamed{_size(size)}"] if found.renamed else []
     for name, word in _SUMS.items():
         away = (moved, size) if name in ("added", "removed") else (0, 0)
-        told.append(f"{found.counts[name] - away[0]:,} {word}{_size(found.bytes[name] - away[1])}")
-    return f"{', '.join(told)}; {text.count(found.same, 'entry', 'entries')} the same"
+        parts.append(f"{found.counts[name] - away[0]:,} {word}{_size(found.bytes[name] - away[1])}")
+    return f"{', '.join(parts)}; {text.count(found.same, 'entry', 'entries')} the same"
 
 
 def _folder(found: Compared, path: str, *, is_folder: bool) -> str:
@@ -166,9 +166,9 @@ def _side_document(side: Side) -> dict[str, Any]:
 def _detail(one: Changed) -> str:
     """Sizes of files, and in which ways an entry that is on both sides differs."""
     sizes = [text.size(size) for size in (one.before, one.after) if size is not None and one.letter == "f"]
-    told = [" -> ".join(dict.fromkeys(sizes))] if sizes and one.change != "attributes" else []
-    told += [what for what in one.what if what != "content"]
-    return f" ({', '.join(told)})" if told else ""
+    parts = [" -> ".join(dict.fromkeys(sizes))] if sizes and one.change != "attributes" else []
+    parts += [what for what in one.what if what != "content"]
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def _size(size: int) -> str:

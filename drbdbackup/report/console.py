@@ -9,6 +9,7 @@ import json
 import os
 import re
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from typing import IO, Any, TextIO, cast
@@ -31,7 +32,11 @@ def say(
     columns = width() if wraps else None
     for line in text:
         for shown in lines(line).split("\n"):
-            _write(sys.stdout, "\n".join(map(paint, wrapped(shown, columns))))
+            output = "\n".join(map(paint, wrapped(shown, columns)))
+            if _loud:
+                _held.append(output)
+            else:
+                _write(sys.stdout, output)
 
 
 def has_colours() -> bool:
@@ -41,10 +46,10 @@ def has_colours() -> bool:
 
 @contextmanager
 def paged(*, wanted: bool) -> Iterator[bool]:
-    """What is said meanwhile goes through a pager, if it is `wanted` and a person is there; else where it always goes.
+    """Output meanwhile goes through a pager, if it is `wanted` and a person is there; else where it always goes.
 
-    As git does it: $PAGER, else less if there is one. One that is empty, or `cat`, is none. Yields whether colours
-    are understood there.
+    As git does it: $PAGER, else less if there is one. One that is empty, or `cat`, is none. Whom sudo lets run this has
+    less only, which then starts no shell. Yields whether colours are understood there.
     """
     in_colour = has_colours()
     words = _pager() if wanted and sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb" else []
@@ -62,12 +67,17 @@ def paged(*, wanted: bool) -> Iterator[bool]:
 def _pager() -> list[str]:
     import shlex
 
-    told = os.environ.get("PAGER")
+    pager = os.environ.get("PAGER")
     try:
-        words = ["less"] if told is None else shlex.split(told)
+        words = ["less"] if pager is None else shlex.split(pager)
     except ValueError:
         return []
-    return [] if words == ["cat"] else words
+    if words in ([], ["cat"]):
+        return []
+
+    from drbdbackup import proc
+
+    return ["less"] if proc.is_for_another() else words
 
 
 def with_alarms(line: str) -> str:
@@ -77,11 +87,17 @@ def with_alarms(line: str) -> str:
 
 
 def complain(message: str, hint: str = "") -> None:
-    """A problem to stderr, and below it what to do next. Times in it are those on the wall here, as in answers."""
+    """A problem to stderr, and below it what to do next. Times in it are those on the wall here, as in answers.
+
+    Only its first line begins at the margin: the others may be of a program, or of another node, which is not believed.
+    """
+    _complained.append(message)
     message, hint = (localised(lines(words)) for words in (message, hint))
-    told = [*f"drbdbackup: {message}".split("\n"), *(f"  {line}" for line in hint.split("\n") if hint)]
+    first, *further = message.split("\n")
+    below = (line if line.startswith("  ") else f"  {line}" for line in further)
+    output = [f"drbdbackup: {first}", *below, *(f"  {line}" for line in hint.split("\n") if hint)]
     columns = _columns(sys.stderr) if sys.stderr.isatty() else None
-    _write(sys.stderr, "\n".join(part for line in told for part in wrapped(line, columns)))
+    _write(sys.stderr, "\n".join(part for line in output for part in wrapped(line, columns)))
 
 
 def show(document: Mapping[str, Any]) -> None:
@@ -101,13 +117,21 @@ def show_long(document: Mapping[str, Any], name: str, items: Iterable[Mapping[st
 
 def on_terminal() -> bool:
     """Whether a person is watching."""
-    return _quiet[0] if _quiet else sys.stdout.isatty()
+    return (_loud[0] if _loud else sys.stdout).isatty()
 
 
 def be_quiet() -> None:
-    """From now on nothing is said but problems, and what a script asked for as JSON."""
-    _quiet.append(sys.stdout.isatty())
-    sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), "w")  # for the rest of this process
+    """From now on nothing is printed but problems, and what a script asked for as JSON."""
+    _loud.append(sys.stdout)
+    sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), "w")
+
+
+def say_what_was_held() -> None:
+    """Print the answer of a command that was quiet, went wrong and complained of nothing: the answer is the problem."""
+    while _loud:
+        sys.stdout = _loud.pop()
+    for output in () if _complained else _held:
+        _write(sys.stdout, output)
 
 
 def width() -> int | None:
@@ -116,9 +140,9 @@ def width() -> int | None:
 
 
 def _columns(stream: TextIO) -> int | None:
-    told = os.environ.get("COLUMNS", "")  # as rich does
-    if told.isdecimal() and int(told):
-        return int(told)
+    columns = os.environ.get("COLUMNS", "")  # as rich does
+    if columns.isdecimal() and int(columns):
+        return int(columns)
     try:
         return os.get_terminal_size(stream.fileno()).columns or None
     except OSError:
@@ -145,13 +169,13 @@ def _ask(words: str) -> None:
 
 
 def flush() -> None:
-    """Let out what was said; after this, nothing complains at the end."""
+    """Flush what was printed; after this, nothing complains at the end."""
     for stream in (sys.stdout, sys.stderr):
         _to(stream, stream.flush)
 
 
 def lost() -> str:
-    """Why what was said on stdout did not arrive, "" if it did, or if its reader has gone away."""
+    """Why what was printed on stdout did not arrive, "" if it did, or if its reader has gone away."""
     return _lost[0] if _lost else ""
 
 
@@ -177,7 +201,9 @@ _ALARMS = re.compile(
 _WARNINGS = re.compile(r"\b(?:warning(?=:)|out of reach|unsigned|target not configured)")
 CAREFUL: IO[str] = cast("IO[str]", _Careful())
 _lost: list[str] = []
-_quiet: list[bool] = []  # whether our stdout was a terminal, once nobody is to be told anything there
+_loud: list[TextIO] = []  # our stdout, once nothing is to be printed there
+_held: deque[str] = deque(maxlen=10_000)  # what was said since then
+_complained: list[str] = []
 
 
 def _write(stream: TextIO, text: str) -> None:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 from drbdbackup.model.backup import Copy, Outcome, Reach, iso
 
 if TYPE_CHECKING:  # `latest` must not pay for what the others are made of
+    from drbdbackup.catalog.unconfigured_resources import OtherResource
     from drbdbackup.commands.config import Validated
     from drbdbackup.commands.drill import Drilled
     from drbdbackup.commands.latest import Latest
     from drbdbackup.commands.list_copies import Listed
     from drbdbackup.commands.pin import PinAnswer
-    from drbdbackup.commands.prune import Weeded
+    from drbdbackup.commands.prune import PrunedTarget
     from drbdbackup.commands.replicate import Replicated
     from drbdbackup.commands.restore_resume import Finished
     from drbdbackup.commands.run import Alarm, Attempt
@@ -23,6 +24,7 @@ if TYPE_CHECKING:  # `latest` must not pay for what the others are made of
     from drbdbackup.commands.sync import Synced
     from drbdbackup.commands.target import AcceptedTarget, KeySheet, TargetSeen
     from drbdbackup.commands.verify import Verified
+    from drbdbackup.due import TargetDue
     from drbdbackup.errors import DrbdBackupError
     from drbdbackup.lineage import Lineage
     from drbdbackup.pipeline.backup.order import TargetResult
@@ -71,7 +73,12 @@ def listed(known: Listed) -> dict[str, Any]:
         "copies": [found(one) for one in known.copies],
         "snapshots": [_snapshot([one.copy for one in copies], copies) for copies in known.snapshots],
         "more": known.more,
+        "other_resources": _others(known.others),
     }
+
+
+def _others(others: Sequence[OtherResource]) -> list[dict[str, Any]]:
+    return [{"resource": one.name, "snapshots": one.snapshots} for one in others]
 
 
 def _snapshot(copies: Sequence[Copy], known: Sequence[KnownCopy]) -> dict[str, Any]:
@@ -102,6 +109,7 @@ def status(known: Status) -> dict[str, Any]:
         "node": known.node,
         "resources": [_of(one) for one in known.resources],
         "closed_roads": known.closed,
+        "other_resources": _others(known.others),
     }
 
 
@@ -131,7 +139,8 @@ def _of(one: ResourceStatus) -> dict[str, Any]:
         "resource": one.resource, "role": verdict.role.value, "disk": verdict.disk, "peer_role": verdict.peer_role,
         "source": one.source, "verdict": verdict.decision.value, "because": list(verdict.because),
         "last_complete": found(one.last_complete), "next_due": iso(one.next_due),
-        "due_since": time(one.due_since), "hint": verdict.hint,
+        "due_since": time(one.due_since), "own_schedules": [_target_due(due) for due in one.own_schedules],
+        "hint": verdict.hint,
         "verified_at": time(one.verified_at), "drilled_at": time(one.drilled_at),
         "pair": {"state": one.pair.state.value, "because": list(one.pair.because)},
         "lineages": [{"lineage": word, "backup": found(head)} for word, head in one.heads],
@@ -139,9 +148,13 @@ def _of(one: ResourceStatus) -> dict[str, Any]:
         "last_run": None if run is None else {
             "outcome": run.outcome.value, "started_at": iso(run.started_at), "finished_at": iso(run.finished_at),
             "because": list(run.because), "snapshot": run.snapshot,
-            "targets": {name: dict(ended) for name, ended in run.targets},
+            "targets": {name: ended.as_document() for name, ended in run.targets},
         },
     }  # fmt: skip
+
+
+def _target_due(one: TargetDue) -> dict[str, Any]:
+    return {"target": one.target, "next_due": iso(one.next_due), "due_since": time(one.since)}
 
 
 def _restoring(one: ResourceStatus) -> dict[str, Any] | None:
@@ -180,15 +193,16 @@ def _attempt(one: Attempt) -> dict[str, Any]:
     if wrong is None and verdict is not None and one.outcome is Outcome.REFUSED:
         from drbdbackup.gate import refusal
 
-        wrong = refusal(verdict, f"refused: {'; '.join(verdict.because)}", verdict.hint)
-    told = {
+        wrong = refusal(verdict, "refused")
+    document = {
         "resource": one.resource, "outcome": one.outcome.value, "because": list(verdict.because) if verdict else [],
         "error": error(wrong), "status": one.status,
+        "not_due": [{"target": each.target, "next_due": iso(each.next_due)} for each in one.not_due],
     }  # fmt: skip
     if result is None:
-        return {**told, "snapshot": None, "dry_run": False, "counts": {}, "targets": []}
+        return {**document, "snapshot": None, "dry_run": False, "counts": {}, "targets": []}
     return {
-        **told, "snapshot": result.snapshot or None, "dry_run": result.dry_run, "counts": result.counts,
+        **document, "snapshot": result.snapshot or None, "dry_run": result.dry_run, "counts": result.counts,
         "started_at": iso(result.started_at), "finished_at": iso(result.finished_at),
         "targets": [_target_result(target) for target in result.targets],
     }  # fmt: skip
@@ -200,7 +214,7 @@ def _target_result(target: TargetResult) -> dict[str, Any]:
         "target": target.name, "error": error(target.error),
         "copy": None if made is None else copy(made, Reach.YES), "notes": target.notes,
         "counts": target.counts, "pruned": target.pruned, "recycled": target.recycled or None,
-        "problem_count": target.problem_count,
+        "missing": target.missing, "problem_count": target.problem_count,
         "problems": [{"path": path, "problem": why} for path, why in target.problems],
     }  # fmt: skip
 
@@ -215,9 +229,9 @@ def pinned(answer: PinAnswer) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def weeded(done: Sequence[Weeded], dry_run: bool) -> dict[str, Any]:
+def pruning(done: Sequence[PrunedTarget], *, dry_run: bool) -> dict[str, Any]:
     """`prune --json`."""
-    return {"dry_run": dry_run, "targets": [_weeded(one) for one in done]}
+    return {"dry_run": dry_run, "targets": [_pruned_target(one) for one in done]}
 
 
 def synced(done: Synced) -> dict[str, Any]:
@@ -234,11 +248,12 @@ def synced(done: Synced) -> dict[str, Any]:
 
 def target(seen: TargetSeen) -> dict[str, Any]:
     """One of `target list --json`."""
-    expected, found = seen.expected or {}, seen.found
+    found = seen.found
     room = found if found and found.total_bytes else None
     return {
         "name": seen.config.name, "kind": seen.config.kind, "location": seen.location, "mounted": seen.mounted,
-        "expected": expected.get("medium"), "medium": (found.medium or None) if found else None,
+        "expected": seen.expected.medium if seen.expected else None,
+        "medium": (found.medium or None) if found else None,
         "objection": found.objection if found else "", "lacks": found.lacks if found else None,
         "free_bytes": room.free_bytes if room else None, "total_bytes": room.total_bytes if room else None,
         "enrolled_at": (found.enrolled_at or None) if found else None,
@@ -256,10 +271,19 @@ def key_sheet(sheet: KeySheet) -> dict[str, Any]:
 
 def accepted(done: AcceptedTarget) -> dict[str, Any]:
     """`target accept --json`."""
-    return {"name": done.name, "medium": done.medium, "location": done.location, "before": done.before}
+    return {
+        "name": done.name, "medium": done.medium, "location": done.location, "before": done.before,
+        "snapshots": [
+            {
+                "resource": one.resource, "there": list(one.there), "unknown": list(one.unknown),
+                "missing": list(one.missing),
+            }
+            for one in done.snapshots
+        ],
+    }  # fmt: skip
 
 
-def _weeded(one: Weeded) -> dict[str, Any]:
+def _pruned_target(one: PrunedTarget) -> dict[str, Any]:
     return {
         "resource": one.resource, "target": one.target, "removed": list(one.removed),
         "recycled_next": one.recycled_next or None, "error": error(one.error),
@@ -295,9 +319,9 @@ def restored(done: Restored) -> dict[str, Any]:
             "entries": brought.entries, "files": brought.files, "bytes": brought.bytes, "deleted": brought.deleted,
             "started_at": iso(done.started_at), "finished_at": iso(done.finished_at),
         },
-        "safety_copy": None if done.around.kept is None else copy(done.around.kept, Reach.YES),
-        "services": {"named": list(done.around.services), "problems": list(done.around.problems),
-                     "left_stopped": done.around.left},
+        "safety_copy": None if done.in_place_outcome.kept is None else copy(done.in_place_outcome.kept, Reach.YES),
+        "services": {"named": list(done.in_place_outcome.services), "problems": list(done.in_place_outcome.problems),
+                     "left_stopped": done.in_place_outcome.left},
         "problem_count": brought.problem_count,
         "problems": [{"path": path, "problem": why} for path, why in brought.problems],
     }  # fmt: skip

@@ -1,4 +1,7 @@
-"""What would be lost now, for people and as a document. Plain text: it is read in mails, too."""
+"""What would be lost now, for people and as a document. Plain text: it is read in mails, too.
+
+What is lost is worked out in `exposure`, never here.
+"""
 
 from __future__ import annotations
 
@@ -30,8 +33,8 @@ def lines(found: Exposure, width: int | None = None, now: datetime | None = None
     now = now or datetime.now(UTC)
     if len(found.lines) > 1:
         names = " and ".join(line.lineage.name for line in found.lines if line.lineage)
-        told = f"SPLIT BRAIN, {names} diverged; what is left depends on whose data is kept"
-        yield f"{found.resource}: {told}"
+        warning = f"SPLIT BRAIN, {names} diverged; what is left depends on whose data is kept"
+        yield f"{found.resource}: {warning}"
     for line in found.lines:
         kept = f" (what {line.lineage.name} wrote is kept)" if line.lineage else ""
         answer = f"{found.resource}: if the volume is lost now{kept}, {_answer(found, line.cases)}"
@@ -64,8 +67,8 @@ def _answer(found: Exposure, cases: Sequence[Left]) -> str:
         return "you lose EVERYTHING"
     if not worse:
         return f"you lose the last {_lost(alone)}, whichever node or target is lost with it"
-    told = (f"with {_name(found, one)} {_lost(one)}" for one in worse)
-    return f"you lose the last {_lost(alone)}; {', '.join(told)}"
+    further = (f"with {_name(found, one)} {_lost(one)}" for one in worse)
+    return f"you lose the last {_lost(alone)}; {', '.join(further)}"
 
 
 def _lost(case: Left) -> str:
@@ -112,11 +115,13 @@ def _notes(line: LineageExposure, now: datetime) -> Iterator[str]:
     for copy in sorted(lacking, key=lambda copy: (copy.sequence, copy.location), reverse=True):
         missing = text.count(copy.problems, "entry", "entries")
         yield f"not counted: {copy.snapshot} on {copy.location}, it lacks something of {missing}"
-    told = {_told(case.estimate, case.copy.location, now) for case in line.cases if case.estimate and case.copy}
-    yield from sorted(told)
+    estimates = {
+        _measured_by(case.estimate, case.copy.location, now) for case in line.cases if case.estimate and case.copy
+    }
+    yield from sorted(estimates)
 
 
-def _told(estimate: Estimate, location: str, now: datetime) -> str:
+def _measured_by(estimate: Estimate, location: str, now: datetime) -> str:
     """By what a time was measured."""
     by = estimate.measured
     amount = f"{text.count(by.files, 'file')}, {text.size(by.bytes)}, in {text.span(max(1.0, by.seconds))}"

@@ -1,4 +1,7 @@
-"""What takes the whole terminal, and gives it back as it was, however it ends: for `browse` and `watch`."""
+"""What takes the whole terminal, and gives it back as it was, however it ends: for `browse` and `watch`.
+
+A signal must not leave the terminal in its raw state.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,9 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Label
 
-from drbdbackup.errors import Failure, Terminated
+from drbdbackup.errors import Failure, Stopped, Terminated
 
-_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 ResultT = TypeVar("ResultT")
 
 
@@ -68,7 +71,7 @@ class KeysShown(ModalScreen[None]):
 
 
 def shown(app: FullScreenApp[ResultT], instead: str) -> ResultT | None:
-    """Let it run to its end; what came of it. `instead` is the hint if it fails. Raises Terminated, Failure."""
+    """Let it run to its end; what came of it. `instead` is the hint if it fails. Raises Stopped, Failure."""
     before: dict[int, Any] = {signum: signal.getsignal(signum) for signum in _SIGNALS}
     try:
         result = app.run()
@@ -76,7 +79,8 @@ def shown(app: FullScreenApp[ResultT], instead: str) -> ResultT | None:
         for signum, handler in before.items():
             signal.signal(signum, handler)
     if app.stopped_by:
-        raise Terminated(f"stopped by {signal.Signals(app.stopped_by).name}")
+        kind = Stopped if app.stopped_by == signal.SIGQUIT else Terminated
+        raise kind(f"stopped by {signal.Signals(app.stopped_by).name}")
     if app.return_code:
         raise Failure("the terminal display failed", instead)
     return result

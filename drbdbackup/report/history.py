@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from drbdbackup.catalog.bodies import GONE
 from drbdbackup.catalog.history import Activity
 from drbdbackup.commands.runs import Runs
 from drbdbackup.model.backup import Outcome, iso
@@ -50,7 +51,7 @@ def document(done: Activity) -> dict[str, Any]:
         "outcome": done.outcome.value, "started_at": iso(done.started_at), "finished_at": iso(done.finished_at),
         "seconds": int(done.seconds), "because": list(done.because), "snapshot": done.snapshot or None,
         "place": done.place or None, "files": done.files, "bytes": done.bytes, "due_at": time(done.due_at),
-        "targets": {name: dict(ended) for name, ended in done.targets},
+        "targets": {name: ended.as_document() for name, ended in done.targets},
         "pruned": [{"snapshot": gone.snapshot, "target": gone.target or None, "reason": gone.reason}
                    for gone in done.pruned],
     }  # fmt: skip
@@ -74,12 +75,15 @@ def _details(done: Activity) -> Iterator[str]:
         yield from filter(None, [done.place or ", ".join(name for name, _ in done.targets)])
         if done.bytes:
             yield text.size(done.bytes)
-    elif failed := [(name, ended) for name, ended in done.targets if ended.get("outcome") == "failed"]:
-        yield from (f"{name}: {ended.get('message', '')}" for name, ended in failed)
+    elif failed := [(name, ended) for name, ended in done.targets if ended.outcome == "failed"]:
+        yield from (f"{name}: {ended.message}" for name, ended in failed)
     else:
         yield from done.because[-1:] if done.targets else done.because
-    if done.pruned:
-        yield f"{len(done.pruned)} pruned"
+    gone = sum(copy.reason == GONE for copy in done.pruned)
+    if pruned := len(done.pruned) - gone:
+        yield f"{pruned} pruned"
+    if gone:
+        yield f"{text.count(gone, 'copy', 'copies')} not there any more"
 
 
 def _about(done: Activity, now: datetime) -> Iterator[tuple[str, str]]:
@@ -97,12 +101,11 @@ def _about(done: Activity, now: datetime) -> Iterator[tuple[str, str]]:
         yield moved, f"{text.count(done.files, 'file')}, {text.size(done.bytes or 0)}"
     yield from _column("because", done.because)
     for name, ended in done.targets:
-        message, hint = ended.get("message", ""), ended.get("hint", "")
-        yield name, ended.get("outcome", "") + (f": {message}" if message else "")
-        yield from [("", hint)] if hint else []
+        yield name, ended.outcome + (f": {ended.message}" if ended.message else "")
+        yield from [("", ended.hint)] if ended.hint else []
     gone = [f"{copy.snapshot}{f' on {copy.target}' if copy.target else ''}: {copy.reason}" for copy in done.pruned]
     yield from _column("pruned", gone)
 
 
-def _column(head: str, told: Sequence[str]) -> Iterator[tuple[str, str]]:
-    yield from (("" if at else head, one) for at, one in enumerate(told))
+def _column(head: str, values: Sequence[str]) -> Iterator[tuple[str, str]]:
+    yield from (("" if at else head, one) for at, one in enumerate(values))

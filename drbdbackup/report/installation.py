@@ -15,10 +15,10 @@ _WOULD = {"created": "would create", "changed": "would change", "removed": "woul
 
 def shown(answer: InstallAnswer) -> Iterator[str]:
     """Each change, and what is left to do by hand."""
-    told = [one for one in answer.changes if one.state.value != "unchanged"]
+    changed = [one for one in answer.changes if one.state.value != "unchanged"]
     words = _WOULD if answer.dry_run else {}
-    yield from text.aligned([(words.get(one.state.value, one.state.value), one.path, one.because) for one in told])
-    if not told:
+    yield from text.aligned([(words.get(one.state.value, one.state.value), one.path, one.because) for one in changed])
+    if not changed:
         yield "Nothing to change."
     if answer.starter is not None:
         yield f"Started by: {answer.starter.value}."

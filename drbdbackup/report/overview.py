@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from drbdbackup import documentation
+from drbdbackup.catalog.bodies import EndedTarget
 from drbdbackup.model.backup import Copy, Reach, newer_adopted
 from drbdbackup.model.restoring import RESUME
 from drbdbackup.model.role import Decision
@@ -14,6 +15,7 @@ from drbdbackup.pipeline.copies.known_copies import newer_retired
 from drbdbackup.report import text
 
 if TYPE_CHECKING:  # `latest` must not pay for what `status` is made of
+    from drbdbackup.catalog.unconfigured_resources import OtherResource
     from drbdbackup.commands.latest import Latest
     from drbdbackup.commands.list_copies import Listed
     from drbdbackup.commands.status import ResourceStatus, Status
@@ -52,6 +54,7 @@ def snapshots(listed: Listed, width: int | None = None, now: datetime | None = N
     at = int(several)
     yield from text.fitted(shown, width, wrap=(at + 4, at + 5), drop=(at + 2, at + 3, at + 1))
     yield from _more(listed)
+    yield from _others(listed.others, width)
 
 
 def copies(listed: Listed, width: int | None = None, now: datetime | None = None) -> Iterator[str]:
@@ -61,6 +64,7 @@ def copies(listed: Listed, width: int | None = None, now: datetime | None = None
     several = len({one.copy.resource for one in listed.copies}) > 1
     yield from text.fitted(rows, width, wrap=(6,), drop=(4, 5, 3, 0) if several else (0, 4, 5, 3))
     yield from _more(listed)
+    yield from _others(listed.others, width)
 
 
 def status(known: Status, width: int | None = None, now: datetime | None = None) -> Iterator[str]:
@@ -69,6 +73,7 @@ def status(known: Status, width: int | None = None, now: datetime | None = None)
     for one in known.resources:
         yield f"{one.resource} on {known.node}: {one.verdict.role.value}, {_VERDICTS[one.verdict.decision]}"
         yield from text.fitted(_standing(one, now), width, wrap=(1,), indent="  ")
+    yield from _others(known.others, width)
     yield from _closed(known.closed, width)
 
 
@@ -171,7 +176,7 @@ def _about(found: KnownCopy, now: datetime) -> Iterator[tuple[str, str]]:
     if copy.problems:
         yield "lacks", f"something of {text.count(copy.problems, 'entry', 'entries')}; its snapshot.json says what"
     if not copy.has_known_manifest:
-        yield "signed", "no: nobody vouches for its manifest (`drbdbackup target sign`)"
+        yield "signed", "no: its manifest is not signed (`drbdbackup target sign`)"
     if copy.pinned_at or copy.note:
         yield "note", _label(copy)
     yield "now", _REACH[found.reach]
@@ -203,7 +208,7 @@ def _row(found: KnownCopy, now: datetime) -> tuple[str, ...]:
 
 
 def _label(copy: Copy) -> str:
-    """What people said of its snapshot: `pinned (before the upgrade)`."""
+    """The label of its snapshot: `pinned (before the upgrade)`."""
     if copy.pinned_at is None:
         return copy.note
     return f"pinned ({copy.note})" if copy.note else "pinned"
@@ -228,6 +233,11 @@ def _closed(closed: dict[str, str], width: int | None) -> Iterator[str]:
         yield from text.fitted(closed.items(), width, wrap=(1,), indent="  ")
 
 
+def _others(others: Sequence[OtherResource], width: int | None) -> Iterator[str]:
+    for one in others:
+        yield from text.fitted([(f"Also known: {one.described}. {one.way}",)], width, wrap=(0,))
+
+
 def _standing(one: ResourceStatus, now: datetime) -> Iterator[tuple[str, str]]:
     verdict = one.verdict
     yield from (("because" if not at else "", reason) for at, reason in enumerate(verdict.because))
@@ -241,7 +251,7 @@ def _standing(one: ResourceStatus, now: datetime) -> Iterator[tuple[str, str]]:
         yield "drbd", f"disk {verdict.disk or 'not known'}, peer {verdict.peer_role or 'not known'}"
     yield from _newest(one, now)
     for word, head in one.heads:
-        yield f"of {word}", f"{head.copy.snapshot} on {head.copy.target}, {text.when(head.copy.started_at, now)}"
+        yield f"of {word}", f"{head.copy.snapshot} on {_named(head)}, {text.when(head.copy.started_at, now)}"
     if one.heads:
         yield "", f"let DRBD discard the data of one of them: {documentation.page('docs/failure-modes.md')}"
     state = one.pair.state.value
@@ -253,6 +263,10 @@ def _standing(one: ResourceStatus, now: datetime) -> Iterator[tuple[str, str]]:
         where = f" on {', '.join(one.untried)}, which no run has tried yet" if one.untried else ""
         yield "OVERDUE" if one.is_overdue and not where else "due", f"since {text.when(one.due_since, now)}{where}"
     yield "next due", text.when(one.next_due, now)
+    for own in one.own_schedules:
+        yield "", f"{own.target}: {text.when(own.next_due, now)}"
+        if own.since is not None and not one.is_new:
+            yield "", f"{own.target} has had no copy since {text.when(own.since, now)}: it takes part in each run"
     if one.last_run is not None:
         yield "last run", f"{one.last_run.outcome.value}, {text.when(one.last_run.started_at, now)}"
         yield from (("", _ended(name, ended)) for name, ended in one.last_run.targets)
@@ -263,13 +277,12 @@ def _newest(one: ResourceStatus, now: datetime) -> Iterator[tuple[str, str]]:
         yield "newest", "no backup is known here"
         return
     copy = one.last_complete.copy
-    yield "newest", f"{copy.snapshot} on {copy.target}, {text.when(copy.started_at, now)}"
+    yield "newest", f"{copy.snapshot} on {_named(one.last_complete)}, {text.when(copy.started_at, now)}"
     if one.newer_retired is not None:
         yield "NEWER", f"but on a retired target: {_retired(one.newer_retired)}"
-    told = [text.when(at, now) if at else "never" for at in (one.verified_at, one.drilled_at)]
-    yield "proven", f"verified {told[0]}, drilled {told[1]}"
+    times = [text.when(at, now) if at else "never" for at in (one.verified_at, one.drilled_at)]
+    yield "proven", f"verified {times[0]}, drilled {times[1]}"
 
 
-def _ended(name: str, ended: Mapping[str, str]) -> str:
-    message = ended.get("message", "")
-    return f"{name}: {ended.get('outcome', '')}" + (f", {message}" if message else "")
+def _ended(name: str, ended: EndedTarget) -> str:
+    return f"{name}: {ended.outcome}" + (f", {ended.message}" if ended.message else "")

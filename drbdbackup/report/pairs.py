@@ -1,4 +1,7 @@
-"""A rendered pair, for people and for scripts."""
+"""A rendered pair, for people and for scripts.
+
+The secret itself is never shown.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +20,11 @@ _ORIGINS = {
 
 def rendered(done: PairRendered, *, dry_run: bool) -> Iterator[str]:
     """Each file that is new or changed, and how many are as they were."""
-    told = [one for one in done.files if one.state.value != "unchanged"]
+    changed = [one for one in done.files if one.state.value != "unchanged"]
     words = {"created": "would create", "changed": "would change"} if dry_run else {}
     words |= {"left": "not of this pair any more"}
-    yield from text.aligned([(words.get(one.state.value, one.state.value), one.path) for one in told], "  ")
-    before = text.count(len(done.files) - len(told), "file")
+    yield from text.aligned([(words.get(one.state.value, one.state.value), one.path) for one in changed], "  ")
+    before = text.count(len(done.files) - len(changed), "file")
     yield f"{done.out}: {before} as before; the secret is {_ORIGINS[done.secret.value]}."
 
 

@@ -1,4 +1,7 @@
-"""Keys between the nodes, for people and for scripts: what will be changed, what was, and how to take it back."""
+"""Keys between the nodes, for people and for scripts: what will be changed, what was, and how to take it back.
+
+Private keys never come here.
+"""
 
 from __future__ import annotations
 

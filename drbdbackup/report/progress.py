@@ -1,4 +1,7 @@
-"""Progress bars for whoever watches a run: one per target, with bytes, rate and the time that is left."""
+"""Progress bars for whoever watches a run: one per target, with bytes, rate and the time that is left.
+
+It only draws: nothing waits for it, and a terminal that is gone fails no run.
+"""
 
 from __future__ import annotations
 
@@ -51,14 +54,18 @@ class Bars:
             BarColumn(max(_LEAST, min(_MOST, console.width - _BESIDE))),
             DownloadColumn(binary_units=True, table_column=_whole()), _Rate(table_column=_whole()),
             TimeRemainingColumn(elapsed_when_finished=True, table_column=_whole()),
-            TextColumn("{task.fields[said]}", table_column=_whole()), console=console,
+            TextColumn("{task.fields[shown]}", table_column=_whole()), console=console,
             redirect_stdout=False, redirect_stderr=False,  # rich would write past what is careful
         )  # fmt: skip
         self._tasks: dict[str, TaskID] = {}
         self._total: int | None = None
 
     def __enter__(self) -> Bars:
-        self._bars.start()
+        try:
+            self._bars.start()  # which hides the cursor first
+        except BaseException:  # a signal: nothing leaves a block that was not entered
+            self._bars.console.show_cursor()
+            raise
         return self
 
     def __exit__(
@@ -71,7 +78,7 @@ class Bars:
         way = "from" if reads else "to"
         self._total = None
         self._tasks = {
-            name: self._bars.add_task(escape(f"{resource} {way} {name}"), total=None, said="looking")
+            name: self._bars.add_task(escape(f"{resource} {way} {name}"), total=None, shown="looking")
             for name in targets
         }
 
@@ -83,14 +90,14 @@ class Bars:
 
     def progress(self, target: str, progress: Step) -> None:
         """A target has come this far."""
-        said = f"{progress.entries:,} entries"
-        self._bars.update(self._tasks[target], completed=progress.done_bytes, said=said)
+        shown = f"{progress.entries:,} entries"
+        self._bars.update(self._tasks[target], completed=progress.done_bytes, shown=shown)
 
     def ended(self, target: str, outcome: str, message: str) -> None:
-        """A target is done, or has failed: its bar stands still and says so. Why is said at the end, in full."""
+        """A target is done, or has failed: its bar stands still and says so. The reason comes at the end, in full."""
         task = self._tasks[target]
         if outcome == "complete":
             total = self._total or 0
             self._bars.update(task, total=total or 1, completed=total or 1)
-        self._bars.update(task, said=escape(printable(outcome)))
+        self._bars.update(task, shown=escape(printable(outcome)))
         self._bars.stop_task(task)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from drbdbackup.tools.openers import Opener
 
 _SHOWN = 10
-_NEVER_RESTORED = "None of them is ever restored. Who can write to that medium? What a NAS adds: see `verify.ignore`."
+_NEVER_RESTORED = "They are never restored. Find out who can write there. For what a NAS adds: see `verify.ignore`."
 
 
 def planned(plan: RestorePlan, now: datetime | None = None) -> Iterator[str]:
@@ -73,13 +73,13 @@ def _amount(files: int, size: int, entries: int) -> str:
 
 def restored(done: Restored) -> Iterator[str]:
     """What came of it."""
-    if done.around.kept is not None:
-        yield kept(done.around.kept)
+    if done.in_place_outcome.kept is not None:
+        yield kept(done.in_place_outcome.kept)
     took, brought = text.span((done.finished_at - done.started_at).total_seconds()), done.brought
     if done.plan.request.in_place and not (brought.bytes or brought.deleted or brought.problem_count):
         compared = f"{text.count(brought.files, 'file')} compared in {took}"
         right = text.count(brought.changed, "entry", "entries")
-        also = f", but not all that belongs to it: {right} put right" if brought.changed else ""
+        also = f", but not all its metadata: {right} corrected" if brought.changed else ""
         yield f"{done.plan.resource}: {done.plan.destination} already had the content of the snapshot{also}; {compared}"
         return
     line = f"{done.plan.resource}: restored {_amount(brought.files, brought.bytes, brought.entries)}, in {took}"
@@ -105,14 +105,14 @@ def kept(copy: Copy) -> str:
 def complain(done: Restored) -> None:
     """What is not as it was, on stderr: how many, and the first few."""
     if count := done.brought.problem_count:
-        told = f"{text.count(count, 'problem')}; these files differ from the snapshot"
-        console.complain(f"{done.plan.resource}: {told}", text.problems(done.brought.problems, count))
-    if done.around.left:
-        stopped = ", ".join(done.around.services) or "no backup is made"
+        message = f"{text.count(count, 'problem')}; these files differ from the snapshot"
+        console.complain(f"{done.plan.resource}: {message}", text.problems(done.brought.problems, count))
+    if done.in_place_outcome.left:
+        stopped = ", ".join(done.in_place_outcome.services) or "no backup is made"
         check = f"`drbdbackup verify {done.plan.copy.snapshot}`"
         again = f"If the copy may be damaged, run {check}: --resume then takes another one."
         console.complain(f"{done.plan.resource}: not finished until you decide: {stopped}", f"{RESUME}\n{again}")
-    complain_of_services(done.plan.resource, done.around.problems)
+    complain_of_services(done.plan.resource, done.in_place_outcome.problems)
 
 
 def complain_of_services(resource: str, problems: Sequence[str]) -> None:
@@ -142,12 +142,12 @@ def complain_of_damage(found: Sequence[Verified]) -> None:
     for one in found:
         where = f"{one.copy.resource}: {one.copy.snapshot} at {one.copy.location}"
         if one.problem_count:
-            told = f"{where} is damaged: {text.count(one.problem_count, 'problem')}"
-            console.complain(told, text.problems(one.problems, one.problem_count))
+            message = f"{where} is damaged: {text.count(one.problem_count, 'problem')}"
+            console.complain(message, text.problems(one.problems, one.problem_count))
         if added := one.extras.added_count:
-            told = f"{where} holds {text.count(added, 'entry', 'entries')} that were not backed up"
+            message = f"{where} holds {text.count(added, 'entry', 'entries')} that were not backed up"
             named = text.problems([(path, "") for path in one.extras.added], added)
-            console.complain(told, f"{named}\n{_NEVER_RESTORED}")
+            console.complain(message, f"{named}\n{_NEVER_RESTORED}")
         if one.error is not None:
             console.complain(f"{where} could not be read: {one.error.message}", one.error.hint)
 
@@ -169,8 +169,8 @@ def complain_of_drill(done: Drilled) -> None:
     complain_of_damage(done.damaged)
     if done.problem_count:
         where = f"{done.copy.resource}: {done.copy.snapshot} at {done.copy.location}"
-        told = f"{where} was restored with {text.count(done.problem_count, 'problem')}"
-        console.complain(told, text.problems(done.problems, done.problem_count))
+        message = f"{where} was restored with {text.count(done.problem_count, 'problem')}"
+        console.complain(message, text.problems(done.problems, done.problem_count))
 
 
 def _state(one: Verified) -> str:

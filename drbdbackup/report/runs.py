@@ -1,6 +1,6 @@
 """A run, for people: bars while it goes on, a table at its end, problems on stderr.
 
-Without a terminal nothing is said when all is well: cron mails every line. rich comes only where somebody watches.
+Without a terminal nothing is printed when all is well: cron mails every line. rich comes only where somebody watches.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from drbdbackup.commands.run import Afterwards, Alarm, Attempt
 from drbdbackup.errors import DrbdBackupError, Failure
 from drbdbackup.model.backup import Outcome
 from drbdbackup.pipeline.backup.order import TargetResult
-from drbdbackup.pipeline.progress import Nobody, Watcher
+from drbdbackup.pipeline.progress import SilentWatcher, Watcher
 from drbdbackup.report import console, text
 
 if TYPE_CHECKING:
@@ -27,10 +27,10 @@ _HEADS = ("TARGET", "OUTCOME", "COPIED", "NOTES")
 _WHERE = ", in the snapshot's snapshot.json"
 
 
-def watched(on_terminal: bool) -> AbstractContextManager[Watcher]:
+def watched(*, on_terminal: bool) -> AbstractContextManager[Watcher]:
     """Progress bars for a person, nobody for cron."""
     if not on_terminal:
-        return nullcontext(Nobody())
+        return nullcontext(SilentWatcher())
     from drbdbackup.report.progress import Bars
 
     return Bars()
@@ -38,8 +38,8 @@ def watched(on_terminal: bool) -> AbstractContextManager[Watcher]:
 
 def closing(attempts: Sequence[Attempt]) -> None:
     """What came of it, a row for each target; one that stood down has none."""
-    told = (line for attempt in attempts for line in ended(attempt, console.width()))
-    console.say(told, paint=painted if console.has_colours() else str, wraps=True)
+    lines = (line for attempt in attempts for line in ended(attempt, console.width()))
+    console.say(lines, paint=painted if console.has_colours() else str, wraps=True)
     if not attempts:
         console.say(["Nothing is due."])
 
@@ -57,10 +57,14 @@ def afterwards(attempts: Sequence[Attempt], known: Afterwards, now: datetime | N
             if target.pruned:
                 yield f"{attempt.resource}: pruned on {target.name}: {', '.join(target.pruned)}"
     if any(attempt.result and attempt.result.targets for attempt in attempts):
-        for resource in dict.fromkeys(resource for resource, _, _ in known.kept):
-            there = [f"{count} on {place}" for name, place, count in known.kept if name == resource]
+        for resource in dict.fromkeys(one.resource for one in known.kept):
+            there = [f"{one.count} on {one.place}" for one in known.kept if one.resource == resource]
             yield f"{resource}: copies kept: {', '.join(there)}"
-    yield f"Next due: {text.when(known.next_due, now or datetime.now(UTC))}"
+    now = now or datetime.now(UTC)
+    yield f"Next due: {text.when(known.next_due, now)}"
+    for one in known.own_schedules:
+        at = one.due.since or one.due.next_due
+        yield f"{one.resource}: next due on {one.due.target}: {text.when(at, now)}"
 
 
 def complain(attempts: Sequence[Attempt]) -> None:
@@ -80,10 +84,10 @@ def raise_alarms(alarms: Sequence[Alarm]) -> None:
         console.complain(alarm.error.message, alarm.error.hint)
 
 
-def replicas(done: Sequence[Replicated], dry_run: bool) -> Iterator[str]:
+def replicas(done: Sequence[Replicated], *, dry_run: bool) -> Iterator[str]:
     """A line for each disk to which something was fetched, or would be."""
     if not done:
-        yield "Nothing to fetch: no newer snapshot is known that this node has a way to."
+        yield "Nothing to fetch: no newer snapshot is known that is signed and that this node has a way to."
     for one in done:
         to = f"{one.resource}: {one.snapshot} to {one.location}"
         if dry_run and not one.sources:
@@ -103,8 +107,8 @@ def complain_of_replicas(done: Sequence[Replicated]) -> None:
     """Why a snapshot was not fetched, on stderr, if that is news."""
     for one in done:
         if one.error is not None and not one.is_known:
-            said = f"{one.resource}: {one.snapshot} was not fetched to {one.location}: {one.error.message}"
-            console.complain(said, one.error.hint)
+            message = f"{one.resource}: {one.snapshot} was not fetched to {one.location}: {one.error.message}"
+            console.complain(message, one.error.hint)
 
 
 def errors(attempt: Attempt) -> Iterator[DrbdBackupError]:
@@ -138,19 +142,19 @@ def outcome_line(attempt: Attempt) -> str:
     return f"{line}, {result.snapshot or 'no snapshot'}, {took}"
 
 
-def said(attempt: Attempt) -> tuple[str, ...]:
+def message_lines(attempt: Attempt) -> tuple[str, ...]:
     """The same with everything that went wrong and what to do, as lines for a message."""
     wrong = [f"{error.message}\n  {error.hint}" if error.hint else error.message for error in errors(attempt)]
-    told = [outcome_line(attempt)]
+    lines = [outcome_line(attempt)]
     for target in attempt.result.targets if attempt.result else ():
         if target.problem_count:
-            told.append(f"{target.name}: {text.count(target.problem_count, 'file')} with problems")
-            told.append(text.problems(target.problems, target.problem_count, _WHERE if target.copy else ""))
-    return tuple(text.lines(line) for line in (*told, *wrong))
+            lines.append(f"{target.name}: {text.count(target.problem_count, 'file')} with problems")
+            lines.append(text.problems(target.problems, target.problem_count, _WHERE if target.copy else ""))
+    return tuple(text.lines(line) for line in (*lines, *wrong))
 
 
-def row(target: TargetResult, dry_run: bool) -> tuple[str, str, str, str]:
-    """A target's line of the closing table: name, outcome, what was copied, and what is worth a word."""
+def row(target: TargetResult, *, dry_run: bool) -> tuple[str, str, str, str]:
+    """A target's line of the closing table: name, outcome, what was copied, and notes."""
     counts = target.counts
     entries, size = text.count(counts.get("entries", 0), "entry", "entries"), text.size(counts.get("copied_bytes", 0))
     copied = f"{counts.get('copied', 0):,} of {entries}, {size}"
@@ -158,9 +162,11 @@ def row(target: TargetResult, dry_run: bool) -> tuple[str, str, str, str]:
     if target.problem_count:
         notes.append(text.count(target.problem_count, "file") + " with problems")
     if target.recycled:
-        notes.append(f"{'would begin' if dry_run else 'began'} with the tree of {target.recycled}, which no rule keeps")
+        notes.append(f"{'would reuse' if dry_run else 'reused'} the tree of {target.recycled}, which no rule keeps")
     if target.pruned:
         notes.append(f"{len(target.pruned)} older pruned")
+    if target.missing:
+        notes.append(f"{text.count(len(target.missing), 'snapshot')} missing, and no node has recorded a prune")
     if target.error is not None:
         return target.name, "failed", "", target.error.message
     if not dry_run and target.copy is None:
@@ -172,7 +178,11 @@ def ended(attempt: Attempt, width: int | None) -> Iterator[str]:
     """What came of one, and a row for each target, on a terminal of that `width` with heads."""
     yield outcome_line(attempt)
     if attempt.result is not None and attempt.result.targets:
-        rows = [row(target, attempt.result.dry_run) for target in attempt.result.targets]
+        rows = [row(target, dry_run=attempt.result.dry_run) for target in attempt.result.targets]
+        now = datetime.now(UTC)
+        rows += [
+            (one.target, "not due", "", f"next due {text.when(one.next_due, now)}") for one in attempt.not_due
+        ]
         yield from text.fitted([_HEADS, *rows] if width else rows, width, wrap=(3,), drop=(2,), indent="  ")
 
 
@@ -185,6 +195,6 @@ def _complain_of_files(resource: str, target: TargetResult, where: str) -> None:
     """How many files were not copied as they are, and the first few of them; `where` are the others."""
     if not target.problem_count:
         return
-    told = text.count(target.problem_count, "file") + " with problems"
+    summary = text.count(target.problem_count, "file") + " with problems"
     shown = text.problems(target.problems, target.problem_count, where)
-    console.complain(f"{resource}: {target.name}: {told}", shown)
+    console.complain(f"{resource}: {target.name}: {summary}", shown)

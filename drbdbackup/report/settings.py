@@ -1,4 +1,7 @@
-"""The configuration, the targets, and what was done to them, for people, as plain text."""
+"""The configuration, the targets, and what was done to them, for people, as plain text.
+
+Secrets are never shown but on the key sheet, which is for a safe.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from drbdbackup.report import text
 if TYPE_CHECKING:
     from drbdbackup.commands.config import Validated
     from drbdbackup.commands.pin import PinAnswer
-    from drbdbackup.commands.prune import Weeded
+    from drbdbackup.commands.prune import PrunedTarget
     from drbdbackup.commands.sync import Synced
     from drbdbackup.commands.target import AcceptedTarget, KeySheet, TargetSeen
 
@@ -67,8 +70,8 @@ def key_sheet(sheet: KeySheet) -> Iterator[str]:
     yield ""
     yield f"To restore without drbdbackup, on any machine with {sheet.kind} (apt install {sheet.kind}):"
     yield ""
-    said = [("RESTIC_REPOSITORY", sheet.repository), ("RESTIC_PASSWORD", sheet.password), *sheet.env]
-    yield from (f"  export {name}={quote(value)}" for name, value in said)
+    environment = [("RESTIC_REPOSITORY", sheet.repository), ("RESTIC_PASSWORD", sheet.password), *sheet.env]
+    yield from (f"  export {name}={quote(value)}" for name, value in environment)
     yield f"  {sheet.kind} snapshots --tag drbdbackup-data"
     for resource in sheet.resources:
         yield f"  {sheet.kind} restore latest --host {resource} --tag drbdbackup-data --target /mnt/back"
@@ -82,13 +85,29 @@ def accepted(done: AcceptedTarget) -> Iterator[str]:
         yield f"{done.name} is the medium {done.medium} ({done.location}) from now on."
     if done.before not in (None, done.medium):
         yield f"It was {done.before}; its copies are still listed, as out of reach."
+    for one in done.snapshots:
+        yield f"{one.resource}: {_snapshots(one.there)} on it"
+        if one.missing:
+            yield f"{one.resource}: {_snapshots(one.missing)} NOT on it, contrary to the catalog"
+    if any(one.unknown for one in done.snapshots):
+        count = sum(len(one.unknown) for one in done.snapshots)
+        yield f"Not in the catalog yet: {count}. `drbdbackup sync --rebuild` adds them."
+
+
+def _snapshots(names: Sequence[str]) -> str:
+    """`3 snapshots, FIRST to LAST, are`."""
+    if not names:
+        return "no snapshot is"
+    if len(names) == 1:
+        return f"1 snapshot, {names[0]}, is"
+    return f"{len(names)} snapshots, {names[0]} to {names[-1]}, are"
 
 
 def pinned(answer: PinAnswer) -> Iterator[str]:
-    """What is so from now on, where, and who does not know of it yet."""
+    """The label from now on, and which nodes do not know of it yet."""
     is_pinned, note = answer.label.pinned_at is not None, answer.label.note
-    told = "is pinned: no node prunes it" if is_pinned else "is not pinned any more: retention decides"
-    yield f"{answer.snapshot} {told}" + (f" ({note})" if note else "")
+    state = "is pinned: no node prunes it" if is_pinned else "is not pinned any more: retention decides"
+    yield f"{answer.snapshot} {state}" + (f" ({note})" if note else "")
     rows = [("copies", ", ".join(copy.location for copy in answer.copies))]
     if answer.roads:
         rows.append(("passed on", "by " + ", ".join(answer.roads)))
@@ -100,12 +119,12 @@ def pinned(answer: PinAnswer) -> Iterator[str]:
     yield from text.aligned(rows, "  ")
 
 
-def weeded(done: Sequence[Weeded], dry_run: bool) -> Iterator[str]:
+def pruning(done: Sequence[PrunedTarget], *, dry_run: bool) -> Iterator[str]:
     """Each copy of each target with its reason; once it is done, only what went."""
     for one in done:
-        told = one.judged if dry_run else [judged for judged in one.dropped if judged.copy.snapshot in one.removed]
+        shown = one.judged if dry_run else [judged for judged in one.dropped if judged.copy.snapshot in one.removed]
         verb = "drop" if dry_run else "removed"
-        rows = [("keep" if judged.keep else verb, judged.copy.snapshot, judged.reason) for judged in told]
+        rows = [("keep" if judged.keep else verb, judged.copy.snapshot, judged.reason) for judged in shown]
         head = f"{one.resource} on {one.target}"
         if not one.judged:
             yield f"{head}: no copy is known here"
@@ -113,7 +132,7 @@ def weeded(done: Sequence[Weeded], dry_run: bool) -> Iterator[str]:
             yield f"{head}: {len(one.judged) - len(one.dropped)} to keep, {len(one.dropped)} to drop"
         yield from text.aligned(rows, "  ")
         if dry_run and one.recycled_next:
-            yield f"  The next run can begin with the tree of {one.recycled_next}, which no rule keeps then."
+            yield f"  The next run can reuse the tree of {one.recycled_next}, which no rule keeps then."
 
 
 def synced(done: Synced) -> Iterator[str]:
@@ -126,14 +145,16 @@ def synced(done: Synced) -> Iterator[str]:
     rows += [(file, f"refused: {why}") for file, why in done.came.refused.items()]
     for one in done.regained:
         regained = "not marked yet" if one.is_new else f"{text.count(one.copies, 'copy', 'copies')} regained"
-        told = f"could not be read: {one.error.message}" if one.error else regained
-        rows.append((one.target, told))
+        result = f"could not be read: {one.error.message}" if one.error else regained
+        rows.append((one.target, result))
+        if one.error and one.error.hint:
+            rows.append(("", one.error.hint))
     page = documentation.page("docs/config.md")
-    yield from text.aligned(rows) or [f"No road to another node is configured: see [peer] in {page}."]
+    yield from text.aligned(rows) or [f"No connection to another node is configured: see [peer] in {page}."]
 
 
 def _seen(one: TargetSeen) -> Iterator[tuple[str, str]]:
-    expected, found = (one.expected or {}).get("medium"), one.found
+    expected, found = one.expected.medium if one.expected else "", one.found
     if one.config.has_tree:
         yield "mounted", "yes" if one.mounted else "no"
     if found is None:
@@ -141,7 +162,7 @@ def _seen(one: TargetSeen) -> Iterator[tuple[str, str]]:
         if one.error is not None:
             yield "problem", one.error.message
         return
-    yield "medium", found.medium or "not marked: the first run of the Primary marks it"
+    yield "medium", found.medium or ("not marked" if expected else "not marked: the first run of the Primary marks it")
     if found.enrolled_at:
         yield "accepted", f"{text.localised(found.enrolled_at)}, by {found.enrolled_by}"
     if found.objection:

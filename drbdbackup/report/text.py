@@ -14,12 +14,11 @@ from drbdbackup.model.amount import size as size
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _PROBLEMS = 10  # that are shown; the catalog and the sidecar keep more
-_ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
-_GAP = re.compile(r"(?<=\S) {2,}(?=\S)")
+_ISO = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
+_GAP = r"(?<=\S) {2,}(?=\S)"
 # What is never broken: a short command, a time, a number and what it counts, a word.
-_UNBROKEN = r"`[^`]{1,30}`\S*|\(?(?:[A-Z][a-z]{2} )?\d{4}-\d\d-\d\d \d\d:\d\d\S*|\(?\d[\d.,]* \S+(?: ago\S*)?|\S+"
-_WHOLE = re.compile(_UNBROKEN)
-_WORDS = re.compile(rf"(\s*)(`[^`]*`\S*|{_UNBROKEN})")
+_WHOLE = r"`[^`]{1,30}`\S*|\(?(?:[A-Z][a-z]{2} )?\d{4}-\d\d-\d\d \d\d:\d\d\S*|\(?\d[\d.,]* \S+(?: ago\S*)?|\S+"
+_WORDS = rf"(\s*)(`[^`]*`\S*|{_WHOLE})"
 _EASY = 16  # letters a line that are easy to read in a column
 _END = 120  # letters of each end of a long line
 
@@ -34,9 +33,9 @@ def lines(text: str) -> str:
     return "\n".join(printable(line) for line in text.split("\n"))
 
 
-def problems(told: Sequence[tuple[str, str]], count: int, kept_in: str = "") -> str:
+def problems(found: Sequence[tuple[str, str]], count: int, kept_in: str = "") -> str:
     """The first few of `count`, each on its line, those that name a path before the others; `kept_in` has the rest."""
-    first = sorted(told, key=lambda one: not one[0])[:_PROBLEMS]
+    first = sorted(found, key=lambda one: not one[0])[:_PROBLEMS]
     shown = [": ".join(_short(printable(part)) for part in one if part) for one in first]
     more = [f"and {count - len(shown):,} more{kept_in}"] if count > len(shown) else []
     return "\n".join([*shown, *more])
@@ -76,9 +75,9 @@ def day_and_time(moment: datetime) -> str:
     return f"{moment.astimezone():%Y-%m-%d %H:%M}"
 
 
-def localised(said: str) -> str:
+def localised(text: str) -> str:
     """The text with each ISO time in UTC as the time on the wall here: a screen shows one kind of time."""
-    return _ISO.sub(lambda found: local(datetime.fromisoformat(found[0])), said)
+    return re.sub(_ISO, lambda found: local(datetime.fromisoformat(found[0])), text)
 
 
 def aligned(rows: Iterable[Sequence[str]], indent: str = "") -> list[str]:
@@ -129,10 +128,10 @@ def wrapped(line: str, width: int | None) -> list[str]:
     """
     if width is None or len(line) <= width:
         return [line]
-    begins = [found.end() for found in _GAP.finditer(line) if found.end() <= width * 2 // 3]
+    begins = [found.end() for found in re.finditer(_GAP, line) if found.end() <= width * 2 // 3]
     indent = begins[-1] if begins else len(line) - len(line.lstrip(" ")) + 2
     found, current = [], ""
-    for gap, word in _WORDS.findall(line):
+    for gap, word in re.findall(_WORDS, line):
         if current.strip() and len(current) + len(gap) + len(word) > width >= indent + len(word):
             found.append(current)
             current = " " * indent + word
@@ -145,7 +144,7 @@ def _narrowed(
     widths: dict[int, int], table: Sequence[Sequence[str]], wrap: Sequence[int], room: int, least: int
 ) -> dict[int, int]:
     """The widths with the columns of `wrap` as narrow as they have to be, or can be: `least`, and each word whole."""
-    words = {at: [word for row in table if at < len(row) for word in _WHOLE.findall(row[at])] for at in wrap}
+    words = {at: [word for row in table if at < len(row) for word in re.findall(_WHOLE, row[at])] for at in wrap}
     ends = {at: max(least, *map(len, words[at]), 0) for at in wrap if at in widths}
     narrow = dict(widths)
     while _line(narrow) > room and (left := [at for at, end in ends.items() if narrow[at] > end]):
@@ -163,7 +162,7 @@ def _wrapped(cell: str, width: int) -> list[str]:
     lines = [""]
     if len(cell) <= width:
         return [cell]
-    for word in _WHOLE.findall(cell):
+    for word in re.findall(_WHOLE, cell):
         if lines[-1] and len(lines[-1]) + 1 + len(word) > width:
             lines.append(word)
         else:

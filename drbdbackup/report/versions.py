@@ -8,7 +8,7 @@ from typing import Any
 from drbdbackup.commands.find import FoundVersions
 from drbdbackup.model.backup import iso
 from drbdbackup.moment import of_file
-from drbdbackup.pipeline.copies.choose import told
+from drbdbackup.pipeline.copies.choose import passed_over_lines
 from drbdbackup.pipeline.explore.versions import Kept
 from drbdbackup.pipeline.files.compare import KINDS
 from drbdbackup.report import text
@@ -41,7 +41,7 @@ def lines(found: FoundVersions) -> Iterator[str]:
     yield f"Searched {text.count(len(found.snapshots), 'snapshot')} of {found.resource}."
     if found.unread:
         yield "Not searched:"
-        yield from told(found.unread).split("\n")
+        yield from passed_over_lines(found.unread).split("\n")
 
 
 def _row(kept: Kept) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from drbdbackup.config.values import ResourceConfig, RoleConfig
 from drbdbackup.model.generation import Generation
 from drbdbackup.model.role import Observation
-from drbdbackup.proc import Talking
+from drbdbackup.proc import PipedProcess
 from drbdbackup.roles import command, drbdadm, events2, file, proc_drbd, stream
 from drbdbackup.roles import generation as generations
 from drbdbackup.roles.words import unknown
@@ -22,7 +22,7 @@ DRBD_SOURCES = frozenset({events2.SOURCE, proc_drbd.SOURCE, drbdadm.SOURCE})
 def observe(role: RoleConfig, resource: ResourceConfig) -> tuple[Observation, ...]:
     """What the configured source says of `resource` now: at least one observation, never an exception.
 
-    DRBD is asked through the first of drbdsetup, /proc/drbd and drbdadm that exists here, and its word counts:
+    DRBD is asked through the first of drbdsetup, /proc/drbd and drbdadm that exists here, and its answer counts:
     all three show the same kernel, and one that hangs or is not understood is a reason to refuse.
     """
     if role.source == "command":
@@ -39,7 +39,7 @@ def generation(role: RoleConfig, resource: ResourceConfig) -> Generation | None:
     return generations.observe(resource, role.timeout) if role.source == "drbd" else None
 
 
-def follow(role: RoleConfig, resource: str, on_news: Callable[[], None]) -> Talking | None:
+def follow(role: RoleConfig, resource: str, on_news: Callable[[], None]) -> PipedProcess | None:
     """Call `on_news`, from another thread, when it is worth asking again; None where the source cannot tell."""
     return stream.follow(resource, on_news) if role.source == "drbd" else None
 

@@ -6,19 +6,11 @@ from drbdbackup.config import open_to_others
 from drbdbackup.errors import ToolError
 from drbdbackup.model.role import Observation
 from drbdbackup.proc import Command, find, run
-from drbdbackup.roles.words import NotUnderstood, spoken, unknown
+from drbdbackup.roles.words import observation_of, unknown
 
 SOURCE = "command"
 VARIABLE = "DRBDBACKUP_RESOURCE"  # tells the command which resource is meant
-
-
-def parse(text: str, resource: str, named: str = "the command") -> Observation:
-    """What the command `named` printed: one word, Primary or Secondary, and nothing else."""
-    try:
-        return Observation(resource=resource, source=SOURCE, role=spoken(text))
-    except NotUnderstood as problem:
-        hint = "The command of [role] must print one word, Primary or Secondary, and end with exit status 0."
-        return unknown(resource, SOURCE, f"{named} does not tell the role of {resource}: {problem}", hint)
+_HINT = "The command of [role] must print one word, Primary or Secondary, and end with exit status 0."
 
 
 def observe(resource: str, argv: tuple[str, ...], timeout: float) -> Observation:
@@ -33,4 +25,4 @@ def observe(resource: str, argv: tuple[str, ...], timeout: float) -> Observation
     except ToolError as error:
         hint = error.hint or f"Run it by hand: `{' '.join(argv)}`."
         return unknown(resource, SOURCE, f"the role of {resource} cannot be read: {error.message}", hint)
-    return parse(answer.text, resource, argv[0])
+    return observation_of(answer.text, resource, SOURCE, argv[0], _HINT)

@@ -74,7 +74,7 @@ def _why_absent(resource: str, absence: NotListed, timeout: float) -> tuple[str,
     except ToolError:
         return f"{resource} is down, or not configured: {absence}", f"Bring it up: `drbdadm up {resource}`."
     if answer.exit == 0:
-        return f"drbdadm tells a role of {resource}, but {absence}", f"See `drbdadm status {resource}`."
+        return f"drbdadm reports a role of {resource}, but {absence}", f"See `drbdadm status {resource}`."
     return drbd.why_not(resource, answer)
 
 
@@ -178,8 +178,8 @@ def _peer(objects: _Objects, key: tuple[str, ...], fields: _Fields) -> PeerSeen:
 
 def _suspended(fields: _Fields, devices: list[_Fields]) -> str:
     """Why no I/O can be done, in DRBD's words; a volume without quorum and forced failures answer with errors."""
-    said = _field(fields, "suspended")
-    reasons = [] if said == "no" else said.split(",")
+    value = _field(fields, "suspended")
+    reasons = [] if value == "no" else value.split(",")
     if unheard := set(reasons) - _SUSPENSIONS:
         raise NotUnderstood(f"{quoted(min(unheard))} is no reason for suspended I/O that is known here")
     if any(not _yes(own.get("quorum", "yes")) for own in devices) and "quorum" not in reasons:

@@ -1,4 +1,7 @@
-"""The role as a word in a file, for the demonstration, for tests and for clusters that keep one under /run."""
+"""The role as a word in a file, for the demonstration, for tests and for clusters that keep one under /run.
+
+What it says is believed only if it is one of the two words.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +10,11 @@ import os
 from drbdbackup.errors import Failure
 from drbdbackup.model.role import Observation
 from drbdbackup.proc import probe
-from drbdbackup.roles.words import NotUnderstood, spoken, unknown
+from drbdbackup.roles.words import observation_of, unknown
 
 SOURCE = "file"
-_LONGEST = 4096
-
-
-def parse(text: str, resource: str, path: str = "the file") -> Observation:
-    """What the file says: one word, Primary or Secondary, and nothing else."""
-    try:
-        return Observation(resource=resource, source=SOURCE, role=spoken(text))
-    except NotUnderstood as problem:
-        hint = "The file of [role] must hold one word, Primary or Secondary; write it to a new file and rename that."
-        return unknown(resource, SOURCE, f"{path} does not tell the role of {resource}: {problem}", hint)
+_LONGEST = 4096  # bytes
+_HINT = "The file of [role] must hold one word, Primary or Secondary; write it to a new file and rename that."
 
 
 def observe(resource: str, path: str, timeout: float) -> Observation:
@@ -29,7 +24,7 @@ def observe(resource: str, path: str, timeout: float) -> Observation:
     except Failure as error:
         hint = f"Whoever changes the role writes Primary or Secondary to {path}."
         return unknown(resource, SOURCE, f"the role of {resource} cannot be read: {error.message}", hint)
-    return parse(str(text), resource, path)
+    return observation_of(str(text), resource, SOURCE, path, _HINT)
 
 
 def _read(path: str) -> str:

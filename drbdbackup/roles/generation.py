@@ -33,10 +33,10 @@ def observe(resource: ResourceConfig, timeout: float) -> Generation | None:
         answer = drbd.get_gi((volume.minor,), timeout)
         if answer.exit == 0 and (found := parse(answer.text)):
             return found
-        told = [drbd.get_gi((resource.name, peer, volume.number), timeout) for peer in volume.peers]
+        answers = [drbd.get_gi((resource.name, peer, volume.number), timeout) for peer in volume.peers]
     except ToolError:
         return None
-    return parse("\n".join(one.text for one in told)) if all(one.exit == 0 for one in told) else None
+    return parse("\n".join(one.text for one in answers)) if all(one.exit == 0 for one in answers) else None
 
 
 def volume_of(events: str, resource: str, minor: int | None) -> DrbdVolume | None:

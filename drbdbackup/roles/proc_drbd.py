@@ -58,17 +58,17 @@ def _observation(lines: list[str], resource: str, minor: int) -> Observation:
         raise NotUnderstood(f"minor {minor} is {count} in /proc/drbd: the resource is down, or has another device")
     if _DOWN.fullmatch(about[0]):
         raise NotUnderstood(f"minor {minor} is not configured: the resource is down")
-    said = _LINE.fullmatch(about[0])
-    if said is None:
+    match = _LINE.fullmatch(about[0])
+    if match is None:
         raise NotUnderstood(f"the line of minor {minor} in /proc/drbd is not as it should be")
-    role = word(Role, said["here"])
+    role = word(Role, match["here"])
     return Observation(
         resource=resource,
         source=SOURCE,
         role=role,
-        disks=(word(DiskState, said["disk"]),),
-        peers=(_peer(said["link"], said["there"], said["peer"]),),
-        suspended="" if said["flow"] == "r" else "not-told",
+        disks=(word(DiskState, match["disk"]),),
+        peers=(_peer(match["link"], match["there"], match["peer"]),),
+        suspended="" if match["flow"] == "r" else "not-told",
         problem="" if role is not Role.UNKNOWN else f"DRBD itself does not know the role of {resource}",
         minors=(minor,),
     )

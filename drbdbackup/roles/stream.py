@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from drbdbackup.errors import ToolMissing
-from drbdbackup.proc import Talking
+from drbdbackup.proc import PipedProcess
 from drbdbackup.tools import drbd
 
 _KINDS = frozenset({"resource", "connection", "device"})
@@ -22,7 +22,7 @@ def is_news(line: str, resource: str) -> bool:
     return event in _NEWS and rest[:1] != [] and rest[0] in _KINDS and f"name:{resource}" in rest[1:]
 
 
-def follow(resource: str, on_news: Callable[[], None]) -> Talking | None:
+def follow(resource: str, on_news: Callable[[], None]) -> PipedProcess | None:
     """Call `on_news`, from another thread, whenever something happens to `resource`; None without drbdsetup."""
 
     def heard(line: str) -> None:

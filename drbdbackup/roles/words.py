@@ -12,7 +12,7 @@ from typing import TypeVar
 from drbdbackup.model.role import Observation, Role
 
 _Word = TypeVar("_Word", bound=Enum)
-_SHOWN = 60
+_SHOWN = 60  # letters
 
 
 class NotUnderstood(ValueError):
@@ -41,12 +41,20 @@ def number(text: str) -> int:
     return int(text)
 
 
-def spoken(text: str) -> Role:
+def parse_role(text: str) -> Role:
     """The role that a text of one word says, Primary or Secondary; raises NotUnderstood."""
-    said = text.strip(" \t\r\n")
-    if said not in {Role.PRIMARY.value, Role.SECONDARY.value}:
-        raise NotUnderstood(f"it says {quoted(said)}, not Primary or Secondary" if said else "it says nothing")
-    return Role(said)
+    stripped = text.strip(" \t\r\n")
+    if stripped not in {Role.PRIMARY.value, Role.SECONDARY.value}:
+        raise NotUnderstood(f"it says {quoted(stripped)}, not Primary or Secondary" if stripped else "it says nothing")
+    return Role(stripped)
+
+
+def observation_of(text: str, resource: str, source: str, named: str, hint: str) -> Observation:
+    """What a source `named` says that reports one word, Primary or Secondary; `hint` is for another one."""
+    try:
+        return Observation(resource=resource, source=source, role=parse_role(text))
+    except NotUnderstood as problem:
+        return unknown(resource, source, f"{named} does not report the role of {resource}: {problem}", hint)
 
 
 def quoted(text: str) -> str:
@@ -62,5 +70,5 @@ def unknown(resource: str, source: str, problem: str, hint: str = "") -> Observa
 
 
 def _one_line(text: str) -> str:
-    said = " ".join(text.split())
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in said)
+    joined = " ".join(text.split())
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in joined)

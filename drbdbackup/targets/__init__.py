@@ -11,17 +11,23 @@ from drbdbackup.errors import ConfigError
 from drbdbackup.targets.disk import DiskTarget
 from drbdbackup.targets.medium import Medium, Target
 from drbdbackup.targets.nas import NasTarget
-from drbdbackup.targets.restic import ResticTarget
 
 __all__ = ["Medium", "Target", "target"]
 
+
+def _restic(config: TargetConfig, marks: str | None) -> Target:
+    from drbdbackup.targets.restic import ResticTarget  # half of what importing the targets costs, and few have one
+
+    return ResticTarget(config, marks)
+
+
 ENGINES: Mapping[str, Callable[[TargetConfig, str | None], Target]] = {
-    "nas": NasTarget, "disk": DiskTarget, "restic": ResticTarget,
+    "nas": NasTarget, "disk": DiskTarget, "restic": _restic,
 }  # fmt: skip
 
 
 def target(config: TargetConfig, marks: str | None = None) -> Target:
-    """The target that the configuration describes; nothing is touched before it is opened.
+    """The target that the configuration describes; nothing is touched before it is opened. Raises ConfigError.
 
     `marks` is a folder for marks of mounts under way: only where there are no namespaces, so that a killed run's mount
     can be distinguished from the admin's (see `claim.clear`).

@@ -7,7 +7,6 @@ written came back the same; in doubt the manifest keeps it.
 from __future__ import annotations
 
 import os
-import secrets
 import struct
 import time
 from collections.abc import Callable, Mapping
@@ -106,7 +105,7 @@ def probe(root: str, resource: str = "") -> Abilities:
     """
     layout.make_folder(layout.home(root))
     _sweep(layout.home(root))
-    scratch = os.path.join(layout.home(root), _SCRATCH + secrets.token_hex(8))
+    scratch = os.path.join(layout.home(root), _SCRATCH + os.urandom(8).hex())
     os.mkdir(scratch, 0o700)
     try:
         layout.refuse_others_folders(root, resource, os.lstat(scratch))

@@ -1,4 +1,4 @@
-"""Marks of disks that are mounted without a cage around them: who uses it now, and what a killed run has left.
+"""Marks of disks that are mounted without a cage around them: whether one is in use, and what a killed run has left.
 
 The mark is a file in the state folder, locked while its maker lives. It says what was mounted there before, so that
 only what has come since is ever unmounted; a mark of another boot or another namespace says nothing.
@@ -29,7 +29,7 @@ def claimed(config: TargetConfig, marks: str) -> Iterator[None]:
     Raises TargetError if another process has it.
     """
     with _locked(config, marks) as fd:
-        _clear(fd, config)
+        _clear(fd)
         before = _ids(mounts.table(), config.mountpoint)
         _write(fd, {"point": config.mountpoint, "device": config.device, "before": before, **_here()})
         try:
@@ -42,23 +42,23 @@ def claimed(config: TargetConfig, marks: str) -> Iterator[None]:
 def clear(config: TargetConfig, marks: str) -> bool:
     """Unmount what a killed run has left; whether there was something. Raises TargetError."""
     with _locked(config, marks) as fd:
-        return _clear(fd, config)
+        return _clear(fd)
 
 
-def leftover(told: Mapping[str, Any], table: Iterable[Mount]) -> Mount | None:
+def leftover(mark: Mapping[str, Any], table: Iterable[Mount]) -> Mount | None:
     """The mount that the maker of a mark with this content has left in this mount table."""
-    point, path, before = told.get("point"), told.get("device"), told.get("before")
-    if not (isinstance(point, str) and isinstance(path, str) and isinstance(before, list)) or _is_elsewhere(told):
+    point, path, before = mark.get("point"), mark.get("device"), mark.get("before")
+    if not (isinstance(point, str) and isinstance(path, str) and isinstance(before, list)) or _is_elsewhere(mark):
         return None
     seen = mounts.mounted_at(table, os.path.realpath(point))
     return seen if seen is not None and seen.mount_id not in before and device.shows(seen, path) else None
 
 
-def _is_elsewhere(told: Mapping[str, Any]) -> bool:
-    return any(told.get(key) != value for key, value in _here().items())
+def _is_elsewhere(mark: Mapping[str, Any]) -> bool:
+    return any(mark.get(key) != value for key, value in _here().items())
 
 
-def _clear(fd: int, config: TargetConfig) -> bool:
+def _clear(fd: int) -> bool:
     found = False
     while left := leftover(_read(fd), mounts.table()):
         detach(left.point)
@@ -103,8 +103,8 @@ def _read(fd: int) -> dict[str, Any]:
     return plain_file.json_object(os.pread(fd, 1 << 16, 0)) or {}
 
 
-def _write(fd: int, told: dict[str, Any]) -> None:
-    data = json.dumps(told).encode()
+def _write(fd: int, mark: dict[str, Any]) -> None:
+    data = json.dumps(mark).encode()
     os.ftruncate(fd, 0)
     os.pwrite(fd, data, 0)
     os.fsync(fd)

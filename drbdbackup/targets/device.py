@@ -1,4 +1,7 @@
-"""The block device or image file of a disk target: whether it is there, and whether a mount shows it."""
+"""The block device or image file of a disk target: whether it is there, and whether a mount shows it.
+
+It looks, and never mounts.
+"""
 
 from __future__ import annotations
 
@@ -23,15 +26,15 @@ def check(path: str) -> None:
 
 def shows(seen: Mount, path: str) -> bool:
     """Whether a mount shows this device, or this image file through a loop device."""
-    if not seen.source.startswith("/dev/"):
+    if not seen.source.startswith("/dev/") or not seen.may_show_device():
         return False
     try:
         wanted, found = os.stat(path), os.stat(seen.source)
         if stat.S_ISBLK(wanted.st_mode):
             return wanted.st_rdev == found.st_rdev
         number = f"{os.major(found.st_rdev)}:{os.minor(found.st_rdev)}"
-        with open(f"/sys/dev/block/{number}/loop/backing_file", "rb") as told:
-            return os.path.samestat(wanted, os.stat(told.read().rstrip(b"\n")))
+        with open(f"/sys/dev/block/{number}/loop/backing_file", "rb") as file:
+            return os.path.samestat(wanted, os.stat(file.read().rstrip(b"\n")))
     except OSError:
         return False
 

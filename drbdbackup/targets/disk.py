@@ -31,7 +31,7 @@ class DiskTarget:
         self._marks = marks
 
     @contextmanager
-    def opened(self, node: str, write: bool) -> Iterator[Medium]:
+    def opened(self, node: str, *, write: bool) -> Iterator[Medium]:
         """The disk, mounted for the time of the block; read-only without `write`."""
         path, point = self.config.device, self.config.mountpoint
         device.check(path)
@@ -41,8 +41,8 @@ class DiskTarget:
                 stack.enter_context(claim.claimed(self.config, self._marks))
             there = _mount_at(point)
             _refuse_foreign(there, path, point)
-            stack.enter_context(_mounted(path, point, write, again=there is not None))
-            shown = _shown(path, point, write)
+            stack.enter_context(_mounted(path, point, write=write, again=there is not None))
+            shown = _shown(path, point, write=write)
             if write:
                 _refuse_clones(path, shown)
             yield _medium(self.config, node, shown)
@@ -67,7 +67,7 @@ def _refuse_foreign(seen: Mount | None, path: str, point: str) -> None:
 
 
 @contextmanager
-def _mounted(path: str, point: str, write: bool, again: bool) -> Iterator[None]:
+def _mounted(path: str, point: str, *, write: bool, again: bool) -> Iterator[None]:
     """Mount it as `write` says; `again` over itself. Raises TargetError."""
     with ExitStack() as stack:
         try:
@@ -80,9 +80,22 @@ def _mounted(path: str, point: str, write: bool, again: bool) -> Iterator[None]:
         except ToolError as error:
             with suppress(ToolError):
                 blkid.filesystem(path)  # which says what is missing, where mount only says that it failed
-            hint = f"Look at dmesg; while it is not mounted, check the file system with `fsck -n {path}`."
-            raise TargetError(f"{path} could not be mounted at {point}: {error.message}", hint) from None
+            raise _refused(path, point, error.message) from None
         yield
+
+
+def _refused(path: str, point: str, stderr: str) -> TargetError:
+    """Why it cannot be mounted, as far as that can be told: only what nobody else uses is to be checked."""
+    elsewhere = next((one for one in mounts.table() if device.shows(one, path)), None)
+    if elsewhere is not None and "ro" in elsewhere.options:
+        hint = f"`umount {elsewhere.point}`, or `mount -o remount,rw {elsewhere.point}`."
+        return TargetReadOnly(f"{path} is mounted read-only at {elsewhere.point}", hint)
+    if "busy" in stderr:
+        return TargetError(f"{path} is in use by something else", f"See `lsblk {path}` and `fuser -vam {path}`.")
+    if "permission denied" in stderr or "must be superuser" in stderr:
+        return TargetError(f"{path} may not be mounted by us", "Mounting takes root and CAP_SYS_ADMIN: a container?")
+    hint = f"Look at dmesg; while it is not mounted, check the file system with `fsck -n {path}`."
+    return TargetError(f"{path} could not be mounted at {point}: {stderr}", hint)
 
 
 def _mount_read_only(stack: ExitStack, path: str, point: str) -> None:
@@ -108,7 +121,7 @@ def _attach(stack: ExitStack, how: Callable[[Sequence[str]], AbstractContextMana
         stack.enter_context(how((mode, *_OPTIONS)))
 
 
-def _shown(path: str, point: str, write: bool) -> Filesystem:
+def _shown(path: str, point: str, *, write: bool) -> Filesystem:
     """The file system that is mounted there now, looked at where it is mounted from: the disk, not the bare folder."""
     seen = _mount_at(point)
     if seen is None or not device.shows(seen, path):
@@ -121,8 +134,8 @@ def _shown(path: str, point: str, write: bool) -> Filesystem:
 def _refuse_clones(path: str, shown: Filesystem) -> None:
     """Of a disk and its clone either may have this name after the next boot, and the copies would be on both."""
     if others := device.clones(path, shown.uuid):
-        told = f"{path} and {', '.join(others)} hold the same file system (UUID {shown.uuid}): one is a clone"
-        raise TargetCloned(told, device.clone_hint(others))
+        message = f"{path} and {', '.join(others)} hold the same file system (UUID {shown.uuid}): one is a clone"
+        raise TargetCloned(message, device.clone_hint(others))
 
 
 def _mount_at(point: str) -> Mount | None:

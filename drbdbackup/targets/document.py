@@ -23,9 +23,14 @@ def read(path: str, limit: int) -> dict[str, Any]:
     """
     try:
         with opened_folder(os.path.dirname(path), follow=False) as folder:
-            data = plain_file.content(path, limit, folder)
+            return read_in(folder, path, limit)
     except OSError as error:
         raise plain_file.judged(error, path) from None
+
+
+def read_in(folder: int, path: str, limit: int) -> dict[str, Any]:
+    """The same in an open folder, in which the file has the last name of `path`. Raises Damaged, OSError."""
+    data = plain_file.content(path, limit, folder)
     found = plain_file.json_object(data)
     if found is None:
         raise Damaged(f"{path} is torn or foreign: it holds no JSON object")

@@ -16,8 +16,8 @@ _OLD = -(1 << 31)  # seconds: 1901
 _SMALL_INODES = (1 << 31) - 1  # 2038
 _LARGE_INODES = (1 << 34) - (1 << 31) - 1  # 2446, ext4 with inodes of 256 bytes
 _DOS = (315_532_800 - 86_400, 4_354_819_200 + 86_400)  # 1980 to 2107, in any time zone
-_BESIDE = 64  # bytes that the block of an inode's attributes needs itself
-_EACH = 20  # and for each of them, beside name and value
+_ATTRIBUTES_OVERHEAD = 64  # bytes that the block of an inode's attributes needs itself
+_ATTRIBUTE_OVERHEAD = 20  # and for each of them, beside name and value
 
 
 class Bounds(Struct, frozen=True, kw_only=True):
@@ -35,7 +35,9 @@ class Bounds(Struct, frozen=True, kw_only=True):
     def lacks(self, entry: Entry, attributes: Mapping[bytes, bytes]) -> frozenset[str]:
         """What of an entry it cannot hold, in the manifest's words."""
         held = self.earliest <= entry.mtime // 10**9 <= self.latest
-        takes = _BESIDE + sum(_EACH + len(name) + len(value) for name, value in attributes.items())
+        takes = _ATTRIBUTES_OVERHEAD + sum(
+            _ATTRIBUTE_OVERHEAD + len(name) + len(value) for name, value in attributes.items()
+        )
         fits = not attributes or takes <= self.attributes
         return frozenset(({"times"} if not held else set()) | ({"attributes"} if not fits else set()))
 

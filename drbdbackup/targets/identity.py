@@ -5,13 +5,13 @@ Pure but for the two functions that mark a medium, `enrol` and `accept`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from datetime import UTC, datetime
-from typing import Any
 
 from msgspec.structs import replace
 
 from drbdbackup.errors import RepositoryMissing, TargetError, WrongTarget
+from drbdbackup.model.medium import KnownMedium
 from drbdbackup.targets import mark
 from drbdbackup.targets.mark import Identity
 from drbdbackup.targets.medium import Medium
@@ -20,10 +20,10 @@ _ACCEPT = "if this is to be it from now on: `drbdbackup target accept {}`"
 _GONE = "Is the address right, and is all of its server there? If it is lost, and a new one is to be made"
 
 
-def check(medium: Medium, expected: Mapping[str, Any] | None, node: str, may_enrol: bool) -> Identity:
+def check(medium: Medium, expected: KnownMedium | None, node: str, *, may_enrol: bool) -> Identity:
     """The medium's identity, if it is the target that it was; an unmarked one that nobody misses is enrolled.
 
-    `expected` is the body of the newest "target" fact (medium, filesystem_uuid), None if the target was never seen.
+    `expected` is what the catalog says that it is, None if the target was never seen.
     Raises WrongTarget, or TargetError if the mark cannot be read.
     """
     name = medium.config.name
@@ -33,13 +33,13 @@ def check(medium: Medium, expected: Mapping[str, Any] | None, node: str, may_enr
         raise RepositoryMissing(gone, f"{_GONE}: `drbdbackup target accept {name}`")
     if medium.mark_problem:
         raise TargetError(f"{medium.location}: {medium.mark_problem}", hint)
-    if objection := objection_to(medium, expected or {}, node):
+    if objection := objection_to(medium, expected, node):
         raise WrongTarget(f"{medium.location} is not the target {name} that it was: {objection}", hint)
     if medium.identity is not None:
         return medium.identity
     if not may_enrol:
         raise WrongTarget(
-            f"{medium.location} is not marked as target {name}", "The first run of the Primary enrols it."
+            f"{medium.location} is not marked as target {name}", "The first run of the Primary marks it."
         )
     return enrol(medium, node)
 
@@ -60,9 +60,9 @@ def refuse_foreign(medium: Medium, nodes: Collection[str], ours: Collection[str]
     )
 
 
-def objection_to(medium: Medium, expected: Mapping[str, Any], node: str) -> str:
+def objection_to(medium: Medium, expected: KnownMedium | None, node: str) -> str:
     """Why this medium is not the target that was expected, "" if it is (or is unmarked, and nothing was expected)."""
-    identity, missed = medium.identity, str(expected.get("medium", ""))
+    identity, missed = medium.identity, expected.medium if expected else ""
     if identity is None:
         return f"it is not marked, but the medium {missed} is expected" if missed else ""
     config = medium.config
@@ -74,16 +74,16 @@ def objection_to(medium: Medium, expected: Mapping[str, Any], node: str) -> str:
         return f"its mark was made on the file system {identity.filesystem_uuid}, this is {medium.filesystem_uuid}"
     if _differ(missed, identity.medium):
         return f"it is the medium {identity.medium}, {missed} is expected"
-    if _differ(str(expected.get("filesystem_uuid", "")), medium.filesystem_uuid):
-        return f"it is the file system {medium.filesystem_uuid}, {expected['filesystem_uuid']} is expected"
+    if expected is not None and _differ(expected.filesystem_uuid, medium.filesystem_uuid):
+        return f"it is the file system {medium.filesystem_uuid}, {expected.filesystem_uuid} is expected"
     return ""
 
 
-def enrol(medium: Medium, node: str) -> Identity:
-    """Mark the medium as this target, newly. Raises OSError, TargetError."""
+def enrol(medium: Medium, node: str, was: str = "") -> Identity:
+    """Mark the medium as this target; newly, or as the one that it `was`. Raises OSError, TargetError."""
     import uuid
 
-    new = medium.engine.new_identity() if medium.engine else uuid.uuid4().hex
+    new = medium.engine.new_identity() if medium.engine else was or uuid.uuid4().hex
     config, now = medium.config, datetime.now(UTC).replace(microsecond=0)
     identity = Identity(
         medium=new, name=config.name, kind=config.kind, node=medium.holder,
@@ -93,14 +93,16 @@ def enrol(medium: Medium, node: str) -> Identity:
     return identity
 
 
-def accept(medium: Medium, node: str) -> Identity:
+def accept(medium: Medium, node: str, was: str = "") -> Identity:
     """Make the medium this target, as an admin has asked for, and mark it so. Raises OSError.
 
     It stays the medium that it was, so that the snapshots on it stay known; one whose mark was copied from another
-    file system, or cannot be read, becomes a new one: the other may still exist.
+    file system becomes a new one: the other may still exist. One whose mark is lost is what it `was`, or a new one.
     """
     old, config = medium.identity, medium.config
-    if old is None or _differ(old.filesystem_uuid, medium.filesystem_uuid):
+    if old is None:
+        return enrol(medium, node, was)
+    if _differ(old.filesystem_uuid, medium.filesystem_uuid):
         return enrol(medium, node)
     identity = replace(
         old, name=config.name, kind=config.kind, node=medium.holder, filesystem_uuid=medium.filesystem_uuid

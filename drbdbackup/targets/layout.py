@@ -14,9 +14,7 @@ published one.
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
@@ -77,6 +75,13 @@ def published(root: str, resource: str, snapshot: str) -> str:
 def partial(root: str, resource: str, snapshot: str) -> str:
     """The folder of a snapshot under way."""
     return os.path.join(resource_folder(root, resource), PARTIAL + snapshot)
+
+
+def has_unpublished(folder: str) -> bool:
+    """Whether a snapshot in a resource's folder is under way, or on its way out."""
+    with suppress(OSError):
+        return any(name.startswith((PARTIAL, REMOVING)) for name in os.listdir(folder))
+    return False
 
 
 def data(folder: str) -> str:
@@ -174,19 +179,19 @@ def safety(root: str, resource: str) -> list[Sidecar]:
     return _described(safety_folder(root, resource), resource, SAFETY)
 
 
-def copy_of(root: str, told: Sidecar, location: str) -> Copy:
+def copy_of(root: str, recorded: Sidecar, location: str) -> Copy:
     """A published snapshot as the catalog knows it."""
-    return told.copy(location, data(published(root, told.resource, told.snapshot)))
+    return recorded.copy(location, data(published(root, recorded.resource, recorded.snapshot)))
 
 
 def _described(folder: str, resource: str, purpose: str) -> list[Sidecar]:
     found = []
     for name in _folders(folder, ""):
         with suppress(Damaged, FileNotFoundError):
-            told = sidecar.read(os.path.join(folder, name))
-            if (told.snapshot, told.resource, told.purpose) == (name, resource, purpose):
-                found.append(told)
-    return sorted(found, key=lambda told: (told.sequence, told.snapshot))
+            recorded = sidecar.read(os.path.join(folder, name))
+            if (recorded.snapshot, recorded.resource, recorded.purpose) == (name, resource, purpose):
+                found.append(recorded)
+    return sorted(found, key=lambda recorded: (recorded.sequence, recorded.snapshot))
 
 
 def names(root: str, resource: str) -> list[str]:
@@ -216,10 +221,10 @@ def publish(root: str, resource: str, snapshot: str) -> str:
     behind it, in the sidecar too. Raises Damaged, FileNotFoundError without a sidecar, OSError.
     """
     folder = partial(root, resource, snapshot)
-    told = sidecar.read(folder)
-    name = next(name for name in _names(snapshot) if _published(folder, root, told.named(name)))
+    recorded = sidecar.read(folder)
+    name = next(name for name in _names(snapshot) if _published(folder, root, recorded.named(name)))
     durable.sync_folder(resource_folder(root, resource))
-    if told.purpose:
+    if recorded.purpose:
         durable.sync_folder(safety_folder(root, resource))
         return name
     with suppress(OSError):  # the snapshot is there; the link is a convenience, and the next one puts it right
@@ -227,16 +232,16 @@ def publish(root: str, resource: str, snapshot: str) -> str:
     return name
 
 
-def _published(folder: str, root: str, told: Sidecar) -> bool:
+def _published(folder: str, root: str, recorded: Sidecar) -> bool:
     """Rename the folder to its snapshot's name; False if that is taken."""
-    wanted = snapshot_folder(root, told.resource, told.snapshot)
-    if os.path.lexists(published(root, told.resource, told.snapshot)):
+    wanted = snapshot_folder(root, recorded.resource, recorded.snapshot)
+    if os.path.lexists(published(root, recorded.resource, recorded.snapshot)):
         return False
-    if told.purpose:
-        make_folder(safety_folder(root, told.resource))
-        wanted = os.path.join(safety_folder(root, told.resource), told.snapshot)
-    if sidecar.read(folder).as_document() != told.as_document():
-        sidecar.write(folder, told)
+    if recorded.purpose:
+        make_folder(safety_folder(root, recorded.resource))
+        wanted = os.path.join(safety_folder(root, recorded.resource), recorded.snapshot)
+    if sidecar.read(folder).as_document() != recorded.as_document():
+        sidecar.write(folder, recorded)
     try:
         os.rename(folder, wanted)
     except OSError as error:
@@ -258,7 +263,7 @@ def point_latest(root: str, resource: str) -> None:
         with suppress(FileNotFoundError):
             os.unlink(link)
         return
-    fresh = os.path.join(folder, f".{LATEST}.{secrets.token_hex(4)}")
+    fresh = os.path.join(folder, f".{LATEST}.{os.urandom(4).hex()}")
     try:
         os.symlink(newest[0].snapshot, fresh)
         os.rename(fresh, link)
@@ -306,4 +311,6 @@ def _is_snapshot(entry: os.DirEntry[str], prefix: str) -> bool:
 
 def stored_at(snapshot: str, path: bytes) -> str:
     """Where the content of `path` lies in the snapshot's folder, if its flag says that it lies aside (upper case)."""
+    import hashlib
+
     return os.path.join(snapshot, ASIDE, hashlib.sha256(path).hexdigest()[:32])

@@ -1,4 +1,7 @@
-"""`target.json`: the mark on a medium by which it is known again, whatever device name or path it comes under."""
+"""`target.json`: the mark on a medium by which it is known again, whatever device name or path it comes under.
+
+It only reads and writes the mark. What it means that a mark is another one is for `identity` to say.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from drbdbackup.model.backup import from_iso, iso
 from drbdbackup.model.document_reader import fitting, one_line
 from drbdbackup.targets import document, layout
 
-_LIMIT = 1 << 16
+_LIMIT = 1 << 16  # bytes
 
 
 class Identity(Struct, frozen=True, kw_only=True):
@@ -68,12 +71,12 @@ class _IdentityBody(Struct, frozen=True, kw_only=True):
 
 
 def _identity(path: str, found: Mapping[str, Any]) -> Identity:
-    said = fitting(_IdentityBody, found)
-    if said is None or not said.medium.isalnum():
+    parsed = fitting(_IdentityBody, found)
+    if parsed is None or not parsed.medium.isalnum():
         raise Damaged(f"{path} is not the mark of a target")
     try:
-        enrolled_at = from_iso(said.enrolled_at)
+        enrolled_at = from_iso(parsed.enrolled_at)
     except ValueError:
         raise Damaged(f"{path} is not the mark of a target") from None
-    words = {key: one_line(getattr(said, key)) for key in ("name", "kind", "node", "filesystem_uuid", "enrolled_by")}
-    return Identity(medium=said.medium, enrolled_at=enrolled_at, **words)
+    words = {key: one_line(getattr(parsed, key)) for key in ("name", "kind", "node", "filesystem_uuid", "enrolled_by")}
+    return Identity(medium=parsed.medium, enrolled_at=enrolled_at, **words)

@@ -1,4 +1,7 @@
-"""What every kind of target is: something that can be opened, and the medium that is there while it is open."""
+"""What every kind of target is: something that can be opened, and the medium that is there while it is open.
+
+Whoever uses a target asks these, and never which kind it is.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,13 @@ from drbdbackup.config.values import TargetConfig
 from drbdbackup.manifest import Entry
 from drbdbackup.targets.mark import Identity
 
+MOST_PARTS = 256  # of what an engine keeps; restic tells them apart by a byte
+
 
 class ToStore(Struct, frozen=True, kw_only=True):
     """What an engine is to store: the folder `source`, but for the paths in it that are `left_out`.
 
+    So is whatever has one of the names `left_out_names`: plain letters, or `*.` and an ending.
     `scratch` is a folder for its lists. `rate` is in bytes a second, 0 for no limit.
     """
 
@@ -27,6 +33,7 @@ class ToStore(Struct, frozen=True, kw_only=True):
     node: str
     started_at: datetime
     left_out: tuple[bytes, ...]
+    left_out_names: tuple[bytes, ...] = ()
     scratch: str
     rate: int
 
@@ -39,17 +46,43 @@ class Stored(Enum):
     MISSING = "missing"
 
 
+class PartRead(Struct, frozen=True):
+    """What was found by reading a part of what an engine keeps: why each of these snapshots of a resource is damaged.
+
+    Not `is_whole`: something of the part was not read, so no other snapshot is known to be good.
+    """
+
+    damaged: Mapping[str, str]
+    is_whole: bool = True
+
+
 class Storing(Protocol):
-    """An engine at work. `files` and `bytes` say how far it has come, `problems` (path, why) what it could not read."""
+    """An engine at work; `files` and `bytes` say how far it has come. What it could not read `compare` tells."""
 
     files: int
     bytes: int
-    problems: list[tuple[str, str]]
+
+    @property
+    def waited(self) -> float:
+        """For how many seconds it has waited for others before it began."""
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it came to its end, and that of a failure: a check has found something, or could not be made."""
+
+    @property
+    def complaints(self) -> str:
+        """What it has complained of so far."""
 
     def has_ended(self, timeout: float) -> bool:
         """Whether it comes to its end within so many seconds. Raises TargetError if that is none that does."""
 
-    def stirred(self) -> int:
+    def has_stored_the_same(self, files: int, folders: int) -> bool:
+        """After its end: whether it has stored so many files and folders, all of them as its `base` has them, and
+        nothing else but links and the like. Of those it says nothing.
+        """
+
+    def activity(self) -> int:
         """A number that changes as long as it moves."""
 
     def end(self) -> None:
@@ -81,8 +114,21 @@ class Engine(Protocol):
     def keep_mark(self) -> None:
         """Keep the mark that has just been written below `root`. Raises TargetError."""
 
-    def store(self, wanted: ToStore) -> Storing:
-        """Begin to store a tree. It is no snapshot before it is recorded. Raises TargetError."""
+    def mend(self) -> Storing | None:
+        """A copy is known to be damaged: from now on whatever reads everything also stores again what is lost.
+
+        None where it cannot. It may fail as a store does. Raises TargetError.
+        """
+
+    def store(self, wanted: ToStore, base: str) -> Storing:
+        """Begin to store a tree. It is no snapshot before it is recorded. Raises TargetError.
+
+        What has not changed since `base` need not be read again: it is the `stored_as` of an older copy that a node
+        vouches for. With "" everything is read.
+        """
+
+    def stored_as(self, resource: str, snapshot: str) -> str:
+        """The engine's own id of what was just stored. Raises TargetError."""
 
     def compare(self, resource: str, snapshot: str, entries: Iterator[Entry]) -> Iterator[Stored]:
         """What of each of the `entries`, which come in merge order, is in what was just stored. Raises TargetError."""
@@ -98,6 +144,16 @@ class Engine(Protocol):
 
     def tidy(self) -> Storing | None:
         """Begin to give back the room of what was removed; None if that was done not long ago. Raises TargetError."""
+
+    def check_part(self, part: int, of: int) -> Storing:
+        """Begin to read a part (the first is 0) of all that is kept. It comes to its end though something is damaged.
+
+        Parts p and p + n of 2n are together part p of n. `of` is at most `MOST_PARTS`.
+        Raises TargetError.
+        """
+
+    def damaged(self, resource: str, checking: Storing) -> PartRead:
+        """What such a check has found, which has ended or was ended. Raises TargetError if that is nothing."""
 
     def show(self, resource: str, snapshot: str, *, tree: bool, sidecar_sha256: str = "") -> None:
         """Bring a snapshot's manifest where the layout has it, and with `tree` show what was backed up.
@@ -139,7 +195,7 @@ class Target(Protocol):
     def config(self) -> TargetConfig:
         """What the configuration says of it."""
 
-    def opened(self, node: str, write: bool) -> AbstractContextManager[Medium]:
+    def opened(self, node: str, *, write: bool) -> AbstractContextManager[Medium]:
         """The medium, for the time of the block; `node` is this node's name. Whose medium it is, `identity` checks.
 
         May hang where a share's server is dead: call it in a cage. Raises TargetError: NotMounted if nothing is

@@ -15,7 +15,7 @@ LONGEST = 255  # UTF-16 units on Windows, bytes on Linux: what fits both
 class Names:
     """Decides for each path in turn; of two names that differ in case only, the first one has the place."""
 
-    def __init__(self, case_sensitive: bool, any_name: bool) -> None:
+    def __init__(self, *, case_sensitive: bool, any_name: bool) -> None:
         """What `Abilities` says of the share."""
         self._case_sensitive = case_sensitive
         self._any_name = any_name

@@ -1,6 +1,6 @@
 """A mounted share (or any folder, if the configuration says so) as a target. It never mounts anything itself.
 
-Every access may hang for ever when the server is gone: only for use in a cage.
+Every access may hang when the server is gone: only for use in a cage.
 """
 
 from __future__ import annotations
@@ -26,8 +26,11 @@ class NasTarget:
         self.config = config
 
     @contextmanager
-    def opened(self, node: str, write: bool) -> Iterator[Medium]:
-        """The share, for the time of the block; while it is open it cannot be unmounted by mistake."""
+    def opened(self, node: str, *, write: bool) -> Iterator[Medium]:
+        """The share, for the time of the block; while it is open it cannot be unmounted by mistake.
+
+        Raises NotMounted, TargetReadOnly.
+        """
         path = self.config.path
         with there(self.config) as (fd, seen):
             if write and os.fstatvfs(fd).f_flag & os.ST_RDONLY:

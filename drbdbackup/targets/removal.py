@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
 
@@ -22,7 +22,7 @@ from drbdbackup.targets.layout import LATEST, REMOVING
 from drbdbackup.tools import btrfs, mounts
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_BATCH = 1000
+_BATCH = 1000  # names
 _NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 _REFUSED = (errno.EPERM, errno.EACCES, errno.EBUSY, errno.ENOTEMPTY, errno.EROFS)
 
@@ -47,16 +47,26 @@ def remove_tree(root: bytes | str | int, path: bytes) -> None:
             os.close(fd)
 
 
-def retire(folder: str, name: str) -> None:
-    """Take the snapshot's name away, then remove its tree. Raises TargetError, OSError; `sweep` goes on with it."""
+def retire(folder: str, name: str, is_held: Callable[[], bool] = lambda: False) -> bool:
+    """Take the snapshot's name away, then remove its tree; whether it is gone, and not what somebody reads (`is_held`).
+
+    That is asked before and after: a reader first takes its lock, and then looks for the name. So either we see
+    that, and the name comes back, or the name is gone for the reader. Raises TargetError, OSError; `sweep` goes on.
+    """
     removing = REMOVING + name
     remove_tree(folder, os.fsencode(removing))
+    if is_held():
+        return False
     try:
         os.rename(os.path.join(folder, name), os.path.join(folder, removing))
     except FileNotFoundError:
-        return
+        return True
+    if is_held():
+        os.rename(os.path.join(folder, removing), os.path.join(folder, name))
+        return False
     durable.sync_folder(folder)
     remove_tree(folder, os.fsencode(removing))
+    return True
 
 
 def sweep(folder: str) -> tuple[str, ...]:

@@ -6,7 +6,6 @@ its default, and what does not say which snapshot it is, is Damaged.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,12 +26,12 @@ NAME, MANIFEST = "snapshot.json", "manifest.gz"
 KEPT_PROBLEMS = 1000  # of a snapshot, or of any job that reads one; all are counted
 _LIMIT = 4 << 20  # bytes; parsed, it may be thirty times as much
 _PROBLEMS = 1 << 20  # bytes of JSON that they may take, so that what is written can be read again
-_PROBLEMS_IN_LIST = 256 << 10  # bytes: who asks has to hold the list of all copies in memory
+_PROBLEMS_IN_LIST = 256 << 10  # bytes: the asking node holds the list of all copies in memory
 _PROBLEMS_SHA256 = "problems_sha256"
 _AROUND = 40  # bytes of JSON around the two texts of one
 _COUNTS = ("files", "bytes", "entries", "problem_count")
 _LISTS = ("exclude", "left_out")
-_IF_ANY = ("purpose", "instant")
+_IF_ANY = ("purpose", "instant", "stored")
 _TEXTS = ("manifest", "manifest_sha256", "hash", "base", "medium", "target", "kind", "holder", "program")
 
 
@@ -44,8 +43,9 @@ class Sidecar(Struct, frozen=True, kw_only=True):
     `left_out` the mount points in the volume that were not entered, as paths from its top; None where that is unknown.
     `generation` is that of DRBD's data, None where it is unknown; `purpose` is "" for a backup (see `Copy`).
     `allocated` is `bytes` without holes, None where an older version did not count that.
-    `instant` "lvm": all of it is of one instant, read from an LVM snapshot. `sha256` is the digest of the document that
-    it was read from, "" where it was not.
+    `instant` "lvm": all of it is of one instant, read from an LVM snapshot. `stored` is the engine's own id of what it
+    has stored, "" on a target without one, and where an older version made it. `sha256` is the digest of the document
+    that it was read from, "" where it was not.
     """
 
     snapshot: str
@@ -74,6 +74,7 @@ class Sidecar(Struct, frozen=True, kw_only=True):
     generation: generation.Generation | None = None
     purpose: str = ""
     instant: str = ""
+    stored: str = ""
     allocated: int | None = None
     sha256: str = ""
 
@@ -99,10 +100,10 @@ class Sidecar(Struct, frozen=True, kw_only=True):
             "node": self.node, "started_at": iso(self.started_at), "finished_at": iso(self.finished_at),
             **{name: getattr(self, name) for name in (*_COUNTS, *_TEXTS)}, "abilities": dict(self.abilities),
             "problems": [{"path": path, "problem": problem} for path, problem in _few(self.problems)],
-            **{name: list(told) for name in _LISTS if (told := getattr(self, name)) is not None},
+            **{name: list(value) for name in _LISTS if (value := getattr(self, name)) is not None},
             **({"allocated": self.allocated} if self.allocated is not None else {}),
             **({"generation": self.generation.as_document()} if self.generation else {}),
-            **{name: told for name in _IF_ANY if (told := getattr(self, name))},
+            **{name: value for name in _IF_ANY if (value := getattr(self, name))},
         }  # fmt: skip
 
     def copy(self, location: str, path: str) -> Copy:
@@ -132,7 +133,7 @@ def digest_of(found: Mapping[str, Any]) -> str:
     The problems are in it as a digest of their own: who passes it on without them (see `abridged`) gives that.
     """
     problems = found.get(_PROBLEMS_SHA256) if not found.get("problems") else None
-    content = {name: told for name, told in found.items() if name not in ("medium", _PROBLEMS_SHA256)}
+    content = {name: value for name, value in found.items() if name not in ("medium", _PROBLEMS_SHA256)}
     if not isinstance(problems, str):
         problems = _sha256(found.get("problems"))
     return _sha256({**content, "problems": problems})
@@ -154,6 +155,8 @@ def abridged(oldest_first: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _sha256(value: Any) -> str:
+    import hashlib
+
     return hashlib.sha256(canonical(value).encode()).hexdigest()
 
 
@@ -182,13 +185,13 @@ def from_document(found: Mapping[str, Any]) -> Sidecar:
     snapshot = _text(found, "snapshot")
     if not is_snapshot_name(snapshot):
         raise ValueError(f"{snapshot!r} is not a snapshot's name")
-    told: dict[str, Any] = {name: _count(found, name) for name in (*_COUNTS, "allocated") if name in found}
-    told |= {name: _text(found, name) for name in (*_TEXTS, *_IF_ANY) if name in found}
-    told |= {name: _texts(found.get(name)) for name in _LISTS}
+    fields: dict[str, Any] = {name: _count(found, name) for name in (*_COUNTS, "allocated") if name in found}
+    fields |= {name: _text(found, name) for name in (*_TEXTS, *_IF_ANY) if name in found}
+    fields |= {name: _texts(found.get(name)) for name in _LISTS}
     return Sidecar(
         snapshot=snapshot, resource=_text(found, "resource"), sequence=_count(found, "sequence"),
         node=_text(found, "node"), started_at=from_iso(_text(found, "started_at")),
-        finished_at=from_iso(_text(found, "finished_at")), **told, abilities=_flags(found.get("abilities")),
+        finished_at=from_iso(_text(found, "finished_at")), **fields, abilities=_flags(found.get("abilities")),
         problems=_problems(found.get("problems")), generation=generation.from_document(found.get("generation")),
         sha256=digest_of(found),
     )  # fmt: skip
@@ -223,5 +226,5 @@ def _texts(value: Any) -> tuple[str, ...] | None:
 def _problems(value: Any) -> tuple[tuple[str, str], ...]:
     if not isinstance(value, list):
         return ()
-    told = [(item.get("path"), item.get("problem")) for item in value if isinstance(item, dict)]
-    return tuple((path, why) for path, why in told if isinstance(path, str) and isinstance(why, str))[:KEPT_PROBLEMS]
+    pairs = [(item.get("path"), item.get("problem")) for item in value if isinstance(item, dict)]
+    return tuple((path, why) for path, why in pairs if isinstance(path, str) and isinstance(why, str))[:KEPT_PROBLEMS]

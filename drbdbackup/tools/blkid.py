@@ -30,20 +30,23 @@ def filesystem(device: str) -> Filesystem:
     Raises TargetError if there is none that is recognized, or several; ToolError if blkid failed.
     """
     argv = ("blkid", "--probe", "--output", "export", "--match-tag", "UUID", "--match-tag", "TYPE", device)
-    said = proc.run(Command(argv=argv, ok=frozenset({0, NOTHING, AMBIVALENT})))
-    found = parse(said.text)
-    if said.exit == AMBIVALENT:
+    answer = proc.run(Command(argv=argv, ok=frozenset({0, NOTHING, AMBIVALENT})))
+    found = parse(answer.text)
+    if answer.exit == AMBIVALENT:
         raise TargetError(f"{device} holds several file systems", f"Look at it with `wipefs {device}`.")
     if found is None:
-        hint = f"Is it the right one? Look with `lsblk -f`; a new disk needs one first: `mkfs.ext4 {device}`"
+        hint = (
+            f"Is it the right one? Look with `lsblk -f`. If it held copies, try `e2fsck -n {device}`; only a new disk "
+            f"needs `mkfs.ext4 {device}`, which destroys what is on it."
+        )
         raise TargetError(f"{device} holds no file system", hint)
     return found
 
 
 def parse(text: str) -> Filesystem | None:
     """The file system that `--output export` names; None if it names none."""
-    told = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
-    if not told.get("TYPE"):
+    fields = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    if not fields.get("TYPE"):
         return None
-    uuid, kind = (_ESCAPED.sub(r"\1", told.get(tag, "")) for tag in ("UUID", "TYPE"))
+    uuid, kind = (_ESCAPED.sub(r"\1", fields.get(tag, "")) for tag in ("UUID", "TYPE"))
     return Filesystem(uuid, kind)

@@ -9,7 +9,7 @@ from drbdbackup.errors import ToolError
 from drbdbackup.proc import Command
 
 ROOT_INODE = 256  # of every subvolume (btrfs(5)); other file systems use the number for anything
-_PATIENCE = 10 * 60.0  # a snapshot waits for what is being written
+_TIMEOUT = 10 * 60.0  # a snapshot waits for what is being written
 
 
 def is_subvolume(path: str) -> bool:
@@ -28,7 +28,7 @@ def create(path: str) -> None:
     _subvolume("create", path)
 
 
-def snapshot(source: str, path: str, read_only: bool = False) -> None:
+def snapshot(source: str, path: str, *, read_only: bool = False) -> None:
     """Make `path` a snapshot of the subvolume `source`, at once and sharing everything. Raises ToolError."""
     _subvolume("snapshot", *(("-r",) if read_only else ()), source, path)
 
@@ -43,15 +43,15 @@ def await_deletions(path: str) -> None:
 
     btrfs begins to free them when it is synced in its own way (BTRFS_IOC_SYNC); else up to half a minute later.
     """
-    proc.run(Command(argv=("btrfs", "filesystem", "sync", path), timeout=_PATIENCE))
+    proc.run(Command(argv=("btrfs", "filesystem", "sync", path), timeout=_TIMEOUT))
     _subvolume("sync", path)
 
 
-def set_read_only(path: str, read_only: bool) -> None:
+def set_read_only(path: str, *, read_only: bool) -> None:
     """Set or clear a subvolume's read-only flag. Raises ToolError."""
     argv = ("btrfs", "property", "set", "-t", "subvol", path, "ro", "true" if read_only else "false")
-    proc.run(Command(argv=argv, timeout=_PATIENCE))
+    proc.run(Command(argv=argv, timeout=_TIMEOUT))
 
 
 def _subvolume(*argv: str) -> None:
-    proc.run(Command(argv=("btrfs", "subvolume", *argv), timeout=_PATIENCE))
+    proc.run(Command(argv=("btrfs", "subvolume", *argv), timeout=_TIMEOUT))

@@ -12,11 +12,11 @@ import re
 from collections.abc import Callable, Iterable
 
 from drbdbackup.errors import ToolError, ToolMissing
-from drbdbackup.proc import FOREVER, Command, Result, Talking, bound, find, run, talk
+from drbdbackup.proc import FOREVER, Command, PipedProcess, Result, bound, find, run, start_piped
 
 PROC = "/proc/drbd"
 MAJOR = 147  # Documentation/admin-guide/devices.txt: DRBD's block devices
-_SHOWN = 300  # characters of what a program said
+_SHOWN = 300  # characters of a program's output
 _ANY_EXIT = frozenset(range(256))
 _DEVICE = re.compile(r"/dev/drbd([0-9]+)\Z")
 
@@ -30,11 +30,11 @@ def events2(timeout: float) -> Result:
     return run(Command(argv=("drbdsetup", "events2", "--now"), ok=_ANY_EXIT, timeout=timeout))
 
 
-def events(on_line: Callable[[str], None]) -> Talking:
+def events(on_line: Callable[[str], None]) -> PipedProcess:
     """The same objects as a stream that goes on with every change; it dies with us. Raises ToolMissing."""
     if find("drbdsetup") is None:
         raise ToolMissing.of("drbdsetup")
-    return talk(Command(argv=bound(("drbdsetup", "events2")), timeout=FOREVER), on_line)
+    return start_piped(Command(argv=bound(("drbdsetup", "events2")), timeout=FOREVER), on_line)
 
 
 def role(resource: str, timeout: float) -> Result:
@@ -71,11 +71,11 @@ def disks(resource: str, timeout: float) -> dict[str, str]:
     try:
         return dict(zip(devices, below, strict=True))
     except ValueError:
-        told = f"drbdadm names {len(devices)} devices of {resource}, and {len(below)} disks below them"
-        raise ToolError(told, f"See `drbdadm sh-dev {resource}` and `drbdadm sh-ll-dev {resource}`.") from None
+        message = f"drbdadm names {len(devices)} devices of {resource}, and {len(below)} disks below them"
+        raise ToolError(message, f"See `drbdadm sh-dev {resource}` and `drbdadm sh-ll-dev {resource}`.") from None
 
 
-def proc_drbd(path: str = PROC) -> str | None:
+def proc_drbd(path: str) -> str | None:
     """The text of /proc/drbd (made up by the kernel, so a read never blocks), or None where there is none."""
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
@@ -99,18 +99,18 @@ def minor(names: Iterable[str], number: str = "") -> int | None:
 
 def knows_events2(result: Result) -> bool:
     """Whether drbdsetup has the subcommand at all (the tools of 8.3 do not: usage, exit status 20)."""
-    said = (result.out + result.err).lower()
-    return result.exit != 20 or not any(word in said for word in (b"usage", b"invalid command", b"unknown command"))
+    output = (result.out + result.err).lower()
+    return result.exit != 20 or not any(word in output for word in (b"usage", b"invalid command", b"unknown command"))
 
 
 def why_not(resource: str, result: Result) -> tuple[str, str]:
     """Problem and hint for an answer of drbdsetup or drbdadm that has no role of `resource` in it."""
-    said = " ".join(result.err.decode("ascii", "backslashreplace").split())[:_SHOWN]
+    stderr = " ".join(result.err.decode("ascii", "backslashreplace").split())[:_SHOWN]
     for words, problem, hint in _MEANINGS:
-        if any(each in said for each in words):
-            return problem.format(resource=resource, said=said), hint.format(resource=resource)
-    told = said or f"exit status {result.exit}"
-    return f"DRBD does not tell the role of {resource}: {told}", f"See `drbdadm status {resource}`."
+        if any(each in stderr for each in words):
+            return problem.format(resource=resource, said=stderr), hint.format(resource=resource)
+    reason = stderr or f"exit status {result.exit}"
+    return f"DRBD does not report the role of {resource}: {reason}", f"See `drbdadm status {resource}`."
 
 
 def module_missing(resource: str) -> tuple[str, str]:

@@ -1,4 +1,7 @@
-"""`drbdadm dump`: DRBD's configuration as drbdadm prints it: hosts, their addresses, and the disk below each device."""
+"""`drbdadm dump`: DRBD's configuration as drbdadm prints it: hosts, their addresses, and the disk below each device.
+
+It is not for deciding on a role: that is what the kernel says (`roles`), not what a file says.
+"""
 
 from __future__ import annotations
 
@@ -97,8 +100,8 @@ def _volumes(sections: list[_Section]) -> Iterator[ConfiguredVolume]:
     if not inside:
         inside = [_Section(["volume", "0"], sections)]
     for one in inside:
-        said = {each.words[0]: each.words[1:] for each in one.below if len(each.words) > 1}
-        device = said.get("device", [])
+        settings = {each.words[0]: each.words[1:] for each in one.below if len(each.words) > 1}
+        device = settings.get("device", [])
         name = f"/dev/drbd{device[-1]}" if device[:1] == ["minor"] else next(iter(device), "")
         if name and one.words[1].isdecimal():
-            yield ConfiguredVolume(int(one.words[1]), name, next(iter(said.get("disk", [])), "none"))
+            yield ConfiguredVolume(int(one.words[1]), name, next(iter(settings.get("disk", [])), "none"))

@@ -21,9 +21,14 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 def opened_folder(root: str, path: str) -> Iterator[int]:
     """The folder that is `path` there. `root` is "" for this machine's own. Raises OSError."""
     with _step(root, path) as at:
-        folder = os.open(".", _FOLDER, dir_fd=at)
+        with _called(root, path):
+            folder = os.open(".", _FOLDER, dir_fd=at)
         try:
             yield folder
+        except OSError as error:
+            if isinstance(error.filename, str):  # of what was done in it: absolute names stay as they are
+                error.filename = os.path.join(_here(root, path), error.filename)
+            raise
         finally:
             os.close(folder)
 
@@ -48,26 +53,41 @@ def _step(root: str, path: str) -> Iterator[int]:
     """What `path` leads to, opened to step on it and no more."""
     left, links = path.split("/"), 0
     with ExitStack() as stack:
-        way = [_opened(root or "/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, None, stack)]
-        while left:
-            name = left.pop(0)
-            if name in ("", "."):
-                continue
-            if name == "..":
-                del way[max(1, len(way) - 1):]
-                continue
-            here = _opened(name, _STEP, way[-1], stack)
-            if not stat.S_ISLNK(os.fstat(here).st_mode):
-                way.append(here)
-                continue
-            links += 1
-            if links > _MOST_LINKS:
-                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
-            target = os.readlink("", dir_fd=here)
-            left[:0] = target.split("/")
-            if target.startswith("/"):
-                del way[1:]
+        with _called(root, path):
+            way = [_opened(root or "/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, None, stack)]
+            while left:
+                name = left.pop(0)
+                if name in ("", "."):
+                    continue
+                if name == "..":
+                    del way[max(1, len(way) - 1):]
+                    continue
+                here = _opened(name, _STEP, way[-1], stack)
+                if not stat.S_ISLNK(os.fstat(here).st_mode):
+                    way.append(here)
+                    continue
+                links += 1
+                if links > _MOST_LINKS:
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+                target = os.readlink("", dir_fd=here)
+                left[:0] = target.split("/")
+                if target.startswith("/"):
+                    del way[1:]
         yield way[-1]
+
+
+@contextmanager
+def _called(root: str, path: str) -> Iterator[None]:
+    """Let an error name the whole path, and not the step on which it happened."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = _here(root, path)
+        raise
+
+
+def _here(root: str, path: str) -> str:
+    return f"{root.rstrip('/')}{path}"
 
 
 def _opened(name: str, flags: int, parent: int | None, stack: ExitStack) -> int:

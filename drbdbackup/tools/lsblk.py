@@ -37,7 +37,7 @@ class BlockDevice(Struct, frozen=True, kw_only=True):
     mountpoints: tuple[str | None, ...] = ()
 
 
-class _Said(Struct, frozen=True):
+class _Output(Struct, frozen=True):
     blockdevices: list[BlockDevice]
 
 
@@ -47,10 +47,10 @@ def block_devices() -> list[BlockDevice]:
     return parse(proc.run(Command(argv=argv, ok=frozenset({0, 32, 64}))).out)
 
 
-def parse(said: bytes) -> list[BlockDevice]:
+def parse(output: bytes) -> list[BlockDevice]:
     """What lsblk prints as JSON. Raises ToolError where it is not understood."""
     try:
-        return msgspec.json.decode(said, type=_Said).blockdevices
+        return msgspec.json.decode(output, type=_Output).blockdevices
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ToolError(f"lsblk says what cannot be understood: {error}", "See `lsblk --json`.") from None
 

@@ -17,7 +17,7 @@ from drbdbackup.tools import drbd
 
 OURS = "drbdbackup-"  # begins the name of every snapshot that a run makes; the name of its copy follows
 _MIB = 1 << 20
-_PATIENCE = 60.0
+_TIMEOUT = 60.0
 _NOT_DRBD = f'"r|^/dev/drbd|", "r|^/dev/block/{drbd.MAJOR}:|"'
 _NOTHING_SET = ("", '"a|.*|"', '"a|.*/|"')  # LVM's defaults: they would let a device in by any further name of it
 _FIELDS = (
@@ -82,8 +82,8 @@ def _off_drbd() -> tuple[str, ...]:
     `global_filter` rejects is not opened (lvm.conf(5)). An option takes the place of the setting, so ours goes before
     what the admin has set; his `filter` counts besides. lvmconfig opens no device.
     """
-    told = run(Command(argv=("lvmconfig", "--typeconfig", "full", "devices/global_filter"))).text
-    theirs = told.partition("=")[2].strip().removeprefix("[").removesuffix("]")
+    output = run(Command(argv=("lvmconfig", "--typeconfig", "full", "devices/global_filter"))).text
+    theirs = output.partition("=")[2].strip().removeprefix("[").removesuffix("]")
     chosen = _NOT_DRBD if theirs in _NOTHING_SET else f"{_NOT_DRBD}, {theirs}"
     return ("--config", f"devices/global_filter=[{chosen}]")
 
@@ -114,9 +114,9 @@ def room(wanted: float, origin: LogicalVolume) -> int:
 def create(origin: LogicalVolume, name: str, size: int) -> None:
     """Make a snapshot of that name, with room for `size` bytes of changes. Raises ToolMissing, ToolError."""
     what = ("--snapshot", "--name", name, "--size", f"{size}b", origin.full_name)
-    run(Command(argv=("lvcreate", *_off_drbd(), "--yes", *what), timeout=_PATIENCE, is_whole=True))
+    run(Command(argv=("lvcreate", *_off_drbd(), "--yes", *what), timeout=_TIMEOUT, is_whole=True))
 
 
 def remove(snapshot: LogicalVolume) -> None:
     """Remove it. Raises ToolMissing, ToolError (it is in use)."""
-    run(Command(argv=("lvremove", *_off_drbd(), "--yes", snapshot.full_name), timeout=_PATIENCE, is_whole=True))
+    run(Command(argv=("lvremove", *_off_drbd(), "--yes", snapshot.full_name), timeout=_TIMEOUT, is_whole=True))

@@ -19,8 +19,8 @@ from drbdbackup.proc import FOREVER, Command
 # The names of today, then those of before.
 _DUMP, _CLIENT, _BACKUP = ("mariadb-dump", "mysqldump"), ("mariadb", "mysql"), ("mariadb-backup", "mariabackup")
 _PACKAGE: dict[tuple[str, ...], str] = {_DUMP: "mariadb-client", _CLIENT: "mariadb-client", _BACKUP: "mariadb-backup"}
-_TAIL = 4096
-_TOLD = 10_000  # lines
+_TAIL = 4096  # bytes
+_KEPT_LINES = 10_000  # lines
 SETTINGS, CHECKPOINTS = "backup-my.cnf", "xtrabackup_checkpoints"
 _END_OF_LOG = re.compile(r"End of log at LSN=(\d+)")
 _COPIED_TO = re.compile(r"^last_lsn = (\d+)$", re.MULTILINE)
@@ -78,7 +78,7 @@ def dump(database: DatabaseConfig, file: str) -> Command:
 
 
 def is_whole(file: int) -> bool:
-    """Whether a dump (open for reading) has its last line: the program writes it when all has been said."""
+    """Whether a dump (open for reading) has its last line: the program writes it at the very end."""
     size = os.fstat(file).st_size
     return b"\n-- Dump completed" in os.pread(file, _TAIL, max(0, size - _TAIL))
 
@@ -142,16 +142,16 @@ def prepare(folder: str, scratch: str = "") -> Command:
         _found(_BACKUP), f"--defaults-file={os.path.join(folder, SETTINGS)}", "--prepare", f"--target-dir={folder}",
         *((f"--tmpdir={scratch}",) if scratch else ()),
     )  # fmt: skip
-    return Command(argv=argv, timeout=FOREVER, secret=True, kept=_TOLD)
+    return Command(argv=argv, timeout=FOREVER, secret=True, kept=_KEPT_LINES)
 
 
-def cut_off(told: Iterable[str], checkpoints: str) -> str:
+def cut_off(lines: Iterable[str], checkpoints: str) -> str:
     """What of its log a copy lacks, by what `prepare` said and by its own CHECKPOINTS; "" if nothing.
 
     `prepare` takes the end of a log that was cut off for its end, and says that all is well (seen with 10.11). Before
     10.8 it does not say where it ended: then "" too.
     """
-    ends = [int(found[1]) for line in told if (found := _END_OF_LOG.search(line))]
+    ends = [int(found[1]) for line in lines if (found := _END_OF_LOG.search(line))]
     copied = _COPIED_TO.search(checkpoints)
     if not ends or not copied or ends[-1] >= int(copied[1]):
         return ""

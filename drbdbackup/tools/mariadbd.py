@@ -18,8 +18,9 @@ SOCKET, LOG, PIDS, PLUGINS = "socket", "log.err", "pid", "no-plugins"
 LONGEST_SOCKET = 107  # bytes of a path, unix(7)
 
 _READY = "ready for connections"
+_SHOWN = 5  # errors of a log
 _CORRUPT = re.compile(r"corrupt|checksum|wrong space ID|crashed|log sequence number .* is in the future", re.IGNORECASE)
-_SAID = re.compile(r"(note|info|status|warning|error)\s*:\s?(.*)\Z", re.IGNORECASE)
+_MESSAGE = re.compile(r"(note|info|status|warning|error)\s*:\s?(.*)\Z", re.IGNORECASE)
 _WELL = re.compile(r"(\S.*?)\s+OK\Z")
 _OF_ANOTHER_VERSION = re.compile(r"(upgrade|rebuild) required", re.IGNORECASE)
 
@@ -64,34 +65,34 @@ def is_ready(log: str) -> bool:
 
 def corruption(log: str) -> list[str]:
     """The errors in a server's log that are about its data, not about the machine that it runs on."""
-    told = (line.partition("[ERROR]")[2].strip() for line in log.splitlines() if "[ERROR]" in line)
-    return list(dict.fromkeys(line for line in told if _CORRUPT.search(line)))
+    errors = (line.partition("[ERROR]")[2].strip() for line in log.splitlines() if "[ERROR]" in line)
+    return list(dict.fromkeys(line for line in errors if _CORRUPT.search(line)))
 
 
-def last_errors(log: str, most: int = 5) -> str:
-    """What a server said last before it gave up."""
+def last_errors(log: str) -> str:
+    """The last errors in a server's log before it gave up."""
     lines = [line.partition("[ERROR]")[2].strip() for line in log.splitlines() if "[ERROR]" in line]
-    return "\n".join(lines[-most:] or log.splitlines()[-most:])
+    return "\n".join(lines[-_SHOWN:] or log.splitlines()[-_SHOWN:])
 
 
 def checked(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Each table that was checked, and what is wrong with it ("" for nothing)."""
-    table, said = "", list[tuple[str, str]]()
+    table, messages = "", list[tuple[str, str]]()
     for line in lines:
         text = line.rstrip()
-        if (well := _WELL.match(text)) and not _SAID.match(text):
-            yield from _of(table, said)
-            table, said = "", []
+        if (well := _WELL.match(text)) and not _MESSAGE.match(text):
+            yield from _of(table, messages)
+            table, messages = "", []
             yield well[1], ""
-        elif word := _SAID.match(text):
-            said.append((word[1].lower(), word[2]))
+        elif word := _MESSAGE.match(text):
+            messages.append((word[1].lower(), word[2]))
         elif text:
-            yield from _of(table, said)
-            table, said = text, []
-    yield from _of(table, said)
+            yield from _of(table, messages)
+            table, messages = text, []
+    yield from _of(table, messages)
 
 
-def _of(table: str, said: list[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+def _of(table: str, messages: list[tuple[str, str]]) -> Iterator[tuple[str, str]]:
     if table:
-        is_wrong = any(kind == "error" and not _OF_ANOTHER_VERSION.search(text) for kind, text in said)
-        yield table, "; ".join(text for kind, text in said if kind in ("warning", "error")) if is_wrong else ""
+        is_wrong = any(kind == "error" and not _OF_ANOTHER_VERSION.search(text) for kind, text in messages)
+        yield table, "; ".join(text for kind, text in messages if kind in ("warning", "error")) if is_wrong else ""

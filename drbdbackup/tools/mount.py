@@ -11,7 +11,7 @@ from drbdbackup import proc
 from drbdbackup.proc import Command
 
 # A journal is replayed, a large disk's tree is read: a mount may take minutes and is ended by its watcher.
-_PATIENCE = 15 * 60.0
+_TIMEOUT = 15 * 60.0
 
 
 def attach(device: str, point: str, options: Sequence[str] = (), fstype: str = "") -> None:
@@ -28,7 +28,7 @@ def bind(source: str, point: str, options: Sequence[str] = ()) -> None:
     _mount("--make-private", "--bind", *_with(options), "--", source, point)
 
 
-def bind_open(folder: str, point: str, options: Sequence[str] = ()) -> None:
+def bind_open(folder: str, point: str, options: Sequence[str]) -> None:
     """Show a folder at `point` too that a process has open (`/proc/PID/fd/NUMBER/`), even if a mount hides it by now.
 
     Raises ToolError.
@@ -82,7 +82,7 @@ def make_private(point: str) -> None:
 
 def detach(point: str) -> None:
     """Unmount what is topmost at `point`; its loop device goes with it. Raises ToolError (busy, or a write failed)."""
-    proc.run(Command(argv=("umount", "--", point), timeout=_PATIENCE))
+    proc.run(Command(argv=("umount", "--", point), timeout=_TIMEOUT))
 
 
 def detach_lazily(point: str) -> None:
@@ -103,4 +103,4 @@ def _with(options: Sequence[str]) -> tuple[str, ...]:
 
 
 def _mount(*argv: str) -> None:
-    proc.run(Command(argv=("mount", *argv), timeout=_PATIENCE))
+    proc.run(Command(argv=("mount", *argv), timeout=_TIMEOUT))

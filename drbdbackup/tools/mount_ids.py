@@ -11,7 +11,7 @@ import errno
 
 _STATMOUNT, _LISTMOUNT = 457, 458
 _ROOT, _BASIC = (1 << 64) - 1, 2  # LSMT_ROOT, STATMOUNT_MNT_BASIC
-_MANY = 1 << 12
+_MANY = 1 << 12  # mounts in an answer
 _libc = ctypes.CDLL(None, use_errno=True)
 
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator
+from typing import BinaryIO
 
-from drbdbackup.errors import MountTableUnreadable
+from drbdbackup.errors import NO_PROC, MountTableUnreadable, hint_for
 from drbdbackup.model.mount import Mount
 
 AUTOFS = "autofs"
 _TABLE = "/proc/self/mountinfo"
+_FDINFO = 4096  # bytes; the number stands in its first lines
 # Super options end a line: they are not kept, but a line without them was cut off.
 _LINE = re.compile(
     r"(\d{1,10}) (\d{1,10}) (\d{1,10}:\d{1,10}) ([^ ]+) (/[^ ]*) ([^ ]+)((?: [^ ]+)*?) - ([^ ]+) ([^ ]*) .+\Z", re.ASCII
@@ -28,12 +30,26 @@ def table() -> tuple[Mount, ...]:
 
     Raises MountTableUnreadable.
     """
+    with opened() as lines:
+        return reread(lines)
+
+
+def reread(lines: BinaryIO) -> tuple[Mount, ...]:
+    """The mount table as it is now, from what `opened` returned. Raises MountTableUnreadable."""
+    lines.seek(0)
+    return parse(os.fsdecode(lines.read()))
+
+
+def opened() -> BinaryIO:
+    """The table itself: poll(2) tells when it changes, and read from its begin it is what it is by then.
+
+    Raises MountTableUnreadable.
+    """
     try:
-        with open(_TABLE, "rb") as lines:
-            text = os.fsdecode(lines.read())
+        return open(_TABLE, "rb", buffering=0)
     except OSError as error:
-        raise MountTableUnreadable(f"{_TABLE} cannot be read: {error.strerror}", "Is /proc mounted?") from None
-    return parse(text)
+        hint = hint_for(error.errno) or NO_PROC
+        raise MountTableUnreadable(f"{_TABLE} cannot be read: {error.strerror}", hint) from None
 
 
 def parse(text: str) -> tuple[Mount, ...]:
@@ -69,9 +85,11 @@ def mount_id_of(fd: int) -> int:
 
     Asks the kernel about the descriptor only, so it cannot hang. Source: proc_pid_fdinfo(5).
     """
-    with open(f"/proc/self/fdinfo/{fd}", "rb") as lines:
-        told = dict(line.split(b":", 1) for line in lines if b":" in line)
-    return int(told[b"mnt_id"])
+    info = os.open(f"/proc/self/fdinfo/{fd}", os.O_RDONLY | os.O_CLOEXEC)  # asked for each folder of a tree: no more
+    try:
+        return int(os.read(info, _FDINFO).partition(b"mnt_id:")[2].split(b"\n", 1)[0])
+    finally:
+        os.close(info)
 
 
 def _seen_at(mounts: tuple[Mount, ...], point: str) -> Mount | None:

@@ -89,13 +89,13 @@ def _used(process: str, top: str, volume: _Volume) -> Iterator[tuple[str, bool]]
             is_there = path == top or path.startswith(f"{top}/")
             if path.endswith(_DELETED) or not path.startswith("/"):
                 continue
-            flags, mount = _told(info) if info else (os.O_RDONLY, -1)
+            flags, mount = _flags_and_mount(info) if info else (os.O_RDONLY, -1)
             if is_there or mount in on:
                 yield path, flags & os.O_ACCMODE != os.O_RDONLY
 
 
-def _told(info: str) -> tuple[int, int]:
+def _flags_and_mount(info: str) -> tuple[int, int]:
     """How a file was opened, and the number of the mount that it is on."""
     with open(info) as lines:
-        told = dict(line.split(":", 1) for line in lines if ":" in line)
-    return int(told["flags"], 8), int(told["mnt_id"])
+        fields = dict(line.split(":", 1) for line in lines if ":" in line)
+    return int(fields["flags"], 8), int(fields["mnt_id"])

@@ -1,4 +1,7 @@
-"""Pacemaker: whether it looks after the resources of this node just now, and would undo what is done to them."""
+"""Pacemaker: whether it looks after the resources of this node just now, and would undo what is done to them.
+
+It only asks: the cluster is never told anything.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ def interferes() -> bool:
     answer = proc.run(Command(argv=_ASK, ok=frozenset({0}) | _NOT_RUNNING))
     if answer.exit in _NOT_RUNNING:
         return False
-    said = answer.text.strip().lower()
-    if said not in {*_YES, "false", "off", "no", "n", "0"}:
-        raise ToolError(f"crm_attribute says {said!r} of the maintenance mode")
-    return said not in _YES
+    value = answer.text.strip().lower()
+    if value not in {*_YES, "false", "off", "no", "n", "0"}:
+        raise ToolError(f"crm_attribute says {value!r} of the maintenance mode")
+    return value not in _YES

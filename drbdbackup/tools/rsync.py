@@ -6,6 +6,7 @@ through argv. `--delete` is never given: what an in-place restore deletes is dec
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -13,34 +14,41 @@ from typing import BinaryIO
 
 from msgspec import Struct
 
-from drbdbackup.errors import FileTooLarge, Killed, TargetFull, TargetReadOnly, ToolError
-from drbdbackup.proc import FOREVER, Command
+from drbdbackup import plain_file
+from drbdbackup.errors import FileTooLarge, Killed, TargetFull, TargetReadOnly, ToolError, hint_for
+from drbdbackup.proc import FOREVER, LONGEST_LINE, Command
 from drbdbackup.tools import ssh
 
 OUT_FORMAT = "--out-format=%i|%C|%l|%n"
 _KEPT = 1000  # lines of stderr: where a folder is restored to can perhaps hold no ACL of any file
 _KILLED = (20, -9, -15, 137, 143)  # 20: by TERM, HUP or INT
 VANISHED, SOME_FAILED = 24, 23
+# What whoever starts us may have set for rsyncs of his own. With two of these no copy is made.
+_NOBODYS = tuple(
+    (f"RSYNC_{name}", "")
+    for name in ("CHECKSUM_LIST", "COMPRESS_LIST", "ICONV", "MAX_ALLOC", "OLD_ARGS", "PARTIAL_DIR", "PROTECT_ARGS")
+)
 ANSWERED = frozenset({0, SOME_FAILED, VANISHED})
 _ESCAPED = re.compile(rb"\\#([0-7]{3})")
-_TOO_LARGE = re.compile(r'write failed on "(.*)": File too large')
+_OPEN_FOLDER = re.compile(r"/proc/\d+/fd/\d+/")
+_TOO_LARGE = r'write failed on "(.*)": File too large'
 # What fails comes first, then a path, then why: a path is what somebody who can write to the volume has thought up.
-_METADATA = re.compile(r"rsync: (?:\[\w+\] )?(?:rsync_xal_set|set_xattr_acl|set_acl|chown|chgrp)\b")
+_METADATA = r"rsync: (?:\[\w+\] )?(?:rsync_xal_set|set_xattr_acl|set_acl|chown|chgrp)\b"
 _OF_METADATA = (
-    re.compile(r'rsync: \[(?P<who>\w+)\] set_acl: \w+\((?P<path>.*), (?P<what>ACL)_TYPE_\w+\): (?P<why>.*) \(\d+\)'),
-    re.compile(
-        r'rsync: \[(?P<who>\w+)\] rsync_xal_set: \w+\("(?P<path>.*)","(?P<what>.*)"\) failed: (?P<why>.*) \(\d+\)'
-    ),
-    re.compile(r'rsync: \[(?P<who>\w+)\] (?P<what>chown|chgrp) "(?P<path>.*)" failed: (?P<why>.*) \(\d+\)'),
+    r'rsync: \[(?P<who>\w+)\] set_acl: \w+\((?P<path>.*), (?P<what>ACL)_TYPE_\w+\): (?P<why>.*) \(\d+\)',
+    r'rsync: \[(?P<who>\w+)\] rsync_xal_set: \w+\("(?P<path>.*)","(?P<what>.*)"\) failed: (?P<why>.*) \(\d+\)',
+    r'rsync: \[(?P<who>\w+)\] (?P<what>chown|chgrp) "(?P<path>.*)" failed: (?P<why>.*) \(\d+\)',
 )
+_OF_RENAME = r'rsync: \[(?P<who>receiver)\] (?P<what>rename) "(?P<path>[^"]*)" -> "[^"]*": (?P<why>.*) \(\d+\)'
+_REFUSED_WRITE = r'(?m)^rsync: \[receiver\] write failed on ".*": (.*) \(\d+\)$'
 _UNFINISHED = re.compile(rb"\.(.+)\.[0-9A-Za-z]{6}\Z")  # what the receiver calls a file before it is whole
 # What is gone, also with a folder that has become something else, and what is tried again: no problem of an entry.
-_PASSING = re.compile(
+_PASSING = (
     r'(?:rsync: (?:\[sender\] )?(?:link_stat ".*" failed|send_files failed to open ".*"): Not a directory \(20\)'
     r'|file has vanished: ".*"|WARNING: .* failed verification -- update discarded \(will try again\)\.)\Z'
 )
-_ONLY_MODE = re.compile(rb"\.f\.\.\.p\.+")
-_WHY = re.compile(r": ([^:]+) \(\d+\)\Z")
+_ONLY_MODE = re.compile(rb"\.[fd]\.\.\.p\.+")
+_WHY = r": ([^:]+) \(\d+\)\Z"
 _WILDCARD, _SPECIAL = re.compile(rb"[*?[]"), re.compile(rb"[*?[\\]")
 
 
@@ -48,7 +56,8 @@ class Holds(Struct, frozen=True, kw_only=True):
     """What the receiving side can hold; the rest stays in the manifest.
 
     `privileges`: setuid bits and attributes in `security.` (capabilities of programs among them) come with it. Else
-    they are given later, by the manifest.
+    they are given later, by the manifest. `closed`: owners, modes and ACLs come later, too; until then what comes is
+    for root alone, whatever was there before.
     """
 
     owners: bool = True
@@ -60,6 +69,7 @@ class Holds(Struct, frozen=True, kw_only=True):
     specials: bool = True
     hard_links: bool = True
     privileges: bool = True
+    closed: bool = False
 
 
 class Item(Struct, frozen=True):
@@ -77,7 +87,7 @@ class Item(Struct, frozen=True):
 
     @property
     def is_of_mode(self) -> bool:
-        """Whether a plain file got another mode, and nothing else."""
+        """Whether a plain file or a folder got another mode, and nothing else."""
         return _ONLY_MODE.fullmatch(self.changes) is not None
 
 
@@ -86,14 +96,16 @@ def archive(holds: Holds) -> tuple[str, ...]:
     letters = "t" + "".join(
         letter
         for letter, held in (
-            ("l", holds.symlinks), ("p", holds.modes), ("go", holds.owners), ("H", holds.hard_links),
-            ("A", holds.acls), ("X", holds.xattrs),
+            ("l", holds.symlinks), ("p", holds.modes or holds.closed), ("go", holds.owners and not holds.closed),
+            ("H", holds.hard_links), ("A", holds.acls and not holds.closed), ("X", holds.xattrs),
         )
         if held
     )  # fmt: skip
     nodes = (*(("--devices",) if holds.devices else ()), *(("--specials",) if holds.specials else ()))
     # Else we could not read our own copy again; and what is root's until it gets its owner back must not run as root.
     readable = () if holds.owners else ("--chmod=Du+rwx,Fu+rw,ug-s",)
+    if holds.closed:  # without -p a new file, which is root's, would get the mode of the one before, setuid bit and all
+        readable = ("--chmod=D0700,F0600",)
     return (f"-{letters}S", *nodes, "--numeric-ids", "--modify-window=-1", *readable, *_unprivileged(holds))
 
 
@@ -102,10 +114,10 @@ def _unprivileged(holds: Holds) -> tuple[str, ...]:
     if holds.privileges:
         return ()
     filters = ("--filter=-x security.*", "--filter=-x system.*") if holds.xattrs else ()
-    return (*(("--chmod=Fug-s",) if holds.modes else ()), *filters)
+    return (*(("--chmod=Fug-s",) if holds.modes and not holds.closed else ()), *filters)
 
 
-def filling(source: str, target: str, listing: str, holds: Holds, rate: int = 0) -> Command:
+def filling(source: str, target: str, listing: str, holds: Holds, rate: int) -> Command:
     """Copy the listed entries whole into a fresh folder and print each one's hash.
 
     `--ignore-times`: a listed entry is known to differ, also where size and time say otherwise. `rate` is in bytes a
@@ -116,7 +128,7 @@ def filling(source: str, target: str, listing: str, holds: Holds, rate: int = 0)
         f"--files-from={listing}", "--from0", "--checksum-choice=xxh128", *_limited(rate), OUT_FORMAT, _folder(source),
         _folder(target),
     )  # fmt: skip
-    return Command(argv=argv, ok=ANSWERED, timeout=FOREVER)
+    return Command(argv=argv, ok=ANSWERED, timeout=FOREVER, env=_NOBODYS)
 
 
 def _limited(rate: int) -> tuple[str, ...]:
@@ -131,7 +143,7 @@ def restoring(
     `over` what is there, by content, whatever sizes and times say; a folder with something in it makes no way for
     something else. None: what has the size and the time has the content. `holds` is what the snapshot's medium holds,
     `shell` is for a source at a peer, `rate`, in bytes a second, only for one that is mounted here: a peer takes no
-    option that it does not know.
+    option that it does not know (see `ssh_rate_limit`).
     """
     listed = ("--no-implied-dirs", "--ignore-missing-args", f"--files-from={listing}")
     limited = () if shell else _limited(rate)
@@ -158,7 +170,7 @@ def _bringing(source: str, target: str, holds: Holds, options: tuple[str, ...]) 
     argv = (
         "rsync", *archive(holds), "--from0", *options, "--checksum-choice=xxh128", OUT_FORMAT, "--", source, target
     )  # fmt: skip
-    return Command(argv=argv, ok=ANSWERED, timeout=FOREVER, kept=_KEPT)
+    return Command(argv=argv, ok=ANSWERED, timeout=FOREVER, kept=_KEPT, env=_NOBODYS)
 
 
 def _from_peer(shell: str) -> tuple[str, ...]:
@@ -200,7 +212,8 @@ def _quoted(name: bytes) -> bytes:
 
 def fetching(source: str, target: str, shell: str, timeout: float) -> Command:
     """Copy a file, or a folder's files, from a peer; `timeout` in seconds is for all of it."""
-    return Command(argv=("rsync", "--times", "--recursive", *_through(shell), "--", source, target), timeout=timeout)
+    argv = ("rsync", "--times", "--recursive", *_through(shell), "--", source, target)
+    return Command(argv=argv, timeout=timeout, env=_NOBODYS)
 
 
 def _through(shell: str) -> tuple[str, ...]:
@@ -240,31 +253,50 @@ def _plain(path: bytes) -> bytes:
 
 def answered(exit_status: int, stderr: Iterable[str]) -> tuple[str, ...]:
     """What went wrong for single entries (exit 23), or nothing; raises for what ends the copy."""
-    said = [line.rstrip() for line in stderr if line.strip()]
-    reasons = {_why(line) for line in said if not is_of_metadata(line)}
+    lines = [line.rstrip() for line in stderr if line.strip()]
+    reasons = {_why(line) for line in lines if not is_of_metadata(line)}
     if reasons & {"No space left on device", "Disk quota exceeded"}:
         raise full(is_quota="No space left on device" not in reasons)
     if "Read-only file system" in reasons:
         raise TargetReadOnly("the target has become read-only", "Check its disk: see `dmesg`.")
-    if exit_status not in ANSWERED and (found := next(filter(None, map(_TOO_LARGE.search, said)), None)):
-        error = FileTooLarge(f"{found[1]}: the file is too large for where it goes", "Leave it out (exclude).")
+    too_large = (found for line in lines if (found := re.search(_TOO_LARGE, line)))
+    if exit_status not in ANSWERED and (found := next(too_large, None)):
+        error = FileTooLarge(*_too_large(_shown(found[1])))
         error.path = _plain(os.fsencode(found[1]))
         raise error
     if exit_status not in ANSWERED:
-        ssh.refuse_busy(said)
+        ssh.refuse_busy(lines)
         if exit_status in _KILLED:
             raise Killed("rsync was killed")
-        told = f"was killed by signal {-exit_status}" if exit_status < 0 else f"ended with exit status {exit_status}"
-        raise ToolError(f"rsync {told}\n" + "\n".join(said[-25:]))
+        how = f"was killed by signal {-exit_status}" if exit_status < 0 else f"ended with exit status {exit_status}"
+        raise ToolError(f"rsync {how}\n" + "\n".join(_shown(line)[:LONGEST_LINE] for line in lines[-25:]))
     if exit_status != SOME_FAILED:
         return ()
-    return tuple(line for line in said if not line.startswith("rsync error:") and not _PASSING.match(line))
+    return tuple(line for line in lines if not line.startswith("rsync error:") and not re.match(_PASSING, line))
+
+
+def _too_large(path: str) -> tuple[str, str]:
+    """Message and hint."""
+    if plain_file.is_size_limited():
+        return f"{path}: the file is larger than this process may write", hint_for(errno.EFBIG)
+    return f"{path}: the file is too large for where it goes", "Take another file system for it, or leave it out."
+
+
+def _shown(line: str) -> str:
+    """A line without the folder as rsync was given it: an open one of ours, which is nowhere any more."""
+    return _OPEN_FOLDER.sub("", line)
+
+
+def refused_write(message: str) -> str:
+    """Why what rsync wrote to would take no more, in the kernel's words; "" if that is not what it said."""
+    found = re.search(_REFUSED_WRITE, message)
+    return found[1] if found else ""
 
 
 def full(*, is_quota: bool) -> TargetFull:
     """Nothing more can be written to the target."""
-    told = "a quota on the target is used up" if is_quota else "no space is left on the target"
-    error = TargetFull(told, "Remove something there, or let it keep fewer copies.")
+    message = "a quota on the target is used up" if is_quota else "no space is left on the target"
+    error = TargetFull(message, "Remove something there, or let it keep fewer copies.")
     error.is_quota = is_quota
     return error
 
@@ -284,28 +316,28 @@ def is_of_metadata(line: str) -> bool:
 
     Of an attribute that is too large for it, ext4 says that no space is left.
     """
-    return bool(_METADATA.match(line))
+    return bool(re.match(_METADATA, line))
 
 
-def entry_of(line: str, target: str, base: bytes = b"") -> tuple[bytes, str]:
-    """The entry that a line on an owner, an ACL or an attribute is about, and what is wrong with it.
+def entry_of(line: str, target: str, base: bytes) -> tuple[bytes, str]:
+    """The entry that a line on an owner, an ACL, an attribute or its name is about, and what is wrong with it.
 
     `target` is the folder that rsync brings to, `base` what that is called, with a slash. (b"", line) for other lines.
     """
-    found = next(filter(None, (form.fullmatch(line) for form in _OF_METADATA)), None)
+    found = next(filter(None, (re.fullmatch(form, line) for form in (*_OF_METADATA, _OF_RENAME))), None)
     if found is None:
         return b"", line
     folder, _, name = os.fsencode(found["path"].removeprefix(target)).rpartition(b"/")
     if found["who"] == "receiver" and (unfinished := _UNFINISHED.fullmatch(name)):
         name = unfinished[1]
     path = _plain(folder + b"/" + name if folder else name)
-    what = "owner" if found["what"] in ("chown", "chgrp") else found["what"]
+    what = {"chown": "owner", "chgrp": "owner", "rename": "not replaced"}.get(found["what"], found["what"])
     return base + path, f"{what}: {found['why']}"
 
 
 def _why(line: str) -> str:
     """The kernel's words at the end of a line; "" if there are none."""
-    found = _WHY.search(line)
+    found = re.search(_WHY, line)
     return found[1] if found else ""
 
 

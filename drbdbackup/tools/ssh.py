@@ -13,8 +13,9 @@ from typing import Any
 
 from drbdbackup import plain_file, proc
 from drbdbackup.config.values import PeerConfig
-from drbdbackup.errors import PeerBusy, PeerError, PeerStalled, PeerUnreachable, ToolError, ToolTimedOut
-from drbdbackup.proc import Command
+from drbdbackup.errors import Failure, PeerBusy, PeerError, PeerStalled, PeerUnreachable, ToolError, ToolTimedOut
+from drbdbackup.proc import LONGEST_LINE, Command
+from drbdbackup.tools import ssh_keys
 
 CATALOG, LIST, DIGESTS = "catalog", "list", "digests"
 # rsync wants a host and puts it before its own words; the real one is in the remote shell's argv already, because
@@ -23,10 +24,10 @@ RSYNC_HOST = "snapshots"
 BUSY = "sends as many copies as it may at the same time"  # in words: through rsync comes no exit status of `serve`
 UNREACHABLE = 255
 LARGEST_CATALOG = 64 << 20  # bytes, as of a catalog on any other road
-_LARGEST_LIST = 16 << 20
+_LARGEST_LIST = 16 << 20  # bytes
 _MOST_VALUES = 500_000  # in a list; parsed, each takes up to 300 bytes
-_LARGEST_DIGESTS = 1 << 20
-_CATALOG, _DOCUMENT = b"SQLite format 3\0", b"{"  # how answers begin
+_LARGEST_DIGESTS = 1 << 20  # bytes
+_CATALOG, DOCUMENT = b"SQLite format 3\0", b"{"  # how answers begin
 _OTHER_KEY = "host key verification failed"
 _NO_PROGRAM = (126, 127)
 _REFUSED = 2
@@ -56,9 +57,9 @@ def listing(peer: PeerConfig, deadline: float, patience: float) -> dict[str, Any
 
     `deadline` seconds are for the connection, `patience` for the answer: a disk that sleeps takes its time to spin up.
     """
-    said = _asked(peer, LIST, deadline, patience, most=_LARGEST_LIST, begins=_DOCUMENT)
-    is_small = sum(map(said.count, (b",", b"[", b"{"))) <= _MOST_VALUES
-    document = plain_file.json_object(said) if is_small else None
+    output = _asked(peer, LIST, deadline, patience, most=_LARGEST_LIST, begins=DOCUMENT)
+    is_small = sum(map(output.count, (b",", b"[", b"{"))) <= _MOST_VALUES
+    document = plain_file.json_object(output) if is_small else None
     if document is None or not isinstance(document.get("copies"), list):
         raise PeerError(f"{peer.node} sent an invalid list of copies", _hint(peer))
     return document
@@ -66,16 +67,16 @@ def listing(peer: PeerConfig, deadline: float, patience: float) -> dict[str, Any
 
 def digests(peer: PeerConfig, deadline: float, patience: float) -> dict[str, Any]:
     """What the peer says of its own configuration, and its clock (see `commands.serve`). Raises as `listing` does."""
-    said = _asked(peer, DIGESTS, deadline, patience, most=_LARGEST_DIGESTS, begins=_DOCUMENT)
-    document = plain_file.json_object(said)
+    output = _asked(peer, DIGESTS, deadline, patience, most=_LARGEST_DIGESTS, begins=DOCUMENT)
+    document = plain_file.json_object(output)
     if document is None or not isinstance(document.get("digests"), dict):
         raise PeerError(f"{peer.node} sent invalid check values", _hint(peer))
     return document
 
 
-def refuse_busy(said: Iterable[str]) -> None:
-    """Raises PeerBusy if a peer has said on stderr that it is. That says nothing of its copies."""
-    for line in said:
+def refuse_busy(lines: Iterable[str]) -> None:
+    """Raises PeerBusy if a peer has printed on stderr that it is. That says nothing of its copies."""
+    for line in lines:
         node, is_busy, _ = line.partition(f" {BUSY}")
         if is_busy:
             raise PeerBusy(f"{node.rpartition(' ')[2]} {BUSY}", "Try again later, or take another copy with `--from`.")
@@ -90,8 +91,8 @@ def rsync_shell(peer: PeerConfig, deadline: float) -> str:
 
 
 def as_admin(
-    peer: PeerConfig, options: tuple[str, ...], words: tuple[str, ...], deadline: float, *, stdin: bytes = b"",
-    may_ask: bool = False,
+    peer: PeerConfig, options: tuple[str, ...], words: tuple[str, ...], deadline: float, *, stdin: bytes,
+    may_ask: bool,
 ) -> bytes:  # fmt: skip
     """Run a program at the peer with whatever access the admin has, not with the key of the forced command.
 
@@ -111,23 +112,30 @@ def _asked(peer: PeerConfig, words: str, deadline: float, patience: float, *, mo
     except ToolTimedOut:
         raise PeerStalled(f"{peer.node} ({peer.ssh}) does not answer within {patience:g} s", "Is it up?") from None
     if result.exit:
-        raise failure(peer, result.exit, result.err.decode(errors="replace").splitlines())
-    before, found, _ = result.out.partition(begins)
-    if found and before:
-        words = before.decode(errors="replace").strip().partition("\n")[0]
-        hint = "A start-up file of root's shell there prints it (~/.bashrc): have it print only to a terminal."
-        raise PeerError(f"{peer.node} says something before it answers: {words}", hint)
+        said = result.err.strip() or result.out  # nologin says on stdout why
+        raise failure(peer, result.exit, said.decode(errors="replace").splitlines())
+    refuse_preamble(peer, result.out, begins)
     return result.out
 
 
-def failure(peer: PeerConfig, exit_status: int, said: list[str]) -> ToolError:
+def refuse_preamble(peer: PeerConfig, output: bytes, begins: bytes) -> None:
+    """Raises PeerError if something was printed before the answer, which `begins` so."""
+    before, found, _ = output.partition(begins)
+    if found and before:
+        words = before.decode(errors="replace").strip().partition("\n")[0][:LONGEST_LINE]
+        hint = "A start-up file of root's shell there prints it (~/.bashrc): have it print only to a terminal."
+        raise PeerError(f"{peer.node} says something before it answers: {words}", hint)
+
+
+def failure(peer: PeerConfig, exit_status: int, stderr: list[str]) -> ToolError:
     """What an exit status of ssh (or of what it started) means, with the last line of its stderr."""
-    last = next((line.strip() for line in reversed(said) if line.strip()), f"exit status {exit_status}")
+    said = (line.strip()[:LONGEST_LINE] for line in reversed(stderr) if line.strip())
+    last = next(said, f"exit status {exit_status}")
     if exit_status == UNREACHABLE:
         words = shlex.join(("ssh", "-o", "BatchMode=yes", *peer.options, "--", peer.ssh, LIST))
         hint = f"Try it as root: `{words}`"
-        if _OTHER_KEY in last.lower():
-            hint += _ask_console(peer)
+        if is_about_host_key(last):
+            hint += f"\n{ask_console(peer)}"
         return PeerUnreachable(f"{peer.node} ({peer.ssh}) cannot be reached over ssh: {last}", hint)
     if exit_status in _NO_PROGRAM:
         return PeerError(f"{peer.node}: `drbdbackup serve` is not what answers there: {last}", _hint(peer))
@@ -136,14 +144,27 @@ def failure(peer: PeerConfig, exit_status: int, said: list[str]) -> ToolError:
     return PeerError(f"{peer.node}: {last}", f"Look on {peer.node}: `drbdbackup status`.")
 
 
-def _ask_console(peer: PeerConfig) -> str:
+def is_about_host_key(last: str) -> bool:
+    """Whether the last line of ssh's says that it does not accept the host's key."""
+    return _OTHER_KEY in last.lower()
+
+
+def ask_console(peer: PeerConfig) -> str:
     """What to do about a host key that is not the known one, or not known: ssh's last line does not say which."""
-    host = peer.ssh.rpartition("@")[2]
+    host = shlex.quote(_known_as(peer))
     return (
-        f"\nIts host key is another one than the known one, or none is known. If {peer.node} was installed anew: "
+        f"Its host key is another one than the known one, or none is known. If {peer.node} was installed anew: "
         f"`ssh-keygen -R {host}`. Then `drbdbackup peer add {peer.node}` shows the fingerprints: "
         "compare them with those on its console."
     )
+
+
+def _known_as(peer: PeerConfig) -> str:
+    """What known_hosts calls the peer: with another port than 22 that is not its address."""
+    try:
+        return ssh_keys.host_of(peer).name
+    except Failure:
+        return peer.ssh.rpartition("@")[2]
 
 
 def _hint(peer: PeerConfig) -> str:

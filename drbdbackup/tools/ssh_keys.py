@@ -74,19 +74,19 @@ def public_half(path: str) -> str:
 
 
 def host_of(peer: PeerConfig) -> Host:
-    """How ssh understands the peer's address and options (ssh_config(5)), without connecting."""
-    told = proc.run(Command(argv=("ssh", "-G", *peer.options, "--", peer.ssh))).text
-    said: dict[str, str] = {}
-    for line in told.splitlines():
+    """How ssh understands the peer's address and options (ssh_config(5)), without connecting. Raises UsageError."""
+    output = proc.run(Command(argv=("ssh", "-G", *peer.options, "--", peer.ssh))).text
+    settings: dict[str, str] = {}
+    for line in output.splitlines():
         key, _, value = line.partition(" ")
-        said.setdefault(key, value)
-    if any(said.get(key, "none") != "none" for key in ("proxyjump", "proxycommand")):
+        settings.setdefault(key, value)
+    if any(settings.get(key, "none") != "none" for key in ("proxyjump", "proxycommand")):
         raise UsageError(
             f"{peer.ssh} is reached through another host", f"Set it up by hand: {documentation.page('docs/peer.md')}."
         )
-    address, port = said.get("hostname", ""), said.get("port", "22")
-    files = [os.path.expanduser(file) for key in _FILES for file in said.get(key, "").split()]
-    alias = said.get("hostkeyalias", "none")
+    address, port = settings.get("hostname", ""), settings.get("port", "22")
+    files = [os.path.expanduser(file) for key in _FILES for file in settings.get(key, "").split()]
+    alias = settings.get("hostkeyalias", "none")
     plain = address if port == "22" else f"[{address}]:{port}"
     return Host(plain if alias == "none" else alias, address, port, tuple(files))
 

@@ -1,4 +1,7 @@
-"""A small file of the system's configuration, read once: what it says, whose it is, or why it cannot be read."""
+"""A small file of the system's configuration, read once: what it says, whose it is, or why it cannot be read.
+
+For files on the system's own disk only, never for what may hang.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import stat
 from msgspec import Struct
 from msgspec.structs import replace
 
-LARGEST = 1 << 20
+LARGEST = 1 << 20  # bytes
 
 
 class TextFile(Struct, frozen=True):

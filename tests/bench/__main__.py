@@ -32,6 +32,9 @@ def main() -> int:
         scale = replace(scale, rounds=chosen.rounds)
     if chosen.patience is not None:
         scale = replace(scale, patience=chosen.patience)
+    if chosen.minutes is not None:
+        scale = replace(scale, peers=60 * chosen.minutes)
+    scale = scale.shrunk(chosen.scale)
     compileall.compile_dir(PACKAGE, quiet=1)  # as pip does where it is installed; what we compare with is compiled, too
     rows: list[Row] = []
     for name in chosen.case or CASES:
@@ -51,6 +54,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="small trees, one round: does it run, not how fast")
     parser.add_argument("--rounds", type=int, help="how often each pair is measured (default: 3, with --quick 1)")
     parser.add_argument("--patience", type=float, help="seconds to wait for a calm moment, for each pair (default: 60)")
+    parser.add_argument("--scale", type=float, default=1.0, help="this share of the files and bytes (default: 1)")
+    minutes = "after so many each step is compared with peers once at most, after twice as many none (default: 7)"
+    parser.add_argument("--minutes", type=float, help=minutes)
     parser.add_argument("--json", action="store_true", help="one JSON document, with every single figure")
     parser.add_argument("--folder", type=Path, help="where the images lie for the time (default: TMPDIR); 10 GiB free")
     return parser.parse_args()

@@ -42,13 +42,13 @@ class Row:
 
 def table(rows: Sequence[Row]) -> str:
     """The rows for people."""
-    lines = [("", "ours", "theirs", "measured", "goal", "")]
+    lines = [("", "rounds", "ours", "theirs", "measured", "goal", "")]
     for row in rows:
         is_ratio = bool(row.theirs)
         ours, theirs = _amount(row.ours, row.unit), _amount(row.theirs, row.unit) if is_ratio else ""
         sign = "x" if is_ratio else f" {row.unit}"
         goal, met = ("", "") if row.goal is None else (f"{row.goal:g}{sign}", "met" if row.is_met else "MISSED")
-        lines.append((row.name, ours, theirs, f"{row.figure:.2f}{sign}", goal, met))
+        lines.append((row.name, str(len(row.ours)), ours, theirs, f"{row.figure:.2f}{sign}", goal, met))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     beside = ("", *(row.beside for row in rows))
     return "\n".join(f"{_line(line, widths)}  {more}".rstrip() for line, more in zip(lines, beside, strict=True))

@@ -14,7 +14,9 @@ from shlex import quote
 
 from tests.played_pair import PlayedPair
 
-KEEP = 3  # copies; what a night costs does not depend on how many there are, but on whether one is dropped
+KEEP = 2  # copies; what a night costs does not depend on how many there are, but on whether one is dropped
+
+RETENTION = f"[retention]\ndaily = 1\nlast = {KEEP}\nminimum = 1"  # the same for us: a snapshot goes each night
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ def ours(played: PlayedPair, one: str, to: Path) -> Peer:
     """This project, in the pair that is played."""
 
     def command(*words: str) -> str:
-        return _shell(played.command("www4", *words))
+        return shell(played.command("www4", *words))
 
     whole = command("restore", "--from", "nas", "--yes", "--to", str(to))
     part = command("restore", "--from", "nas", "--yes", "--to", str(to), "--path", one)
@@ -64,20 +66,22 @@ def howto(folder: Path, volume: Path, media: tuple[Path, Path], one: str, to: Pa
 
 def link_dest(folder: Path, volume: Path, media: tuple[Path, Path], one: str, to: Path) -> Peer:
     """`rsync --link-dest`, as everybody writes it down: numbered folders, the oldest goes."""
-    night = "\n".join(
-        f"""cd {medium}
-        last=$(ls -d night-* 2>/dev/null | tail -n 1)
-        rsync -aHAX --numeric-ids ${{last:+--link-dest=../$last}} {volume}/ new/
-        mv new night-$(date +%s%N)
-        ls -d night-* | head -n -{KEEP} | xargs -r rm -r
-        sync -f ."""
-        for medium in media
-    )
+    night = "\n".join(link_dest_at(volume, medium) for medium in media)
     last = f"$(ls -d {media[0]}/night-* | tail -n 1)"
     return Peer(
         "rsync --link-dest", night, f"rsync -aHAX --numeric-ids {last}/ {to}/; sync -f {to}",
         f"mkdir -p {to} && rsync -aHAX --relative {last}/./{one} {to}/",
     )  # fmt: skip
+
+
+def link_dest_at(volume: Path, medium: Path) -> str:
+    """The same on one medium."""
+    return f"""cd {medium}
+        last=$(ls -d night-* 2>/dev/null | tail -n 1)
+        rsync -aHAX --numeric-ids ${{last:+--link-dest=../$last}} {volume}/ new/
+        mv new night-$(date +%s%N)
+        ls -d night-* | head -n -{KEEP} | xargs -r rm -r
+        sync -f .; cd /"""
 
 
 def rsnapshot(folder: Path, volume: Path, media: tuple[Path, Path], one: str, to: Path) -> Peer:
@@ -130,5 +134,6 @@ def borg(folder: Path, volume: Path, media: tuple[Path, Path], one: str, to: Pat
     return Peer("borg", "\n".join(nights), whole, part)
 
 
-def _shell(argv: Sequence[str]) -> str:
+def shell(argv: Sequence[str]) -> str:
+    """These words for a shell."""
     return " ".join(map(quote, argv))

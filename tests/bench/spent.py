@@ -59,12 +59,13 @@ def cost(argv: Sequence[str], patience: float = PATIENCE) -> Cost:
     return Cost(*map(float, said.split()))
 
 
-def programs(argv: Sequence[str]) -> int:
-    """How many programs a command that must succeed executes, itself included."""
+def programs(argv: Sequence[str], only: str = "") -> int:
+    """How many programs a command that must succeed executes, itself included; `only` those of that name."""
     with tempfile.TemporaryDirectory(prefix="drbdbackup-bench-") as folder:
         trace = Path(folder) / "trace"
         tool("strace", "-f", "-qq", "-e", "trace=execve", "-e", "signal=none", "-o", trace, *argv)
-        return sum(bool(_EXECUTED.search(line)) for line in trace.read_text(errors="replace").splitlines())
+        lines = [line for line in trace.read_text(errors="replace").splitlines() if _EXECUTED.search(line)]
+        return len(lines) if not only else sum(f'/{only}", [' in line for line in lines)
 
 
 def _of_all(argv: Sequence[str], patience: float) -> tuple[float, float, float, float]:

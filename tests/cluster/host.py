@@ -13,6 +13,7 @@ from tests.cluster.image import cache
 PROGRAMS = {
     "qemu-system-x86_64": "qemu-system-x86", "qemu-img": "qemu-utils", "vde_switch": "vde2", "ssh": "openssh-client",
     "mmdebstrap": "mmdebstrap", "mke2fs": "e2fsprogs", "cpio": "cpio", "depmod": "kmod", "setpriv": "util-linux",
+    "rclone": "rclone", "socat": "socat",
 }  # fmt: skip
 MEMORY = 2.0  # GiB that must be free for a lab: the three guests, and QEMU's own
 SAVED = 7.0  # GiB below /var/tmp for the states that all labs share; all eight take 5.8

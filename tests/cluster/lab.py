@@ -18,10 +18,11 @@ from datetime import datetime
 from types import TracebackType
 
 from tests.cluster.image import image
-from tests.cluster.machine import Hardware, Machine
+from tests.cluster.machine import Hardware, Machine, free_port
 from tests.cluster.node import Node
 from tests.cluster.shelf import Folder, Shelf
 from tests.cluster.switch import Switch
+from tests.cluster.vault import Vault
 from tests.cluster.waiting import together
 
 WWW4 = Hardware("www4", 4, 512, (256, 384), {"eth0": "133.10.10.5/24", "eth1": "192.168.12.2/24"})
@@ -39,7 +40,8 @@ class Lab:
         self.shelf = shelf or Shelf(self.own.path)
         self.switches = {name: Switch(self.own.path / name) for name in ("eth0", "eth1")}
         public = self.shelf.ssh_key.with_suffix(".pub").read_text().split()[1]
-        made, parts = image(), (self.switches, public)
+        self.vault = Vault(self.own.path / "vault", free_port())
+        made, parts = image(), (self.switches, public, self.vault.port)
         self.www4, self.www5, self.nas = (
             Node(Machine(hardware, made, self.own.path / hardware.name, *parts), self.shelf.ssh_key)
             for hardware in (WWW4, WWW5, NAS)

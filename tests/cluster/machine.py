@@ -26,6 +26,7 @@ from tests.cluster.waiting import eventually
 UP = "is up"  # the last word of guest/boot on the console
 FREEZING = 120  # seconds in which memory is written or read; it takes one or two
 UNLIMITED = 2**36  # bytes a second
+VAULT = "10.0.2.100:8000"  # where a guest finds the one port of the host that it may reach; see vault.py
 # QEMU translates a program for the address that it lies at: with random addresses it does so at each start of it, which
 # makes the start of a small program four times as slow. Each other word saves some per cent.
 QUICK = ("norandmaps", "nokaslr", "mitigations=off", "audit=0", "apparmor=0")
@@ -54,6 +55,7 @@ class Machine:
     folder: Path
     switches: dict[str, Switch]
     key: str  # the public part of the key that opens it
+    vault: int  # the port of the host that is at VAULT
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
     clock_ahead: float = 0.0  # seconds by which the guests' time is ahead of the host's; a machine keeps it over a boot
     processor_before: float = 0.0  # seconds of the host's processor that its former QEMUs used
@@ -150,13 +152,14 @@ class Machine:
         return f"if=none,id={name},file={self.disk(name)},format=qcow2,cache=unsafe"
 
     def networks(self) -> list[str]:
-        """The links to the switches, eth0 and eth1, and last the host's own, which leads nowhere else."""
+        """The links to the switches, eth0 and eth1, and last the host's own, which leads to the vault, nowhere else."""
         found = []
         for number, name in enumerate(self.hardware.links):
             mac = f"52:54:00:{self.hardware.number:02x}:00:{number:02x}"
             found += ["-netdev", f"vde,id={name},sock={self.switches[name].folder}"]
             found += ["-device", f"virtio-net-pci,netdev={name},mac={mac},romfile="]
         host = f"user,id=host,restrict=on,hostfwd=tcp:127.0.0.1:{self.port}-:22"
+        host += f",guestfwd=tcp:{VAULT}-cmd:socat - TCP4:127.0.0.1:{self.vault}"
         return [*found, "-netdev", host, "-device", "virtio-net-pci,netdev=host,romfile="]
 
     def freeze(self, into: Path) -> None:

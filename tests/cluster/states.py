@@ -141,9 +141,13 @@ def split_brain(lab: Lab) -> None:
     primary(lab.www5)
     on_both(lab, f"{MOUNT} && hostname >/srv/raid/split && umount /srv/raid")
     on_both(lab, "drbdadm connect raid")
-    eventually(lambda: "StandAlone" in lab.www4.says("drbdadm cstate raid"), within=150)
-    lab.www5.run("drbdadm disconnect raid", check=False)  # it may have let go by itself
-    eventually(lambda: "StandAlone" in lab.www5.says("drbdadm cstate raid"), within=150)
+    eventually(lambda: any(stands_alone(node) for node in lab.pair), within=150)
+    on_both(lab, "drbdadm disconnect raid || true")  # the node that let go second may only see a lost network
+    eventually(lambda: all(stands_alone(node) for node in lab.pair), within=150)
+
+
+def stands_alone(node: Node) -> bool:
+    return "StandAlone" in node.says("drbdadm cstate raid")
 
 
 @state("21-split-brain-resolved")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from tests.cluster.asking import RUN, runs
-from tests.cluster.fresh import package
+from drbdbackup.errors import Interrupted
+from tests.cluster.asking import RUN, newest, next_time, runs
+from tests.cluster.fresh import VOLUME, package
 from tests.cluster.lab import Lab
 from tests.cluster.manual import Manual, blocks
 from tests.cluster.node import Node
@@ -18,6 +21,11 @@ from tests.cluster.waiting import eventually, together
 SINK = Path(__file__).parent / "sink.py"
 GOT = "/root/got"
 OK, WARNING = 0, 1
+NIGHT, DUE, LOOK = "drbdbackup.service", "drbdbackup-due.service", "drbdbackup-due.timer"
+# The copy takes five minutes: lab.toml ends in [limits].
+LASTS_LONG = """echo 'rate = "100K"' >>/etc/drbdbackup/conf.d/lab.toml && mkdir /srv/raid/much"""
+COPIES = "ls -d /backup/drbdbackup/raid/.partial-*/data/much"
+LET_GO = 60  # seconds; the services take most of it
 
 
 @pytest.fixture(scope="session")
@@ -69,6 +77,40 @@ def test_a_new_admin_is_told_of_a_lost_nas_on_the_first_day(deb: Path, fresh: La
     assert heard(nas) == ["http raid: recovered", "mail raid: recovered"]
     assert www4.run(asks, check=False, timeout=RUN).returncode == OK
 
+    the_cluster_takes_the_volume_from_the_timers_run(fresh)
+
+
+def the_cluster_takes_the_volume_from_the_timers_run(lab: Lab) -> None:
+    """At half past four, with what a cluster manager types; the other node's timer makes up for it."""
+    www4, www5 = lab.pair
+    made = runs(www4).count("www4 complete")
+    www4.run(f"{LASTS_LONG} && head -c 30M /dev/urandom >/srv/raid/much/too && sync", timeout=120)
+    together(*((node.run, f"systemctl stop {LOOK}") for node in lab.pair))  # it would make up for the jump of the clock
+    lab.set_clocks(next_time(www4, "04:29:50"))
+    together(*((node.run, f"systemctl start {LOOK}") for node in lab.pair))
+    eventually(lambda: www4.holds(COPIES), within=RUN, what="the timer's run copies", every=1)
+    assert www4.says(f"systemctl is-active {NIGHT}; true") == "activating"
+
+    began = time.monotonic()
+    www4.run("/etc/ha.d/resource.d/drbdbackup stop", timeout=60)
+    www4.run("systemctl stop mariadb && umount /srv/raid && drbdadm secondary raid", timeout=120)
+    took = time.monotonic() - began
+    assert took < LET_GO, f"www4 has let go after {took:.0f} s"
+    ended = f"systemctl is-active {NIGHT}; true"
+    eventually(lambda: www4.says(ended) == "inactive", within=30, what="the timer's run has ended", every=1)
+    assert www4.says(f"systemctl show --value --property=ExecMainStatus {NIGHT}") == str(Interrupted.status)
+    assert how_it_ended(www4) == "success", "there is nothing to mend on the node that gave the volume away"
+    assert runs(www4)[0] == "www4 interrupted"
+    assert how_it_ended(www5) == "success"
+
+    www5.run(VOLUME, timeout=180)
+    lab.set_clocks(next_time(www4, "04:36:50") - timedelta(days=1))
+    eventually(lambda: runs(www5)[0] == "www5 complete", within=RUN, what="www5's timer makes up for it", every=2)
+    eventually(lambda: how_it_ended(www5, DUE) == "success", within=60, what="systemd knows that it has ended", every=1)
+    assert newest(www5)[1] == "www5"
+    assert runs(www5).count("www4 complete") == made
+    assert how_it_ended(www4, DUE) == "success"
+
 
 def brought(node: Node, deb: Path) -> None:
     """What the page takes for granted."""
@@ -102,6 +144,6 @@ def timers(node: Node) -> list[str]:
     return sorted(one["unit"] for one in told if one["next"])
 
 
-def how_it_ended(node: Node) -> str:
-    """How the timer's service ended the last time, in systemd's words."""
-    return node.says("systemctl show --value --property=Result drbdbackup.service")
+def how_it_ended(node: Node, service: str = NIGHT) -> str:
+    """How a timer's service ended the last time, in systemd's words."""
+    return node.says(f"systemctl show --value --property=Result {service}")

@@ -25,8 +25,10 @@ def test_a_lost_volume_is_back_in_one_command_and_serves_the_page(shopped: Lab, 
         www5.run("pkill -9 mysqld_safe; pkill -9 mariadbd; pkill -9 apache2")
         eventually(lambda: www5.holds("umount /srv/raid"), within=60, what="nothing of the volume is in use")
     if source != "nas":
+        assert left_without(www5, "pairs", "www4", "nas") == place, "said before they are lost"
         shopped.nas.pull_the_plug()
         shopped.www4.pull_the_plug()
+        assert left_without(www5, "cases") == place
     said = rebuilt(www5, f"--from {source} --yes")
     assert place in said
     seen_from = shopped.nas if source == "nas" else www5
@@ -36,6 +38,16 @@ def test_a_lost_volume_is_back_in_one_command_and_serves_the_page(shopped: Lab, 
     dump = f"drbdbackup restore --database shop --snapshot {oldest} --yes"
     assert "database shop is what it was" in www5.run(dump, timeout=400).stdout
     assert sum(balance(www5)) == MONEY
+
+
+def left_without(node: Node, part: str, *lost: str) -> str:
+    """Where `exposure` says that the newest backup is left if the volume and these are lost."""
+    [line] = node.json("drbdbackup exposure --json", timeout=180)["resources"][0]["lineages"]
+    for one in line[part]:
+        gone = one["without"], one["without"].get("also") or {}
+        if [each["name"] for each in gone if each.get("name")] == list(lost):
+            return str(one["copy"]["location"])
+    raise AssertionError(f"{lost} is not in {line[part]}")
 
 
 def rebuilt(node: Node, words: str) -> str:

@@ -34,7 +34,7 @@ from drbdbackup.pipeline.backup.order import Order, Prepared
 from drbdbackup.pipeline.backup.session import Session
 from drbdbackup.pipeline.cage import protocol, registry
 from drbdbackup.pipeline.cage.protocol import Answer, CageJob, Conversation, EndedRuns, Failed, NodeFacts
-from drbdbackup.pipeline.cage.supervisor import Cage, Event, Patience, attend
+from drbdbackup.pipeline.cage.supervisor import Cage, Event, Patience, run_job
 from drbdbackup.pipeline.copies.fetch_protocol import FETCH
 from drbdbackup.pipeline.copies.read_protocol import CopyToRead, OnMedium
 from drbdbackup.pipeline.copies.serve_protocol import LIST, CopiesListed, SendJob
@@ -44,7 +44,7 @@ from drbdbackup.pipeline.database.dump_protocol import DUMP
 from drbdbackup.pipeline.database.load_protocol import LOAD, PREPARE
 from drbdbackup.pipeline.explore.diff_protocol import DIFF, WalkedVolume
 from drbdbackup.pipeline.explore.find_protocol import FIND
-from drbdbackup.pipeline.progress import Nobody
+from drbdbackup.pipeline.progress import SilentWatcher
 from drbdbackup.pipeline.replicate.replicate_protocol import REPLICATE, ReplicaPublished, ReplicaReady
 from drbdbackup.pipeline.restore.restore_protocol import BRING, LOOK
 from drbdbackup.pipeline.snapshot.copy_protocol import (
@@ -67,6 +67,7 @@ from drbdbackup.pipeline.volume.destination_protocol import ToFolder
 from drbdbackup.pipeline.volume.source_protocol import FLUSH, WALK
 from tests.descent import children
 from tests.played_media import disk_image, nothing_is_left, wait_for
+from tests.played_repository import cheapen
 
 NO_UTF8 = os.fsdecode(b"caf\xe9")
 NAME = "20261123T043000Z-www4"
@@ -251,6 +252,7 @@ class Ground:
             "target": self.target, "exclude": (), "about": facts, "spool": spool, "patience": 9.0,
             "scratch": str(self.fresh("copying")), "problems": (), "purpose": "",
             "key": own_key(str(self.folder / "state"), "www4"), "rate": 0,
+            "positions": str(self.folder / "positions"), "reader": 0,
         }  # fmt: skip
         told: dict[int, dict[str, Any]] = {
             id(WALK): {**source, "exclude": (), "spool": self.unused("spool")}, id(FLUSH): source,
@@ -315,8 +317,8 @@ class Ground:
                 if type(told) in answers and len(heard) < strike_after:
                     cage.tell(answers[type(told)])
         finally:
-            cage.strike()
-        wait_for(lambda: not cage.lingers(), "its processes to go")
+            cage.kill_now()
+        wait_for(lambda: not cage.has_processes(), "its processes to go")
         return list(heard.values())
 
     def error(self, conversation: Conversation[Any, Any, Any], line: str, *, as_answer: bool = False) -> Any:
@@ -353,6 +355,8 @@ def test_a_job_killed_between_any_two_messages_leaves_nothing_and_the_next_ends(
 ) -> None:
     told = ground.run(conversation)
     assert isinstance(told[-1], conversation.end), told
+    if conversation is STORE:
+        cheapen(ground.folder / "repository", "a secret")
     for number in range(len(told)):
         ground.run(conversation, strike_after=number)
     assert nothing_is_left(ground.folder)
@@ -426,8 +430,8 @@ def test_a_job_that_stalls_is_given_up_and_leaves_nothing(
         stall(cage)
 
     with pytest.raises(Stalled, match=r"^it: nothing moved for 0\.05 s$"):
-        attend(conversation, "it", ground.job(conversation), Patience(9.0, 0.05, grace=0.0), begun=stop)
-    wait_for(lambda: not cages[0].lingers(), "its processes to go")
+        run_job(conversation, "it", ground.job(conversation), Patience(9.0, 0.05, grace=0.0), begun=stop)
+    wait_for(lambda: not cages[0].has_processes(), "its processes to go")
     assert nothing_is_left(ground.folder)
 
 
@@ -435,7 +439,7 @@ def test_a_job_that_stalls_is_given_up_and_leaves_nothing(
 def test_a_job_that_has_to_answer_in_time_and_does_not_is_given_up(ground: Ground) -> None:
     patience = msgspec.structs.replace(Patience.within(0.05), grace=0.0)
     with pytest.raises(Stalled, match=r"^it does not answer within 0\.05 s$"):
-        attend(INSPECT, "it", ground.job(INSPECT), patience, begun=stall)
+        run_job(INSPECT, "it", ground.job(INSPECT), patience, begun=stall)
 
 
 @needs_root
@@ -460,7 +464,7 @@ def test_a_target_whose_cage_talks_nonsense_has_failed_and_the_other_has_its_cop
     order = Order(
         config=config, resource=resource, targets=targets, snapshot=NAME, started_at=datetime.now(UTC),
         judge=lambda: Verdict(decision=Decision.PROCEED, because=(), role=Role.PRIMARY),
-        pass_on=lambda: publish.publish(config.state_dir, config.node), watcher=Nobody(),
+        pass_on=lambda: publish.publish(config.state_dir, config.node), watcher=SilentWatcher(),
     )  # fmt: skip
     session = Session(order, Journal(os.devnull, NAME))
     session._events.put(Event("one", Failed.of(ProtocolError("one sent a message that cannot be understood"))))

@@ -95,7 +95,7 @@ def test_a_resource_that_is_not_up_is_told_with_what_drbdadm_says_of_it(number: 
 def test_a_resource_that_only_drbdadm_tells_a_role_of_is_unknown(tmp_path: Path):
     nothing = Answer(0, "exists -\n", "")
     _, role, problem, _ = told_on(captured(EIGHT, "10", events2=nothing), tmp_path)
-    assert (role, "drbdadm tells a role of raid, but drbdsetup does not list it" in problem) == ("Unknown", True)
+    assert (role, "drbdadm reports a role of raid, but drbdsetup does not list it" in problem) == ("Unknown", True)
 
 
 def test_a_resource_that_is_down_is_noticed_without_drbdadm(tmp_path: Path):

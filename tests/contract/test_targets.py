@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from drbdbackup.config.values import TargetConfig
 from drbdbackup.errors import TargetError, WrongTarget
+from drbdbackup.model.medium import KnownMedium
 from drbdbackup.targets import Medium, abilities, identity, layout, mark, removal, sidecar, target
 from drbdbackup.targets.sidecar import Sidecar
 from tests.played_media import disk_image, nothing_is_left, share, weak_share
@@ -31,7 +32,7 @@ class Place:
     other: TargetConfig
 
     def opened(self, write: bool = True) -> Any:
-        return target(self.config).opened("www4", write)
+        return target(self.config).opened("www4", write=write)
 
 
 @contextmanager
@@ -70,9 +71,9 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     assert nothing_is_left(tmp_path)
 
 
-def expected(medium: Medium, may_enrol: bool = True) -> dict[str, Any]:
-    known = identity.check(medium, None, "www4", may_enrol)
-    return {"medium": known.medium, "filesystem_uuid": medium.filesystem_uuid}
+def expected(medium: Medium, may_enrol: bool = True) -> KnownMedium:
+    known = identity.check(medium, None, "www4", may_enrol=may_enrol)
+    return KnownMedium(known.medium, medium.filesystem_uuid)
 
 
 def publish(root: str, name: str, sequence: int) -> str:
@@ -116,18 +117,18 @@ def test_another_medium_in_its_place_is_refused_until_it_is_accepted(place: Plac
     with place.opened() as medium:
         known = expected(medium)
     other = target(place.other)
-    with other.opened("www4", True) as medium:
+    with other.opened("www4", write=True) as medium:
         with pytest.raises(WrongTarget, match="not marked") as refused:
             identity.check(medium, known, "www4", may_enrol=True)
         assert f"drbdbackup target accept {place.config.name}" in refused.value.hint
         assert os.listdir(medium.root) in ([], ["lost+found"]), "nothing is written to what is refused"
         expected(medium)
-    with other.opened("www4", True) as medium:
+    with other.opened("www4", write=True) as medium:
         with pytest.raises(WrongTarget, match="is expected"):
             identity.check(medium, known, "www4", may_enrol=True)
         accepted = identity.accept(medium, "www4")
-    with other.opened("www4", False) as medium:
-        assert identity.check(medium, {"medium": accepted.medium}, "www4", may_enrol=False) == accepted
+    with other.opened("www4", write=False) as medium:
+        assert identity.check(medium, KnownMedium(accepted.medium), "www4", may_enrol=False) == accepted
 
 
 def test_a_torn_mark_is_told_and_can_be_accepted(place: Place):

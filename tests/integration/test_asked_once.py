@@ -60,6 +60,7 @@ def test_a_disk_without_a_file_system_is_told_as_such(tmp_path: Path) -> None:
     ended = pair.run("www4", "run")
     assert ended.returncode == 1
     assert "holds no file system" in ended.stderr
+    assert ended.stderr.index("e2fsck -n") < ended.stderr.index("mkfs"), "it may have held copies"
 
 
 def test_a_night_on_which_only_a_folder_changed_starts_no_rsync(tmp_path: Path) -> None:

@@ -15,10 +15,10 @@ from textual.pilot import Pilot
 from textual.widgets import Input, Label
 from textual.widgets.tree import TreeNode
 
-from drbdbackup.commands.browse import Picked, Shelf, shelf
+from drbdbackup.commands.browse import ManifestCache, Picked, open_cache
 from drbdbackup.config.load import load
-from drbdbackup.report import browsing
-from drbdbackup.report.browsing import Branches, Browser, ShownEntry
+from drbdbackup.report import browse_screen
+from drbdbackup.report.browse_screen import Branches, Browser, ShownEntry
 from drbdbackup.report.full_screen import KeysShown
 from tests.played_media import share, stopped
 from tests.played_pair import PlayedPair, differences
@@ -37,23 +37,23 @@ def pair(tmp_path: Path) -> PlayedPair:
         (played.volume / name).write_text(name, errors="surrogateescape")
     (played.volume / "mail/latest").symlink_to("1")
     (played.volume / "many").mkdir()
-    for number in range(browsing.PAGE + 3):
+    for number in range(browse_screen.PAGE + 3):
         (played.volume / f"many/{number:05}").touch()
     played.backs_up()
     return played
 
 
 @pytest.fixture
-def snapshots(pair: PlayedPair) -> Iterator[Shelf]:
+def snapshots(pair: PlayedPair) -> Iterator[ManifestCache]:
     config = load(str(pair.config("www4")))
-    with shelf(config, config.resources[0]) as found:
+    with open_cache(config, config.resources[0]) as found:
         yield found
 
 
 Step = Callable[[Browser, "Pilot[Picked | None]"], Awaitable[None]]
 
 
-def played(snapshots: Shelf, step: Step, size: tuple[int, int] = (100, 40)) -> Picked | None:
+def played(snapshots: ManifestCache, step: Step, size: tuple[int, int] = (100, 40)) -> Picked | None:
     """What a person does, step by step; what comes of it."""
 
     async def play() -> Picked | None:
@@ -81,7 +81,7 @@ async def opened(browser: Browser, pilot: Pilot[Picked | None], *names: str) -> 
     return node
 
 
-def test_folders_open_one_by_one(snapshots: Shelf) -> None:
+def test_folders_open_one_by_one(snapshots: ManifestCache) -> None:
     async def step(browser: Browser, pilot: Pilot[Picked | None]) -> None:
         top = await opened(browser, pilot)
         assert [label.split("  ")[0] for label in labels(top)] == ["mail/", "many/", "odd/", "www/"]
@@ -93,7 +93,7 @@ def test_folders_open_one_by_one(snapshots: Shelf) -> None:
     assert played(snapshots, step) is None
 
 
-def test_names_are_only_names(snapshots: Shelf) -> None:
+def test_names_are_only_names(snapshots: ManifestCache) -> None:
     async def step(browser: Browser, pilot: Pilot[Picked | None]) -> None:
         found = {label.split("  ")[0] for label in labels(await opened(browser, pilot, "odd/"))}
         assert found == {"[red]x", r"new\nline", r"esc\x1b[31m", r"\xff\xfe", "-rf"}
@@ -101,18 +101,18 @@ def test_names_are_only_names(snapshots: Shelf) -> None:
     played(snapshots, step)
 
 
-def test_a_large_folder_comes_in_pages(snapshots: Shelf) -> None:
+def test_a_large_folder_comes_in_pages(snapshots: ManifestCache) -> None:
     async def step(browser: Browser, pilot: Pilot[Picked | None]) -> None:
         many = await opened(browser, pilot, "many/")
-        assert len(many.children) == browsing.PAGE + 1
+        assert len(many.children) == browse_screen.PAGE + 1
         browser.query_one(Branches).select_node(many.children[-1])
-        while len(many.children) != browsing.PAGE + 3:
+        while len(many.children) != browse_screen.PAGE + 3:
             await pilot.pause(0.02)
 
     played(snapshots, step)
 
 
-def test_what_is_marked_is_picked(snapshots: Shelf) -> None:
+def test_what_is_marked_is_picked(snapshots: ManifestCache) -> None:
     async def step(browser: Browser, pilot: Pilot[Picked | None]) -> None:
         tree = browser.query_one(Branches)
         shop, mail = await opened(browser, pilot, "www/", "shop/"), await opened(browser, pilot, "mail/")
@@ -130,7 +130,7 @@ def test_what_is_marked_is_picked(snapshots: Shelf) -> None:
     assert played(snapshots, step) == Picked(name, ("www/shop", "mail/1"), "/root/a b")
 
 
-def test_the_first_enter_opens_the_newest_snapshot_and_a_question_mark_shows_the_keys(snapshots: Shelf) -> None:
+def test_the_first_enter_opens_the_newest_snapshot_and_a_question_mark_shows_the_keys(snapshots: ManifestCache) -> None:
     async def step(browser: Browser, pilot: Pilot[Picked | None]) -> None:
         await pilot.pause()
         await pilot.press("enter")
@@ -148,7 +148,7 @@ def test_the_first_enter_opens_the_newest_snapshot_and_a_question_mark_shows_the
     played(snapshots, step)
 
 
-def test_a_name_is_found_wherever_it_lies_and_n_finds_the_next(snapshots: Shelf) -> None:
+def test_a_name_is_found_wherever_it_lies_and_n_finds_the_next(snapshots: ManifestCache) -> None:
     """Upper and lower case alike, also on a page of a large folder that is not shown yet; then from the top again."""
     async def step(browser: Browser, pilot: Pilot[Picked | None]) -> None:
         tree = browser.query_one(Branches)
@@ -166,7 +166,7 @@ def test_a_name_is_found_wherever_it_lies_and_n_finds_the_next(snapshots: Shelf)
         await pilot.pause()
         await finds("INDEX")
         await found(b"www/shop/index.php")
-        assert len((await opened(browser, pilot, "many/")).children) == browsing.PAGE + 1
+        assert len((await opened(browser, pilot, "many/")).children) == browse_screen.PAGE + 1
         await finds("00502")
         await found(b"many/00502")
         await pilot.press("n")
@@ -185,7 +185,7 @@ def test_a_name_is_found_wherever_it_lies_and_n_finds_the_next(snapshots: Shelf)
 
 
 @pytest.mark.parametrize("key", ["r", "question_mark", "slash"])
-def test_a_dialogue_fits_a_narrow_terminal(snapshots: Shelf, key: str) -> None:
+def test_a_dialogue_fits_a_narrow_terminal(snapshots: ManifestCache, key: str) -> None:
     async def step(browser: Browser, pilot: Pilot[Picked | None]) -> None:
         await pilot.pause()
         browser.query_one(Branches).move_cursor(browser.query_one(Branches).root.children[0])
@@ -198,7 +198,7 @@ def test_a_dialogue_fits_a_narrow_terminal(snapshots: Shelf, key: str) -> None:
     played(snapshots, step, (60, 24))
 
 
-def test_without_a_mark_it_is_what_the_cursor_is_on_and_escape_goes_back(snapshots: Shelf) -> None:
+def test_without_a_mark_it_is_what_the_cursor_is_on_and_escape_goes_back(snapshots: ManifestCache) -> None:
     async def step(browser: Browser, pilot: Pilot[Picked | None]) -> None:
         await pilot.pause()
         browser.query_one(Branches).move_cursor(browser.query_one(Branches).root)
@@ -215,7 +215,7 @@ def test_without_a_mark_it_is_what_the_cursor_is_on_and_escape_goes_back(snapsho
     assert played(snapshots, step) == Picked(name, ("",), "/x")
 
 
-def test_a_snapshot_that_cannot_be_read_says_so_and_the_others_stay(pair: PlayedPair, snapshots: Shelf) -> None:
+def test_a_snapshot_that_cannot_be_read_says_so_and_the_others_stay(pair: PlayedPair, snapshots: ManifestCache) -> None:
     rot(pair.newest("nas").parent / "manifest.gz")
 
     async def step(browser: Browser, pilot: Pilot[Picked | None]) -> None:
@@ -251,10 +251,10 @@ def test_on_a_real_terminal_from_the_tree_to_the_restored_file(pair: PlayedPair)
 
 def test_a_signal_leaves_the_terminal_as_it_was(pair: PlayedPair) -> None:
     words = "TERM=xterm-256color exec " + shlex.join(pair.command("www4", "browse"))
-    ended = at_a_terminal(words, [("on nas", signal.SIGTERM)])
-    assert ended[0] == 143, ended[1]
+    ended = at_a_terminal(words, [("on nas", signal.SIGQUIT)])
+    assert ended[0] == 130, ended[1]
     assert ended[1].rindex("\x1b[?1049l") > ended[1].rindex("\x1b[?1049h"), "the screen from before is back"
-    assert "stopped by SIGTERM" in ended[1]
+    assert "stopped by SIGQUIT" in ended[1]
     assert "Traceback" not in ended[1]
 
 

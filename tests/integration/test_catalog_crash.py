@@ -14,9 +14,9 @@ from datetime import UTC, datetime
 import pytest
 
 from drbdbackup.catalog import folders, merge, publish, store, view
-from drbdbackup.catalog.exchange import fetch, put
 from drbdbackup.catalog.facts import fact
 from drbdbackup.catalog.local import rows
+from drbdbackup.catalog.transfer import fetch, put
 from drbdbackup.errors import CatalogError
 from tests.properties.played_nodes import ANYBODY
 
@@ -29,7 +29,7 @@ CHILD = """
 import os, signal, sys
 from drbdbackup.catalog import folders, merge, publish, store
 from drbdbackup.catalog.facts import fact
-from drbdbackup.catalog.exchange import put
+from drbdbackup.catalog.transfer import put
 from drbdbackup.catalog.signatures import Signers
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from datetime import UTC, datetime

@@ -104,8 +104,10 @@ def test_its_own_trouble_is_unknown(pair: PlayedPair) -> None:
     for words in (["--frobnicate"], ["-w", "soon"], ["-w", "2h", "-c", "1h"], ["--resource", "other"], ["-w"]):
         status, said = checked(pair, *words)
         assert (status, said.startswith("DRBDBACKUP UNKNOWN - ")) == (3, True)
-        assert len(said.splitlines()) == 1
-    assert checked(pair, "--checkmk", "--frobnicate")[1].startswith('3 "drbdbackup" - ')
+        assert len(said.splitlines()) == 2
+    assert said.splitlines()[1] == "See `drbdbackup check --help`.", "the hint is the long text"
+    said = checked(pair, "--checkmk", "-w", "soon")[1]
+    assert (said.startswith('3 "drbdbackup" - '), len(said.splitlines()), said.count("It must be")) == (True, 1, 1)
     (pair.folder / "state-www4/catalog.db").write_text("rubbish" * 1000)
     assert checked(pair)[0] == 3
     pair.extra = "rubbish"
@@ -143,7 +145,9 @@ def test_a_due_time_that_is_remembered_is_the_right_one(pair: PlayedPair) -> Non
     pair.head = 'schedule = "0 0 1 1 *"'  # nothing was due since the backup, unless it is New Year's morning
     assert "nobody has made" not in checked(pair)[1]
     pair.head = 'schedule = "0 * * * *"'
-    for rubbish in ("", "[]", '{"made_of": 1}', "\0" * 5000):
+    made_of = json.loads(remembered.read_text())["made_of"]
+    older = {"made_of": made_of, "due": {"0 * * * *": {"last": "2026-11-23T06:00:00Z", "next": "2026-11-23T07:00:00Z"}}}
+    for rubbish in ("", "[]", '{"made_of": 1}', "\0" * 5000, json.dumps(older)):
         remembered.write_text(rubbish)
         assert checked(pair)[0] == 2
 

@@ -12,8 +12,8 @@ from drbdbackup.catalog import view
 from drbdbackup.config.load import load
 from drbdbackup.errors import Failure, Stalled
 from drbdbackup.model.backup import Reach
-from drbdbackup.pipeline import roads
-from drbdbackup.pipeline.roads import Travelled
+from drbdbackup.pipeline import catalog_exchange
+from drbdbackup.pipeline.catalog_exchange import ExchangeResult
 from tests.played_media import share, stopped, wait_for
 from tests.played_pair import PlayedPair
 
@@ -52,7 +52,7 @@ def test_a_share_whose_road_is_closed_is_not_looked_at_again(tmp_path: Path, clo
     pair.backs_up()
     config = load(str(pair.config("www4")))
     copies = view.copies(config.state_dir, "www4", "raid", ())
-    assert list(roads.reach(config, copies, Travelled(closed=closed)).values()) == [reach]
+    assert list(catalog_exchange.reach(config, copies, ExchangeResult(closed=closed)).values()) == [reach]
 
 
 def test_hung_shares_are_told_with_the_deadline_of_a_look(tmp_path: Path) -> None:
@@ -69,4 +69,9 @@ def test_hung_shares_are_told_with_the_deadline_of_a_look(tmp_path: Path) -> Non
             assert {"nas", "second"} <= set(latest["closed_roads"])
             for seen in pair.json("www4", "target", "list")["targets"]:
                 assert "1.5 s" in seen["error"]["message"]
+            pair.extra = "[limits]\nprobe = 4.0"
+            planned = pair.run("www4", "run", "--dry-run", timeout=60)  # not a quarter of an hour, as a run would
+            assert planned.returncode == 1
+            waited = {line for line in planned.stderr.splitlines() if "waiting for" in line}
+            assert len(waited) == 2, planned.stderr
         assert [copy["reachable"] for copy in pair.json("www4", "latest")["copies"]] == [True, True]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 from drbdbackup.catalog import bodies, store
 from drbdbackup.model.backup import Copy
 from drbdbackup.model.document_reader import one_line
+from tests import preloaded
 from tests.played_pair import PlayedPair
 
 COPY = {
@@ -47,7 +49,11 @@ def test_without_a_backup_latest_says_so_and_exits_with_6(pair: PlayedPair) -> N
     document = pair.json("www4", "latest", status=6)
     assert (document["schema"], document["resource"]) == (1, "raid")
     assert (document["backup"], document["copies"]) == (None, [])
-    assert pair.run("www4", "list").returncode == 6
+    (pair.folder / "second").rename(pair.folder / "gone")
+    for words in (["list"], ["find", "page"]):
+        ended = pair.run("www4", *words)
+        assert ended.returncode == 6
+        assert f"second: {pair.folder}/second" in ended.stderr, "it may lie there"
 
 
 def test_latest_is_what_the_design_says(pair: PlayedPair) -> None:
@@ -91,7 +97,8 @@ def test_a_copy_out_of_reach_is_still_the_newest_backup(pair: PlayedPair) -> Non
     document = pair.json("www4", "latest")
     assert [copy["reachable"] for copy in document["copies"]] == [False, True]
     assert document["backup"]["target"] == "nas"
-    assert "out of reach" in pair.run("www4", "latest").stdout
+    for command in ("latest", "status"):
+        assert "nas (out of reach)" in pair.run("www4", command).stdout, command
 
 
 def test_a_target_that_nobody_has_any_more_does_not_lead(pair: PlayedPair) -> None:
@@ -126,6 +133,34 @@ def test_a_target_that_nobody_has_any_more_does_not_lead(pair: PlayedPair) -> No
     pair.targets = before
     pair.json("www5", "sync")
     assert pair.json("www4", "latest")["backup"]["target"] == "second"
+
+
+def test_what_was_made_under_another_name_is_told_and_can_be_reached(pair: PlayedPair) -> None:
+    pair.backs_up()
+    known = pair.json("www4", "status")["other_resources"]
+    old = pair.config("www4").rename(pair.folder / "old.toml")
+    renamed = pair.folder / "renamed.toml"
+    renamed.write_text(old.read_text().replace("[resource.raid]", "[resource.shop]"))
+
+    def told(config: Path, *words: str) -> subprocess.CompletedProcess[str]:
+        argv = [sys.executable, "-P", "-m", "drbdbackup", "--config", str(config), *words]
+        return preloaded.run(argv, capture_output=True, text=True, timeout=60)
+
+    assert known == []
+    there = [{"resource": "raid", "snapshots": 1}]
+    assert json.loads(told(renamed, "status", "--json").stdout)["other_resources"] == there
+    for words in ("latest", "list"):
+        ended = told(renamed, words)
+        assert ended.returncode == 6
+        assert "[resource.raid]" in ended.stderr
+    findings = json.loads(told(renamed, "doctor", "--json").stdout)["checks"]
+    assert [(one["about"], one["state"]) for one in findings if one["check"] == "other resource"] == [("raid", "warn")]
+    assert told(renamed, "run").returncode == 0
+    assert json.loads(told(renamed, "list", "--json").stdout)["other_resources"] == there
+    assert "[resource.raid]" in told(renamed, "list").stdout
+    back = pair.folder / "back"
+    assert told(old, "restore", "--to", str(back), "--yes").returncode == 0
+    assert (back / "page").stat().st_size == 1000
 
 
 def test_the_list_has_every_copy_newest_first(pair: PlayedPair) -> None:
@@ -215,18 +250,17 @@ def test_status_exits_with_0_whatever_the_verdict(pair: PlayedPair) -> None:
     assert "refuse" in told.stdout
 
 
-@pytest.mark.parametrize(("node", "command", "needed"), [
-    ("www4", "latest", set()), ("www4", "status", {"croniter"}), ("www4", "list", set()),
-    ("www5", "run", set()),
+@pytest.mark.parametrize(("node", "words"), [
+    ("www4", ["latest"]), ("www4", ["status"]), ("www4", ["list"]), ("www5", ["run"]), ("www4", ["run", "--if-due"]),
 ])  # fmt: skip
-def test_what_scripts_run_loads_only_what_it_needs(pair: PlayedPair, node: str, command: str, needed: set[str]) -> None:
+def test_what_scripts_run_loads_only_what_it_needs(pair: PlayedPair, node: str, words: list[str]) -> None:
     pair.backs_up()
-    pair.run(node, command)
-    argv = [sys.executable, "-X", "importtime", *pair.command(node, command, "--json")[1:]]
+    pair.run(node, *words)
+    argv = [sys.executable, "-X", "importtime", *pair.command(node, *words, "--json")[1:]]
     told = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True).stderr
     loaded = {line.rsplit("|", 1)[1].strip().partition(".")[0] for line in told.splitlines() if "|" in line}
     assert "drbdbackup" in loaded
-    assert loaded & HEAVY == needed
+    assert loaded & HEAVY == set()
 
 
 def test_latest_leaves_nothing_readable_for_others(pair: PlayedPair) -> None:

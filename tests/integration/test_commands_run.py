@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -24,10 +25,11 @@ from drbdbackup.commands.run import Attempt
 from drbdbackup.config.load import load
 from drbdbackup.model.backup import Outcome
 from drbdbackup.pipeline.backup import run as pipeline
-from drbdbackup.pipeline.progress import Nobody
+from drbdbackup.pipeline.progress import SilentWatcher
 from tests import preloaded
 from tests.captured import play
 from tests.played_pair import PlayedPair
+from tests.played_terminal import at_a_terminal
 
 ALWAYS = 'schedule = "* * * * *"'
 
@@ -120,7 +122,7 @@ def test_a_run_with_a_volume_that_is_left_out_is_partial(pair: PlayedPair) -> No
     config = load(str(pair.config("www4")))
     [raid] = config.resources
     verdict = replace(gate.ask(config, raid), left_out=("volume 1 is not backed up",))
-    result = pipeline.run(config, raid, config.targets, Nobody(), verdict=verdict)
+    result = pipeline.run(config, raid, config.targets, SilentWatcher(), verdict=verdict)
     assert (result.outcome, Attempt("raid", result).status) == (Outcome.PARTIAL, 3)
     assert result.error is not None
     assert "volume 1" in result.error.message
@@ -245,10 +247,12 @@ os.execve(sys.argv[1], sys.argv[1:], {})
 
 
 def test_whoever_starts_it_its_status_says_what_became_of_the_backup(pair: PlayedPair) -> None:
-    """Closed and full streams, ignored and blocked signals, no environment, any umask, a folder that is gone."""
+    """Closed and full streams, ignored and blocked signals, no environment, any umask and `ulimit`, no folder."""
     pair.extra = "[retention]\nminimum = 9\n"
+    (pair.volume / "large").write_bytes(bytes(4096))
     for number, script in enumerate((
         '"$@" <&- >&- 2>&-', '"$@" >&-', 'umask 0; "$@" 2>&-', '"$@" --json >/dev/full 2>/dev/full', '"$@" 1</dev/null',
+        'ulimit -S -f 1; ulimit -S -v 300000; ulimit -S -d 20000; ulimit -S -n 8; PYTHONWARNINGS=error "$@"',
         f'mkdir gone; cd gone; rmdir ../gone; umask 0777; exec {sys.executable} -c "$IGNORING" "$@"',
     )):  # fmt: skip
         ended = subprocess.run(
@@ -332,19 +336,36 @@ def test_a_signal_ends_the_run_in_good_order(pair: PlayedPair, sent: signal.Sign
     assert begun.read_text() == "\n"
 
 
+def test_ctrl_backslash_gives_the_terminal_back(pair: PlayedPair) -> None:
+    asked = pair.folder / "ask-role"
+    play(asked, "#!/bin/sh\nexec sleep 600\n")
+    pair.role = f'source = "command"\ncommand = ["{asked}"]\ntimeout = 300'
+    words = f"TERM=xterm exec {shlex.join(pair.command('www4', 'run'))}"
+    status, seen = at_a_terminal(words, [("\x1b[?25l", b"\x1c")])
+    assert status == 130, seen
+    assert seen.rindex("\x1b[?25h") > seen.rindex("\x1b[?25l"), "the cursor is shown"
+    assert "Traceback" not in seen
+
+
 def test_a_run_stands_back_for_the_services_and_keeps_to_its_rate(pair: PlayedPair) -> None:
     (pair.volume / "large").write_bytes(os.urandom(3 << 20))
     (pair.volume / "link").symlink_to("large")  # what a copy leaves to rsync
     (pair.folder / "bin").mkdir()
-    play(pair.folder / "bin/rsync", f'#!/bin/sh\nnice >>{pair.folder}/niceness\nexec {which("rsync")} "$@"\n')
+    play(pair.folder / "bin/rsync", f"""#!/bin/sh
+nice >>{pair.folder}/niceness
+ionice --pid $$ >>{pair.folder}/io
+exec {which("rsync")} "$@"
+""")
     pair.path = f"{pair.folder}/bin:{os.environ['PATH']}"
-    pair.extra = '[limits]\nnice = 7\nrate = "1M"\n'
+    pair.extra = '[limits]\nnice = 7\nionice = "idle"\nrate = "1M"\n'
     begun = time.monotonic()
     pair.backs_up()
     assert time.monotonic() - begun > 2
     ours = os.nice(0)
     assert {*(pair.folder / "niceness").read_text().split()} == {str(min(19, ours + 7))}
+    assert {*(pair.folder / "io").read_text().splitlines()} == {"idle"}
     pair.extra = ""
     (pair.volume / "another").symlink_to("large")
     pair.backs_up()
     assert (pair.folder / "niceness").read_text().split()[-1] == str(ours)
+    assert (pair.folder / "io").read_text().splitlines()[-1].startswith("none"), "the class follows `nice`"

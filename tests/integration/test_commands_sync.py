@@ -45,11 +45,46 @@ def test_another_medium_is_refused_until_it_is_accepted(pair: PlayedPair) -> Non
     status, _, err = ends(pair, "www4", "run")
     assert status == 1
     assert "drbdbackup target accept nas" in err
+    told = ends(pair, "www4", "target", "list")[1]
+    assert "PROBLEM" in told
+    assert "first run" not in told.partition("PROBLEM")[0], "no run marks it in the place of another one"
     status, out, err = ends(pair, "www4", "target", "accept", "nas")
     assert (status, err) == (0, "")
     assert "from now on" in out
     pair.backs_up()
     assert [copy["reachable"] for copy in pair.copies()] == [True, False]
+
+
+@pytest.mark.parametrize("content", [None, '{"medium": "ab'])
+def test_a_medium_whose_mark_is_lost_is_the_one_that_it_was(pair: PlayedPair, content: str | None) -> None:
+    for _ in range(2):
+        pair.backs_up()
+    mark = pair.folder / "nas/drbdbackup/target.json"
+    medium = json.loads(mark.read_text())["medium"]
+    mark.unlink()
+    if content:
+        mark.write_text(content)
+    assert ends(pair, "www4", "run")[0] == 1
+    accepted = pair.json("www4", "target", "accept", "nas")["accepted"]
+    assert accepted["medium"] == medium
+    assert [(len(one["there"]), one["unknown"], one["missing"]) for one in accepted["snapshots"]] == [(2, [], [])]
+    pair.backs_up()
+    copies = pair.copies()
+    assert len({copy["snapshot"] for copy in copies}) == len(copies) == 3, "none is listed twice"
+    assert [copy["reachable"] for copy in copies] == [True] * 3
+    assert [copy["signed"] for copy in copies] == [True] * 3
+    other = PlayedPair(pair.folder / "other")  # what lies there speaks of another medium: that one may still exist
+    other.backs_up()
+    (other.folder / "nas/drbdbackup/target.json").unlink()
+    (pair.folder / "nas/drbdbackup").rename(pair.folder / "old")
+    (other.folder / "nas/drbdbackup").rename(pair.folder / "nas/drbdbackup")
+    accepted = pair.json("www4", "target", "accept", "nas")["accepted"]
+    assert accepted["medium"] != medium
+    [there] = [copy["snapshot"] for copy in other.json("www4", "latest")["copies"]]
+    missing = sorted(copy["snapshot"] for copy in copies)
+    assert accepted["snapshots"] == [{"resource": "raid", "there": [there], "unknown": [there], "missing": missing}]
+    told = pair.run("www4", "target", "accept", "nas").stdout
+    assert all(word in told for word in (there, *missing[::2], "sync --rebuild"))
 
 
 def test_sync_tells_what_came_and_went(pair: PlayedPair) -> None:

@@ -269,6 +269,28 @@ def test_a_folder_that_is_not_ours_is_not_written_to(pair: PlayedPair, tmp_path:
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["dump.sql", "backup-20991231T000000Z-www4"])
+def test_what_a_user_of_the_volume_has_made_is_neither_loaded_nor_made_ready(pair: PlayedPair, name: str) -> None:
+    """Who owns the top of the volume can rename what is root's there, and make what he likes."""
+    plays(pair, "mariadb", f"cat > {pair.folder}/loaded")
+    configure(pair, "/dev/null")
+    his = pair.volume / "drbdbackup-databases/shop" / name
+    his.parent.mkdir(parents=True)
+    if name == "dump.sql":
+        his.write_text("GRANT ALL PRIVILEGES ON *.* TO web;\n-- Dump completed")
+    else:
+        his.mkdir()
+        (his / "backup-my.cnf").write_text("[mysqld]\n")
+    for is_all in (True, False):  # the folders above as well, or that alone
+        for one in (his, *his.parents[:2]) if is_all else his.parents[:2]:
+            os.chown(one, *((33, 33) if is_all else (0, 0)))
+        assert pair.run("www4", "run").returncode == 3
+        to = [] if name == "dump.sql" else ["--to", str(pair.folder / f"to-{is_all}")]
+        ended = restore(pair, "--yes", *to, status=1)
+        assert "belongs to user 33" in ended.stderr
+        assert not (pair.folder / "loaded").exists()
+
+
 def test_a_dump_never_fills_the_volume(on_device: PlayedPair) -> None:
     plays(on_device, "mariadb-dump", "dd if=/dev/zero of=$result bs=64k status=none")
     configure(on_device, "/dev/null")

@@ -14,7 +14,7 @@ import pytest
 
 TIMEOUT = 180
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-DEMO = (sys.executable, "-m", "drbdbackup", "demo")
+DEMO = (sys.executable, "-P", "-m", "drbdbackup", "demo")
 NOT_ROOT = ("unshare", "--user", "--map-user=1000", "--map-group=1000", "--")
 NO_MOUNTS = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
 TYPED = re.compile(r"^  (www[45])# (.+)$", re.MULTILINE)
@@ -22,10 +22,11 @@ TYPED = re.compile(r"^  (www[45])# (.+)$", re.MULTILINE)
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
 
 
-def play(folder: Path, *argv: str, path: str = "") -> subprocess.CompletedProcess[str]:
+def play(folder: Path, *argv: str, path: str = "", cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        argv, capture_output=True, text=True, timeout=TIMEOUT, stdin=subprocess.DEVNULL, env=surroundings(folder, path)
-    )
+        argv, capture_output=True, text=True, timeout=TIMEOUT, stdin=subprocess.DEVNULL, env=surroundings(folder, path),
+        cwd=cwd,
+    )  # fmt: skip
 
 
 def surroundings(folder: Path, path: str = "") -> dict[str, str]:
@@ -50,8 +51,11 @@ def seen(text: str) -> list[str]:
 @pytest.fixture(scope="module")
 def mounted_play(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
     folder = tmp_path_factory.mktemp("stage")
-    ended = play(folder, *DEMO)
+    somewhere = tmp_path_factory.mktemp("somewhere")  # of a user who waits for root to play it there
+    (somewhere / "msgspec.py").write_text(f'open("{somewhere}/executed", "w")\nraise SystemExit(7)')
+    ended = play(folder, *DEMO, cwd=somewhere)
     assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert not (somewhere / "executed").exists()
     return folder, ended
 
 

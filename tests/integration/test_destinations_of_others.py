@@ -64,3 +64,14 @@ def test_nothing_is_written_through_a_read_only_mount(pair: PlayedPair, tmp_path
     with media.mounted(pair.volume, pair.volume, "bind", "ro"):
         pair.json("www4", "restore", "--yes", "--in-place", status=2)
     assert (pair.volume / "secret").read_text() == "of today"
+
+
+def test_a_mount_of_a_user_does_not_take_the_guard_away(pair: PlayedPair, tmp_path: Path) -> None:
+    """In an empty folder of his own lost+found may be anything."""
+    theirs = tmp_path / "theirs"
+    (tmp_path / "other").mkdir()
+    with media.mounted(tmp_path / "other", theirs / "lost+found", "bind") as point:
+        os.chown(theirs, 33, 33)
+        told = pair.json("www4", "restore", "--yes", "--to", str(theirs), status=2)
+        assert str(point) in told["error"]["message"]
+        assert os.listdir(theirs) == ["lost+found"]

@@ -14,7 +14,7 @@ from tests import preloaded
 from tests.played_media import disk_image, nothing_is_left, share, stopped, tool, wait_for
 from tests.played_pair import PlayedPair
 from tests.played_restore import furnished, rot, spoil
-from tests.played_terminal import at_a_terminal
+from tests.played_terminal import ROWS, at_a_terminal
 from tests.played_volume import is_free, on_a_device
 from tests.settled import settled_volume, wait_until_settled
 
@@ -155,6 +155,12 @@ def test_on_a_terminal_a_pager_has_it(pair: PlayedPair, tmp_path: Path) -> None:
         assert ("| raid: from" in seen) == is_paged, words
         assert "removed" in seen
         assert "Traceback" not in seen
+    for number in range(ROWS):
+        (pair.volume / f"more-{number}").touch()
+    for by in ("PAGER=true SUDO_UID=33", "SUDO_UID=33", "PKEXEC_UID=33"):  # who may run this, and nothing else, as root
+        typed = f"!touch {tmp_path}/owned\r".encode()
+        at_a_terminal(f"exec env TERM=xterm {by} {told}", [("more-1", typed), ("RETURN", signal.SIGTERM)])
+        assert not (tmp_path / "owned").exists(), by
     status, seen = at_a_terminal(f"TERM=xterm PAGER=true {told}", [])
     assert (status, seen) == (0, ""), "who leaves the pager has seen enough"
     slow = tmp_path / "slow"

@@ -25,6 +25,8 @@ from tests.played_pair import PlayedPair
 from tests.played_sshd import Reached, sshd
 from tests.played_terminal import on_a_terminal
 
+BOOTED = "mount -t tmpfs tmpfs /run\nmkdir -p /run/systemd/system\n"  # by systemd
+
 
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlayedNodes]:
@@ -316,6 +318,7 @@ def the_timer_has_another_time(nodes: PlayedNodes) -> None:
         nodes.write("www4", f"etc/systemd/system/{unit}.service", command)
         nodes.write("www4", f"etc/systemd/system/{unit}.timer", "[Timer]\nOnCalendar=*-*-* 03:30:00\n")
         (nodes.of("www4") / f"units/{unit}.timer").write_text("enabled\n")
+    (nodes.of("www4") / "mounts").open("a").write(BOOTED)
 
 
 @planted(schedule="fail")
@@ -338,6 +341,7 @@ def a_timer_starts_it_as_well(nodes: PlayedNodes) -> None:
     nodes.write("www4", "etc/systemd/system/drbdbackup.timer", "[Timer]\nOnCalendar=04:30\n")
     nodes.write("www4", "etc/systemd/system/drbdbackup.service", "[Service]\nExecStart=/usr/local/bin/drbdbackup run\n")
     (nodes.of("www4") / "units/drbdbackup.timer").write_text("enabled\n")
+    (nodes.of("www4") / "mounts").open("a").write(BOOTED)
 
 
 @planted(schedule="fail")
@@ -372,11 +376,43 @@ def rsync_is_too_old(nodes: PlayedNodes) -> None:
     play(nodes.of("www4") / "bin/rsync", "#!/bin/sh\necho 'rsync  version 3.1.3  protocol version 31'\n")
 
 
-@pytest.mark.parametrize("name", PLANTS)
-def test_what_is_broken_is_found_and_nothing_else(nodes: PlayedNodes, name: str) -> None:
-    plant, found = PLANTS[name]
-    plant(nodes)
-    assert wrong(nodes) == {told.replace("ha cf", "ha.cf"): state for told, state in found.items()}
+# Each time from other corners, so that one finding cannot stand for another; what is left over is planted alone.
+TOGETHER = [
+    [
+        the_volume_is_mounted_at_boot, heartbeat_has_no_script_for_a_service, others_can_read_the_key,
+        a_service_is_started_at_boot, the_nas_is_not_mounted, the_disk_is_gone, the_agent_is_an_older_one,
+        nothing_starts_it, the_nodes_have_different_resource_files, a_link_leads_to_what_is_not_on_the_volume,
+    ], [
+        the_disk_below_drbd_is_mounted_at_boot, nothing_makes_a_backup_let_go, the_key_is_none,
+        a_service_is_started_by_its_links, another_share_is_mounted_there, another_disk_is_there,
+        cron_passes_over_the_file, everybody_may_write_to_the_volume,
+    ], [
+        haresources_differ, the_nodes_have_different_keys, a_service_of_the_list_is_started_at_boot,
+        a_folder_is_not_linked_here, the_nas_is_read_only, the_disk_has_no_file_system, it_is_started_twice,
+        rsync_is_too_old, the_resource_is_down,
+    ], [
+        haresources_are_missing_here, a_folder_is_not_linked_there, the_disk_is_mounted_all_the_time,
+        a_timer_starts_it_as_well, drbds_configuration_has_a_mistake,
+    ], [
+        drbd_utils_are_not_installed, something_else_is_mounted_where_the_disk_comes, cron_does_not_find_the_program,
+        the_peer_is_away,
+    ], [
+        the_module_is_not_loaded, cron_and_configuration_are_out_of_step, the_peer_does_not_know_our_key,
+        a_state_folder_that_is_read_only,
+    ],
+]  # fmt: skip
+APART = [plant for plant, _ in PLANTS.values() if not any(plant in group for group in TOGETHER)]
+
+
+@pytest.mark.parametrize("plants", [*TOGETHER, *([one] for one in APART)], ids=lambda plants: plants[0].__name__)
+def test_what_is_broken_is_found_and_nothing_else(nodes: PlayedNodes, plants: list[Plant]) -> None:
+    expected = [found for plant, found in PLANTS.values() if plant in plants]
+    assert sum(map(len, expected)) == len({name for found in expected for name in found}), "one would hide another"
+    for plant in plants:
+        plant(nodes)
+    assert wrong(nodes) == {
+        told.replace("ha cf", "ha.cf"): state for found in expected for told, state in found.items()
+    }
 
 
 def test_what_pair_render_makes_is_found_good(nodes: PlayedNodes) -> None:

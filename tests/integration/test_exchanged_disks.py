@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from drbdbackup.config.values import TargetConfig
 from drbdbackup.errors import WrongTarget
+from drbdbackup.model.medium import KnownMedium
 from drbdbackup.targets import identity, layout, target
 from tests import played_media as media
 
@@ -23,16 +24,16 @@ def saving(tmp_path: Path) -> Iterator[TargetConfig]:
     assert media.nothing_is_left(tmp_path)
 
 
-def enrolled(config: TargetConfig, node: str = "www4") -> dict[str, str]:
-    """The body of the fact that the enrolment leaves."""
-    with target(config).opened(node, True) as medium:
+def enrolled(config: TargetConfig, node: str = "www4") -> KnownMedium:
+    """What the catalog knows after the enrolment."""
+    with target(config).opened(node, write=True) as medium:
         known = identity.check(medium, None, node, may_enrol=True)
-        return {"medium": known.medium, "filesystem_uuid": medium.filesystem_uuid}
+        return KnownMedium(known.medium, medium.filesystem_uuid)
 
 
-def refusal(config: TargetConfig, known: dict[str, str] | None, node: str = "www4") -> str:
+def refusal(config: TargetConfig, known: KnownMedium | None, node: str = "www4") -> str:
     """Why the disk is refused."""
-    with target(config).opened(node, True) as medium:
+    with target(config).opened(node, write=True) as medium:
         with pytest.raises(WrongTarget) as told:
             identity.check(medium, known, node, may_enrol=True)
         return told.value.message
@@ -58,8 +59,8 @@ def test_a_copied_mark_does_not_make_another_disk_the_target(saving: TargetConfi
         shutil.copytree(tmp_path / "a/drbdbackup", tmp_path / "b/drbdbackup")
     assert "its mark was made on the file system" in refusal(other, known)
     assert "its mark was made on the file system" in refusal(other, None), "also if the catalog was lost"
-    with target(other).opened("www4", True) as medium:
-        assert identity.accept(medium, "www4").medium != known["medium"], "the first one may still exist"
+    with target(other).opened("www4", write=True) as medium:
+        assert identity.accept(medium, "www4").medium != known.medium, "the first one may still exist"
 
 
 def test_a_clone_with_a_new_uuid_is_refused(saving: TargetConfig):
@@ -71,9 +72,9 @@ def test_a_clone_with_a_new_uuid_is_refused(saving: TargetConfig):
 def test_the_disk_of_the_other_node_is_refused_until_it_is_accepted(saving: TargetConfig):
     known = enrolled(saving, "www5")
     assert "it is the disk of www5" in refusal(saving, None)
-    with target(saving).opened("www4", True) as medium:
-        assert identity.accept(medium, "www4").medium == known["medium"], "its snapshots stay known"
-    with target(saving).opened("www4", True) as medium:
+    with target(saving).opened("www4", write=True) as medium:
+        assert identity.accept(medium, "www4").medium == known.medium, "its snapshots stay known"
+    with target(saving).opened("www4", write=True) as medium:
         assert identity.check(medium, known, "www4", may_enrol=False).node == "www4"
 
 
@@ -83,8 +84,8 @@ def test_a_disk_that_is_marked_as_another_target_is_refused(saving: TargetConfig
 
 
 def test_nothing_is_written_to_a_disk_that_is_refused(saving: TargetConfig):
-    known = {"medium": "f" * 32, "filesystem_uuid": "x"}
+    known = KnownMedium("f" * 32, "x")
     refusal(saving, known)
-    with target(saving).opened("www4", False) as medium:
+    with target(saving).opened("www4", write=False) as medium:
         assert os.listdir(medium.root) == ["lost+found"]
         assert not os.path.exists(layout.home(medium.root))

@@ -13,7 +13,7 @@ import pytest
 from drbdbackup.config.load import load
 from drbdbackup.model.backup import Outcome
 from drbdbackup.pipeline.backup import run as pipeline
-from drbdbackup.pipeline.progress import Nobody
+from drbdbackup.pipeline.progress import SilentWatcher
 from tests import preloaded
 from tests.played_media import share, stopped, tool, wait_for
 from tests.played_pair import PlayedPair, differences
@@ -54,7 +54,7 @@ def test_a_volume_that_was_away_for_a_moment_interrupts_the_run_too(pair: Played
     assert pair.run("www4", "latest").returncode == 6
 
 
-class Unmounts(Nobody):
+class Unmounts(SilentWatcher):
     """Somebody in whose eyes a target is given up, and who takes the volume away in that very moment."""
 
     def __init__(self, pair: PlayedPair) -> None:

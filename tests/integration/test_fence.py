@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -56,6 +59,8 @@ def outcomes(pair: PlayedPair) -> list[str]:
 
 def test_the_agent_frees_the_volume_before_it_is_unmounted(pair: PlayedPair, slow_nas: None) -> None:
     with under_way(pair) as run:
+        assert agent(pair, "reload-agent", delay="9", program=sys.executable).returncode == 0
+        assert run.poll() is None, "what Pacemaker does for a changed parameter ends no backup"
         began = time.monotonic()
         hostile = f"a[$(touch {pair.folder}/executed)]"  # in $((...)) a shell runs it or ends with 2
         assert agent(pair, "stop", patience=hostile).returncode == 0
@@ -155,8 +160,41 @@ def test_the_agent_makes_up_for_a_missed_backup_when_it_starts(pair: PlayedPair,
     assert agent(pair, "monitor").returncode == 7
 
 
+@pytest.mark.parametrize("shell", ["dash", "bash"])
+def test_a_stop_never_fails_and_asks_only_whom_roots_folder_names(tmp_path: Path, shell: str) -> None:
+    """A stop that fails or hangs means fencing. In a shell's arithmetic 08 is a mistake, and many digits any number."""
+    state = tmp_path / "state"
+    state.mkdir(mode=0o700)
+    (state / "holding").touch()
+    environment = {**os.environ, "OCF_RESKEY_state_dir": str(state), "HA_RSCTMP": str(tmp_path)}
+
+    def stop(holder: subprocess.Popen[bytes], patience: str) -> int:
+        (state / "lock").write_text(f"run, process {holder.pid}, since then\n")
+        argv = [shell, AGENT, "stop"]
+        return subprocess.run(argv, env={**environment, "OCF_RESKEY_patience": patience}, timeout=20).returncode
+
+    for patience in ("08", "9" * 20):
+        with subprocess.Popen(["flock", "--no-fork", state / "lock", "sleep", "60"]) as holder:
+            wait_for(lambda: b"sleep" in Path(f"/proc/{holder.pid}/cmdline").read_bytes()[:6], "the lock")
+            threading.Thread(target=holder.wait, daemon=True).start()  # as long as nobody asks, it is not gone
+            assert stop(holder, patience) == 0
+            assert holder.wait(20) == -signal.SIGUSR1
+    os.chown(state, 33, 33)
+    with subprocess.Popen(["flock", "--no-fork", state / "lock", "sleep", "60"]) as other:
+        wait_for(lambda: b"sleep" in Path(f"/proc/{other.pid}/cmdline").read_bytes()[:6], "the lock")
+        assert stop(other, "1") == 0
+        assert other.poll() is None, "a folder of somebody else's names it"
+        other.kill()
+    (state / "lock").unlink()
+    os.mkfifo(state / "lock")
+    assert subprocess.run([shell, AGENT, "stop"], env=environment, timeout=20).returncode == 0
+
+
 def test_the_agent_refuses_what_is_no_number_and_knows_its_verbs(pair: PlayedPair) -> None:
     assert agent(pair, "validate-all", patience="soon").returncode == 6
     assert agent(pair, "validate-all", program="/nowhere/drbdbackup").returncode == 5
     assert agent(pair, "promote").returncode == 3
-    assert "<resource-agent" in agent(pair, "meta-data").stdout
+    told = ElementTree.fromstring(agent(pair, "meta-data").stdout)
+    reloadable = {one.get("name") for one in told.iter("parameter") if one.get("reloadable") == "1"}
+    assert reloadable == {"program", "patience", "delay"}, "with another state folder a stop would not find the lock"
+    assert {str(one.get("name")) for one in told.iter("action")} >= {"reload-agent", "start", "stop", "monitor"}

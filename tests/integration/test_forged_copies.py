@@ -143,7 +143,7 @@ def test_nothing_is_linked_from_an_unfinished_copy_that_no_node_has_signed(pair:
     lines = b"".join(gzip.decompress(packed).splitlines(keepends=True)[1:])
     said = {"manifest.partial": lines, "whole": f"whole {hashlib.sha256(packed).hexdigest()}\n".encode()}
     (left / note).write_bytes(said[note] + b"signed www5 " + b"4f" * 64 + b"\n")
-    pair.backs_up()
+    pair.misses(newest.name)
     assert (pair.newest("nas") / "index.php").read_bytes() == SECRET
 
 
@@ -237,7 +237,7 @@ def test_a_sidecar_does_not_say_on_which_medium_it_lies(pair: PlayedPair) -> Non
     assert planted.name == taken.name
     [copy] = [one for one in pair.copies(target="second") if one["snapshot"] == taken.name]
     shutil.rmtree(taken)
-    pair.backs_up()
+    pair.misses(taken.name)
     assert taken.name not in {one["snapshot"] for one in pair.copies(target="second")}
     write_sidecar(planted, medium=copy["medium"], target="second")
     pair.backs_up()

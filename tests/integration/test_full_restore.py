@@ -6,7 +6,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from tests.played_media import disk_image, mounted, tool
+from tests.played_media import disk_image, mounted, share, stopped, tool, weak_share
 from tests.played_pair import PlayedPair
 
 
@@ -31,7 +31,8 @@ def test_a_restore_that_does_not_fit_says_how_much_is_missing(tmp_path: Path) ->
         assert os.listdir(small) == []
         subprocess.run(["mount", "-o", "remount,nr_inodes=1", small], check=True, timeout=30)
         told = pair.json("www4", "restore", "--path", "folder/small", "--to", str(small), "--yes", status=1)
-        assert told["error"]["code"] == "destination.full"
+        assert (told["error"]["code"], "inodes" in told["error"]["message"]) == ("destination.full", True)
+        assert os.listdir(small) == []
     finally:
         subprocess.run(["umount", "--lazy", small], check=True, timeout=30)
 
@@ -47,3 +48,22 @@ def test_a_quota_is_not_called_a_full_disk(tmp_path: Path) -> None:
         failed = pair.json("www4", "restore", "--to", str(at / "back"), "--yes", status=1)
     assert failed["error"]["code"] == "destination.full"
     assert "quota" in failed["error"]["message"]
+
+
+def test_a_folder_whose_disk_fails_hangs_or_keeps_no_owners_is_told_as_that(tmp_path: Path) -> None:
+    """And not as rsync says it, with a path below /proc; nor is each file called immutable."""
+    pair = PlayedPair(tmp_path)
+    (pair.volume / "large").write_bytes(os.urandom(8 << 20))
+    os.chown(pair.volume / "large", 1234, 1234)
+    pair.backs_up()
+    with weak_share(tmp_path / "at", tmp_path / "behind", writes=20, errno=5) as at:
+        failed = pair.json("www4", "restore", "--to", str(at.path / "back"), "--yes", status=1)["error"]
+    assert "where the restore goes: Input/output error" in failed["message"]
+    assert "/proc" not in failed["message"]
+    assert "dmesg" in failed["hint"]
+    with weak_share(tmp_path / "at", tmp_path / "behind2") as at:
+        ended = pair.run("www4", "restore", "--to", str(at.path / "back"), "--yes")
+        assert (ended.returncode, "keep owners" in ended.stderr) == (1, True), ended.stderr
+    with share(tmp_path / "at", tmp_path / "behind3") as at, stopped(at):
+        failed = pair.json("www4", "restore", "--to", str(at.path / "back"), "--yes", status=1)["error"]
+        assert "run" not in failed["hint"]

@@ -71,3 +71,26 @@ def test_a_state_that_cannot_be_written_says_what_to_do(small: Path, tmp_path: P
     assert ended.returncode == 1
     assert ended.stderr.startswith(f"drbdbackup: {small}/lock cannot be opened: Read-only file system\n")
     assert "DEBUG" not in ended.stderr
+
+
+def test_what_lies_where_a_file_of_the_state_should_be_is_named_and_costs_nothing(tmp_path: Path) -> None:
+    pair = PlayedPair(tmp_path)
+    (pair.volume / "page").write_text("x")
+    pair.backs_up()
+    home = tmp_path / "state-www4"
+    for name in ("lock", "journal", "published", "published/www4.db", "spool", "scratch", "keys"):
+        path, aside = home / name, tmp_path / "aside"
+        is_folder = name in ("published", "spool", "scratch", "keys")
+        command = "verify" if name == "scratch" else "run"
+        if path.exists():
+            path.rename(aside)
+        path.write_text("{}") if is_folder else path.mkdir()
+        ended = pair.run("www4", command)
+        assert ended.returncode == 1, name
+        assert str(path) in ended.stderr, name
+        assert "move it away" in ended.stderr, ended.stderr
+        assert pair.run("www4", "latest").returncode == 0, name
+        path.unlink() if is_folder else path.rmdir()
+        if aside.exists():
+            aside.rename(path)
+        pair.backs_up()

@@ -158,7 +158,9 @@ def test_what_certainly_does_not_fit_is_not_begun(pair: PlayedPair) -> None:
     said = disk_fails(pair)
     assert "the copy needs 60.0 MiB" in said
     assert 'on_full = "replace"' in said
-    assert "are missing" in pair.run("www4", "run", "--dry-run").stdout
+    foreseen = pair.run("www4", "run", "--dry-run")
+    assert "are missing" in foreseen.stdout
+    assert foreseen.returncode == 3, "as the run"
     holds(pair, 10 * MIB)
     pair.backs_up("www4", "--accept-shrink")
     disk_is_whole(pair)

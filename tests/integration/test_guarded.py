@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -104,7 +105,7 @@ def test_nothing_is_copied_without_a_cage_because_of_a_moment(pair: PlayedPair, 
 def copies_nothing(pair: PlayedPair) -> None:
     ended = pair.run("www4", "run")
     assert ended.returncode == 1, ended.stderr
-    assert "Try again (a due run does so by itself)." in ended.stderr
+    assert re.search(r"\n  (Try again|There is too little memory)", ended.stderr), ended.stderr
     assert list((pair.folder / "nas").rglob("index.php")) == []
     pair.path, pair.under = "", ()
     pair.backs_up()

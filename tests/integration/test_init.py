@@ -14,6 +14,7 @@ import pytest
 
 from tests import preloaded
 from tests.captured import play
+from tests.played_media import share
 from tests.played_node import PlayedNodes
 from tests.played_terminal import on_a_terminal
 
@@ -122,3 +123,12 @@ def test_a_node_that_stands_by_asks_the_cluster_where_the_volume_belongs(nodes: 
     nodes.write("www5", "etc/ha.d/haresources", line)
     ended = init(nodes, "--dry-run", "--json", "--nas", "/backup", node="www5")
     assert 'source = "/srv/web"' in json.loads(ended.stdout)["config"]
+
+
+def test_a_share_that_a_user_could_have_mounted_is_not_proposed(nodes: PlayedNodes, tmp_path: Path) -> None:
+    """FUSE lets him, under any name, and adds two options to it."""
+    for number, options in enumerate((",suid,dev", ",nosuid,nodev")):
+        at = tmp_path / f"backup-{number}"
+        with share(at, tmp_path / "behind", "-o", f"fsname=nas:/b,subtype=glusterfs{options}"):
+            told = init(nodes, "--dry-run", "--json").stdout
+        assert (str(at) in told) == (options == ",suid,dev")

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from drbdbackup.tools import inside_root
 from tests import preloaded
 from tests.captured import play
 from tests.played_node import PlayedNodes
@@ -180,6 +181,15 @@ def test_a_list_that_is_none_is_no_reason_to_remove_anything(root: Path) -> None
     assert files(root) == {CRON} | FURTHER
 
 
+def test_an_error_names_the_whole_path(root: Path) -> None:
+    with pytest.raises(FileNotFoundError) as missing, inside_root.opened_folder(str(root), "/etc/none/deep"):
+        pass
+    assert missing.value.filename == f"{root}/etc/none/deep"
+    with pytest.raises(FileNotFoundError) as missing, inside_root.opened_folder(str(root), "/etc") as folder:
+        os.open("file", os.O_RDONLY, dir_fd=folder)
+    assert missing.value.filename == f"{root}/etc/file"
+
+
 def test_nothing_leads_out_of_an_image(root: Path, tmp_path: Path) -> None:
     """Its symlinks lead from its own root, as they do once it runs; a list that others could have made does nothing."""
     outside = tmp_path / "outside"
@@ -233,6 +243,7 @@ def test_the_manual_and_the_completion_are_right(root: Path) -> None:
         of_commands, of_config = ("--accept-shrink", "peer add NODE", "143"), ("resource.NAME.source", "limits.rate")
         told = of_commands if "man1" in name else of_config
         assert [word for word in told if word not in plain] == []
+        assert "\u2010" not in plain, "no name is broken by a hyphen"
     script = root / "usr/local/share/bash-completion/completions/drbdbackup"
     ask = f'. {script}; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _drbdbackup; echo "${{COMPREPLY[*]}}"'
 
@@ -280,6 +291,11 @@ echo "No such file or directory" >&2; exit 1
     told = asked.read_text().splitlines()
     assert told == ["daemon-reload", "restart drbdbackup.timer drbdbackup-due.timer"]
     assert starting() == good
+    mounts = nodes.of("www4") / "mounts"
+    booted = mounts.read_text()
+    mounts.write_text(booted.replace("mkdir -p /run/systemd/system\n", ""))
+    assert starting()["schedule"] == "fail", "nobody starts the timer"
+    mounts.write_text(booted)
     asked.unlink()
     does("install", "--cron")
     assert asked.read_text().splitlines() == ["stop drbdbackup.timer drbdbackup-due.timer", "daemon-reload"]

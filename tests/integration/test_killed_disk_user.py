@@ -38,7 +38,7 @@ MOUNTS_IT = textwrap.dedent("""
         device, mountpoint, marks = sys.argv[1:]
         config = TargetConfig(name="disk", kind="disk", device=device, mountpoint=mountpoint)
         stops_well()
-        with target(config, marks or None).opened("www4", True) as medium:
+        with target(config, marks or None).opened("www4", write=True) as medium:
             open(f"{medium.root}/written", "w").write("something")
             print("mounted", flush=True)
             sys.stdin.read()
@@ -118,7 +118,7 @@ def test_what_a_kill_has_left_is_cleared_when_the_disk_is_opened_too(saving: Tar
     with mounting(saving, marks) as process:
         process.kill()
         process.wait(media.PATIENCE)
-    with target(saving, marks).opened("www4", True) as medium:
+    with target(saving, marks).opened("www4", write=True) as medium:
         assert media.mount_points(Path(medium.root)) == [medium.root]
 
 
@@ -127,7 +127,7 @@ def test_without_a_cage_two_runs_do_not_share_the_disk(saving: TargetConfig, tmp
     with mounting(saving, marks):
         with pytest.raises(TargetError, match="in use by another"):
             claim.clear(saving, marks)
-        with pytest.raises(TargetError, match="in use by another"), target(saving, marks).opened("www4", True):
+        with pytest.raises(TargetError, match="in use by another"), target(saving, marks).opened("www4", write=True):
             pass
         assert options_at(saving.mountpoint), "the other one keeps its mount"
         media.unmount(Path(saving.mountpoint))
@@ -136,7 +136,7 @@ def test_without_a_cage_two_runs_do_not_share_the_disk(saving: TargetConfig, tmp
 def test_the_admins_own_mount_is_never_cleared(saving: TargetConfig, tmp_path: Path):
     marks = str(tmp_path / "state")
     with media.mounted(saving.device, Path(saving.mountpoint)):
-        with target(saving, marks).opened("www4", True):
+        with target(saving, marks).opened("www4", write=True):
             assert len(media.mount_points(Path(saving.mountpoint))) == 2
         assert claim.clear(saving, marks) is False
         assert len(media.mount_points(Path(saving.mountpoint))) == 1

@@ -47,7 +47,7 @@ def outcomes(pair: PlayedPair) -> list[str]:
 
 def told_of_the_nas(pair: PlayedPair) -> str:
     """What the catalog keeps of the last run's part for the NAS."""
-    return dict(view.runs(str(pair.folder / "state-www4"), "raid")[0].targets)["nas"]["message"]
+    return dict(view.runs(str(pair.folder / "state-www4"), "raid")[0].targets)["nas"].message
 
 
 def meanwhile(pair: PlayedPair, script: str) -> None:

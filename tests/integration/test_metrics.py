@@ -167,12 +167,55 @@ def test_prometheus_takes_metrics_rules_and_dashboard(pair: PlayedPair) -> None:
     assert promtool("check", "metrics", given=written) == "", "neither wrong nor odd"
     known = set(re.findall(r"^# TYPE (\w+) gauge$", written.decode(), re.MULTILINE))
     rules = SHARE / "prometheus-alerts.yml"
-    assert "SUCCESS: 10 rules found" in promtool("check", "rules", str(rules))
+    assert "SUCCESS: 11 rules found" in promtool("check", "rules", str(rules))
     board = json.loads((SHARE / "grafana-dashboard.json").read_text())
     asked = [rules.read_text(), *(one["expr"] for panel in board["panels"] for one in panel["targets"])]
     assert {name for text in asked for name in re.findall(r"drbdbackup_\w+", text)} <= known
     page = (ROOT / "docs/monitoring.md").read_text().partition("\n## Prometheus\n")[2].partition("\n## ")[0]
     assert set(re.findall(r"`(drbdbackup_\w+)`", page)) == known
+
+
+COPIED = 'drbdbackup_last_success_timestamp_seconds{{resource="raid",target="{}",holder="",instance="{}"}}'
+LATE = 'drbdbackup_target_late{{resource="{}",target="{}",instance="www4"}}'
+OUTCOME = 'drbdbackup_last_run_outcome{{resource="raid",node="www4",outcome="{}",instance="www4"}}'
+
+
+def test_an_alarm_rings_where_something_is_wrong_and_only_there(tmp_path: Path) -> None:
+    """Four days, asked of Prometheus: www5's exporter is dead, the copy off site comes once a week, as it should."""
+    zero, one = "0+0x1500", "1+0x1500"
+    series = {
+        COPIED.format("nas", "www4"): "0+240x1500", COPIED.format("nas", "www5"): zero,
+        COPIED.format("usb", "www4"): zero, COPIED.format("weekly", "www4"): zero,
+        LATE.format("raid", "weekly"): zero, LATE.format("web", "weekly"): one,
+        OUTCOME.format("stood-down"): one, OUTCOME.format("interrupted"): one, OUTCOME.format("held"): one,
+        'drbdbackup_pair_state{resource="raid",state="critical",instance="www4"}': zero,
+    }  # fmt: skip
+    rings = {
+        "TargetWithoutRecentBackup": (
+            {"resource": "raid", "target": "usb"}, "The newest copy of raid on usb is 4d 0h 0m 0s old"
+        ),
+        "TargetLate": (
+            {"resource": "web", "target": "weekly"}, "weekly has no copy of web since one was due by its own schedule"
+        ),
+        "RunFailed": (
+            {"resource": "raid", "node": "www4", "outcome": "held"}, "The last run of raid on www4 ended held"
+        ),
+    }  # fmt: skip
+    names = re.findall(r"alert: Drbdbackup(\w+)", (SHARE / "prometheus-alerts.yml").read_text())
+    assert set(rings) < set(names)
+    asked = [
+        {"eval_time": "4d", "alertname": f"Drbdbackup{name}", "exp_alerts": [
+            {"exp_labels": {"severity": "warning", **labels}, "exp_annotations": {"summary": summary}}
+            for labels, summary in ([rings[name]] if name in rings else [])
+        ]} for name in names
+    ]  # fmt: skip
+    tests = [{
+        "interval": "4m", "alert_rule_test": asked,
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+    }]  # fmt: skip
+    file = tmp_path / "tests.yml"
+    file.write_text(json.dumps({"rule_files": [str(SHARE / "prometheus-alerts.yml")], "tests": tests}))
+    assert "SUCCESS" in promtool("test", "rules", str(file))
 
 
 @contextmanager

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.played_pair import PlayedPair
+
 PLAYS_WITH_MOUNTS = """
 import json, os, random, subprocess, sys
 from drbdbackup.tools import mounts
@@ -55,3 +57,19 @@ def test_what_is_mounted_at_a_folder_is_what_opening_it_leads_to(tmp_path: Path,
     said = subprocess.run(argv, capture_output=True, text=True, timeout=120)
     assert said.returncode == 0, said.stderr
     assert json.loads(said.stdout) == []
+
+
+def test_without_proc_each_command_says_so(tmp_path: Path) -> None:
+    """As in a chroot in which nobody has mounted it."""
+    pair = PlayedPair(tmp_path)
+    (pair.volume / "page").write_text("x")
+    pair.backs_up()
+    other = tmp_path / "state-www4/scratch/999999-of-a-process-that-cannot-be-looked-for"
+    other.mkdir(parents=True)
+    pair.under = ("unshare", "--mount", "sh", "-c", 'umount --lazy /proc; exec "$@"', "sh")
+    for words in ("run", "status", "verify", "find page", "sync", "doctor"):
+        ended = pair.run("www4", *words.split())
+        assert ended.returncode == 1, words
+        assert "Is /proc mounted?" in ended.stderr, ended.stderr
+    assert other.exists()
+    assert pair.run("www4", "latest").returncode == 0

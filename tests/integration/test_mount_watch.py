@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import threading
 from pathlib import Path
 
@@ -19,6 +20,7 @@ HAS_LASTING_IDS = tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 8)
 def test_a_mount_that_was_replaced_by_its_like_is_gone(tmp_path: Path) -> None:
     """Under load the watch comes late, and the new mount has the number of the old one."""
     image, gone = disk_image(tmp_path / "image"), threading.Event()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     with mounted(image, tmp_path / "volume", "loop") as volume:
         watch = MountWatch(str(volume), gone.set)
         device = watch.mount.source if watch.mount else ""
@@ -27,8 +29,12 @@ def test_a_mount_that_was_replaced_by_its_like_is_gone(tmp_path: Path) -> None:
             tool("umount", volume)
             tool("mount", device, volume)
         if HAS_LASTING_IDS or mounts.mounted_at(mounts.table(), str(volume)) != watch.mount:
-            watch.start()
-            wait_for(gone.is_set, "the watch to see it", patience=10)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))  # others have taken all
+            try:
+                watch.start()
+                wait_for(gone.is_set, "the watch to see it", patience=10)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, limits)
             assert watch.is_gone
         watch.stop()
 

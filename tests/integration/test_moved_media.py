@@ -51,6 +51,8 @@ def test_disks_that_changed_their_nodes_are_read_where_they_are_now(pair: Played
     images["www4"].rename(spare)
     images["www5"].rename(images["www4"])
     spare.rename(images["www5"])
+    rebuilt = pair.run("www4", "sync", "--rebuild")
+    assert (rebuilt.returncode, "drbdbackup target accept disk" in rebuilt.stdout) == (3, True)
     for node in pair.nodes:
         assert pair.run(node, "target", "accept", "disk").returncode == 0
     for node, other in (("www4", "www5"), ("www5", "www4")):
@@ -68,3 +70,28 @@ def test_disks_that_changed_their_nodes_are_read_where_they_are_now(pair: Played
     [fetched] = pair.json("www5", "replicate")["replicated"]
     assert (fetched["snapshot"], fetched["error"]) == (first, None)
     assert nothing_is_left(pair.folder)
+
+
+def test_a_node_that_was_renamed_keeps_its_disk(tmp_path: Path) -> None:
+    pair = PlayedPair(tmp_path / "pair")
+    disk_image(pair.folder / "disk-www5.img")
+    disk_image(pair.folder / "disk-www4.img")
+    pair.add_disk("disk", f"{pair.folder}/disk-{{node}}.img")
+    (pair.volume / "page").write_text("x")
+    pair.backs_up()
+    pair.json("www5", "replicate")
+    pair.json("www4", "sync")
+    disk = f"{pair.folder}/disk-{{}}.img"
+    places = {f"{node}:{disk.format(node)}" for node in pair.nodes}
+    assert {copy["location"] for copy in pair.copies("www4", "disk")} == places
+    pair.nodes = ("www4", "web5")
+    for name in ("state-{}", "role-{}", "disk-{}.img"):
+        (pair.folder / name.format("www5")).rename(pair.folder / name.format("web5"))
+    assert pair.run("web5", "target", "accept", "disk").returncode == 0
+    pair.json("web5", "verify")
+    [own] = [one for one in pair.json("web5", "peer", "list")["nodes"] if one["is_own"]]
+    assert pair.run("www4", "peer", "trust", "web5", own["key"]).returncode == 0
+    pair.json("web5", "sync")
+    pair.json("www4", "sync")  # with 3, if it might not say what is on that disk
+    places = {f"{node}:{disk.format(node)}" for node in pair.nodes}
+    assert {copy["location"] for copy in pair.copies("www4", "disk")} == places

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from drbdbackup import proc
 from drbdbackup.config.values import TargetConfig
 from drbdbackup.errors import NotMounted, Stalled, TargetError, TargetReadOnly, WrongTarget
+from drbdbackup.model.medium import KnownMedium
 from drbdbackup.targets import identity, layout, target
 from drbdbackup.targets.mark import Identity
 from drbdbackup.targets.nas import mount_of
@@ -49,7 +50,7 @@ def shared(nas: TargetConfig):
 
 
 def refusal(nas: TargetConfig, kind: type[TargetError] = TargetError, write: bool = True) -> TargetError:
-    with pytest.raises(kind) as told, target(nas).opened("www4", write):
+    with pytest.raises(kind) as told, target(nas).opened("www4", write=write):
         pass
     return told.value
 
@@ -74,19 +75,19 @@ def test_a_folder_below_a_mounted_share_is_not_the_share(nas: TargetConfig):
 
 
 def test_without_require_mount_a_plain_folder_will_do(nas: TargetConfig):
-    with target(replace(nas, require_mount=False)).opened("www4", True) as medium:
+    with target(replace(nas, require_mount=False)).opened("www4", write=True) as medium:
         assert identity.check(medium, None, "www4", may_enrol=True).node == ""
 
 
 def test_a_path_with_a_symlink_in_it_is_followed(nas: TargetConfig, tmp_path: Path):
     (tmp_path / "link").symlink_to("backup")
-    with shared(nas), target(replace(nas, path=str(tmp_path / "link"))).opened("www4", True) as medium:
+    with shared(nas), target(replace(nas, path=str(tmp_path / "link"))).opened("www4", write=True) as medium:
         assert medium.fstype.startswith("fuse")
 
 
 def test_a_share_that_is_in_use_cannot_be_unmounted_by_mistake(nas: TargetConfig):
     with shared(nas):
-        with target(nas).opened("www4", True):
+        with target(nas).opened("www4", write=True):
             said = subprocess.run(["umount", nas.path], capture_output=True, text=True)
             assert "busy" in said.stderr
         media.tool("umount", nas.path)
@@ -103,7 +104,7 @@ def test_a_folder_that_was_opened_before_the_share_came_is_not_the_share(nas: Ta
 
 
 def test_a_share_that_was_unmounted_between_two_looks_is_refused(nas: TargetConfig):
-    with shared(nas), target(nas).opened("www4", True) as medium:
+    with shared(nas), target(nas).opened("www4", write=True) as medium:
         known = identity.check(medium, None, "www4", may_enrol=True)
     refusal(nas, NotMounted)
     assert known.medium
@@ -111,44 +112,44 @@ def test_a_share_that_was_unmounted_between_two_looks_is_refused(nas: TargetConf
 
 
 def test_another_share_in_its_place_is_refused(nas: TargetConfig, tmp_path: Path):
-    with shared(nas), target(nas).opened("www4", True) as medium:
+    with shared(nas), target(nas).opened("www4", write=True) as medium:
         known = identity.check(medium, None, "www4", may_enrol=True)
-    with media.share(Path(nas.path), tmp_path / "another"), target(nas).opened("www4", True) as medium:
+    with media.share(Path(nas.path), tmp_path / "another"), target(nas).opened("www4", write=True) as medium:
         with pytest.raises(WrongTarget, match="it is not marked"):
-            identity.check(medium, {"medium": known.medium, "filesystem_uuid": ""}, "www4", may_enrol=True)
+            identity.check(medium, KnownMedium(known.medium), "www4", may_enrol=True)
         assert os.listdir(tmp_path / "another") == []
 
 
 def test_the_same_share_is_known_on_the_other_node(nas: TargetConfig):
-    with shared(nas), target(nas).opened("www4", True) as medium:
+    with shared(nas), target(nas).opened("www4", write=True) as medium:
         known = identity.check(medium, None, "www4", may_enrol=True)
-    with shared(nas), target(nas).opened("www5", True) as medium:
+    with shared(nas), target(nas).opened("www5", write=True) as medium:
         assert identity.check(medium, None, "www5", may_enrol=True) == known
 
 
 def test_a_local_disk_as_share_is_known_by_its_uuid_too(nas: TargetConfig, tmp_path: Path):
     image = media.disk_image(tmp_path / "usb.img")
-    with media.mounted(image, Path(nas.path)), target(nas).opened("www4", True) as medium:
+    with media.mounted(image, Path(nas.path)), target(nas).opened("www4", write=True) as medium:
         assert medium.filesystem_uuid
         known = identity.check(medium, None, "www4", may_enrol=True)
     media.give_new_uuid(image)
     with (
-        media.mounted(image, Path(nas.path)), target(nas).opened("www4", True) as medium,
+        media.mounted(image, Path(nas.path)), target(nas).opened("www4", write=True) as medium,
         pytest.raises(WrongTarget, match="file system"),
     ):  # fmt: skip
-        identity.check(medium, {"medium": known.medium}, "www4", may_enrol=True)
+        identity.check(medium, KnownMedium(known.medium), "www4", may_enrol=True)
 
 
 def test_a_share_that_is_mounted_read_only_can_be_read_and_is_refused_for_writing(nas: TargetConfig):
     with media.share(Path(nas.path), behind(nas), "-r"):
         refusal(nas, TargetReadOnly)
-        with target(nas).opened("www4", False) as medium:
+        with target(nas).opened("www4", write=False) as medium:
             assert medium.identity is None
 
 
 def test_a_share_that_hangs_stalls_the_look_and_not_the_tool(nas: TargetConfig):
     def look() -> str:
-        with target(nas).opened("www4", False) as medium:
+        with target(nas).opened("www4", write=False) as medium:
             return medium.location
 
     with shared(nas) as share:
@@ -191,14 +192,14 @@ def test_a_mark_that_is_none_is_told_and_never_followed(nas: TargetConfig, tmp_p
         else:
             whole = json.dumps(A_MARK.as_document()).encode()
             mark.write_bytes(whole + b" " * (1 << 20) if what == "a large file" else b'{"name": "nas"}')
-        with target(nas).opened("www4", True) as medium:
+        with target(nas).opened("www4", write=True) as medium:
             with pytest.raises(TargetError, match=r"target\.json") as told:
                 identity.check(medium, None, "www4", may_enrol=True)
             assert "target accept nas" in told.value.hint
 
 
 def test_a_share_that_runs_full_leaves_no_half_mark(nas: TargetConfig, tmp_path: Path):
-    with media.weak_share(Path(nas.path), behind(nas), writes=0), target(nas).opened("www4", True) as medium:
+    with media.weak_share(Path(nas.path), behind(nas), writes=0), target(nas).opened("www4", write=True) as medium:
         with pytest.raises(OSError, match="No space"):
             identity.check(medium, None, "www4", may_enrol=True)
         assert os.listdir(layout.home(nas.path)) == []

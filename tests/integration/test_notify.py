@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,8 +63,15 @@ def sink() -> Iterator[Sink]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             got.append((self.path, body.decode()))
-            self.send_response(200)
+            elsewhere = f"http://localhost:{server.server_port}/led"
+            to = {"/elsewhere": elsewhere, "/beside": "/led"}.get(self.path[:-4])
+            self.send_response(302 if to else 200)
+            if to:
+                self.send_header("Location", to)
             self.end_headers()
+
+        def do_GET(self) -> None:
+            self.do_POST()
 
         def log_message(self, *_: Any) -> None:
             pass
@@ -133,6 +143,9 @@ def test_a_missed_night_is_told_by_one_node_of_the_two(pair: PlayedPair, sink: S
     pair.roles(None)
     assert pair.run("www4", "run", "--if-due").returncode == 8
     assert kinds(sink) == ["critical"]
+    [message] = [json.loads(body)["message"] for path, body in sink.got if path.startswith(f"/{SECRET}")]
+    assert re.search(r"for the backup due \w{3} \d{4}-\d\d-\d\d \d\d:00\.", message)
+    assert not re.search(r"\dT\d\d:", message), "times are those on the wall, as in answers"
     assert pair.run("www5", "run", "--if-due").returncode == 8, "its own mail comes as before"
     pair.run("www4", "run", "--if-due")
     assert kinds(sink) == ["critical"], "www5 has heard of it by the catalog on the NAS"
@@ -179,8 +192,13 @@ def test_a_run_pings_its_beginning_and_its_end_with_one_id(pair: PlayedPair, sin
 def test_a_part_of_the_targets_is_no_success(pair: PlayedPair, sink: Sink) -> None:
     pair.add_share("other")
     pair.backs_up("www4", "--target", "other")
-    wait_for(lambda: sink.pings, "the ping of the beginning")
-    assert [end for end, _ in sink.pings] == ["/start"]
+    pair.backs_up("www4")
+    wait_for(lambda: sink.bodies(""), "the ping of the end of the whole run")
+    pair.add_share("weekly")
+    pair.targets["weekly"] += '\nschedule = "30 5 * * 0"'
+    pair.backs_up("www4", "--if-due")
+    assert "weekly" in {copy["target"] for copy in pair.copies("www4")}
+    assert [end for end, _ in sink.pings] == ["/start", ""], "what has no end has no beginning"
 
 
 def test_a_report_is_no_longer_than_a_server_takes(pair: PlayedPair, sink: Sink) -> None:
@@ -260,6 +278,28 @@ def test_it_comes_by_mail(pair: PlayedPair, sink: Sink) -> None:
     lines = plain.get_payload(decode=True).decode().splitlines()
     assert "See: drbdbackup status" in lines, "a line is a line"
     assert not [line for line in lines if line.startswith("All is well") or "\x1b" in line], "and a medium begins none"
+
+
+def test_a_python_of_ours_obeys_no_variable_of_somebody_elses(pair: PlayedPair) -> None:
+    """The package's program starts its Python with -I, and so are those that it starts."""
+    first = (Path(__file__).parents[2] / "debian/build").read_text().partition("printf '#!")[2].partition("\\n")[0]
+    assert first == "/opt/drbdbackup/bin/python3 -I"
+    argv = [sys.executable, "-I", *pair.command("www4", "notify", "test")[2:]]
+    hostile = pair.folder / "hostile"
+    hostile.mkdir()
+    (hostile / "sitecustomize.py").write_text(f'open("{hostile}/executed", "w")')
+    env = {**os.environ, "PYTHONHOME": "/nowhere", "PYTHONPATH": str(hostile)}
+    ended = subprocess.run(argv, env=env, capture_output=True, timeout=60)
+    assert ended.returncode == 0, ended
+    assert not (hostile / "executed").exists()
+
+
+def test_a_server_of_pings_leads_nobody_elsewhere(pair: PlayedPair, sink: Sink) -> None:
+    for path, status, led in (("elsewhere", 1, 0), ("beside", 0, 1)):
+        pair.extra = f'[notify]\nping = "http://127.0.0.1:{sink.port}/{path}"\n'
+        [done] = pair.json("www4", "notify", "test", status=status)["delivered"]
+        assert done["ok"] == (not status)
+        assert len([one for one, _ in sink.got if one == "/led"]) == led, done
 
 
 def test_no_secret_is_shown(pair: PlayedPair, tmp_path: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import sqlite3
+import time
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -68,10 +71,17 @@ def test_both_secondary_is_critical_seen_from_either_node(pair: PlayedPair) -> N
     pair.roles(None)
     for node in ("www4", "www5"):
         pair.backs_up(node)
-    for node in ("www4", "www5"):
-        [alarm] = pair.json(node, "run", "--if-due", status=8)["alarms"]
-        assert (alarm["resource"], alarm["error"]["code"]) == ("raid", "pair.critical")
-        assert "nobody has made the backup" in alarm["because"][0]
+    held = pair.folder / "state-www4/lock"
+    with held.open("a") as lock:  # a run hangs, or somebody has stopped it
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert pair.json("www4", "run", "--if-due")["alarms"] == []
+        os.utime(held, (0, time.time() - 7 * 3600))  # longer than a run may last
+        [alarm] = pair.json("www4", "run", "--if-due", status=8)["alarms"]
+        assert str(held) in alarm["because"][-1]
+    [other] = pair.json("www5", "run", "--if-due", status=8)["alarms"]
+    for one in (alarm, other):
+        assert (one["resource"], one["error"]["code"]) == ("raid", "pair.critical")
+        assert "nobody has made the backup" in one["because"][0]
     assert pair.run("www4", "sync").returncode == 0
     for node in ("www4", "www5"):
         ended = pair.run(node, "run", "--if-due")  # a quarter of an hour later it is no news

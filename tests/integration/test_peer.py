@@ -140,6 +140,14 @@ esac
 """
 
 
+LYING_SENDER = """#!/bin/sh
+case $SSH_ORIGINAL_COMMAND in
+*/data/*) echo 'rsync: [receiver] mkstemp "/x" failed: {lie}' >&2; exit 11 ;;
+*) exec {serve} ;;
+esac
+"""
+
+
 def test_a_hostile_peer_sends_what_was_asked_for_or_is_found_out(pair: PlayedPair, tmp_path: Path) -> None:
     """One path: what it sends beside that is not written at all. A whole tree: what it adds to it is named."""
     evil, script = tmp_path / "evil", tmp_path / "hostile"
@@ -169,6 +177,13 @@ def test_a_hostile_peer_sends_what_was_asked_for_or_is_found_out(pair: PlayedPai
         }
         script.write_text(HOSTILE_SENDER.format(evil=evil, sent="./", serve=serve))
         said = restore(pair, "--from", "www4", "--to", whole, node="www5", status=1)
+        pair.roles("www5")
+        (pair.volume / "mine").write_text("in no snapshot")
+        for lie in ("No space left on device (28)", "Read-only file system (30)"):
+            script.write_text(LYING_SENDER.format(lie=lie, serve=serve))
+            told = restore(pair, "--from", "www4", "--in-place", "--no-safety", node="www5", status=1)
+            assert "the peer sent a false error" in told
+            assert (pair.volume / "mine").exists(), "without room it would have gone first"
     for name in ("shell.php", "www/site/.htaccess", "www/site/more"):
         assert f"{name}: is not in the snapshot's manifest" in said
 

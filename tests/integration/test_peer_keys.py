@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -110,6 +109,21 @@ def test_added_on_both_nodes_both_roads_are_open(keyed: Keyed) -> None:
     ]  # fmt: skip
     assert [len(lines(keyed.authorized(node))) for node in NODES] == [1, 3]
     assert keyed.run("www4", "peer", "test", "www5").stdout == "www5 answers: 0 copies can be read on its disk\n"
+    (keyed.home("www5") / ".bashrc").write_text("echo Welcome\n")
+    refused = keyed.add("www4", "www5")
+    assert (refused.returncode, "Welcome" in refused.stderr, "~/.bashrc" in refused.stderr) == (1, True, True)
+    (keyed.home("www5") / ".bashrc").unlink()
+    known, port = keyed.home("www4") / ".ssh/known_hosts", keyed.reached["www5"].port
+    another = (keyed.reached["www4"].folder / "host.pub").read_text()
+    known.write_text(f"[127.0.0.1]:{port} {another}")
+    refused = keyed.add("www4", "www5")
+    assert refused.returncode == 1
+    assert len(refused.stderr.splitlines()) == 2, "not ssh's whole page"
+    assert f"`ssh-keygen -R '[127.0.0.1]:{port}'`" in refused.stderr, "as known_hosts calls it"
+    keyed.authorized("www5").write_text("")
+    known.unlink()
+    closed = keyed.run("www4", "peer", "add", "www5", "--yes")
+    assert f"`ssh -F /dev/null -p {port} " in closed.stderr, "what it says to try is the way that failed"
 
 
 def test_what_was_added_can_do_nothing_else(keyed: Keyed) -> None:
@@ -194,15 +208,15 @@ def test_who_is_not_let_in_is_told_how_it_is_done_by_hand(keyed: Keyed) -> None:
     assert ended.returncode == 1
     assert "Permission denied" in ended.stderr
     assert "docs/peer.md" in ended.stderr
-    document: Any = keyed.run("www4", "peer", "add", "www6", "--yes")
-    assert (document.returncode, "there is no [peer.www6]" in document.stderr) == (2, True)
+    ended = keyed.run("www4", "peer", "add", "www6", "--yes")
+    assert (ended.returncode, 'nodes = ["www4", "www5", "www6"]' in ended.stderr) == (2, True), ended.stderr
 
 
 def test_who_answers_must_be_who_is_meant(keyed: Keyed) -> None:
     play(keyed.pair.folder / "bin-www5/drbdbackup", f'#!/bin/sh\nexec {keyed.pair.folder}/bin-www4/drbdbackup "$@"\n')
     ended = keyed.add("www4", "www5")
     assert ended.returncode != 0
-    assert "www4 is not another node" in ended.stderr
+    assert "www4 is this node" in ended.stderr
     assert not keyed.authorized("www4").exists()
 
 

@@ -10,13 +10,15 @@ import pytest
 import xxhash
 
 from drbdbackup.errors import TargetFull
-from drbdbackup.manifest import path_of
+from drbdbackup.manifest import path_of, split
 from drbdbackup.pipeline.files.content import content_hash
 from drbdbackup.pipeline.files.metadata import attributes
 from drbdbackup.pipeline.files.tree import open_folder
-from drbdbackup.pipeline.snapshot.copy_plain_files import PlainCopier
+from drbdbackup.pipeline.snapshot.copy_files import Copied, Copier, CopySettings, ResumeFile
+from drbdbackup.pipeline.snapshot.copy_plain_files import PlainCopier, PlainRead
 from drbdbackup.scan import Problem, Walk
 from drbdbackup.tools import rsync
+from tests.captured import play
 from tests.played_media import disk, tool
 from tests.played_pair import differences
 
@@ -40,13 +42,13 @@ class Played:
         copied: dict[bytes, bytes] = {}
 
         def keep(
-            path: bytes, content: bytes, _: bytes, lacks: Collection[str], given: Mapping[bytes, bytes]
+            path: bytes, content: bytes, _: PlainRead, lacks: Collection[str], given: Mapping[bytes, bytes]
         ) -> None:
             assert not lacks
             assert given == attributes(os.path.join(os.fsencode(self.target), path))
             copied[path] = content
 
-        plain = PlainCopier(str(self.source), str(self.target), is_clone, self._came, keep)
+        plain = PlainCopier(str(self.source), str(self.target), self._came, keep, is_clone=is_clone)
         for path in paths:
             plain.add(path)
         plain.finish()
@@ -214,8 +216,11 @@ def test_a_file_that_would_take_days_to_hash_is_a_problem_and_no_copy(tmp_path: 
 
 COPY_HERE = """
 import sys
+from drbdbackup.pipeline.snapshot.copy_files import Copied, Copier, CopySettings, ResumeFile
 from drbdbackup.pipeline.snapshot.copy_plain_files import PlainCopier
-plain = PlainCopier(sys.argv[1], sys.argv[2], False, lambda _: None, lambda *told: print(*sorted(told[3])))
+plain = PlainCopier(
+    sys.argv[1], sys.argv[2], lambda _: None, lambda *told: print(*sorted(told[3])), is_clone=False
+)
 plain.add(b"in/tool")
 plain.finish()
 """
@@ -255,3 +260,35 @@ def test_what_comes_from_a_share_without_owners_does_not_run_as_root_meanwhile(p
     command = rsync.restoring(f"{played.source}/", f"{played.target}/", holds, over=True, listing=str(listing))
     subprocess.run(command.argv, check=True, timeout=60, capture_output=True)
     assert (played.target / "in/tool").stat().st_mode & 0o7777 == 0o755
+
+
+@pytest.mark.parametrize(("holds", "kept"), [(rsync.Holds(), 0), (rsync.Holds(owners=False, xattrs=False), 4000)])
+def test_what_is_written_down_as_it_comes_is_each_entry_once_and_in_order(
+    tmp_path: Path, holds: rsync.Holds, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A symlink waits for rsync, and with it what comes after. With rsync alone, each 2000 entries are kept, once their
+    content is on the medium.
+    """
+    log = tmp_path / "synced"
+    play(tmp_path / "sync", f"#!/bin/sh\ntouch {tmp_path}/kept; wc -l <{tmp_path}/kept >>{log}\n")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    source, scratch, copy = tmp_path / "source", tmp_path / "scratch", tmp_path / "copy"
+    for folder in (source, scratch, copy):
+        folder.mkdir()
+    for number in range(4100):
+        (source / f"{number:04}").touch()
+    (source / "2500+").symlink_to("0000")
+    lines = list(Walk(str(source), None, frozenset(), lambda one: pytest.fail(str(one))))[1:]
+    place = CopySettings(source=str(source), data=str(copy), scratch=str(scratch), holds=holds, started_ns=1 << 62)
+    resume = ResumeFile(str(tmp_path / "kept"), lambda some: some + b"signed\n" * (some.count(b"\n") <= 1000))
+    copier = Copier(place, "record", Copied(), lambda: None, resume)
+    for line in lines:
+        copier.add(path_of(line), line)
+    copier.close()
+    written = (scratch / "record").read_bytes().splitlines(keepends=True)
+    assert [split(line)[1] for line in written] == lines
+    if kept:
+        noted = (tmp_path / "kept").read_bytes().splitlines(keepends=True)
+        assert noted.count(b"signed\n") == kept // 1000
+        assert log.read_text().split() == ["0", "2002"]
+        assert [line for line in noted if line != b"signed\n"] == written[:kept]

@@ -96,7 +96,7 @@ def sidecar_torn(data: Path) -> tuple[str, str]:
 
 def sidecar_missing(data: Path) -> tuple[str, str]:
     (data.parent / "snapshot.json").unlink()
-    return data.parent.name, "is not there any more"
+    return data.parent.name, "lacks its snapshot.json"
 
 
 def other_mode(data: Path) -> tuple[str, str]:

@@ -45,6 +45,7 @@ def test_the_oldest_that_is_needed_no_more_becomes_the_next(pair: PlayedPair) ->
     pair.extra = KEEPS.format(1)
     assert pair.json("www4", "prune", "--dry-run")["targets"][0]["recycled_next"] is None  # prune itself would take it
     foreseen = result(pair, "--dry-run")["recycled"]
+    os.setxattr(pair.volume / "folder-0", "user.since", b"nothing else of it is another")
     made = result(pair)
     assert made["recycled"] == foreseen == middle.parent.name
     assert sorted(made["pruned"]) == sorted(path.parent.name for path in (newest, oldest))

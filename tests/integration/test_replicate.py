@@ -11,6 +11,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from shutil import which
+from stat import S_ISREG
 from typing import Any
 
 import msgspec
@@ -19,6 +20,7 @@ import pytest
 from drbdbackup.catalog import store, view
 from drbdbackup.catalog.bodies import copied
 from drbdbackup.model.backup import snapshot_name
+from drbdbackup.pipeline.files.page_cache import absent_windows
 from tests import preloaded
 from tests.captured import play
 from tests.played_media import disk_image, mounted, nothing_is_left, tool, wait_for, weak_share
@@ -37,6 +39,14 @@ def pair(tmp_path: Path) -> PlayedPair:
     return played
 
 
+def with_program(pair: PlayedPair, name: str, script: str) -> None:
+    """From now on a script of this name comes before the program."""
+    (pair.folder / "programs").mkdir()
+    (pair.folder / "programs" / name).write_text(f"#!/bin/sh\n{script}\n")
+    (pair.folder / "programs" / name).chmod(0o755)
+    pair.path = f"{pair.folder}/programs:{os.environ['PATH']}"
+
+
 def replicas(pair: PlayedPair, node: str = "www5", *args: str, status: int = 0) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = pair.json(node, "replicate", *args, status=status)["replicated"]
     return found
@@ -53,6 +63,10 @@ def test_what_was_fetched_is_the_snapshot(pair: PlayedPair) -> None:
     assert [gone for gone, copy in two_lost(pair).items() if copy is None] == [("www4", "nas")]
     [one] = replicas(pair)
     assert one["error"] is None
+    for path in (pair.folder / "nas/drbdbackup/raid" / one["snapshot"] / "data").rglob("*"):
+        if S_ISREG((seen := path.lstat()).st_mode) and seen.st_size:
+            with path.open("rb") as file:
+                assert 0 not in absent_windows(file.fileno(), seen.st_size), "what is read once is dropped"
     assert {copy and copy["snapshot"] for copy in two_lost(pair).values()} == {one["snapshot"]}
     assert one["fetched_from"] == f"nas:{pair.folder}/nas"
     disk = f"www5:{pair.folder}/disk-www5.img"
@@ -134,7 +148,11 @@ def test_it_comes_from_the_other_nodes_disk_where_there_is_no_nas(pair: PlayedPa
         (pair.volume / "www/fresh/file").write_text("new")
         wait_until_settled(pair.volume)
         pair.backs_up()
+        pair.extra += '\n[limits]\nrate = "512K"\n'
+        noted = f'tr "\\0" " " </proc/$PPID/cmdline >>{pair.folder}/parents'
+        with_program(pair, "ssh", f'{noted}\nexec {which("ssh")} "$@"')
         [two] = replicas(pair)
+        assert " -m drbdbackup.pipeline.files.ssh_rate_limit 524288 ssh " in (pair.folder / "parents").read_text()
         assert 0 < two["files"] < 6
     with looked_at(pair):
         assert differences(pair.volume, on_disk(pair) / two["snapshot"] / "data") == []
@@ -215,7 +233,10 @@ def test_the_primary_does_not_replicate(pair: PlayedPair) -> None:
     pair.backs_up()
     pair.roles("www5")
     ended = pair.json("www5", "replicate", status=4)
-    assert ended["error"]["code"] == "role.refused"
+    assert (ended["error"]["code"], "drbdbackup run" in ended["error"]["hint"]) == ("role.refused", True)
+    (pair.folder / "role-www5").write_text("Unknown\n")  # what to do about that is not to make a backup
+    assert "drbdbackup run" not in pair.json("www5", "replicate", status=4)["error"]["hint"]
+    pair.roles("www5")
     assert [one["snapshot"] for one in pair.json("www5", "replicate", "--dry-run")["replicated"]]
     pair.targets["disk"] += "\nreplicate = false"
     assert pair.json("www5", "replicate", status=2)["error"]["code"] == "usage.invalid"

@@ -52,6 +52,7 @@ def test_by_hand_it_is_replaced_as_a_whole_and_says_so_if_it_cannot_be_written(p
     ended = pair.run("www4", "report", "--html", f"{pair.folder}/nowhere/page.html")
     assert (ended.returncode, ended.stdout) == (1, "")
     assert "No such file or directory" in ended.stderr
+    assert pair.run("www4", "report", "--html", "-").returncode == 2
     fifo = pair.folder / "fifo"
     os.mkfifo(fifo)
     assert pair.run("www4", "report", "--html", str(fifo)).returncode == 1

@@ -34,6 +34,11 @@ def test_the_newest_backup_comes_back_into_a_new_folder_as_it_was(pair: PlayedPa
     assert (restored / "mail/1").stat().st_ino == (restored / "www/mail-1").stat().st_ino
     assert (restored / "sparse").stat().st_blocks * 512 < 1 << 20
 
+    most = (pair.newest("nas").parent / "manifest.gz").stat().st_size - 1  # of a file that we may write
+    pair.under = ("setpriv", "--bounding-set", "-sys_resource", "prlimit", f"--fsize={most}:{most}")
+    error = pair.json("www4", "restore", "--to", str(pair.folder / "no"), "--yes", status=1)["error"]
+    assert (error["code"], "`ulimit -f`" in error["hint"]) == ("state.unwritable", True), "it says nothing of the copy"
+
 
 def test_a_file_with_large_holes_costs_what_is_in_it(pair: PlayedPair) -> None:
     """8 GiB, of which 3 MiB are content: rsync needs half a minute for the zeros, and gets three seconds."""
@@ -113,6 +118,20 @@ def test_a_folder_that_holds_something_is_refused(pair: PlayedPair) -> None:
     assert os.listdir(pair.folder / "back") == ["mine"]
 
 
+def test_a_folder_in_which_nothing_can_be_made_is_refused_and_no_copy_is_blamed(pair: PlayedPair) -> None:
+    pair.backs_up()
+    assert "File name too long" in restore(pair, "--to", pair.folder / ("x" * 300), status=2)
+    back = pair.folder / "back"
+    back.mkdir()
+    for flag in "ia":
+        tool("chattr", f"+{flag}", back)
+        try:
+            assert "chattr -i -a" in restore(pair, "--to", back, status=2)
+        finally:
+            tool("chattr", f"-{flag}", back)
+    assert os.listdir(back) == []
+
+
 def test_merge_restores_over_what_is_there_and_deletes_nothing(pair: PlayedPair) -> None:
     pair.backs_up()
     back = pair.folder / "back"
@@ -126,6 +145,45 @@ def test_merge_restores_over_what_is_there_and_deletes_nothing(pair: PlayedPair)
     (back / "mine").unlink()
     os.utime(back, ns=(0, pair.volume.stat().st_mtime_ns))
     assert differences(pair.volume, back) == []
+
+
+def test_what_is_immutable_in_a_folder_to_merge_into_is_named_before(pair: PlayedPair) -> None:
+    pair.backs_up()
+    back = pair.folder / "back"
+    restore(pair, "--path", "www/site", "--to", back)
+    (back / "www/site/same").write_text("changed")
+    tool("chattr", "+i", back / "www/site/same")
+    try:
+        for further in ("--dry-run", "--yes"):
+            said = restore(pair, "--path", "www/site", "--merge", "--to", back, further, status=2)
+            assert "www/site/same" in said
+    finally:
+        tool("chattr", "-i", back / "www/site/same")
+    restore(pair, "--path", "www/site", "--merge", "--to", back)
+    assert (back / "www/site/same").read_text() == (pair.volume / "www/site/same").read_text()
+
+
+def test_what_is_immutable_and_as_it_was_needs_nothing(pair: PlayedPair) -> None:
+    """A setuid program, too: others of its kind are made anew."""
+    volume, back = pair.volume / "tool", pair.folder / "back"
+    volume.write_text("of root's")
+    volume.chmod(0o4755)
+    os.chown(volume, 1000, 1000)
+    volume.chmod(0o4755)
+    pair.backs_up()
+    restore(pair, "--path", "tool", "--to", back)
+    for there, wish in ((back / "tool", ("--path", "tool", "--merge", "--to", back)), (volume, ("--in-place",))):
+        (pair.volume / "www/site/same").write_text("changed")
+        tool("chattr", "+i", there)
+        try:
+            restore(pair, *wish, "--no-safety")
+            assert (there.stat().st_mode, there.read_text()) == (0o104755, "of root's")
+            tool("chattr", "-i", there)
+            os.setxattr(there, "user.since", b"1")
+            tool("chattr", "+i", there)
+            assert "tool" in restore(pair, *wish, "--no-safety", status=2)
+        finally:
+            tool("chattr", "-i", there)
 
 
 def test_it_does_not_go_into_the_volume_a_target_or_our_own_state(pair: PlayedPair) -> None:
@@ -296,10 +354,12 @@ def test_ctrl_c_leaves_no_mount_and_no_process(pair: PlayedPair) -> None:
     pair.backs_up()
     restoring = preloaded.Popen(
         pair.command("www4", "restore", "--yes", "--to", str(pair.folder / "back")),
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    wait_for(lambda: (pair.folder / "back").exists() or restoring.poll() is not None, "the restore to begin")
+    wait_for(lambda: (pair.folder / "back/large").exists() or restoring.poll() is not None, "the restore to begin")
     restoring.send_signal(signal.SIGINT)
-    assert restoring.wait(30) in (130, 0)
+    said = restoring.communicate(timeout=30)[1]
+    assert restoring.returncode in (130, 0)
+    assert ("--merge" in said) == (restoring.returncode == 130)
     assert nothing_is_left(pair.folder)
     assert os.listdir(pair.folder / "state-www4/scratch") == []

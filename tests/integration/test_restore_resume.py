@@ -227,12 +227,28 @@ def test_there_may_be_nothing_to_go_on_with(pair: PlayedPair) -> None:
         restore(pair, *args, status=2)
 
 
-def test_what_is_immutable_stays_and_a_resume_completes_it(pair: PlayedPair) -> None:
-    wanted = filled(pair)
+def test_what_is_immutable_is_seen_before_or_stays_and_a_resume_completes_it(pair: PlayedPair) -> None:
+    """Seen before anything is done; what becomes so only when the services stop stays, and the rest is restored."""
+    wanted = filled(pair, 3)
+    (pair.volume / "file-2").write_bytes((wanted / "file-2").read_bytes())
+    shutil.copystat(wanted / "file-2", pair.volume / "file-2")  # as it was: it need not be replaced
     (pair.volume / "surplus").write_text("came since")
-    protected = [pair.volume / name for name in ("file-0", "surplus")]
+    protected = [pair.volume / name for name in ("file-0", "file-2", "surplus")]
+    pair.resource = """services = ["web"]
+[resource.raid.service.web]
+check = ["sh", "-c", "! test -e {0}"]
+stop = ["sh", "-c", "touch {0}; chattr +i {1}"]
+start = ["rm", "{0}"]
+""".format(pair.folder / "stopped", " ".join(map(str, protected)))
     tool("chattr", "+i", *protected)
     try:
+        for more in ((), ("--dry-run",)):
+            ended = pair.run("www4", "restore", "--yes", "--in-place", "--no-safety", *more)
+            assert ended.returncode == 2
+            assert "'file-0', 'surplus', and" in ended.stderr, ended.stderr
+        assert not (pair.folder / "stopped").exists()
+        assert (pair.volume / "file-1").read_bytes() == b""
+        tool("chattr", "-i", *protected)
         ended = pair.run("www4", "restore", "--yes", "--in-place", "--no-safety")
     finally:
         tool("chattr", "-i", *protected)
@@ -240,5 +256,6 @@ def test_what_is_immutable_stays_and_a_resume_completes_it(pair: PlayedPair) -> 
     assert ended.stderr.count("chattr -ia") == 2, ended.stderr
     assert (pair.volume / "file-1").read_bytes() == (wanted / "file-1").read_bytes()
     assert pair.run("www4", "run").returncode == 4
+    pair.resource = ""
     assert pair.run("www4", "restore", "--yes", "--resume").returncode == 0
     assert differences(wanted, pair.volume) == []

@@ -38,11 +38,18 @@ def test_copies_that_are_not_there_any_more_do_not_count(pair: PlayedPair) -> No
     pair.extra = "[retention]\ndaily = 1\nweekly = 0\nmonthly = 0\nminimum = 3"
     for _ in range(3):
         pair.backs_up()
-    for name in snapshots(pair)[1:]:
+    snapshots_before = snapshots(pair)
+    for name in snapshots_before[1:]:
         shutil.rmtree(pair.folder / "nas/drbdbackup/raid" / name)
-    pair.backs_up()
-    assert len(snapshots(pair)) == 2
+    [run] = pair.json("www4", "run")["runs"]
+    assert [one["missing"] for one in run["targets"]] == [snapshots_before[1:]]
+    [run] = pair.json("www4", "run")["runs"]
+    assert [one["missing"] for one in run["targets"]] == [[]], "it is said once"
+    assert len(snapshots(pair)) == 3
     assert [copy["snapshot"] for copy in pair.copies()] == sorted(snapshots(pair), reverse=True)
+    told = pair.run("www4", "runs", "--limit", "2").stdout
+    assert "2 copies not there any more" in told, "nobody of us pruned them"
+    assert " pruned" not in told
 
 
 def test_a_copy_whose_fact_was_lost_is_known_again(pair: PlayedPair) -> None:

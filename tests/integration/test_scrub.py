@@ -91,6 +91,29 @@ def test_what_the_primary_recycles_meanwhile_is_not_called_damaged(pair: PlayedP
     assert '"recycled"' in (pair.folder / "state-www4/journal").read_text()
 
 
+@pytest.mark.parametrize("way", ["share", "disk"])
+def test_a_copy_that_is_gone_is_no_damage_of_a_share(pair: PlayedPair, way: str) -> None:
+    """The Primary's run removes it, and tells so at its end, which may be hours later. Of our own disk nobody does."""
+    reads(pair, "100%")
+    if way == "disk":
+        image = disk_image(pair.folder / "www5.img")
+        pair.add_disk("disk", f"{pair.folder}/{{node}}.img")
+        disk_image(pair.folder / "www4.img")
+    pair.backs_up()
+    name = pair.newest("nas").parent.name
+    if way == "share":
+        (pair.volume / "more").write_text("more")
+        pair.backs_up()
+        subprocess.run(["rm", "-r", pair.folder / "nas/drbdbackup/raid" / name], check=True)
+        assert night(pair) == ""
+        return
+    assert night(pair) == ""
+    pair.json("www5", "replicate")
+    inside = 'mount -o loop "$0" "$1" && rm -r "$1/drbdbackup/raid/$2"'
+    subprocess.run(["unshare", "--mount", "sh", "-c", inside, image, pair.folder / "nas", name], check=True)
+    assert name in night(pair, status=1)
+
+
 def test_a_flipped_bit_is_told_once_within_a_round_and_then_the_copy_is_not_the_backup(pair: PlayedPair) -> None:
     pair.backs_up()
     sound = pair.newest("nas").parent.name

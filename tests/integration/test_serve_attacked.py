@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import subprocess
+from contextlib import suppress
+from dataclasses import replace
+from fcntl import F_SETPIPE_SZ, fcntl
 from pathlib import Path
 from shutil import copy
 from struct import pack
 
 import pytest
 
+from drbdbackup.tools.ssh import BUSY
 from tests import preloaded
 from tests.played_media import disk_image, nothing_is_left
 from tests.played_pair import PlayedPair
@@ -106,3 +110,27 @@ def test_nothing_is_sent_where_no_sandbox_can_be_had(pair: PlayedPair) -> None:
     said, errors = asked.communicate(b"", timeout=60)
     assert (asked.returncode, said) == (1, b"")
     assert b"no copy is sent" in errors
+
+
+def test_who_reads_no_answer_is_not_waited_for_and_only_six_are(
+    pair: PlayedPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = replace(pair, extra="[limits]\nstall = 8\n")
+    read, write = os.pipe()
+    fcntl(write, F_SETPIPE_SZ, 4096)
+    os.set_blocking(write, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(write, bytes(512))
+    try:
+        asked = []
+        for word in ("catalog", "digests") * 4:
+            monkeypatch.setenv("SSH_ORIGINAL_COMMAND", word)
+            argv = pair.command("www4", "serve")
+            asked.append(preloaded.Popen(argv, stdin=subprocess.DEVNULL, stdout=write, stderr=subprocess.PIPE))
+        said = [one.communicate(timeout=60)[1] for one in asked]
+    finally:
+        os.close(read)
+        os.close(write)
+    assert all(one.returncode for one in asked), said
+    assert sum(BUSY.encode() in words for words in said) == 2, said

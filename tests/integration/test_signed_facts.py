@@ -7,6 +7,8 @@ import os
 import re
 import shutil
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,13 +16,24 @@ from typing import Any
 
 import pytest
 
+from drbdbackup import durable
 from drbdbackup.catalog import merge, publish, store, view
 from drbdbackup.catalog.bodies import copied, copy_body, damaged, expected, pruned, verified
 from drbdbackup.catalog.facts import Fact, fact
 from drbdbackup.catalog.merge import MOST_COPIES
+from drbdbackup.config.load import load
 from drbdbackup.model.backup import Copy
+from drbdbackup.model.medium import KnownMedium
+from drbdbackup.pipeline.volume import restore_record
 from tests.played_pair import PlayedPair
 
+EXCHANGES = """
+import sys
+from drbdbackup.durable import exchange
+print("ready", flush=True)
+while True:
+    exchange(*sys.argv[1:])
+"""
 OF_COPY = ("verified", "damaged", "drilled", "scrubbed", "measured", "signed")
 
 
@@ -102,7 +115,7 @@ def test_a_compromised_node_says_nothing_that_is_not_for_it_to_say(pair: PlayedP
     newest, now = known(pair)[0], datetime.now(UTC)
     mine = Copy(**{**fields(newest), "medium": "f" * 32, "target": "disk", "kind": "disk", "holder": "www4"})
     store.record(str(pair.folder / "state-www4"), "www4", [
-        expected("www4", now, "disk@www4", {"medium": mine.medium}), copied("www4", now, mine)
+        expected("www4", now, "disk@www4", KnownMedium(mine.medium)), copied("www4", now, mine)
     ])  # fmt: skip
     before = known(pair)
     state, far = str(pair.folder / "state-www5"), {"sequence": 1 << 50, "snapshot": "20991231T000000Z-www5"}
@@ -110,7 +123,7 @@ def test_a_compromised_node_says_nothing_that_is_not_for_it_to_say(pair: PlayedP
     store.record(state, "www5", [
         *(say("www5", now, mine) for say in (verified_whole, lambda *about: damaged(*about, ["a"]))),
         pruned("www5", now, mine, "it is mine"),
-        expected("www5", now, "disk@www4", {"medium": "e" * 32}),
+        expected("www5", now, "disk@www4", KnownMedium("e" * 32)),
         copied("www5", now, Copy(**{**fields(newest), **far})), copied("www5", now, other),
         fact("www5", now, "run", "raid", "20991230T000000Z-www4", {}), fact("www5", now, "pair", "", "www4", {}),
     ])  # fmt: skip
@@ -120,7 +133,7 @@ def test_a_compromised_node_says_nothing_that_is_not_for_it_to_say(pair: PlayedP
         assert (ended.returncode, "7 facts" in ended.stdout + ended.stderr) == (3, True), ended.stderr + ended.stdout
     assert known(pair) == before
     assert view.ended_runs(str(pair.folder / "state-www4"), now) == []
-    assert view.expected_target(str(pair.folder / "state-www4"), "disk@www4") == {"medium": mine.medium}
+    assert view.expected_target(str(pair.folder / "state-www4"), "disk@www4") == KnownMedium(mine.medium)
     pair.roles("www4")
     pair.backs_up()
     assert known(pair)[0].sequence == newest.sequence + 1
@@ -169,7 +182,7 @@ def test_a_flood_of_facts_neither_fills_the_disk_nor_shuts_off_who_takes_it_in(p
     pair.json("www4", "peer", "trust", "www5", own["key"])
     assert pair.run("www4", "sync").returncode == 3, "what it published itself before has them"
     assert pair.run("www4", "sync").returncode == 0
-    assert 0 < merge.weight(str(mine), "www5") < 1 << 20
+    assert 0 < merge.stored_bytes(str(mine), "www5") < 1 << 20
 
 
 def test_nobody_but_its_maker_vouches_for_a_copy(pair: PlayedPair) -> None:
@@ -192,7 +205,7 @@ def test_nobody_but_its_maker_vouches_for_a_copy(pair: PlayedPair) -> None:
     mine = Copy(**{**fields(newest), "snapshot": held, "path": str(home.with_name(held) / "data"), **place})
     other = Copy(**{**fields(newest), "medium": "d" * 32, "manifest_sha256": "b" * 64, **place})
     state = str(pair.folder / "state-www5")
-    disk = expected("www5", now, "disk@www5", {"medium": other.medium})
+    disk = expected("www5", now, "disk@www5", KnownMedium(other.medium))
     store.record(state, "www5", [copied("www5", now, mine), copied("www5", now, other), disk])
     shutil.copy(publish.publish(state, "www5"), pair.folder / "nas/drbdbackup/catalog/www5.db")
     listed = pair.json("www4", "list")["copies"]
@@ -296,10 +309,11 @@ def test_a_node_that_was_installed_anew_is_trusted_by_its_new_key(pair: PlayedPa
     assert ended.returncode == 3
     assert "another key" in ended.stdout + ended.stderr
     assert "refused" in pair.json("www4", "latest")["closed_roads"]["nas"]
-    [key] = [one for one in pair.json("www4", "doctor", status=1)["checks"] if one["check"] == "key"]
-    assert key["state"] == "warn"
+    assert key_check(pair, "www4") == "warn"
     newest = pair.copies("www5")[0]["snapshot"]
     assert newest not in {copy["snapshot"] for copy in pair.copies("www4")}
+    [resource] = pair.json("www4", "check", status=1)["resources"]
+    assert any("another key" in one["what"] for one in resource["troubles"])
 
     [own] = [one for one in pair.json("www5", "peer", "list")["nodes"] if one["is_own"]]
     assert pair.run("www4", "peer", "trust", "www5", own["key"][:-1]).returncode == 2
@@ -308,6 +322,7 @@ def test_a_node_that_was_installed_anew_is_trusted_by_its_new_key(pair: PlayedPa
     assert {one["node"]: one["key"] for one in pair.json("www4", "peer", "list")["nodes"]}["www5"] == own["key"]
     assert pair.run("www4", "sync").returncode == 0
     assert pair.copies("www4")[0]["snapshot"] == newest
+    assert pair.run("www5", "sync").returncode == 0, "what www4 keeps of it from before is not held against www4"
 
 
 def unsigned(file: Path) -> None:
@@ -325,6 +340,12 @@ def unsigned(file: Path) -> None:
         catalog.execute("UPDATE meta SET digest = ?", (publish.digest_of(meta),))
 
 
+def key_check(pair: PlayedPair, node: str) -> str:
+    """What the doctor says of the other node's key."""
+    [found] = [one for one in pair.json(node, "doctor", status=1)["checks"] if one["check"] == "key"]
+    return str(found["state"])
+
+
 def test_an_older_node_is_believed_until_its_key_is_known(tmp_path: Path) -> None:
     pair = PlayedPair(tmp_path)
     pair.backs_up("www4")
@@ -337,11 +358,17 @@ def test_an_older_node_is_believed_until_its_key_is_known(tmp_path: Path) -> Non
         catalog.execute("ALTER TABLE fact DROP COLUMN signature")  # it is upgraded now
         catalog.execute("PRAGMA user_version = 1")
     assert pair.run("www4", "sync").returncode == 0
+    away = (pair.volume / ".drbdbackup").rename(tmp_path / "away")  # since the last failover www5 has no volume
+    [own] = [one for one in pair.json("www4", "peer", "list")["nodes"] if one["is_own"]]
+    assert pair.run("www5", "peer", "trust", "www4", own["key"]).returncode == 0
     assert pair.run("www5", "sync").returncode == 0
+    assert key_check(pair, "www5") == "ok", "what the volume brought before is not held against www4"
+    away.rename(pair.volume / ".drbdbackup")
     with closing(sqlite3.connect(pair.folder / "state-www5/catalog.db")) as catalog:
         assert catalog.execute("SELECT count(*) FROM fact WHERE signature IS NULL AND node = 'www4'").fetchone() == (0,)
     unsigned(pair.folder / "nas/drbdbackup/catalog/www4.db")
     assert pair.run("www5", "sync").returncode == 3
+    assert key_check(pair, "www5") == "warn"
 
 
 @pytest.mark.parametrize("change", [
@@ -384,7 +411,7 @@ def test_a_web_user_who_owns_the_volumes_top_introduces_nobody(tmp_path: Path) -
 
 
 def test_a_web_user_who_owns_the_volumes_top_makes_no_volume_half_restored(tmp_path: Path) -> None:
-    """He puts our folder away, and one of his own, or a symlink, in its place: runs go on."""
+    """He puts his own folder, or a symlink, in the place of ours, also while it is looked at: runs go on."""
     pair = PlayedPair(tmp_path)
     pair.backs_up("www4")
     begun = {
@@ -395,6 +422,16 @@ def test_a_web_user_who_owns_the_volumes_top_makes_no_volume_half_restored(tmp_p
     his.mkdir()
     (his / "restoring.json").write_text(json.dumps(begun))
     os.chown(his, 33, 33)
+    with subprocess.Popen([sys.executable, "-c", EXCHANGES, ours, his], stdout=subprocess.PIPE) as exchanging:
+        try:
+            assert exchanging.stdout is not None
+            exchanging.stdout.readline()
+            config = load(str(pair.config("www4")))
+            assert [restore_record.on_volume(config, config.resources[0]) for _ in range(150)] == [None] * 150
+        finally:
+            exchanging.kill()
+    if not (ours / "catalog").exists():
+        durable.exchange(str(ours), str(his))
     ours.rename(pair.volume / ".away")
     his.rename(ours)
     pair.backs_up("www4")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import queue
 import resource
@@ -18,11 +19,12 @@ import pytest
 
 from drbdbackup import lock, proc
 from drbdbackup.errors import Interrupted, Killed, ToolError
+from drbdbackup.model.mount import MountIdentity
 from drbdbackup.pipeline.cage.protocol import NodeFacts
-from drbdbackup.pipeline.cage.supervisor import Cage, Event, Patience, attend
+from drbdbackup.pipeline.cage.supervisor import Cage, Event, Patience, run_job
 from drbdbackup.pipeline.volume.source_protocol import WALK, WalkJob
 from drbdbackup.proc.caging import Caged, Job
-from drbdbackup.proc.talking import Talking
+from drbdbackup.proc.piped_process import PipedProcess
 from tests.descent import family
 from tests.played_media import PATIENCE, share, stopped, tool, wait_for
 from tests.played_pair import PlayedPair
@@ -72,14 +74,14 @@ def test_a_job_that_wants_too_much_memory_fails_alone_and_a_program_may_have_wha
     os.link(pair.volume / "index.php", pair.volume / "same.php")  # for rsync
     limits, programs = tmp_path / "limits", tmp_path / "bin"
     programs.mkdir()
-    noted = f"timeout 9 sh -c 'until grep -q {4 << 30} /proc/'$PPID'/limits; do :; done' && echo bound >> {limits}"
-    own = f"grep 'Max data size' /proc/self/limits >> {limits}"
-    (programs / "rsync").write_text(f'#!/bin/sh\n{noted}\n{own}\nexec {proc.find("rsync")} "$@"\n')
+    its = f"its=$(timeout 9 sh -c 'until grep -q {4 << 30} /proc/'$PPID'/limits; do :; done' && echo bound)"
+    noted = f"echo $its $(grep 'Max data size' /proc/self/limits) >> {limits}"  # in one piece: two rsyncs write there
+    (programs / "rsync").write_text(f'#!/bin/sh\n{its}\n{noted}\nexec {proc.find("rsync")} "$@"\n')
     (programs / "rsync").chmod(0o755)
     pair.path = f"{programs}:{os.environ['PATH']}"
     pair.backs_up()
-    its, own = limits.read_text().splitlines()[-2:]
-    assert (its, own.split()[3]) == ("bound", "unlimited")
+    words = limits.read_text().splitlines()[-1].split()
+    assert (words[0], words[4]) == ("bound", "unlimited")
     pair.path = ""
 
     planted = pair.newest("nas").parent.with_name("20991231T000000Z-www4")
@@ -119,7 +121,9 @@ def test_a_spawner_that_is_killed_is_an_error_of_its_cages_and_the_next_cage_has
     os.kill(spawner, signal.SIGKILL)
     for cage in (first, second):
         wait_for(lambda cage=cage: cage.check() or cage.ended, "the end")
-    assert {type(events.get_nowait().message.reason) for _ in pids} == {Killed}
+    told = [events.get_nowait().message for _ in pids]
+    assert {type(one.reason) for one in told} == {Killed}
+    assert {"dmesg" in one.hint for one in told} == {True}
     third = Cage("third", WALK, events)
     try:
         assert parent(begun(third)) != spawner
@@ -147,7 +151,7 @@ def test_signals_to_the_spawner_are_nothing_to_it() -> None:
     """A terminal or an admin who signals all of a run's processes means the one that undoes things in good order."""
     cage = Cage("nas", WALK, queue.Queue())
     spawner = parent(begun(cage))
-    for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGUSR1):
+    for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1):
         os.kill(spawner, signum)
     again = Cage("disk", WALK, queue.Queue())
     try:
@@ -209,11 +213,11 @@ def test_a_cage_is_asked_for_without_waiting_for_its_begin_and_one_that_is_ended
     before = time.monotonic()
     with hanging(parent(begun(first))):
         struck, killed = (touching(tmp_path / name) for name in ("struck", "killed"))
-        struck.strike()
+        struck.kill_now()
         assert killed.end(0.5)
         assert time.monotonic() - before < 5.0
         assert struck.has_ended()
-        assert not struck.lingers()
+        assert not struck.has_processes()
     later = touching(tmp_path / "later")
     assert later.wait(PATIENCE) == 0  # the spawner has done what it was asked for before
     assert [path.name for path in tmp_path.iterdir()] == ["later"]
@@ -237,17 +241,18 @@ def test_a_cage_that_cannot_be_asked_for_costs_no_other_one() -> None:
     assert first.kill()
 
 
-@pytest.mark.parametrize("patience", [Patience.within(1.0), Patience(1.0, 1.0)], ids=["whole", "word"])
+@pytest.mark.parametrize("patience", [Patience.within(1.0), Patience.stalled_after(1.0)], ids=["whole", "word"])
 def test_to_begin_late_is_not_to_be_silent(patience: Patience) -> None:
     """A slow disk or a load holds up the begin, and that has a deadline of its own."""
     here = NodeFacts(node="www4", caged=True, volumes=(), marks=None, nice=0)
-    job = WalkJob(here=here, source="/", mounted={"device": "no such"}, exclude=(), spool="/dev/null/none")
+    another = MountIdentity(device="no such", source="", fstype="", root="")
+    job = WalkJob(here=here, source="/", mounted=another, exclude=(), spool="/dev/null/none")
     first = Cage("first", WALK, queue.Queue())
     with hanging(parent(begun(first))) as spawner:
         late = Cage("late", WALK, queue.Queue())
         threading.Timer(2.0, os.kill, (spawner, signal.SIGCONT)).start()
         with pytest.raises(Interrupted):
-            attend(WALK, "asked", job, patience)
+            run_job(WALK, "asked", job, patience)
         assert late.silence() < 1.0
     assert late.kill()
     assert first.kill()
@@ -256,9 +261,11 @@ def test_to_begin_late_is_not_to_be_silent(patience: Patience) -> None:
 @pytest.mark.parametrize("spare", range(8))
 def test_a_supervisor_without_descriptors_loses_only_the_cage_that_needs_them(spare: int) -> None:
     first = Cage("first", WALK, queue.Queue())
+    gc.collect()  # what another test has left open must not close in between
     pid, opened = begun(first), opened_by(os.getpid())
-    with descriptors(os.getpid(), limit(opened, spare)), pytest.raises(ToolError, match="Too many open files"):
+    with descriptors(os.getpid(), limit(opened, spare)), pytest.raises(ToolError, match="Too many open") as caught:
         Cage("failing", WALK, queue.Queue())
+    assert "`ulimit -n`" in caught.value.hint
     assert opened_by(os.getpid()) == opened
     again = Cage("again", WALK, queue.Queue())
     assert parent(begun(again)) == parent(pid)
@@ -283,13 +290,16 @@ def test_a_run_goes_on_without_the_target_whose_cage_cannot_be_had(pair: PlayedP
 
 @pytest.mark.parametrize("spare", [1, 2, 3, 4])
 def test_a_spawner_without_descriptors_loses_only_the_cage_that_needs_them(spare: int) -> None:
-    cages = [Cage(f"cage {number}", WALK, queue.Queue()) for number in range(4)]  # they fill the gaps in its table
+    proc.end()  # a spawner with cages of other tests has gaps in its table where those end in between
+    cages = [Cage(f"cage {number}", WALK, queue.Queue()) for number in range(4)]
     pids = [begun(cage) for cage in cages]
     spawner, events = parent(pids[0]), queue.Queue[Event]()
     with descriptors(spawner, limit(opened_by(spawner), spare)):
         failing = Cage("failing", WALK, events)
         wait_for(lambda: failing.check() or failing.ended, "the error")
-    assert "could not be started" in events.get_nowait().message.message
+    failed = events.get_nowait().message
+    assert "could not be started" in failed.message
+    assert "`ulimit -n`" in failed.hint
     again = Cage("again", WALK, queue.Queue())
     assert parent(begun(again)) == spawner
     assert all(is_alive(pid) for pid in pids)
@@ -366,9 +376,9 @@ def descriptors(pid: int, most: int) -> Iterator[None]:
         resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
 
 
-def touching(path: Path) -> Talking:
+def touching(path: Path) -> PipedProcess:
     """A cage that makes a file as soon as it begins, and does not wait for a job."""
-    return proc.talk_caged(Job("cage: touch", ("tests.touching",), (str(path),)), lambda _: None)
+    return proc.start_piped_caged(Job("cage: touch", ("tests.touching",), (str(path),)), lambda _: None)
 
 
 def begun(cage: Cage) -> int:
@@ -390,3 +400,30 @@ def is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return False
+
+
+def test_a_lock_on_another_file_of_the_same_number_is_not_ours(tmp_path: Path) -> None:
+    """/proc/locks shows everybody the number of ours, and any user has files of any number in /dev/shm."""
+    for name in ("ours", "his"):
+        (tmp_path / name).mkdir()
+        tool("mount", "-t", "tmpfs", "tmpfs", tmp_path / name)
+    try:
+        ours, his = tmp_path / "ours/lock", tmp_path / "his/lock"
+        for one in (ours, his):
+            one.touch()
+        assert ours.stat().st_ino == his.stat().st_ino
+        his.chmod(0o666)
+        takes = "import fcntl, os, time; os.setuid(33); fcntl.flock(0, 2); print('held', flush=True); time.sleep(60)"
+        with his.open() as file, subprocess.Popen(
+            [sys.executable, "-c", takes], stdin=file, stdout=subprocess.PIPE
+        ) as taker:
+            assert taker.stdout is not None
+            assert taker.stdout.readline() == b"held\n"
+            assert not lock.is_held(str(ours))
+            with lock.held(str(ours)):
+                assert lock.is_held(str(ours))
+            assert not lock.is_held(str(ours))
+            taker.kill()
+    finally:
+        for name in ("ours", "his"):
+            tool("umount", "--lazy", tmp_path / name)

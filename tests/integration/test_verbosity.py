@@ -33,6 +33,18 @@ def test_quiet_leaves_problems_and_json_and_verbose_says_each_step(pair: PlayedP
         assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", ""), words
     assert json.loads(pair.run("www4", "list", "-q", "--json").stdout)["copies"]
     assert pair.run("www4", "-q", "list", "--node", "www9").stderr.startswith("drbdbackup: --node www9")
+    for words, problem in (
+        (["check"], "DRBDBACKUP WARNING"), (["check", "-w", "soon"], "DRBDBACKUP UNKNOWN"), (["doctor"], "\nFAIL "),
+    ):  # fmt: skip
+        ended, loud = pair.run("www4", "-q", *words), pair.run("www4", *words)
+        assert ended.returncode == loud.returncode > 0
+        assert problem in ended.stdout, "an answer that is a problem is told"
+    (pair.folder / "nas").rename(pair.folder / "away")
+    ended = pair.run("www4", "sync", "-q")
+    assert (ended.returncode, ended.stderr) == (1, "")
+    assert "is not a folder" in ended.stdout
+    assert pair.run("www4", "run", "-q").stdout == "", "the problem is on stderr"
+    (pair.folder / "away").rename(pair.folder / "nas")
     pair.backs_up("www4", "--note", "-q")
     assert pair.copies()[0]["note"] == "-q", "a word behind an option that takes one is its value"
 
@@ -56,11 +68,12 @@ def test_a_dry_run_says_that_it_was_one(pair: PlayedPair) -> None:
     assert pair.json("www4", "latest", status=6)["backup"] is None
 
 
-@pytest.mark.parametrize(("word", "meant"), [("backup", "run"), ("logs", "runs"), ("help", "--help")])
+@pytest.mark.parametrize(("word", "meant"), [("backup", "run"), ("logs", "runs")])
 def test_the_words_of_other_programs_are_understood(pair: PlayedPair, word: str, meant: str) -> None:
     ended = pair.run("www4", word)
     assert ended.returncode == 2
     assert f"`drbdbackup {meant}`" in ended.stderr
+    assert pair.run("www4", "help", meant).stdout == pair.run("www4", meant, "--help").stdout != ""
 
 
 def test_an_alarm_has_a_colour_for_a_person_who_wants_colours(pair: PlayedPair) -> None:

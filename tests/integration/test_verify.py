@@ -9,10 +9,18 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import pytest
+import xxhash
+from msgspec.structs import replace
 
 from drbdbackup.catalog import bodies, store, view
+from drbdbackup.manifest import SETTLED, Recorded
+from drbdbackup.pipeline.files import tree
+from drbdbackup.pipeline.files.tree import open_folder
+from drbdbackup.pipeline.verify.verification import Verification, content
 from tests import preloaded
 from tests.integration.test_snapshots import HOSTILE, furnish
 from tests.played_media import (
@@ -30,6 +38,10 @@ from tests.played_media import (
 )
 from tests.played_pair import PlayedPair
 from tests.played_restore import rot
+
+if TYPE_CHECKING:
+    from drbdbackup.pipeline.cage.worker import Channel
+    from drbdbackup.pipeline.copies.open_copy import OpenCopy
 
 
 @pytest.fixture
@@ -222,9 +234,18 @@ def test_a_share_that_hangs_is_given_up(pair: PlayedPair) -> None:
 
 def test_a_copy_that_somebody_removed_is_not_the_backup_any_more(pair: PlayedPair) -> None:
     pair.backs_up()
+    pair.json("www5", "sync")
     shutil.rmtree(pair.newest("nas").parent)
-    assert "not there any more" in verify(pair, status=1)
+    told = pair.run("www5", "verify")  # to the node that stands by, the other one may have pruned it a moment ago
+    assert (told.returncode, "`drbdbackup pin`" in told.stderr) == (6, True)
+    assert [copy["damaged_at"] for copy in pair.copies("www5")] == [None]
+    [gone] = pair.json("www4", "verify", status=6)["copies"]
+    assert (gone["error"]["code"], gone["problem_count"]) == ("copy.not-found", 0)
     assert pair.json("www4", "latest", status=6)["backup"] is None
+    assert pair.json("www4", "list", status=6)["error"]["code"] == "copy.none", "it is no damaged copy either"
+    pair.backs_up()
+    (pair.newest("nas").parent / "snapshot.json").unlink()  # only a folder that is not there is gone
+    assert "snapshot.json" in verify(pair, status=1)
 
 
 def test_a_copy_that_a_run_prunes_meanwhile_is_not_called_damaged(pair: PlayedPair) -> None:
@@ -293,3 +314,21 @@ def test_nothing_on_the_medium_changes(pair: PlayedPair) -> None:
     before = subprocess.run(listed, capture_output=True, check=True).stdout
     verify(pair)
     assert subprocess.run(listed, capture_output=True, check=True).stdout == before
+
+
+def test_a_file_with_many_names_is_read_once(tmp_path: Path) -> None:
+    """A user may give 65,000 names to a large one, which would be read for days."""
+    file = tmp_path / "first"
+    file.write_bytes(b"x")
+    os.link(file, tmp_path / "second")
+    channel = cast("Channel", SimpleNamespace(send_progress=lambda _: None))
+    verifying = Verification(copy=cast("OpenCopy", None), share=1.0, channel=channel)
+    with open_folder(str(tmp_path)) as folder:
+        seen = tree.entry_at(folder, b"first", b"first")
+        one = Recorded(seen, xxhash.xxh128(b"x").hexdigest(), SETTLED, b"")
+        assert content(verifying, folder, b"first", one, 1, seen.inode) == ""
+        assert content(verifying, folder, b"not there", one, 1, seen.inode) == ""
+        assert content(verifying, folder, b"not there", replace(one, hash="another"), 1, seen.inode) != ""
+        with pytest.raises(FileNotFoundError):
+            content(verifying, folder, b"not there", one, 1)
+    assert (verifying.files, verifying.size) == (2, 2)

@@ -17,11 +17,11 @@ from textual.widgets import Static
 from drbdbackup.commands.latest import latest
 from drbdbackup.commands.watch import begun_elsewhere, look
 from drbdbackup.config.load import load
-from drbdbackup.pipeline.progress import Nobody, Progress
+from drbdbackup.pipeline.progress import Progress, SilentWatcher
 from drbdbackup.pipeline.progress_file import JobProgress, TargetProgress, under_way, written_progress
 from drbdbackup.report.full_screen import KeysShown
-from drbdbackup.report.live import RateMeter
-from drbdbackup.report.watching import WatchScreen
+from drbdbackup.report.watch_lines import RateMeter
+from drbdbackup.report.watch_screen import WatchScreen
 from tests import preloaded
 from tests.played_media import wait_for
 from tests.played_pair import PlayedPair
@@ -104,7 +104,7 @@ def test_a_state_folder_that_takes_no_file_ends_no_job(tmp_path: Path) -> None:
 def test_it_is_written_once_a_second_and_what_is_nonsense_is_not_shown(tmp_path: Path) -> None:
     pair = PlayedPair(tmp_path)
     config, folder = load(str(pair.config("www4"))), pair.folder / "state-www4/progress"
-    with written_progress(config, "verify", Nobody()) as watcher:
+    with written_progress(config, "verify", SilentWatcher()) as watcher:
         watcher.begun("raid", ("nas", "disk"), reads=True)
         [file] = folder.iterdir()
         written = set()
@@ -121,7 +121,7 @@ def test_it_is_written_once_a_second_and_what_is_nonsense_is_not_shown(tmp_path:
             file.write_bytes(nonsense)
             assert under_way(config) == ()
     assert sorted(os.listdir(folder)) == [f"{os.getpid()}-1", "x"]
-    with written_progress(config, "verify", Nobody()):
+    with written_progress(config, "verify", SilentWatcher()):
         assert os.listdir(folder) == []
 
 

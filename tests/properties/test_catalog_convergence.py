@@ -12,6 +12,7 @@ from drbdbackup.catalog.bodies import copied, expected, run_from
 from drbdbackup.catalog.facts import as_row, fact, from_row, identity
 from drbdbackup.catalog.local import rows
 from drbdbackup.model.backup import iso
+from drbdbackup.model.medium import KnownMedium
 from tests.properties.played_nodes import ANYBODY, NIGHT, PlayedNode, a_copy, a_fact, a_folder
 
 NAMES = ("www4", "www5", "mail1", "mail2")
@@ -146,7 +147,7 @@ an_instant = st.builds(
 def told_of_the_nas(node, now, medium, ahead, fraction, is_old):
     """A fact as this version or (whole seconds) an older one writes it, by a clock that may be off."""
     at = now.replace(microsecond=fraction) + timedelta(seconds=ahead)
-    said = expected(node, at, "nas", {"medium": medium})
+    said = expected(node, at, "nas", KnownMedium(medium))
     if not is_old:
         return said
     row = (node, iso(at), *as_row(said)[3:])
@@ -165,10 +166,10 @@ def test_what_an_admin_accepts_counts_on_all_nodes_whatever_was_said_within_the_
         meet(nodes)
         for node in (*nodes, nodes[0]):
             at = view.moment_to_correct(node.state, "nas")
-            node.record(expected(node.name, at, "nas", {"medium": f"accepted-by-{node.name}"}))
+            node.record(expected(node.name, at, "nas", KnownMedium(f"accepted-by-{node.name}")))
             meet(nodes)
             assert [view.expected_target(one.state, "nas") for one in nodes] == [
-                {"medium": f"accepted-by-{node.name}"}
+                KnownMedium(f"accepted-by-{node.name}")
             ] * 2
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from drbdbackup.cli import argv, options, typer_app
 from drbdbackup.cli.app import COMMANDS
-from drbdbackup.cli.declared import Call, CliGroup, Option, parameters
+from drbdbackup.cli.command import Call, CliGroup, Option, parameters
 from drbdbackup.config.load import VARIABLE
 from drbdbackup.errors import UsageError
 

@@ -7,10 +7,10 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drbdbackup.catalog.pair import said_from
+from drbdbackup.catalog.pair import summary_from
 from drbdbackup.doctor.drbd import parse_dump, parse_listed
 from drbdbackup.doctor.heartbeat import parse_authkeys, parse_haresources, parse_members, services
-from drbdbackup.doctor.programs import parse as parse_rsync
+from drbdbackup.doctor.rsync import parse as parse_rsync
 from drbdbackup.doctor.starting import parse_crontab, starts_run
 from drbdbackup.doctor.volume import parse_fstab
 from drbdbackup.pair import digests
@@ -48,19 +48,20 @@ def test_every_reader_takes_every_text(text: str) -> None:
     st.characters(categories=("L", "N")), min_size=6))))  # fmt: skip
 def test_no_key_gets_out_of_authkeys(lines: list[tuple[str, str, str]]) -> None:
     told = repr(parse_authkeys("\n".join(" ".join(line) for line in lines)))
-    assert not any(key in told for _, _, key in lines if key not in "sha1 crc Keys number lines")
+    own_words = "sha1 crc AuthKeys in_force keys AuthKey number method length"
+    assert not any(key in told for _, _, key in lines if key not in own_words)
 
 
 @given(st.dictionaries(st.sampled_from(["digests", "linked", "now"]) | st.text(), documents))
 def test_whatever_a_peer_says_is_something_that_can_be_said_again(body: dict[str, object]) -> None:
-    said = said_from(body, None)
+    said = summary_from(body, None)
     if said is not None:
-        assert said_from(json.loads(json.dumps(said.as_body())), None) == said
+        assert summary_from(json.loads(json.dumps(said.as_body())), None) == said
 
 
 @given(st.binary(), st.binary(), st.lists(st.text(), max_size=3))
 def test_the_same_content_has_the_same_check_value(one: bytes, other: bytes, nodes: list[str]) -> None:
-    value = digests.value("authkeys", one, nodes)
-    assert value == digests.value("authkeys", bytes(one), list(reversed(nodes)))
-    if value != digests.value("authkeys", other, nodes):
+    value = digests.check_value("authkeys", one, nodes)
+    assert value == digests.check_value("authkeys", bytes(one), list(reversed(nodes)))
+    if value != digests.check_value("authkeys", other, nodes):
         assert one != other

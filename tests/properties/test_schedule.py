@@ -57,4 +57,5 @@ def test_a_nightly_backup_is_due_once_a_day(expression, now, zone):
 def test_a_run_now_leaves_nothing_due_until_the_next_time(expression, now, zone, later):
     following = schedule.next_due(expression, now, zone)
     asked = now + timedelta(seconds=later)
-    assert (schedule.is_due(expression, asked, now, zone) is None) == (asked < following)
+    last = schedule.last_due(expression, asked, zone)
+    assert (schedule.unmet(last, now) is None) == (asked < following)

@@ -9,7 +9,7 @@ from contextlib import suppress
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from drbdbackup.commands.serve import Send, serve, understood
+from drbdbackup.commands.serve import Send, parse_request, serve
 from drbdbackup.errors import UsageError
 from drbdbackup.manifest import is_safe
 from drbdbackup.pipeline.copies.serve_job import sender
@@ -36,7 +36,7 @@ lines = st.one_of(
 @given(lines)
 def test_any_line_is_one_of_the_allowed_forms_or_is_refused(line):
     try:
-        wish = understood(line)
+        wish = parse_request(line)
     except UsageError:
         return
     if not isinstance(wish, Send):
@@ -53,7 +53,7 @@ def test_what_is_run_is_a_sender_of_a_path_below_the_resource(line, inside):
     path = f"disk/raid/20261123T043000Z-www4/data/{inside.hex()}"
     for asked in (line, f"snapshots rsync --server --sender -re.iLsfxCIvu . {path}"):
         with suppress(UsageError):
-            wish = understood(asked)
+            wish = parse_request(asked)
             if isinstance(wish, Send):
                 at = os.path.join("/snapshot", wish.part, os.fsdecode(wish.inside))
                 argv = sender("/usr/bin/rsync", wish.options, at)
@@ -90,7 +90,7 @@ def nearly(draw: st.DrawFn) -> str:
 @given(nearly())
 def test_what_is_nearly_good_is_good_in_every_letter_or_refused(words: str) -> None:
     try:
-        wish = understood(words)
+        wish = parse_request(words)
     except UsageError:
         return
     assert words.isascii()
@@ -107,7 +107,7 @@ def test_what_is_nearly_good_is_good_in_every_letter_or_refused(words: str) -> N
 def test_what_is_refused_is_refused_before_anything_is_looked_at(words: str) -> None:
     """There is not even a configuration here to look at."""
     try:
-        understood(words)
+        parse_request(words)
     except UsageError as refused:
         with suppress(UsageError):
             serve(None, words)  # type: ignore[arg-type]

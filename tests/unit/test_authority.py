@@ -9,11 +9,11 @@ import pytest
 
 from drbdbackup.catalog import authority, facts
 from drbdbackup.catalog.authority import (
-    MakerWord,
+    MakerStatement,
     OwnView,
     Trust,
     is_entitled,
-    made_by,
+    maker_statement,
     may_sign,
     owners,
     trust_in,
@@ -23,7 +23,7 @@ from drbdbackup.catalog.facts import Fact, fact
 
 NOW = datetime(2026, 11, 23, 4, 30, tzinfo=UTC)
 NAME = "20261123T043000Z"
-OF_MEDIUM = ("pruned", "found", "verified", "damaged", "drilled", "scrubbed", "signed", "measured")
+OF_MEDIUM = ("pruned", "found", "verified", "damaged", "drilled", "scrubbed", "signed", "measured", "room")
 KNOWN = OwnView("www4", {"disk4": "www4", "disk6": "www6"}, 7)
 
 
@@ -73,7 +73,7 @@ def test_what_a_node_may_say(one: Fact, counts: bool) -> None:
 
 def test_every_kind_is_in_the_table() -> None:
     kinds = {value for name, value in vars(facts).items() if name.isupper() and isinstance(value, str)}
-    assert kinds - {facts.SIGNATURE} == set(authority._RULES)
+    assert kinds - {facts.SIGNATURE, facts.FACTS} == set(authority._RULES)
     told = authority.__doc__ or ""
     assert not [kind for kind in authority._RULES if f"`{kind}`" not in told]
 
@@ -100,7 +100,7 @@ def test_who_can_know_what_a_copy_is(one: Fact, counts: bool) -> None:
 
 
 AT = {"started_at": "2026-11-23T04:30:00Z", "finished_at": "2026-11-23T04:30:00Z"}
-MAKERS = MakerWord(5, NOW, frozenset({"a" * 64}))
+MAKERS = MakerStatement(5, NOW, frozenset({"a" * 64}))
 
 
 def replica(by: str = "www5", medium: str = "disk5", **body: Any) -> Fact:
@@ -130,7 +130,7 @@ def replica(by: str = "www5", medium: str = "disk5", **body: Any) -> Fact:
         (replica("www6", adopted=True), MAKERS, Trust.NOTHING),
     ],
 )  # fmt: skip
-def test_a_replica_is_what_its_maker_has_said(one: Fact, made: MakerWord | None, trust: Trust) -> None:
+def test_a_replica_is_what_its_maker_has_said(one: Fact, made: MakerStatement | None, trust: Trust) -> None:
     assert trust_in(one, "www6", made, {"disk5": "www5", "nas": ""}) is trust
 
 
@@ -140,9 +140,9 @@ def test_what_a_maker_has_said() -> None:
         said("signed", f"nas/raid/{NAME}-www4", "www4", manifest_sha256="b" * 64),
         said("signed", f"nas/raid/{NAME}-www4", "www5", manifest_sha256="e" * 64),
     ]  # fmt: skip
-    assert made_by("www4", facts) == MakerWord(5, NOW, frozenset({"a" * 64, "b" * 64}))
-    assert made_by("www4", facts[:1]) is None
-    assert made_by("www5", facts) is None
+    assert maker_statement("www4", facts) == MakerStatement(5, NOW, frozenset({"a" * 64, "b" * 64}))
+    assert maker_statement("www4", facts[:1]) is None
+    assert maker_statement("www5", facts) is None
     assert [may_sign(one, "www6", "www4") for one in facts[2:]] == [True, False]
     assert [may_sign(one, "www5", "www4") for one in facts[2:]] == [True, True]
 

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from drbdbackup.catalog import facts
 from drbdbackup.catalog.bodies import (
+    EndedTarget,
     Run,
     adopted,
     copy_body,
@@ -38,7 +39,7 @@ SIDECAR = {
 def is_genuine(whole: Fact) -> bool:
     """Whether other nodes take it in."""
     try:
-        return facts.why_not(as_row(whole)) == ""
+        return facts.why_invalid(as_row(whole)) == ""
     except (TypeError, ValueError):
         return False
 
@@ -64,7 +65,7 @@ def test_a_fact_that_was_changed_in_any_column_is_not_genuine(change):
 def test_a_fact_comes_back_from_its_row_unchanged():
     whole = said(name="caf\u00e9 \udcff\n", deep={"list": [1, 2.5, None, True]})
     assert from_row(as_row(whole)) == whole
-    assert not facts.why_not(as_row(whole))
+    assert not facts.why_invalid(as_row(whole))
 
 
 def test_a_body_that_is_too_large_is_cut_and_not_lost():
@@ -87,7 +88,7 @@ def test_what_others_would_refuse_is_not_recorded():
 )  # fmt: skip
 def test_a_body_that_is_no_canonical_object_is_no_fact_even_if_the_id_fits(body):
     columns = (*as_row(said())[1:6], body)
-    assert facts.why_not((identity(*columns), *columns)) == "its body is malformed"
+    assert facts.why_invalid((identity(*columns), *columns)) == "its body is malformed"
 
 
 def test_a_body_that_is_nested_without_end_is_no_fact():
@@ -124,7 +125,9 @@ def test_a_body_that_lacks_a_key_is_no_copy(key):
 
 
 @pytest.mark.parametrize("value", [None, [], {}, 1.5, -1, True, 1 << 70, "", "../../etc", "x\0"])
-@pytest.mark.parametrize("key", ["snapshot", "resource", "sequence", "medium", "path", "started_at", "problems"])
+@pytest.mark.parametrize("key", [
+    "snapshot", "resource", "sequence", "medium", "path", "started_at", "finished_at", "problems",
+])  # fmt: skip
 def test_a_value_that_cannot_be_makes_no_copy(key, value):
     assert copy_from({**copy_body(COPY), key: value}) is None
 
@@ -137,7 +140,7 @@ def test_a_run_comes_back_from_its_fact():
     run = Run(
         name="20261123T043000Z-www4", resource="raid", node="www4", outcome=Outcome.PARTIAL, started_at=NIGHT,
         finished_at=NIGHT + timedelta(minutes=2), because=("Primary", "peer down"),
-        targets=(("nas", {"outcome": "failed", "message": "full", "hint": "free"}),), due_at=NIGHT, snapshot="snap",
+        targets=(("nas", EndedTarget(outcome="failed", message="full", hint="free")),), due_at=NIGHT, snapshot="snap",
     )
     assert run_from(ran(run)) == run
 

@@ -16,6 +16,7 @@ from drbdbackup.catalog.merge import salvage
 from drbdbackup.config.values import Config, ResourceConfig, TargetConfig
 from drbdbackup.errors import CatalogError
 from drbdbackup.model.backup import Copy, Outcome, snapshot_name
+from drbdbackup.model.medium import KnownMedium
 
 NIGHT = datetime(2024, 11, 1, 4, 30, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -143,19 +144,19 @@ def test_a_verify_from_the_future_heals_nothing(state):
 def test_the_newest_target_is_the_one_expected_and_one_from_the_future_is_not(state):
     future = datetime.now(UTC) + 30 * DAY
     for at, medium in ((NIGHT, "a"), (NIGHT + DAY, "b"), (future, "c")):
-        record(state, expected("www4", at, "nas", {"medium": medium}))
+        record(state, expected("www4", at, "nas", KnownMedium(medium)))
     found = view.expected_target(state, "nas")
     assert found is not None
-    assert found["medium"] == "b"
+    assert found.medium == "b"
     assert view.expected_target(state, "nas@www4") is None
 
 
 def test_of_two_facts_within_a_second_the_later_counts(state):
     for moment in range(20):
-        record(state, expected("www4", NIGHT + timedelta(microseconds=moment), "nas", {"medium": f"{moment}"}))
+        record(state, expected("www4", NIGHT + timedelta(microseconds=moment), "nas", KnownMedium(f"{moment}")))
         found = view.expected_target(state, "nas")
         assert found is not None
-        assert found["medium"] == f"{moment}"
+        assert found.medium == f"{moment}"
 
 
 def test_what_is_verified_within_the_second_of_its_damage_is_well_again(state):
@@ -166,7 +167,7 @@ def test_what_is_verified_within_the_second_of_its_damage_is_well_again(state):
 
 
 def test_what_a_clock_far_ahead_said_is_corrected_now(state):
-    record(state, expected("www5", datetime.now(UTC) + 30 * DAY, "nas", {"medium": "b"}))
+    record(state, expected("www5", datetime.now(UTC) + 30 * DAY, "nas", KnownMedium("b")))
     assert view.moment_to_correct(state, "nas") < datetime.now(UTC) + timedelta(minutes=1)
 
 
@@ -327,7 +328,7 @@ def test_a_row_that_rotted_on_our_own_disk_is_passed_over(state):
     ("module", "unwanted"),
     [("drbdbackup.catalog.view", {"sqlite_utils", "sh", "rich", "croniter", "typer", "asyncio", "subprocess"}),
      ("drbdbackup.catalog.store", {"sqlite_utils", "sh", "rich", "croniter", "typer"}),
-     ("drbdbackup.catalog.exchange", {"sqlite3", "sqlite_utils"})],
+     ("drbdbackup.catalog.transfer", {"sqlite3", "sqlite_utils"})],
 )  # fmt: skip
 def test_reading_the_catalog_imports_next_to_nothing(module, unwanted):
     script = f"import sys, {module}; print(*sys.modules)"
@@ -352,14 +353,14 @@ def test_what_another_node_says_of_media_takes_no_copy_out_of_sight(state):
         a_copy(3, "www5", target="disk", holder="www5", medium="theirs", kind="disk"),
     ]  # fmt: skip
     record(state, *(copied(copy.node, NIGHT, copy) for copy in made))
-    record(state, expected("www4", NIGHT, "disk@www4", {"medium": "own", **place}))
-    record(state, expected("www4", NIGHT, "nas", {"medium": "nas", "kind": "nas", "location": "nas:/n"}))
+    record(state, expected("www4", NIGHT, "disk@www4", KnownMedium("own", **place)))
+    record(state, expected("www4", NIGHT, "nas", KnownMedium("nas", kind="nas", location="nas:/n")))
     for day, medium in enumerate(("own", "nas"), 1):
-        record(state, expected("www5", NIGHT + day * DAY, "disk@www5", {"medium": medium, **place}))
+        record(state, expected("www5", NIGHT + day * DAY, "disk@www5", KnownMedium(medium, **place)))
         found = view.configured(a_config(state), "raid")
         assert [(one.target, one.holder) for one in found] == [("disk", "www5"), ("disk", "www4"), ("nas", "")]
     for day, medium in enumerate(("own", "theirs"), 2):
-        told = {"medium": medium, "kind": "nas", "location": "nas:/n"}
+        told = KnownMedium(medium, kind="nas", location="nas:/n")
         record(state, expected("www5", NIGHT + day * DAY, "nas", told))
         found = view.configured(a_config(state), "raid")
         assert [(one.target, one.holder) for one in found] == [("disk", "www5"), ("disk", "www4"), ("nas", "")]

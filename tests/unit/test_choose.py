@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from drbdbackup.errors import NoBackup, NothingFound, OutOfReach, Undecided, UsageError
 from drbdbackup.model.backup import Copy, snapshot_name
 from drbdbackup.model.generation import Generation
-from drbdbackup.pipeline.copies.choose import Way, Wish, candidates, choose
+from drbdbackup.pipeline.copies.choose import CopyRequest, Way, candidates, choose
 
 NIGHT = datetime(2026, 11, 1, 4, 30, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -35,7 +35,7 @@ COPIES = [
 
 
 def chosen(here="www4", copies=COPIES, unreadable=(), **wish):
-    found = candidates(copies, Wish(**wish), here, NODES, TARGETS)
+    found = candidates(copies, CopyRequest(**wish), here, NODES, TARGETS)
     return choose(found, here, lambda copy: "it is off" if copy.medium in unreadable else "")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from drbdbackup.cli.app import COMMANDS as DECLARED
-from drbdbackup.cli.declared import CliGroup, Option, parameters
+from drbdbackup.cli.command import CliGroup, Option, parameters
 from tests import preloaded
 
 PROGRAM = str(Path(sys.executable).parent / "drbdbackup")
@@ -145,6 +145,8 @@ def test_a_command_line_that_makes_no_sense_exits_with_2(args: list[str]) -> Non
     assert (ended.returncode, ended.stdout) == (2, "")
     assert is_told_without_a_traceback(ended)
     assert "\x1b" not in ended.stderr
+    if args == ["run", "--resource"]:
+        assert "See `drbdbackup run --help`." in ended.stderr
 
 
 @pytest.mark.parametrize("command", [
@@ -157,6 +159,7 @@ def test_without_a_configuration_every_command_says_what_to_do(command: str) -> 
     assert is_told_without_a_traceback(ended)
     assert "/nowhere/config.toml: No such file or directory" in ended.stderr
     assert "--config" in ended.stderr
+    assert "drbdbackup init" in ended.stderr
 
 
 def test_a_script_gets_the_error_as_a_document() -> None:
@@ -195,6 +198,25 @@ def test_no_option_and_no_argument_may_be_empty_or_blank(words, function, tmp_pa
             assert error["code"] == "usage.invalid"
             assert error["message"] == f"{flag or 'an argument'} is empty"
     assert not (tmp_path / "state").exists()
+
+
+def test_an_option_with_one_value_is_not_given_twice(tmp_path: Path) -> None:
+    """The last one would count, and the other be left out without a word: --resource mail --resource raid."""
+    file = good_file(tmp_path)
+    for flag, *words in (
+        ["--to", "restore", "--to", "/one", "--dry-run", "--to=/other"],
+        ["--limit", "list", "--limit=1", "--limit", "-1"],
+        ["--resource", "restore", "--resource", "--to", "--resource", "raid"],
+        ["--config", "peer", "list", "--config", file, "--config", file],
+    ):
+        ended = drbdbackup("--config", file, *words, "--json")
+        error = json.loads(ended.stdout)["error"]
+        assert (ended.returncode, error["code"]) == (2, "usage.invalid"), words
+        assert error["message"] == f"{flag} is given more than once"
+    ended = drbdbackup("--config", file, "check", "-w", "1h", "--warning", "2h")
+    assert (ended.returncode, "--warning is given more than once" in ended.stdout) == (3, True)
+    for words in (["status", "--resource", "raid", "-vv"], ["list", "--node", "--node"]):
+        assert "more than once" not in drbdbackup("--config", file, *words).stderr
 
 
 def test_a_blank_word_is_refused_before_the_command_and_behind_two_dashes(tmp_path: Path) -> None:

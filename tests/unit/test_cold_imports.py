@@ -7,6 +7,9 @@ What is not ours is loaded once; each module is then imported in a fork that has
 from __future__ import annotations
 
 import json
+import os
+import py_compile
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -82,3 +85,28 @@ def test_a_circle_that_shows_at_one_of_its_doors_is_found(tmp_path: Path) -> Non
     found = failing(package)
     assert list(found) == ["circular.one"]
     assert "partially initialized module" in found["circular.one"]
+
+
+def test_a_compiled_module_that_is_not_whole_stops_nothing(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "drbdbackup", tmp_path / "drbdbackup", ignore=shutil.ignore_patterns("__pycache__"))
+    compiled, late = (
+        Path(py_compile.compile(str(tmp_path / "drbdbackup" / name), doraise=True))
+        for name in ("errors.py", "commands/latest.py")
+    )
+    whole = compiled.read_bytes()
+    compiled.write_bytes(whole[:1024])
+    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    argv = [sys.executable, "-P", "-m", "drbdbackup", "latest", "--config", str(tmp_path / "none.toml")]
+
+    def ends() -> tuple[int, str]:
+        ended = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60)
+        assert "Traceback" not in ended.stderr
+        return ended.returncode, ended.stderr
+
+    assert ends()[0] == 2, "the configuration is missing"
+    compiled.write_bytes(whole[:16] + bytes(1024))
+    assert ends()[0] == 2
+    compiled.unlink()
+    late.write_bytes(late.read_bytes()[:1024])  # one that the command itself imports is named
+    status, said = ends()
+    assert (status, str(late) in said, "bug" in said) == (1, True, False), said

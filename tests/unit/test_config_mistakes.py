@@ -72,7 +72,7 @@ ABSOLUTE = 'an absolute path without ".." and control characters'
     ({"resource.raid.require_mount": '"no"'}, 'resource.raid.require_mount = "no": must be true or false'),
     ({"target.nas.pth": '"/x"'},
      ("target.nas.pth: unknown key; did you mean path?"
-      " allowed here: kind, path, require_mount, recycle, retention, hook")),
+      " allowed here: kind, path, require_mount, recycle, schedule, retention, hook")),
     ({"target.nas.device": '"/dev/sdc"'}, 'target.nas.device: belongs to kind = "disk" only'),
     ({"target.disk.require_mount": "true"}, 'target.disk.require_mount: belongs to kind = "nas" only'),
     ({"target.nas.require_mount": "1"}, "target.nas.require_mount = 1: must be true or false"),
@@ -106,6 +106,8 @@ ABSOLUTE = 'an absolute path without ".." and control characters'
     ({"target.nas.on_full": '"replace"'}, 'target.nas.on_full: belongs to kind = "disk" only'),
     ({"target.disk.on_full": '"replace"', "target.nas": None},
      'target.disk.on_full = "replace": must be "keep" where there is no other target to hold a copy meanwhile'),
+    ({"target.nas.schedule": '"30 5 * * 0"', "target.disk": None},
+     "target.nas.schedule: must be left out for at least one target, which follows the schedule at the top"),
     ({"resource.raid.hook.freeze": "{}"}, "resource.raid.hook.freeze: must have before, after or on_error"),
     ({"target.nas.hook.wake": '{ timeout = "5m" }'}, "target.nas.hook.wake: must have before, after or on_error"),
     ({"target.nas.hook": '["wake"]'},

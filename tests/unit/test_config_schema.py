@@ -77,7 +77,7 @@ def test_a_mistake_is_seen_where_it_is(old: str, new: str, at: str) -> None:
 
 
 @pytest.mark.parametrize("text", [
-    'rate = "50M"', "rate = 0", 'verify = "90s"', "shrink = 0.5", "nice = 0", 'probe = 2.5',
+    'rate = "50M"', "rate = 0", 'verify = "90s"', "shrink = 0.5", "nice = 0", 'ionice = "idle"', 'probe = 2.5',
 ])  # fmt: skip
 def test_each_way_to_write_a_value_is_right(text: str) -> None:
     assert wrong(f"{SAMPLE}\n[limits]\n{text}\n") == []

@@ -67,7 +67,7 @@ def test_a_document_has_the_keys_of_the_file_with_every_default():
         "services": []}
     assert document["limits"] == {"probe": 0.25, "ssh": 5.0, "run": 86400.0, "stall": 900.0, "shrink": 0.5,
         "grace": 21600.0, "silence": 172800.0, "verify": 7200.0, "services": 300.0, "answer": 2.0, "nice": 19,
-        "rate": 0.0}
+        "ionice": "best-effort", "rate": 0.0}
 
 
 def test_tables_are_written_as_an_admin_would():

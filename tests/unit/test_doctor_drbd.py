@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from drbdbackup.doctor import drbd, standing
-from drbdbackup.doctor.drbd import Defined, DrbdFacts, parse_dump, parse_listed
+from drbdbackup.doctor import drbd, role_and_name
+from drbdbackup.doctor.drbd import BackingDisk, Defined, DrbdFacts, parse_dump, parse_listed
 from drbdbackup.doctor.finding import FindingState
-from drbdbackup.doctor.standing import NameFacts
+from drbdbackup.doctor.role_and_name import NameFacts
 from drbdbackup.model.role import Decision, Role, Verdict
 from tests.captured import CAPTURES
 
@@ -49,7 +49,7 @@ resource "r1" {
     }
 }
 """
-RAID = Defined("raid", ("www4", "www5"), (("www4", "/dev/sda1"), ("www5", "/dev/sda3")))
+RAID = Defined("raid", ("www4", "www5"), (BackingDisk("www4", "/dev/sda1"), BackingDisk("www5", "/dev/sda3")))
 GOOD = DrbdFacts(
     resource="raid",
     host="www4",
@@ -71,7 +71,7 @@ def states(facts: DrbdFacts) -> dict[str, str]:
 def test_the_configuration_is_read_as_drbdadm_prints_it() -> None:
     raid, r1 = parse_dump(DUMP)
     assert raid == RAID
-    assert (r1.name, r1.disks) == ("r1", (("www4", "/dev/sdc"),))
+    assert (r1.name, r1.disks) == ("r1", (BackingDisk("www4", "/dev/sdc"),))
 
 
 def test_the_secret_in_it_is_not_kept() -> None:
@@ -147,7 +147,7 @@ PRIMARY = Verdict(decision=Decision.PROCEED, because=("raid is Primary here",), 
     (replace(PRIMARY, decision=Decision.REFUSE, role=Role.UNKNOWN, hint="See."), True, None),
 ])  # fmt: skip
 def test_a_role_that_a_run_would_refuse_fails_once(verdict, explained, state) -> None:
-    found = standing.judge(verdict, "raid", explained=explained)
+    found = role_and_name.judge(verdict, "raid", explained=explained)
     assert [one.state.value for one in found] == ([state] if state else [])
 
 
@@ -156,5 +156,5 @@ def test_a_role_that_a_run_would_refuse_fails_once(verdict, explained, state) ->
     ("www4", "www5", "fail"), ("www4", "www5.example.org", "fail"),
 ])  # fmt: skip
 def test_a_configuration_that_was_copied_with_the_others_name_fails(node, host, state) -> None:
-    [found] = standing.judge_name(NameFacts("config.toml", node, ("www4", "www5"), host))
+    [found] = role_and_name.judge_name(NameFacts("config.toml", node, ("www4", "www5"), host))
     assert found.state.value == state

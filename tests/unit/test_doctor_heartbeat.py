@@ -7,9 +7,11 @@ from msgspec.structs import replace
 
 from drbdbackup.doctor import heartbeat
 from drbdbackup.doctor.heartbeat import (
+    AuthKey,
+    AuthKeys,
     HaresourcesLine,
     HeartbeatFacts,
-    Keys,
+    Members,
     parse_authkeys,
     parse_haresources,
     parse_members,
@@ -23,7 +25,7 @@ www4 IPaddr::133.10.10.10/24/eth0 drbddisk::raid \\
      Filesystem::/dev/drbd0::/srv/raid::ext4 mysql apache2 drbdbackup  # from left to right
 """
 GROUPS = parse_haresources(HARESOURCES)
-SHA1 = Keys("1", (("1", "sha1", 32),))
+SHA1 = AuthKeys("1", (AuthKey("1", "sha1", 32),))
 GOOD = HeartbeatFacts(
     host="www4", nodes=("www4", "www5"), ha_cf=TextFile("", 0o100644), haresources=TextFile("", 0o100644),
     authkeys=TextFile("", 0o100600), members=("www4", "www5"), open_to_all=False, groups=GROUPS, keys=SHA1,
@@ -51,15 +53,15 @@ def test_services_are_what_is_no_agent_and_no_address() -> None:
 
 def test_of_the_key_only_its_length_is_kept() -> None:
     keys = parse_authkeys("# a comment\nauth 2\n1 crc\n2 sha1 geheimes Wort # and more\n")
-    assert keys == Keys("2", (("1", "crc", 0), ("2", "sha1", 13)))
+    assert keys == AuthKeys("2", (AuthKey("1", "crc", 0), AuthKey("2", "sha1", 13)))
     assert "geheim" not in repr(keys)
 
 
 def test_the_nodes_of_ha_cf() -> None:
     text = "keepalive 2\nnode www4 www5\nnode www6 # three\n"
-    assert parse_members(text) == (("www4", "www5", "www6"), False)
-    assert parse_members("autojoin any\n") == ((), True)
-    assert parse_members("autojoin none\n") == ((), False)
+    assert parse_members(text) == Members(("www4", "www5", "www6"), False)
+    assert parse_members("autojoin any\n") == Members((), True)
+    assert parse_members("autojoin none\n") == Members((), False)
 
 
 def test_a_node_as_it_should_be() -> None:
@@ -83,11 +85,11 @@ def test_a_node_as_it_should_be() -> None:
     ({"authkeys": TextFile(problem="Permission denied")}, "authkeys", "warn"),
     ({"authkeys": TextFile("", 0o100640)}, "authkeys", "fail"),
     ({"authkeys": TextFile("", 0o100600, owner=1000)}, "authkeys", "fail"),
-    ({"keys": Keys("", (("1", "sha1", 32),))}, "authkeys", "fail"),
-    ({"keys": Keys("2", (("1", "sha1", 32),))}, "authkeys", "fail"),
-    ({"keys": Keys("1", (("1", "crc", 0),))}, "authkeys", "warn"),
-    ({"keys": Keys("1", (("1", "md5", 32),))}, "authkeys", "warn"),
-    ({"keys": Keys("1", (("1", "sha1", 7),))}, "authkeys", "warn"),
+    ({"keys": AuthKeys("", (AuthKey("1", "sha1", 32),))}, "authkeys", "fail"),
+    ({"keys": AuthKeys("2", (AuthKey("1", "sha1", 32),))}, "authkeys", "fail"),
+    ({"keys": AuthKeys("1", (AuthKey("1", "crc", 0),))}, "authkeys", "warn"),
+    ({"keys": AuthKeys("1", (AuthKey("1", "md5", 32),))}, "authkeys", "warn"),
+    ({"keys": AuthKeys("1", (AuthKey("1", "sha1", 7),))}, "authkeys", "warn"),
 ])  # fmt: skip
 def test_each_mistake_is_found_and_no_other(changes, check, state) -> None:
     assert wrong(replace(GOOD, **changes)) == {check: state}

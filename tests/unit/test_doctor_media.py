@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from drbdbackup.config.values import TargetConfig
 from drbdbackup.doctor import clocks, media
-from drbdbackup.doctor.clocks import MOST, ClockFacts, ShareFacts
+from drbdbackup.doctor.clocks import LARGEST_DIFFERENCE, ClockFacts, ShareFacts
 from drbdbackup.doctor.media import MediumFacts, Need
 from drbdbackup.model.backup import Copy
 
@@ -38,6 +38,8 @@ def test_a_target_as_it_should_be() -> None:
     assert wrong(GOOD) == {}
     assert [one.check for one in media.judge(GOOD)] == ["target", "not mounted", "room"]
     assert [one.check for one in media.judge(replace(GOOD, target=NAS))] == ["target", "room"]
+    small = [*media.judge(replace(GOOD, need=Need(0, 200, full=False)))][-1]
+    assert small.because == "10.0 GiB of 20.0 GiB are free; the next copy needs about 200 B"
 
 
 @pytest.mark.parametrize(("changes", "check", "state"), [
@@ -98,7 +100,8 @@ def test_resources_need_room_side_by_side() -> None:
 
 
 @pytest.mark.parametrize(("ahead", "state"), [
-    (0.0, "ok"), (MOST, "ok"), (-MOST, "ok"), (MOST + 1, "fail"), (-MOST - 1, "fail"), (1e9, "fail"),
+    (0.0, "ok"), (LARGEST_DIFFERENCE, "ok"), (-LARGEST_DIFFERENCE, "ok"),
+    (LARGEST_DIFFERENCE + 1, "fail"), (-LARGEST_DIFFERENCE - 1, "fail"), (1e9, "fail"),
 ])  # fmt: skip
 def test_clocks_are_within_a_minute(ahead, state) -> None:
     assert [one.state.value for one in clocks.judge_node(ClockFacts("www5", ahead, "nas"))] == [state]

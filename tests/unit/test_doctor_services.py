@@ -8,12 +8,12 @@ import pytest
 from msgspec.structs import replace
 
 from drbdbackup.doctor import services, systemd
-from drbdbackup.doctor.services import LinkFacts, ServiceFacts
+from drbdbackup.doctor.services import FolderState, LinkFacts, ServiceFacts
 from drbdbackup.pair import digests
 from drbdbackup.tools.text_file import TextFile, read
 from tests.captured import play
 
-GOOD = ServiceFacts("apache2", "disabled", (), "/var/www", "link")
+GOOD = ServiceFacts("apache2", "disabled", (), "/var/www", FolderState.LINK)
 
 
 def wrong(facts: ServiceFacts) -> dict[str, str]:
@@ -30,7 +30,8 @@ def test_a_service_as_it_should_be() -> None:
     ({"unit": "alias"}, "boot", "fail"), ({"unit": "masked"}, "boot", "warn"), ({"unit": None}, "boot", "warn"),
     ({"unit": "", "links": ("/etc/rc2.d/S01apache2",)}, "boot", "fail"),
     ({"unit": "generated", "links": ("/etc/rc2.d/S01apache2",)}, "boot", "fail"),
-    ({"folder_is": "folder"}, "data folder", "warn"), ({"folder_is": "elsewhere"}, "data folder", "warn"),
+    ({"folder_state": FolderState.FOLDER}, "data folder", "warn"),
+    ({"folder_state": FolderState.FOREIGN_LINK}, "data folder", "warn"),
 ])  # fmt: skip
 def test_each_mistake_is_found_and_no_other(changes, check, state) -> None:
     assert wrong(replace(GOOD, **changes)) == {check: state}
@@ -39,7 +40,7 @@ def test_each_mistake_is_found_and_no_other(changes, check, state) -> None:
 @pytest.mark.parametrize("changes", [
     {"unit": ""}, {"unit": "static"}, {"unit": "indirect"}, {"unit": "generated"},
     {"unit": "disabled", "links": ("/etc/rc2.d/S01apache2",)},  # systemd passes over a script that has a unit
-    {"folder_is": ""}, {"folder": "", "folder_is": ""},
+    {"folder_state": FolderState.MISSING}, {"folder": "", "folder_state": FolderState.MISSING},
 ])  # fmt: skip
 def test_what_is_not_started_at_boot_is_right(changes) -> None:
     assert wrong(replace(GOOD, **changes)) == {}
@@ -78,6 +79,9 @@ def test_links_to_the_volume_are_found_without_following_them(tmp_path) -> None:
     (tmp_path / "parent").symlink_to(tmp_path)
     parents = [str(tmp_path), "/nowhere", str(tmp_path / "parent")]
     assert sorted(digests.links("/srv/raid", parents)) == [f"{tmp_path}/mysql", f"{tmp_path}/www"]
+    if os.geteuid() == 0:
+        os.chown(tmp_path / "www", 33, 33, follow_symlinks=False)
+        assert list(digests.links("/srv/raid", parents)) == [f"{tmp_path}/mysql"], "not another user's"
 
 
 LINKS = LinkFacts("raid", ("/var/lib/mysql", "/var/www"), frozenset({"/var/lib/mysql", "/var/www"}))

@@ -8,7 +8,16 @@ import pytest
 from msgspec.structs import replace
 
 from drbdbackup.doctor import starting
-from drbdbackup.doctor.starting import CrontabLine, ScheduledJob, StartFacts, parse_crontab, starts_run, why_not_read
+from drbdbackup.doctor.starting import (
+    CrontabLine,
+    ScheduledJob,
+    StartedRun,
+    StartFacts,
+    UnusedFile,
+    parse_crontab,
+    starts_run,
+    why_not_read,
+)
 from drbdbackup.tools.text_file import TextFile
 
 OURS = (Path(__file__).parents[2] / "cron/drbdbackup").read_text()
@@ -23,8 +32,8 @@ def wrong(facts: StartFacts) -> dict[str, str]:
 
 def test_our_own_file_is_understood() -> None:
     night, missed = parse_crontab(OURS, with_user=True)
-    assert (night.schedule, night.program, night.words) == ("30 4 * * *", "drbdbackup", ())
-    assert (missed.schedule, missed.words) == ("7,22,37,52 * * * *", ("--if-due",))
+    assert (night.schedule, night.run) == ("30 4 * * *", StartedRun("drbdbackup", ()))
+    assert (missed.schedule, missed.run.words) == ("7,22,37,52 * * * *", ("--if-due",))
     assert "/usr/local/bin" in night.path.split(":")
 
 
@@ -32,8 +41,8 @@ def test_a_crontab_of_a_user_has_no_user_in_its_lines() -> None:
     text = "PATH=/opt/bin\n@daily /usr/local/bin/drbdbackup run\n"
     text += "5 4 * * * drbdbackup run --target nas >/dev/null 2>&1\n"
     assert parse_crontab(text, with_user=False) == (
-        CrontabLine("@daily", "/usr/local/bin/drbdbackup", (), "/opt/bin"),
-        CrontabLine("5 4 * * *", "drbdbackup", ("--target", "nas"), "/opt/bin"),
+        CrontabLine("@daily", StartedRun("/usr/local/bin/drbdbackup", ()), "/opt/bin"),
+        CrontabLine("5 4 * * *", StartedRun("drbdbackup", ("--target", "nas")), "/opt/bin"),
     )
 
 
@@ -45,7 +54,7 @@ def test_a_crontab_of_a_user_has_no_user_in_its_lines() -> None:
 def test_what_starts_a_run(command, words) -> None:
     started = starts_run(command)
     assert started is not None
-    assert started[1] == words
+    assert started.words == words
 
 
 @pytest.mark.parametrize("command", [
@@ -92,7 +101,8 @@ def test_each_mistake_is_found_and_no_other(jobs, found) -> None:
 
 
 def test_a_file_that_cron_passes_over_is_named() -> None:
-    facts = StartFacts("30 4 * * *", (), (("/etc/cron.d/drbdbackup.cron", "cron passes over a name with a dot"),))
+    unused = UnusedFile("/etc/cron.d/drbdbackup.cron", "cron passes over a name with a dot")
+    facts = StartFacts("30 4 * * *", (), (unused,))
     assert "drbdbackup.cron: cron passes over" in starting.judge(facts)[0].because
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from drbdbackup.doctor import programs, volume
-from drbdbackup.doctor.programs import RsyncFacts
+from drbdbackup.doctor import rsync, volume
+from drbdbackup.doctor.rsync import RsyncFacts
 from drbdbackup.doctor.volume import FstabLine, VolumeFacts, parse_fstab
 
 DEVICES = frozenset({"/dev/drbd0", "/dev/sda1"})
@@ -28,8 +28,8 @@ def wrong(facts: VolumeFacts) -> dict[str, str]:
     return {one.check: one.state.value for one in volume.judge(facts) if one.state.value != "ok"}
 
 
-def entry(spec: str, point: str, options: str, device: str = "") -> tuple[FstabLine, str]:
-    return FstabLine(spec, point, tuple(options.split(","))), device or spec
+def entry(spec: str, point: str, options: str, device: str = "") -> FstabLine:
+    return FstabLine(spec, point, tuple(options.split(",")), device or spec)
 
 
 def test_fstab_is_read_as_mount_does() -> None:
@@ -81,9 +81,9 @@ def test_a_spec_leads_to_its_device(tmp_path) -> None:
 
 
 def test_an_rsync_that_is_new_enough() -> None:
-    assert programs.parse(RSYNC) == RsyncFacts((3, 2))
-    assert programs.judge(RsyncFacts((3, 2)))[0].state.value == "ok"
-    assert programs.judge(RsyncFacts((4, 0)))[0].state.value == "ok"
+    assert rsync.parse(RSYNC) == RsyncFacts((3, 2))
+    assert rsync.judge(RsyncFacts((3, 2)))[0].state.value == "ok"
+    assert rsync.judge(RsyncFacts((4, 0)))[0].state.value == "ok"
 
 
 @pytest.mark.parametrize(("version", "debian", "state"), [
@@ -91,20 +91,20 @@ def test_an_rsync_that_is_new_enough() -> None:
     ((3, 2), "", "ok"),
 ])  # fmt: skip
 def test_an_rsync_that_debian_has_repaired_by_a_newer_one(version, debian, state) -> None:
-    [found] = programs.judge(RsyncFacts(version, debian=debian))
+    [found] = rsync.judge(RsyncFacts(version, debian=debian))
     assert (found.state.value, "3.5.0" in found.remedy) == (state, state == "warn")
 
 
 def test_only_debian_is_debian() -> None:
-    assert programs.debian_in('ID=debian\nVERSION_ID="12"\n') == "12"
-    assert programs.debian_in('ID=ubuntu\nVERSION_ID="12"\nID_LIKE=debian\n') == ""
-    assert programs.debian_in("") == ""
+    assert rsync.debian_in('ID=debian\nVERSION_ID="12"\n') == "12"
+    assert rsync.debian_in('ID=ubuntu\nVERSION_ID="12"\nID_LIKE=debian\n') == ""
+    assert rsync.debian_in("") == ""
 
 
 @pytest.mark.parametrize("facts", [
-    programs.parse(RSYNC.replace("3.2.7", "3.1.3")), programs.parse(""), RsyncFacts(None, problem="not installed"),
-    programs.parse(RSYNC.replace("xxh128", "")), programs.parse(RSYNC.replace("ACLs", "no ACLs")),
-    programs.parse(RSYNC.replace("xattrs", "no xattrs")),
+    rsync.parse(RSYNC.replace("3.2.7", "3.1.3")), rsync.parse(""), RsyncFacts(None, problem="not installed"),
+    rsync.parse(RSYNC.replace("xxh128", "")), rsync.parse(RSYNC.replace("ACLs", "no ACLs")),
+    rsync.parse(RSYNC.replace("xattrs", "no xattrs")),
 ])  # fmt: skip
 def test_an_rsync_that_cannot_do_what_a_run_needs(facts) -> None:
-    assert [one.state.value for one in programs.judge(facts)] == ["fail"]
+    assert [one.state.value for one in rsync.judge(facts)] == ["fail"]

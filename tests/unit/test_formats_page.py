@@ -26,7 +26,7 @@ from msgspec.structs import fields
 
 import drbdbackup.catalog.facts as kinds
 from drbdbackup import manifest
-from drbdbackup.catalog import bodies, history, key_sheets, notifications, pair, pins, rates, scrubs, store
+from drbdbackup.catalog import bodies, free_space, history, key_sheets, notifications, pair, pins, rates, scrubs, store
 from drbdbackup.model.backup import Copy, Outcome
 from drbdbackup.model.generation import Generation
 from drbdbackup.model.restoring import RestoreStage, Restoring
@@ -35,12 +35,12 @@ from drbdbackup.targets.abilities import Abilities
 from drbdbackup.targets.mark import Identity
 from drbdbackup.targets.sidecar import Sidecar
 from drbdbackup.tools import authorized_keys
+from tests.parsed import trees
 from tests.played_pair import PlayedPair
 from tests.played_restore import rot
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/formats.md").read_text(encoding="utf-8")
-TREES = [ast.parse(file.read_bytes()) for file in sorted((ROOT / "drbdbackup").rglob("*.py"))]
 PAGES = sorted({*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")})
 FOUND_LATER = {"verified_at", "damaged_at", "drilled_at", "pinned_at", "note"}  # by other facts than the copy's own
 
@@ -94,7 +94,7 @@ def literal_keys(function: Callable[..., Any]) -> set[str]:
 
 def called(name: str) -> Iterator[ast.Call]:
     """Every call in the product of a function or method of that name."""
-    for node in (node for tree in TREES for node in ast.walk(tree) if isinstance(node, ast.Call)):
+    for node in (node for tree in trees().values() for node in ast.walk(tree) if isinstance(node, ast.Call)):
         if name == (node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")):
             yield node
 
@@ -112,10 +112,10 @@ def test_the_page_has_every_key_that_the_code_spells_out_and_no_other() -> None:
         "verified": literal_keys(bodies.verified), "damaged": literal_keys(bodies.damaged),
         "drilled": literal_keys(bodies.drilled), "scrubbed": literal_keys(scrubs.scrubbed),
         "measured": literal_keys(rates.measured), "restore": literal_keys(Restoring.as_document),
-        "pair": literal_keys(pair.Said.as_body), "notified": literal_keys(notifications.notified),
+        "pair": literal_keys(pair.ConfigSummary.as_body), "notified": literal_keys(notifications.notified),
         "task": literal_keys(history.task),
         "pinned": literal_keys(pins.pinned), "unpinned": literal_keys(pins.unpinned), "noted": literal_keys(pins.noted),
-        "printed": literal_keys(key_sheets.printed),
+        "printed": literal_keys(key_sheets.printed), "room": literal_keys(free_space.left),
     }  # fmt: skip
     wrong = [line for kind, written in spelled.items() for line in differ(kind, top(FACTS[kind]), written)]
     sidecar, mark = keys("snapshot.json"), keys("target.json")
@@ -212,7 +212,7 @@ def lived(folder: Path) -> PlayedPair:
     first.rename(found)
     sidecar = found / "snapshot.json"
     sidecar.write_text(sidecar.read_text().replace(first.name, found.name))
-    played.backs_up()
+    played.misses(first.name)
     (folder / "away").rename(first)
     assert played.run("www4", "sync", "--rebuild").returncode == 0
     assert played.run("www4", "target", "sign", "nas").returncode == 0
@@ -226,6 +226,8 @@ def lived(folder: Path) -> PlayedPair:
     told = notifications.notified("www4", "raid", notifications.NoticeKind.FAILED, datetime.now(UTC))
     store.record(str(folder / "state-www4"), "www4", [told])
     store.record(str(folder / "state-www4"), "www4", [key_sheets.printed("www4", datetime.now(UTC), "offsite", "f067")])
+    room = free_space.LastRoom(at=datetime.now(UTC), free=1, total=2, free_inodes=3, links=True)
+    store.record(str(folder / "state-www4"), "www4", [free_space.left("www4", "m", room)])
     rot(snapshots(folder)[-1] / "data/again")
     assert played.run("www4", "verify").returncode == 1
     return played

@@ -125,6 +125,10 @@ def test_btrfs_shows_an_anonymous_number_so_its_source_field_counts():
     btrfs = replace(MOUNTED, device="0:45", fstype="btrfs")
     assert verdict(PRIMARY, mounted=btrfs).decision is Decision.PROCEED
     assert verdict(PRIMARY, mounted=replace(btrfs, source="/dev/drbd00")).decision is Decision.REFUSE
+    for fstype in ("fuse", "fuse.any"):  # where the top of the volume is a user's, he can mount this over it
+        given = verdict(PRIMARY, mounted=replace(btrfs, fstype=fstype))
+        assert given.decision is Decision.REFUSE
+        assert given.because[-1] == f"{fstype}, which calls itself /dev/drbd0, is mounted at /srv/raid, not /dev/drbd0"
 
 
 def test_a_device_whose_number_is_not_known_is_told_by_its_name():

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from drbdbackup.catalog.bodies import Run
+from drbdbackup.catalog.bodies import EndedTarget, Run
 from drbdbackup.commands.monitoring.check import thresholds
 from drbdbackup.config.values import CheckConfig
 from drbdbackup.doctor.media import Need
+from drbdbackup.due import TargetDue
 from drbdbackup.errors import UsageError
 from drbdbackup.health.judge import PairEvidence, Severity, TargetRoom, Thresholds, judge
 from drbdbackup.model.backup import Copy, Outcome, Reach
@@ -30,21 +31,26 @@ COPY = Copy(
     started_at=NOW - timedelta(hours=5), finished_at=NOW - timedelta(hours=4), files=10, bytes=1000,
     verified_at=NOW - DAYS,
 )  # fmt: skip
+FAILED = EndedTarget(outcome="failed", message="away")
 RUN = Run(
     name=COPY.snapshot, resource="raid", node="www4", outcome=Outcome.COMPLETE, started_at=COPY.started_at,
-    finished_at=COPY.finished_at, targets=(("nas", {"outcome": "complete"}),),
+    finished_at=COPY.finished_at, targets=(("nas", EndedTarget(outcome="complete")),),
 )  # fmt: skip
 HALF = Restoring(
     name="r", resource="raid", node="www4", stage=RestoreStage.REPLACING, snapshot=COPY.snapshot, path="", begun_at=NOW
 )
+NEED = Need(100, 400, full=False)
 WELL = PairEvidence(
     resource="raid", now=NOW, verdict=Verdict(decision=Decision.PROCEED, because=("it is",), role=Role.PRIMARY),
     pair=PairVerdict(PairState.OK, ("www4 made it",)), known=[KnownCopy(COPY, Reach.YES)], newest=COPY, ended=RUN,
     began=NOW - 100 * DAYS, verified_at=COPY.verified_at,
-    rooms=[TargetRoom("nas", 5000, 9000, Need(100, 400, full=False)), TargetRoom("disk")],
+    rooms=[TargetRoom(target="nas", free=5000, total=9000, need=NEED), TargetRoom(target="disk")],
 )  # fmt: skip
 
 
+LAST_USED = TargetRoom(
+    target="disk", free=400, total=9000, need=NEED, free_inodes=7, seen_at=NOW - timedelta(hours=1)
+)  # fmt: skip
 NO_AGES, LIMITS = Thresholds(), CheckConfig()
 
 
@@ -65,11 +71,19 @@ def test_nothing_is_found_where_all_is_well() -> None:
     ("WARNING", "services", {"restoring": replace(HALF, stage=RestoreStage.RESTORED)}),
     ("WARNING", "refused", {"verdict": Verdict(decision=Decision.REFUSE, because=("?",), role=Role.UNKNOWN)}),
     ("WARNING", "volume 1", {"verdict": replace(WELL.verdict, left_out=("volume 1 is not backed up",))}),
-    ("WARNING", "nas failed", {"ended": replace(RUN, targets=(("nas", {"outcome": "failed", "message": "away"}),))}),
+    ("WARNING", "nas failed", {"ended": replace(RUN, targets=(("nas", FAILED),))}),
+    ("WARNING", "nas failed", {
+        "ended": replace(RUN, targets=(("offsite", EndedTarget(outcome="complete")),)),
+        "ended_common": replace(RUN, targets=(("nas", FAILED),)),
+    }),
+    ("WARNING", "one was due", {"own_schedules": [TargetDue("offsite", NOW + DAYS, NOW - DAYS, NOW - 8 * DAYS)]}),
     ("WARNING", "2 entries", {"newest": replace(COPY, problems=2)}),
-    ("WARNING", "not mounted", {"rooms": [TargetRoom("nas", problem="not mounted")]}),
-    ("WARNING", "may need", {"rooms": [TargetRoom("nas", 300, 9000, Need(100, 400, full=False))]}),
-    ("CRITICAL", "needs", {"rooms": [TargetRoom("nas", 99, 9000, Need(100, 400, full=False))]}),
+    ("WARNING", "not mounted", {"rooms": [TargetRoom(target="nas", problem="not mounted")]}),
+    ("WARNING", "may need", {"rooms": [TargetRoom(target="nas", free=300, total=9000, need=NEED)]}),
+    ("CRITICAL", "needs", {"rooms": [TargetRoom(target="nas", free=99, total=9000, need=NEED)]}),
+    ("CRITICAL", "had at 2026-11-29T11:00:00Z", {"rooms": [replace(LAST_USED, free=99)]}),
+    ("CRITICAL", "no inode free", {"rooms": [replace(LAST_USED, free_inodes=0)]}),
+    ("WARNING", "may need", {"rooms": [replace(LAST_USED, free=399)]}),
     ("WARNING", "is damaged", {"known": [KnownCopy(replace(COPY, damaged_at=NOW), Reach.YES)]}),
     ("WARNING", "was last verified", {"verified_at": NOW - 46 * DAYS}),
     ("WARNING", "has ever been verified", {"verified_at": None}),
@@ -105,7 +119,7 @@ def test_the_age_counts_against_what_was_asked_for() -> None:
 
 
 def test_the_worst_comes_first_and_nothing_is_left_out() -> None:
-    told = found(verified_at=None, restoring=HALF, rooms=[TargetRoom("nas", problem="x")])
+    told = found(verified_at=None, restoring=HALF, rooms=[TargetRoom(target="nas", problem="x")])
     assert [one for one, _ in told] == ["CRITICAL", "WARNING", "WARNING"]
 
 
@@ -128,8 +142,18 @@ def test_the_first_line_has_every_measure_in_quotes() -> None:
     assert all(line.startswith("raid: ") for line in more)
 
 
+def test_what_was_left_on_a_disk_is_told_with_its_time() -> None:
+    health = judge(replace(WELL, rooms=[LAST_USED]), CheckConfig(), Thresholds())
+    assert health.severity is Severity.OK
+    first, *more = plugin.nagios([health], Thresholds())
+    assert "'raid disk free'=400B;400:;100:;0;9000" in first
+    assert more[-1].endswith("at its last use, 1 h ago")
+    [told] = plugin.document([health])["resources"][0]["targets"]
+    assert (told["free_bytes"], told["free_inodes"], told["seen_at"]) == (400, 7, "2026-11-29T11:00:00Z")
+
+
 def test_what_a_disk_says_neither_ends_the_line_nor_begins_measures() -> None:
-    odd = judge(replace(WELL, rooms=[TargetRoom("nas", problem="a|b\nc\x1b[1m")]), CheckConfig(), Thresholds())
+    odd = judge(replace(WELL, rooms=[TargetRoom(target="nas", problem="a|b\nc\x1b[1m")]), CheckConfig(), Thresholds())
     lines = list(plugin.nagios([odd], Thresholds()))
     assert lines[0].count("|") == 1
     assert "a/b; c\\x1b" in lines[0]
@@ -138,7 +162,7 @@ def test_what_a_disk_says_neither_ends_the_line_nor_begins_measures() -> None:
     name, measures, _ = re.fullmatch(r'"([^"]+)" (\S+) (.+)', rest).groups()  # type: ignore[union-attr]
     assert (state, name) == ("1", "drbdbackup raid")
     assert measures == "age=18000;;;0|copies=1;;;0|damaged=0;;;0"
-    assert "\n" not in plugin.failed("one\ntwo", as_checkmk=False)
+    assert not any("\n" in line for line in plugin.failed("one\ntwo", "three\nfour", as_checkmk=False))
 
 
 def test_with_several_resources_the_worst_counts() -> None:

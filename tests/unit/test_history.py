@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from drbdbackup.catalog import history, store
-from drbdbackup.catalog.bodies import Run, copied, pruned, ran
+from drbdbackup.catalog.bodies import EndedTarget, Run, copied, pruned, ran
 from drbdbackup.catalog.facts import Fact, fact
 from drbdbackup.model.backup import Copy, Outcome, snapshot_name
 
@@ -18,7 +18,7 @@ def a_run(node: str, minutes: int) -> Fact:
     at = NIGHT + minutes * MINUTE
     return ran(Run(
         name=snapshot_name(at, node), resource="raid", node=node, outcome=Outcome.COMPLETE, started_at=at,
-        finished_at=at + 5 * MINUTE, targets=(("nas", {"outcome": "complete", "files": 2, "bytes": 7}),),
+        finished_at=at + 5 * MINUTE, targets=(("nas", EndedTarget(outcome="complete", files=2, bytes=7)),),
     ))  # fmt: skip
 
 

@@ -147,7 +147,9 @@ def test_something_else_in_the_place_of_latest_does_not_stop_a_removal(tmp_path:
     (tmp_path / "drbdbackup/raid/latest").unlink()
     (tmp_path / "drbdbackup/raid/latest").mkdir()
     tree = SimpleNamespace(engine=None)
-    medium = SimpleNamespace(root=str(tmp_path), medium=tree, check_still_there=lambda: None)
+    medium = SimpleNamespace(
+        root=str(tmp_path), medium=tree, check_still_there=lambda: None, is_held=lambda snapshot: False
+    )  # fmt: skip
     heard: list[object] = []
     remove_snapshots.drop(medium, "raid", [(NAME, "old")], SimpleNamespace(send=heard.append))
     assert (names(tmp_path), len(heard)) == ([newer, "latest"], 1)

@@ -53,6 +53,21 @@ def test_each_link_leads_to_a_file_and_a_heading_that_are_there() -> None:
     assert [f"{name}: {link}" for name, link in found if broken(name, link)] == []
 
 
+def test_each_link_of_an_installed_page_leads_to_what_is_installed() -> None:
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"]
+    installed = build["targets"]["wheel"]["shared-data"]
+
+    def has(path: str) -> bool:
+        return any(path == one or path.startswith(f"{one}/") for one in installed)
+
+    found = [
+        (name, os.path.normpath(os.path.join(os.path.dirname(name), link.partition("#")[0])))
+        for name, page in PAGES.items() if has(name) for link in links(page) if not link.startswith("#")
+    ]  # fmt: skip
+    assert len(found) > 100
+    assert [f"{name}: {there}" for name, there in found if not has(there)] == []
+
+
 def test_the_readme_of_the_package_has_no_link_that_leads_nowhere_on_pypi() -> None:
     """As it was when it was installed here: hatch_build.py makes it."""
     text = str(importlib.metadata.metadata("drbdbackup").get_payload())

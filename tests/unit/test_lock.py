@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import signal
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,7 +25,7 @@ HOLDER = """
 import sys, threading, time
 from drbdbackup import proc
 from drbdbackup.lock import held
-with held(sys.argv[1]):
+with held(sys.argv[1]{how}:
     {inside}
     print("held", flush=True)
     time.sleep(60)
@@ -39,9 +41,9 @@ def path(tmp_path):
 
 
 @contextmanager
-def holder(path: str, inside: str = "pass") -> Iterator[subprocess.Popen]:
+def holder(path: str, inside: str = "pass", how: str = ")") -> Iterator[subprocess.Popen]:
     """Another process that holds the lock."""
-    script = HOLDER.format(inside=inside)
+    script = HOLDER.format(inside=inside, how=how)
     process = subprocess.Popen([sys.executable, "-c", script, path], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout.readline() == "held\n"
@@ -66,6 +68,40 @@ def test_the_second_is_told_who_holds_it_and_since_when(path):
         pass
     assert caught.value.status == 5
     assert re.search(rf"process {other.pid}, since 20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ", caught.value.message)
+
+
+def test_a_holder_that_is_stopped_is_called_so(path):
+    with holder(path) as other:
+        other.send_signal(signal.SIGSTOP)
+        os.waitpid(other.pid, os.WUNTRACED)
+        with pytest.raises(Locked) as caught, held(path):
+            pass
+        assert f"kill -CONT {other.pid}" in caught.value.hint
+
+
+def test_a_look_is_waited_for_and_work_is_not(path):
+    def take() -> str:
+        with held(path):
+            return "taken"
+
+    with holder(path, how=", looks=True) as works") as other, ThreadPoolExecutor() as pool:
+        second = pool.submit(take)
+        with pytest.raises(TimeoutError):
+            second.result(0.5)
+        other.kill()
+        assert second.result(30) == "taken"
+    with holder(path, "works()", ", looks=True) as works"), pytest.raises(Locked), held(path):
+        pass
+
+
+def test_a_look_that_is_over_is_not_taken_for_the_next_holder(path):
+    with held(path, looks=True):
+        pass
+    with open(path) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(Locked) as caught, held(path):
+            pass
+    assert "process" not in caught.value.message
 
 
 def test_two_in_one_process_exclude_each_other_too(path):
@@ -130,7 +166,7 @@ def _soon_free(path: str) -> None:
 
 
 def test_a_probe_of_ours_leaves_the_lock_with_us(path):
-    script = HOLDER.format(inside="pass")
+    script = HOLDER.format(inside="pass", how=")")
     with held(path):
         assert proc.probe(lambda: 1, 10, "a look") == 1
         other = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, timeout=60)
@@ -156,7 +192,7 @@ def test_a_folder_of_ours_that_others_could_read_is_closed_to_them(path):
 
 def test_the_second_is_told_what_the_first_was_started_for(path, tmp_path):
     program = tmp_path / "drbdbackup"
-    program.write_text(HOLDER.format(inside="pass").replace("sys.argv[1]", "sys.argv[-1]"))
+    program.write_text(HOLDER.format(inside="pass", how=")").replace("sys.argv[1]", "sys.argv[-1]"))
     argv = [sys.executable, str(program), "--config", "some", "prune", "--dry-run", path]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=HERE) as other:
         try:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 from pathlib import Path
 
@@ -93,14 +94,19 @@ def test_a_torn_manifest_is_an_error(tmp_path: Path, cut: int) -> None:
         list(lines)
 
 
+def values_of(word: bytes) -> dict[str, bytes]:
+    known = manifest.known_attributes(word)
+    return known.values if known else {}
+
+
 def test_attributes_survive_the_manifest() -> None:
     kept = {b"user.x": b"\0\xff", b"system.posix_acl_access": b"acl"}
     word = manifest.encode_attributes(kept)
     assert b" " not in word
-    assert manifest.attributes_of(word) == {"user.x": b"\0\xff", "system.posix_acl_access": b"acl"}
-    assert manifest.attributes_of(manifest.decode_attributes(manifest.encode_attributes({}))) == {}
+    assert values_of(word) == {"user.x": b"\0\xff", "system.posix_acl_access": b"acl"}
+    assert values_of(manifest.decode_attributes(manifest.encode_attributes({}))) == {}
     short = manifest.encode_attributes({b"user.x": b"lacks", b"a.first": b""}, {"times", "attributes"})
-    assert manifest.attributes_of(short) == {"user.x": b"lacks", "a.first": b""}
+    assert values_of(short) == {"user.x": b"lacks", "a.first": b""}
     assert manifest.lacks_of(short) == {"attributes", "times"}
     assert manifest.lacks_of(word) == manifest.lacks_of(b"") == frozenset()
     line = manifest.spool_line(b"f", 0o644, 0, 0, 1, 1, 1, 1, 1, 0, b"x " + short)
@@ -135,3 +141,15 @@ def test_attributes_that_somebody_has_thought_up_are_damage(plain: bytes) -> Non
     """Those of a peer's snapshot, for instance: whoever gives them to an entry must not fail for all others."""
     with pytest.raises(Damaged):
         manifest.known_attributes(base64.urlsafe_b64encode(plain))
+
+
+def test_another_variant_gives_other_bytes_for_the_same_lines(tmp_path: Path) -> None:
+    written = {}
+    for name, variant in (("usual", 0), ("again", 0), ("one", 1_796_015_699), ("other", 1_796_015_700)):
+        writer = manifest.Writer(str(tmp_path / name), variant=variant)
+        writer.add(b"- s -", b"d 700 0 0 4096 1 1 1 3 0 .\n")
+        writer.close()
+        written[name] = (tmp_path / name).read_bytes()
+    assert written["usual"] == written["again"]
+    assert len(set(written.values())) == 3
+    assert len({gzip.decompress(content) for content in written.values()}) == 1

@@ -44,6 +44,8 @@ END = "23:59:59.999999"
     ("20261120T143000Z", "2026-11-20 15:30"),
     ("2026-11-20T14:30-05:00", "2026-11-20 20:30"),
     ("2026-11-20 at 4:30", "2026-11-20 04:30"),
+    ("Fri 2026-11-20 14:30", "2026-11-20 14:30"),
+    ("Fri 2026-11-20", f"2026-11-20 {END}"),
     ("1000 days ago", f"2024-02-29 {END}"),
     ("yesterday 14:30", "2026-11-24 14:30"),
     ("yesterday at 4:30", "2026-11-24 04:30"),
@@ -62,6 +64,7 @@ def test_each_text_means_its_time(text, wall):
 @pytest.mark.parametrize("text", [
     "", "tomorrow", "monday week", "3 days", "-3 days ago", "2026-13-01", "2026-02-30", "2026-11-20T25:00", "25:00",
     "last", "yesterday 24:61", "yesterday at", "99999 years ago", "999999 weeks ago", "www5", "\0", "\u0663 days ago x",
+    "Sat 2026-11-20 14:30", "fri 2026-13-20", "fri yesterday",
     "2026-11-20; rm", "last last monday", "16:00", "2 hours ago 04:30",
 ])
 def test_what_is_no_time_is_refused_with_what_is_allowed(text):
@@ -70,6 +73,12 @@ def test_what_is_no_time_is_refused_with_what_is_allowed(text):
     assert caught.value.status == 2
     assert repr(text) in caught.value.message
     assert "yesterday" in caught.value.hint
+
+
+def test_a_time_that_is_yet_to_come_today_is_no_riddle():
+    with pytest.raises(UsageError) as caught:
+        moment("16:00", NOW, BERLIN)
+    assert '"yesterday 16:00"' in caught.value.hint
 
 
 @pytest.mark.parametrize(("text", "wall"), [

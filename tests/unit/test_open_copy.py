@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,9 +10,11 @@ from types import SimpleNamespace
 import pytest
 
 from drbdbackup import manifest
-from drbdbackup.config.values import TargetConfig
+from drbdbackup.config.values import Config, TargetConfig
 from drbdbackup.errors import Damaged, DrbdBackupError, NothingFound, TargetError
+from drbdbackup.model.backup import Copy
 from drbdbackup.pipeline.copies.open_copy import OpenCopy, _can, _checked, _found
+from drbdbackup.pipeline.copies.read_copy import CopyAccess
 from drbdbackup.pipeline.copies.read_protocol import CopyToRead, OnMedium
 from drbdbackup.targets import mark, sidecar
 from drbdbackup.targets.mark import Identity
@@ -23,37 +26,54 @@ WANTED = CopyToRead(
     resource="raid", snapshot=NAME, medium="m", way=OnMedium(TargetConfig(name="nas", kind="nas"), None), scratch="",
     patience=5.0, manifests={}, sidecars={},
 )  # fmt: skip
+MARK = Identity(
+    medium="m", name="nas", kind="nas", node="", filesystem_uuid="", enrolled_at=NOW, enrolled_by="www4",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("has_manifest", [True, False])
-@pytest.mark.parametrize(("then", "error"), [("", Damaged), ("torn", TargetError), ("gone", NothingFound)])
+@pytest.mark.parametrize(
+    ("then", "error"), [("", Damaged), ("torn", TargetError), ("part", Damaged), ("gone", NothingFound)]
+)
 def test_a_medium_that_goes_away_is_no_damage(
     tmp_path: Path, has_manifest: bool, then: str, error: type[DrbdBackupError]
 ) -> None:
-    sidecar.write(str(tmp_path), TOLD)
+    root, folder = str(tmp_path), tmp_path / "drbdbackup/raid" / NAME
+    mark.write(root, MARK)
+    folder.mkdir(parents=True)
+    sidecar.write(str(folder), TOLD)
     if has_manifest:
-        (tmp_path / "manifest.gz").mkdir()  # as good as an I/O error: it cannot be read
+        (folder / "manifest.gz").mkdir()  # as good as an I/O error: it cannot be read
 
     def digest() -> str:
-        if then:
-            (tmp_path / "snapshot.json").unlink() if then == "gone" else (tmp_path / "snapshot.json").write_text(then)
-        return manifest.copied(str(tmp_path / "manifest.gz"), str(tmp_path / "here"))
+        if then == "torn":
+            (folder / "snapshot.json").write_text(then)
+        elif then == "part":
+            (folder / "snapshot.json").unlink()
+        elif then == "gone":
+            shutil.rmtree(folder)
+        return manifest.copied(str(folder / "manifest.gz"), str(tmp_path / "here"))
 
-    there = sidecar.read(str(tmp_path))
-    copy = OpenCopy(data="", manifest="", sidecar=there, can=_can(there), beside="", folder=str(tmp_path))
+    there = sidecar.read(str(folder))
+    copy = OpenCopy(
+        data="", manifest="", sidecar=there, can=_can(there), beside="", folder=str(folder), root=root, medium="m"
+    )
     with pytest.raises(DrbdBackupError) as caught:
         _checked(copy, digest, WANTED)
     assert caught.type is error
 
 
+@pytest.mark.parametrize("is_absent", [True, False])
 @pytest.mark.parametrize(("answers", "error"), [(True, Damaged), (False, TargetError)])
-def test_nor_is_a_sidecar_that_cannot_be_read_meanwhile(tmp_path: Path, answers: bool, error: type) -> None:
+def test_nor_is_a_sidecar_that_cannot_be_read_meanwhile(
+    tmp_path: Path, answers: bool, error: type, is_absent: bool
+) -> None:
     root = str(tmp_path)
-    mark.write(root, Identity(
-        medium="m", name="nas", kind="nas", node="", filesystem_uuid="", enrolled_at=NOW, enrolled_by="www4",
-    ))  # fmt: skip
+    mark.write(root, MARK)
     torn = tmp_path / "drbdbackup/raid" / NAME / "snapshot.json"
     torn.mkdir(parents=True)  # as good as an I/O error
+    if is_absent:
+        torn.rmdir()
     if not answers:
         (tmp_path / "drbdbackup/target.json").unlink()
         (tmp_path / "drbdbackup/target.json").mkdir()
@@ -61,3 +81,15 @@ def test_nor_is_a_sidecar_that_cannot_be_read_meanwhile(tmp_path: Path, answers:
     with pytest.raises(DrbdBackupError) as caught:
         _found(SimpleNamespace(root=root, engine=None), WANTED, NAME, trees=True)
     assert caught.type is error
+
+
+def test_what_a_peer_says_of_a_copy_stays_in_the_line_of_that_copy() -> None:
+    def look() -> None:
+        raise Damaged("www5 did not send it\nOK - all is well")
+
+    copy = Copy(
+        snapshot=NAME, resource="raid", sequence=1, node="www4", target="disk", kind="disk", medium="m",
+        location="disk", holder="www5", path="", started_at=NOW, finished_at=NOW, files=1, bytes=1, manifest_sha256="",
+    )  # fmt: skip
+    config = Config(file="", node="www4", nodes=("www4", "www5"), resources=(), targets=(), state_dir="")
+    assert CopyAccess(config).why_not(copy, look) == "www5 did not send it; OK - all is well"

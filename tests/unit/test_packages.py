@@ -5,17 +5,17 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
-from pathlib import Path
+from functools import cache
 
 from drbdbackup.pipeline.cage import registry
+from tests.parsed import NAMES, trees
 
-ROOT = Path(__file__).parents[2]
-TREES = {
-    str(file.relative_to(ROOT)).removesuffix(".py").replace("/", "."): ast.parse(file.read_bytes())
-    for file in sorted((ROOT / "drbdbackup").rglob("*.py"))
-}
-CLASSES = {node.name: node for tree in TREES.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
-JOBS = {name for name in TREES if name.endswith("_job")}
+JOBS = {name.removesuffix(".py").replace("/", ".") for name in NAMES if name.endswith("_job.py")}
+
+
+@cache
+def classes() -> list[ast.ClassDef]:
+    return [node for tree in trees().values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
 
 
 def test_nothing_imports_a_job() -> None:
@@ -24,7 +24,8 @@ def test_nothing_imports_a_job() -> None:
     Whatever is of use elsewhere, too, does not belong there.
     """
     importing = {
-        name: node.lineno for name, tree in TREES.items() for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)
+        name: node.lineno
+        for name, tree in trees().items() for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)
         for end in ("", *(f".{alias.name}" for alias in node.names)) if f"{node.module}{end}" in JOBS
     }  # fmt: skip
     assert importing == {}
@@ -36,7 +37,8 @@ def test_the_registry_knows_every_job_and_nothing_else() -> None:
 
 
 def test_no_two_classes_have_the_same_name() -> None:
-    names = Counter(node.name for tree in TREES.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
+    names = Counter(node.name for node in classes())
+    assert len(names) > 100
     assert [name for name, count in names.items() if count > 1] == []
 
 
@@ -44,19 +46,20 @@ def test_a_value_of_more_than_six_fields_is_made_by_their_names() -> None:
     """Two texts that changed places are no mistake to mypy. `kw_only` counts for a class's own fields, not for
     those that it inherits.
     """
-    large = [value for value in (lineage(name) for name in CLASSES) if sum(len(own(node)) for node in value) > 6]
+    known = {node.name: node for node in classes()}
+    large = [value for value in (lineage(name, known) for name in known) if sum(len(own(node)) for node in value) > 6]
     assert len(large) > 50
     by_position = {node.name for value in large for node in value if own(node) and not keyword_only(node)}
     assert by_position == set()
 
 
-def lineage(name: str) -> list[ast.ClassDef]:
+def lineage(name: str, known: dict[str, ast.ClassDef]) -> list[ast.ClassDef]:
     """The class and those of our classes that it comes from, if it is a value; else nothing."""
-    if name not in CLASSES:
+    if name not in known:
         return []
-    above = [ast.unparse(base) for base in CLASSES[name].bases]
-    inherited = [node for base in above for node in lineage(base)]
-    return [CLASSES[name], *inherited] if inherited or {"Struct", "NamedTuple"} & {*above} else []
+    above = [ast.unparse(base) for base in known[name].bases]
+    inherited = [node for base in above for node in lineage(base, known)]
+    return [known[name], *inherited] if inherited or {"Struct", "NamedTuple"} & {*above} else []
 
 
 def own(value: ast.ClassDef) -> list[ast.AnnAssign]:

@@ -125,6 +125,9 @@ def test_nothing_that_means_something_to_a_file_gets_into_one(tmp_path: Path, pl
      'public.virtual_ip = "10.0.0.1": must be the address of a host in public.network = "133.10.10.0/24"'),
     ('[public]\nvirtual_ip = "133.10.10.255"', 'public.virtual_ip = "133.10.10.255": must be the address of a host'),
     ('[public]\nvirtual_ip = "133.10.10.5"', 'public.virtual_ip = "133.10.10.5": must not be that of node.www4.public'),
+    ('[public]\nvirtual_ip = "133.10.10.20"',
+     'backup.nas.source = "133.10.10.20:/export/backup": must not be at public.virtual_ip'),
+    ('[backup.nas]\nsource = "192.168.12.3:/export"', "must not be at node.www5.private"),
     ('[public]\nvirtual_ip = "133.10.10.300"', 'public.virtual_ip = "133.10.10.300": must be an IPv4 address'),
     ('[public]\nvirtual_ip = "::1"', 'public.virtual_ip = "::1": must be an IPv4 address'),
     ('[public]\nnetwork = "133.10.10.5/24"', "must be an IPv4 network without host bits"),
@@ -135,7 +138,7 @@ def test_nothing_that_means_something_to_a_file_gets_into_one(tmp_path: Path, pl
     ('[node.www5]\nnonsense = 1', "node.www5.nonsense: unknown key; allowed here: public, private, disk"),
     ('[private]\nnetwork = "133.10.0.0/16"', "must not overlap with public.network"),
     ('[private]\ninterface = "eth0"', 'private.interface = "eth0": must not be that of public'),
-    ('[private]\nport = 0', "private.port = 0: must be a whole number from 1 to 65535"),
+    ('[private]\nport = 22', "private.port = 22: must be a whole number from 1024 to 65535"),
     ('[volume]\nresource = "all"', 'volume.resource = "all": must not be one of "all", "catalog"'),
     ('[volume]\ndevice = "/dev/sda1"', 'volume.device = "/dev/sda1": must be one of DRBD'),
     ('[volume]\ndisk = "/dev/drbd1"', 'volume.disk = "/dev/drbd1": must be a device'),
@@ -173,7 +176,7 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
     assert len(told(file).split("\n")) == 2
 
 
-@pytest.mark.parametrize("name", ["nas", "disk", "WWW6", "www6.example.org", "6"])
+@pytest.mark.parametrize("name", ["nas", "disk", "WWW6", "www6.example.org", "6", "localhost"])
 def test_a_node_has_the_name_of_a_host_and_not_that_of_a_target(tmp_path: Path, name: str) -> None:
     file = tmp_path / "pair.toml"
     file.write_text(SAMPLE.replace("[node.www5]", f'[node."{name}"]'))
@@ -183,7 +186,7 @@ def test_a_node_has_the_name_of_a_host_and_not_that_of_a_target(tmp_path: Path, 
 def test_one_node_is_no_pair(tmp_path: Path) -> None:
     file = tmp_path / "pair.toml"
     file.write_text(re.sub(r"\[node\.www5\]\n.*\n.*\n", "", SAMPLE))
-    assert "node = " in told(file)
+    assert told(file).startswith("node: has only www4: must be at least 2, a table for each")
 
 
 def test_a_pair_without_any_place_for_backups_is_refused(tmp_path: Path) -> None:

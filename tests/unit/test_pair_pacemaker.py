@@ -96,7 +96,7 @@ def test_both_managers_at_once_are_a_mistake(tmp_path: Path) -> None:
     does(tmp_path, "pair", "init")
     with (tmp_path / "pair.toml").open("a") as file:
         file.write("[pacemaker]\n[heartbeat]\n")
-    assert "must not stand beside [heartbeat]" in refuses(tmp_path, "pair", "render", "--out", "out")
+    assert "not together with [heartbeat]" in refuses(tmp_path, "pair", "render", "--out", "out")
 
 
 def test_what_lies_on_a_node_tells_the_same_pair(tmp_path: Path) -> None:

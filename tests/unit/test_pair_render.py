@@ -267,6 +267,7 @@ def test_a_dry_run_makes_nothing(tmp_path: Path) -> None:
     does(tmp_path, "pair", "init")
     assert "would create  www4/etc/ha.d/authkeys" in does(tmp_path, "pair", "render", "--out", "out", "--dry-run")
     assert not (tmp_path / "out").exists()
+    assert "DRBDBACKUP_DEBUG" not in refuses(tmp_path, "pair", "render", "--out", "/proc/x", status=1)
 
 
 def test_what_somebody_has_changed_is_told_and_made_right(tmp_path: Path) -> None:

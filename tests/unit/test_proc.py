@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import resource
 import signal
 import time
 from pathlib import Path
@@ -19,6 +20,25 @@ def test_a_program_that_says_too_much_is_ended() -> None:
         proc.run(proc.Command(argv=("yes",), most=1_000_000))
 
 
+@pytest.mark.parametrize("start", ["run", "start", "start_piped"])
+def test_a_program_that_others_feed_brings_no_node_down(tmp_path: Path, start: str) -> None:
+    """It ends, or says so, at the memory and the file that it may have."""
+    for fed, limits in (
+        (f"head -c 100M /dev/zero >{tmp_path}/fed", {"largest_file": 1 << 20}),
+        ("dd if=/dev/zero of=/dev/null bs=200M count=1", {"memory": 64 << 20}),
+    ):
+        script = f"sleep 0.2; {fed}; test $? = 0"
+        command = proc.Command(argv=("sh", "-c", script), ok=frozenset(range(256)), **limits)
+        if start == "run":
+            status: int | None = proc.run(command).exit
+        elif start == "start":
+            status = proc.start(command, str(tmp_path / "out")).wait(20)
+        else:
+            status = proc.start_piped(command, lambda _: None).wait(20)
+        assert status == 1
+    assert (tmp_path / "fed").stat().st_size <= 1 << 20
+
+
 def test_what_a_program_complains_of_is_kept_only_at_its_end() -> None:
     told = proc.run(proc.Command(argv=("sh", "-c", "head -c 10000000 /dev/zero >&2; echo end >&2; echo answer")))
     assert told.out == b"answer\n"
@@ -29,7 +49,7 @@ def test_what_a_program_complains_of_is_kept_only_at_its_end() -> None:
 def test_lines_go_both_ways_and_the_last_words_of_complaint_are_kept() -> None:
     heard: queue.Queue[str] = queue.Queue()
     script = 'for i in $(seq 100); do echo "no. $i" >&2; done; read -r line; echo "heard $line"; cat >/dev/null; exit 7'
-    talking = proc.talk(proc.Command(argv=("sh", "-c", script)), heard.put)
+    talking = proc.start_piped(proc.Command(argv=("sh", "-c", script)), heard.put)
     talking.write("ü")
     assert heard.get(timeout=10) == "heard ü\n"
     assert talking.wait(0.05) is None
@@ -42,12 +62,29 @@ def test_lines_go_both_ways_and_the_last_words_of_complaint_are_kept() -> None:
     assert len(talking.stderr) < 100
 
 
+@pytest.mark.parametrize("start", ["start", "start_piped"])
+def test_a_line_without_end_takes_no_memory(tmp_path: Path, start: str) -> None:
+    """A peer can have ssh print one through an rsync here."""
+    command = proc.Command(argv=("sh", "-c", "head -c 200M /dev/zero >&2; echo; echo end >&2; exit 7"))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if start == "start":
+        running = proc.start(command, str(tmp_path / "out"))
+        assert running.wait(60) == 7
+        running.await_output()
+    else:
+        running = proc.start_piped(command, lambda _: None)
+        assert running.wait(60) == 7
+        running.await_output(10)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50 << 10
+    assert len("".join(running.stderr)) < 100_000
+
+
 def test_a_program_that_does_not_read_stops_nobody() -> None:
-    talking = proc.talk(proc.Command(argv=("sleep", "60")), lambda line: None)
+    talking = proc.start_piped(proc.Command(argv=("sleep", "60")), lambda line: None)
     talking.write("x" * 1_000_000)
     assert talking.end(grace=5.0)
     assert talking.wait(0) == -signal.SIGTERM
-    assert not talking.lingers()
+    assert not talking.has_processes()
 
 
 def test_a_look_that_may_be_abandoned_holds_nothing_that_somebody_waits_for() -> None:

@@ -6,6 +6,7 @@ import ast
 import importlib.util
 import re
 import shlex
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ import typer
 from drbdbackup import errors
 from drbdbackup.cli import typer_app
 from drbdbackup.cli.app import COMMANDS
-from drbdbackup.cli.declared import CliCommand, CliGroup
+from drbdbackup.cli.command import CliCommand, CliGroup
 from drbdbackup.config.load import load
 from drbdbackup.config.values import PeerConfig
 from drbdbackup.tools import ssh
@@ -118,6 +119,17 @@ def test_the_exit_statuses_are_those_of_the_errors() -> None:
     told = {int(number) for row in rows for number in row.split(",")}
     known = {kind.status for kind in vars(errors).values() if isinstance(kind, type) and hasattr(kind, "status")}
     assert told == known | {0}
+
+
+def test_the_package_of_this_release_is_installed_where_there_are_others(tmp_path: Path) -> None:
+    [release] = re.findall(r'^VERSION_ID="?(\d+)', Path("/etc/os-release").read_text(), re.MULTILINE)
+    (tmp_path / "dist").mkdir()
+    for one in {"12", "13", release}:
+        (tmp_path / f"dist/drbdbackup_0.1.0-1~deb{one}u1_amd64.deb").touch()
+    lines = {line for page in PAGES.values() for block in blocks("sh", page) for line in block.splitlines()}
+    [line] = (one for one in lines if one.startswith("apt install ./dist"))  # the same on each page
+    told = subprocess.run(["sh", "-c", f"apt() {{ echo $*; }}; {line}"], cwd=tmp_path, capture_output=True, text=True)
+    assert told.stdout.split() == ["install", f"./dist/drbdbackup_0.1.0-1~deb{release}u1_amd64.deb"]
 
 
 def test_the_make_targets_exist() -> None:

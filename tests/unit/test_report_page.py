@@ -14,12 +14,13 @@ from pathlib import Path
 import pytest
 
 from drbdbackup.catalog import history, store
-from drbdbackup.catalog.bodies import Run, ran
+from drbdbackup.catalog.bodies import EndedTarget, Run, ran
 from drbdbackup.health.growth import growth
 from drbdbackup.lineage import Lineage, Lineages
 from drbdbackup.model.backup import Outcome, Reach, iso, snapshot_name
 from drbdbackup.pipeline.copies.known_copies import KnownCopy
 from drbdbackup.report.html.nights import calendars
+from drbdbackup.report.html.page import LineageLosses
 from tests.played_report import DAY, NOW, cases_of, copy, hostile, html, played, reported, run, story
 
 MOST = 2 << 20
@@ -77,8 +78,8 @@ def test_a_split_brain_leads_and_each_side_has_its_own_losses() -> None:
     sides = [copy(1), copy(0, node="www5", snapshot="20261128T043055Z-www5")]
     rivals = [Lineage("A" * 16, (one.node,), False, frozenset({(one.medium, one.snapshot)})) for one in sides]
     known = [KnownCopy(one, Reach.YES, line) for one, line in zip(sides, rivals, strict=True)]
-    cases = [(line.name, tuple(cases_of([one]))) for one, line in zip(sides, rivals, strict=True)]
-    told = Elements(html(reported(story(), known, lines=Lineages(tuple(rivals)), cases=cases)))
+    sides_lose = [LineageLosses(line.name, tuple(cases_of([one]))) for one, line in zip(sides, rivals, strict=True)]
+    told = Elements(html(reported(story(), known, lines=Lineages(tuple(rivals)), losses=sides_lose)))
     text = " ".join(told.text.split())
     assert "Split brain: www4 and www5 wrote different data" in text
     assert text.index("If what www4 wrote is kept") < text.index("If what www5 wrote is kept")
@@ -130,7 +131,8 @@ def test_a_night_shows_the_worst_of_its_runs_and_is_missed_only_where_one_was_du
 
 
 def test_a_forecast_needs_a_week_of_backups_and_leaves_the_first_copy_out() -> None:
-    done = [run(back, copied=(("nas", 10),)) for back in range(1, 11)] + [run(11, copied=(("nas", 1 << 40),))]
+    few, many = (EndedTarget(outcome="complete", bytes=size) for size in (10, 1 << 40))
+    done = [run(back, targets=(("nas", few),)) for back in range(1, 11)] + [run(11, targets=(("nas", many),))]
     found = growth(done, "nas", "", NOW)
     assert found is not None
     assert (round(found.days), round(found.full_in(1000) or 0)) == (10, 104)
@@ -159,7 +161,7 @@ def test_five_years_of_runs_are_a_small_page_soon(tmp_path: Path) -> None:
 def five_years_of(node: str, back: int) -> Run:
     at = NOW - back * DAY
     outcome = Outcome.STOOD_DOWN if node == "www5" else Outcome.COMPLETE if back % 10 else Outcome.FAILED
-    ended = {"outcome": outcome.value, "message": "no route to the host " * 5, "files": 9, "bytes": 1 << 30}
+    ended = EndedTarget(outcome=outcome.value, message="no route to the host " * 5, files=9, bytes=1 << 30)
     return Run(
         name=snapshot_name(at, node), resource="raid", node=node, outcome=outcome, started_at=at,
         finished_at=at + timedelta(minutes=9), because=(f"due at {iso(at)}",), targets=(("nas", ended),),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drbdbackup.report import text
+from drbdbackup.report import console, text
 
 NOW = datetime(2026, 11, 23, 4, 30, tzinfo=UTC)
 
@@ -49,6 +49,14 @@ def test_of_problems_those_with_a_path_come_first_and_none_fills_the_screen():
 
 def test_lines_stay_lines() -> None:
     assert text.lines("one\ntwo\r") == "one\ntwo\\r"
+
+
+def test_only_the_first_line_of_a_problem_begins_at_the_margin(capsys: pytest.CaptureFixture[str]) -> None:
+    """The others may be of another node."""
+    console.complain("www5 did not send it\nOK - all is well\n  drbdbackup: done", "Look there.")
+    first, *further = capsys.readouterr().err.splitlines()
+    assert first == "drbdbackup: www5 did not send it"
+    assert further == ["  OK - all is well", "  drbdbackup: done", "  Look there."]
 
 
 def test_columns_stand_one_below_the_other() -> None:

@@ -31,7 +31,7 @@ def test_each_captured_refusal_is_named_by_its_cause(capture: Capture):
 
 def test_a_cause_that_is_not_known_is_told_as_it_was_said():
     problem, _ = drbd.why_not("raid", Result(11, b"", b"Moon in\nthe wrong \xff quarter"))
-    assert problem == "DRBD does not tell the role of raid: Moon in the wrong \\xff quarter"
+    assert problem == "DRBD does not report the role of raid: Moon in the wrong \\xff quarter"
     assert "exit status 11" in drbd.why_not("raid", Result(11, b"", b""))[0]
 
 

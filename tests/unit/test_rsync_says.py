@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import resource
+from pathlib import Path
+
 import pytest
 
-from drbdbackup.errors import TargetFull, TargetReadOnly
+from drbdbackup import proc
+from drbdbackup.errors import FileTooLarge, TargetFull, TargetReadOnly, ToolError
 from drbdbackup.tools import rsync
 
 NAMED = ("chown", "set_acl", "rsync_xal_set/lsetxattr", "f: chown (2)", "rsync: [receiver] chown")
@@ -21,6 +25,20 @@ def test_a_full_target_is_one_whatever_the_names_of_the_files_that_had_no_room(n
         )
     with pytest.raises(TargetReadOnly):
         rsync.answered(23, [f'rsync: [receiver] mkstemp "/mnt/{name}" failed: Read-only file system (30)'])
+
+
+def test_a_file_that_is_too_large_is_named_and_so_is_a_limit_of_ours() -> None:
+    said = 'rsync: [receiver] write failed on "/proc/1/fd/7/a/big": File too large (27)'
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for most, word in ((before[1], "file system"), (1 << 30, "`ulimit -f`")):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+        try:
+            with pytest.raises(FileTooLarge) as caught:
+                rsync.answered(11, [said])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert (caught.value.path, word in caught.value.hint) == (b"/proc/1/fd/7/a/big", True)
+        assert caught.value.message.startswith("a/big: ")
 
 
 @pytest.mark.parametrize("name", ["No space left on device", "x: Disk quota exceeded (122)", "Read-only file system"])
@@ -71,9 +89,33 @@ def test_what_an_entry_could_not_be_given_is_no_full_target(said: str) -> None:
          (b"top/w,\nw/b", "user.k: Denied")),
         ('rsync: [generator] chown "/proc/1/fd/5/a" failed: Operation not permitted (1)',
          (b"top/a", "owner: Operation not permitted")),
+        ('rsync: [receiver] rename "/proc/1/fd/5/w/.b.hzqcqc" -> "w/b": Operation not permitted (1)',
+         (b"top/w/b", "not replaced: Operation not permitted")),
         ('rsync: [sender] send_files failed to open "/a": Input/output error (5)',
          (b"", 'rsync: [sender] send_files failed to open "/a": Input/output error (5)')),
     ],
 )  # fmt: skip
 def test_what_is_said_of_an_owner_or_an_attribute_names_the_entry(said: str, entry: tuple[bytes, str]) -> None:
     assert rsync.entry_of(said, "/proc/1/fd/5/", b"top/") == entry
+
+
+def test_what_a_peer_has_said_through_it_has_an_end() -> None:
+    with pytest.raises(ToolError) as caught:
+        rsync.answered(12, ["x" * 300_000] * 30)
+    assert len(caught.value.message) < 26_000
+
+
+def test_an_rsync_of_ours_obeys_no_variable_that_is_for_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("CHECKSUM_LIST", "none"), ("MAX_ALLOC", "2K"), ("PARTIAL_DIR", str(tmp_path / "partial"))):
+        monkeypatch.setenv(f"RSYNC_{name}", value)
+    (tmp_path / "from").mkdir()
+    (tmp_path / "from/page").write_text("x")
+    (tmp_path / "list").write_bytes(rsync.listing([b"page"]))
+    holds = rsync.Holds(modes=True)
+    source, target = f"{tmp_path}/from/", str(tmp_path / "to")
+    for command in (
+        rsync.filling(source, target, str(tmp_path / "list"), holds, 0), rsync.fetching(source, target, "", 30.0),
+    ):  # fmt: skip
+        proc.run(command)
+        (tmp_path / "to/page").unlink()
+    proc.run(rsync.restoring_folder(source, target, holds))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,24 +12,8 @@ from drbdbackup.config.values import Config, ResourceConfig, TargetConfig
 from drbdbackup.model.backup import Copy
 from drbdbackup.pipeline.backup.run_facts import RunFacts
 from drbdbackup.pipeline.target.target_protocol import KnownMedium
+from tests.known_copy import COPY, MADE
 
-MADE = datetime(2026, 11, 1, 4, 30, tzinfo=UTC)
-COPY = Copy(
-    snapshot="20261101T043000Z-www4",
-    resource="raid",
-    sequence=1,
-    node="www4",
-    target="nas",
-    kind="nas",
-    medium="m1",
-    location="nas:/backup",
-    holder="",
-    path="/backup/1",
-    started_at=MADE,
-    finished_at=MADE,
-    files=1,
-    bytes=1,
-)
 OTHERS = replace(COPY, snapshot="20261102T043000Z-www5", sequence=2, node="www5", path="/backup/2")
 NAS = TargetConfig(name="nas", kind="nas")
 MEDIUM = KnownMedium("m1", "", "nas:/backup", "nas")

@@ -2,32 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from msgspec.structs import replace
 
 from drbdbackup.model.backup import Copy
 from drbdbackup.pipeline.backup.sequence import SequenceNumbers
 from drbdbackup.pipeline.cage.supervisor import Event
 from drbdbackup.pipeline.snapshot.copy_protocol import CopyCounts, Ready
+from tests.known_copy import COPY
 
-MADE = datetime(2026, 11, 1, 4, 30, tzinfo=UTC)
-COPY = Copy(
-    snapshot="20261101T043000Z-www4",
-    resource="raid",
-    sequence=1,
-    node="www4",
-    target="nas",
-    kind="nas",
-    medium="m1",
-    location="nas:/backup",
-    holder="",
-    path="/backup/1",
-    started_at=MADE,
-    finished_at=MADE,
-    files=1,
-    bytes=1,
-)
 FOREVER, NEVER = 1e9, 0.0
 READY = Event("disk", Ready(CopyCounts(1, 1, 1, 0, 0, 0), 1, 1, 1))
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from drbdbackup.commands.serve import Send, understood
+from drbdbackup.commands.serve import Send, parse_request
 from drbdbackup.errors import UsageError
 from drbdbackup.pipeline.copies.serve_job import sender
 from drbdbackup.tools import ssh
@@ -13,26 +13,26 @@ OPTIONS = ("-lHogDtpAXrISe.iLsfxCIvu", "--numeric-ids")
 
 
 def test_the_four_things_that_can_be_asked_are_understood():
-    assert understood("catalog") == ssh.CATALOG
-    assert understood("list") == ssh.LIST
-    assert understood("digests") == ssh.DIGESTS
-    assert understood(START + COPY + "/data/") == Send(
+    assert parse_request("catalog") == ssh.CATALOG
+    assert parse_request("list") == ssh.LIST
+    assert parse_request("digests") == ssh.DIGESTS
+    assert parse_request(START + COPY + "/data/") == Send(
         "disk", "raid", "20261123T043000Z-www4", "data", b"", OPTIONS
     )
 
 
 def test_a_path_in_the_tree_travels_in_hex_whatever_its_bytes_are():
     path = b"a b/$(touch x)/new\nline/\xff"
-    wish = understood(f"{START}{COPY}/data/{path.hex()}")
-    assert isinstance(wish, Send)
-    assert wish.inside == path
+    request = parse_request(f"{START}{COPY}/data/{path.hex()}")
+    assert isinstance(request, Send)
+    assert request.inside == path
 
 
 def test_the_manifest_and_what_lies_aside_can_be_read():
     for part, name in (("manifest.gz", "manifest.gz"), ("aside/", "aside")):
-        wish = understood(f"snapshots rsync --server --sender -tre.LsfxCIvu . {COPY}/{part}")
-        assert isinstance(wish, Send)
-        assert (wish.part, wish.options) == (name, ("-tre.LsfxCIvu",))
+        request = parse_request(f"snapshots rsync --server --sender -tre.LsfxCIvu . {COPY}/{part}")
+        assert isinstance(request, Send)
+        assert (request.part, request.options) == (name, ("-tre.LsfxCIvu",))
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_the_manifest_and_what_lies_aside_can_be_read():
 )  # fmt: skip
 def test_everything_else_is_refused(words):
     with pytest.raises(UsageError, match="refused"):
-        understood(words)
+        parse_request(words)
 
 
 def test_the_argv_is_made_of_checked_options_and_one_path():

@@ -15,12 +15,7 @@ from drbdbackup.config.target_kinds import TARGET_KINDS
 from drbdbackup.config.values import TargetConfig
 from drbdbackup.errors import Cancelled, tree
 from drbdbackup.targets import ENGINES
-
-ROOT = Path(__file__).parents[2]
-PACKAGE = ROOT / "drbdbackup"
-FILES = sorted(PACKAGE.rglob("*.py"))
-NAMES = [str(file.relative_to(ROOT)) for file in FILES]
-TREES = {name: ast.parse(file.read_bytes(), name) for name, file in zip(NAMES, FILES, strict=True)}
+from tests.parsed import NAMES, ROOT, trees
 
 HEAVY = {
     "rich", "sh", "croniter", "sqlite_utils", "pathspec", "xxhash", "jinja2", "textual", "prometheus_client", "apprise",
@@ -28,8 +23,8 @@ HEAVY = {
 }  # fmt: skip
 # All that they do is done with rich, textual, prometheus_client or pygal.
 DRAWING = {
-    "drbdbackup.report.progress", "drbdbackup.report.browsing", "drbdbackup.report.full_screen",
-    "drbdbackup.report.watching", "drbdbackup.report.monitoring.metrics",
+    "drbdbackup.report.progress", "drbdbackup.report.browse_screen", "drbdbackup.report.full_screen",
+    "drbdbackup.report.watch_screen", "drbdbackup.report.monitoring.metrics",
     "drbdbackup.report.html.plots",
 }  # fmt: skip
 # The errors of a signal, and all that they are.
@@ -98,14 +93,14 @@ def checked(*argv: str) -> str:
 
 def test_every_file_says_why_it_exists() -> None:
     assert len(NAMES) > 1
-    assert [name for name in NAMES if not ast.get_docstring(TREES[name])] == []
+    assert [name for name in NAMES if not ast.get_docstring(trees()[name])] == []
 
 
 def test_only_proc_starts_processes() -> None:
-    importing = {name for name, tree in TREES.items() if imported(list(ast.walk(tree))) & {"sh", "subprocess", "pty"}}
+    importing = {name for name, tree in trees().items() if imported(list(ast.walk(tree))) & {"sh", "subprocess", "pty"}}
     assert importing == {"drbdbackup/proc/running.py"}
     calling = {
-        name for name, tree in TREES.items() for node in ast.walk(tree)
+        name for name, tree in trees().items() for node in ast.walk(tree)
         if isinstance(node, ast.Attribute) and node.attr in STARTS
         and isinstance(node.value, ast.Name) and node.value.id == "os"
     }  # fmt: skip
@@ -128,12 +123,12 @@ def drawing(tree: ast.AST) -> set[str]:
 
 
 def test_nothing_heavy_is_imported_before_it_is_used() -> None:
-    found = {name: imported(at_import(TREES[name])) & HEAVY for name in NAMES if dotted(name) not in DRAWING}
+    found = {name: imported(at_import(trees()[name])) & HEAVY for name in NAMES if dotted(name) not in DRAWING}
     assert {name: heavy for name, heavy in found.items() if heavy} == {}
 
 
 def test_what_draws_with_rich_is_imported_where_somebody_watches() -> None:
-    found = {name: drawing(TREES[name]) for name in NAMES if dotted(name) not in DRAWING}
+    found = {name: drawing(trees()[name]) for name in NAMES if dotted(name) not in DRAWING}
     assert {name: modules for name, modules in found.items() if modules} == {}
 
 
@@ -156,10 +151,10 @@ def test_only_the_table_of_kinds_knows_a_kind_of_target_by_its_name() -> None:
     defined = {
         "drbdbackup/config/target_kinds.py": set(TARGET_KINDS), "drbdbackup/targets/__init__.py": set(TARGET_KINDS),
     }  # fmt: skip
-    named = {name: kinds_in(tree) for name, tree in TREES.items()}
+    named = {name: kinds_in(tree) for name, tree in trees().items()}
     assert {name: kinds for name, kinds in named.items() if kinds} == {**elsewhere, **defined}
     compared = {
-        name for name, tree in TREES.items() for node in ast.walk(tree)
+        name for name, tree in trees().items() for node in ast.walk(tree)
         if isinstance(node, ast.Compare) and any(kinds_in(one) for one in node.comparators)
     }  # fmt: skip
     assert compared == set(), "also where the word means something else, this is how it creeps in"
@@ -191,10 +186,10 @@ def test_no_signal_is_taken_for_a_failure() -> None:
         "drbdbackup/pipeline/copies/serve_job.py": {"main"},
         "drbdbackup/proc/probing.py": {"_answer"},
         "drbdbackup/proc/spawner.py": {"_be", "_begin", "_do"},
-        "drbdbackup/report/browsing.py": {"_find", "_look_into"},  # in a thread, which gets no signal
-        "drbdbackup/report/watching.py": {"_looked"},
+        "drbdbackup/report/browse_screen.py": {"_find", "_look_into"},  # in a thread, which gets no signal
+        "drbdbackup/report/watch_screen.py": {"_looked"},
     }  # fmt: skip
-    found = {name: goes_on_after_a_signal(tree) for name, tree in TREES.items()}
+    found = {name: goes_on_after_a_signal(tree) for name, tree in trees().items()}
     assert {name: functions for name, functions in found.items() if functions} == ends
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,12 +12,10 @@ from drbdbackup.config.values import Config, ResourceConfig, TargetConfig
 from drbdbackup.model.backup import Copy
 from drbdbackup.pipeline.backup.run_facts import RunFacts
 from drbdbackup.pipeline.backup.shrink_gate import shrunk
+from tests import known_copy
+from tests.known_copy import MADE
 
-MADE = datetime(2026, 11, 1, 4, 30, tzinfo=UTC)
-COPY = Copy(
-    snapshot="20261101T043000Z-www4", resource="raid", sequence=1, node="www4", target="nas", kind="nas", medium="m1",
-    location="nas:/backup", holder="", path="/backup/1", started_at=MADE, finished_at=MADE, files=100, bytes=4096,
-)  # fmt: skip
+COPY = replace(known_copy.COPY, files=100, bytes=4096)
 HOLED = replace(COPY, bytes=60 << 30, allocated=4096)
 
 

@@ -22,8 +22,11 @@ def test_a_host_key_that_is_not_the_known_one_comes_with_what_to_do() -> None:
     peer = PeerConfig("www5", "root@192.168.12.3", ())
     hint = ssh.failure(peer, 255, ["some banner", "Host key verification failed."]).hint
     assert "ssh-keygen -R 192.168.12.3`" in hint
+    moved = PeerConfig("www5", "root@192.168.12.3", ("-F", "/dev/null", "-p", "2222"))
+    assert "ssh-keygen -R '[192.168.12.3]:2222'`" in ssh.failure(moved, 255, ["Host key verification failed."]).hint
     assert "drbdbackup peer add www5" in hint
     assert "ssh-keygen" not in ssh.failure(peer, 255, ["Connection refused"]).hint
+    assert len(ssh.failure(peer, 1, ["x" * 300_000]).message) < 1100, "a peer may say anything"
 
 
 def test_a_peer_that_is_busy_is_told_from_one_that_fails_whatever_rsync_says_around_it() -> None:
@@ -46,5 +49,9 @@ def test_a_peers_list_takes_no_memory_that_its_length_does_not_show(
     with pytest.raises(PeerError, match="invalid list"):
         ssh.listing(PeerConfig("www5", "root@www5"), 5.0, 20.0)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10
+    (tmp_path / "ssh").write_text("#!/bin/sh\necho This account is not available.\nexit 1\n")
+    with pytest.raises(PeerError, match="not available"):
+        ssh.listing(PeerConfig("www5", "root@www5"), 5.0, 20.0)
+    (tmp_path / "ssh").write_text(f'#!/bin/sh\nexec cat "{tmp_path}/list"\n')
     (tmp_path / "list").write_text('{"copies": [{}]}')
     assert ssh.listing(PeerConfig("www5", "root@www5"), 5.0, 20.0) == {"copies": [{}]}

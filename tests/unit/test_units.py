@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from drbdbackup import schedule, shipped
-from drbdbackup.errors import UsageError
+from drbdbackup.errors import Interrupted, PairCritical, PartialResult, TargetFull, Terminated, UsageError
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = str(Path(sys.executable).parent / "drbdbackup")
@@ -66,6 +66,39 @@ def test_both_services_differ_in_what_they_start_only() -> None:
     assert {key for key in night if night[key] != due[key]} == {"Description", "ExecStart"}
     assert due["ExecStart"] == f"{night['ExecStart']} --if-due"
     assert (night["KillMode"], night["KillSignal"]) == ("mixed", "SIGTERM")  # children first would be a failure
+
+
+# A manager of its own, which finds neither this machine's units nor its /run.
+MANAGER = """
+set -e
+mount -t proc proc /proc
+mount -t tmpfs tmpfs /run
+mkdir -p /run/systemd/system "$XDG_RUNTIME_DIR"
+cp -R "$0" "$XDG_RUNTIME_DIR/systemd"
+/lib/systemd/systemd --user >/dev/null 2>&1 &
+until systemctl --user list-units >/dev/null 2>&1; do sleep 0.1; done
+for status; do systemctl --user start "ends-$status" 2>/dev/null || :; done
+systemctl --user --failed --plain --no-legend
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: a mount namespace")
+@pytest.mark.parametrize("name", ["drbdbackup.service", "drbdbackup-due.service"])
+def test_a_node_that_gave_the_volume_away_has_no_failed_unit(name: str, tmp_path: Path) -> None:
+    """What `systemctl --failed` has after each exit status, asked of systemd."""
+    statuses = ["0", *(str(one.status) for one in (Interrupted, Terminated, TargetFull, PartialResult, PairCritical))]
+    (tmp_path / "user").mkdir()
+    for status in statuses:
+        unit = re.sub(r"(?m)^ExecStart=.*$", f"ExecStart=/bin/sh -c 'exit {status}'", shipped.text(name))
+        (tmp_path / f"user/ends-{status}.service").write_text(unit)
+    ended = subprocess.run(
+        ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "sh", "-c", MANAGER,
+         str(tmp_path), *statuses],
+        env={**os.environ, "XDG_RUNTIME_DIR": "/run/user", "HOME": "/run/user"},
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    failed = [line.split(".")[0] for line in ended.stdout.splitlines()]
+    assert failed == ["ends-1", "ends-3", "ends-8"], ended.stderr
 
 
 def test_the_figure_of_the_page_is_the_measured_one(folder: Path) -> None:

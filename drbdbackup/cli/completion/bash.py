@@ -1,4 +1,7 @@
-"""The script for bash."""
+"""The script for bash.
+
+It must start no Python and read no configuration when Tab is pressed.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,8 @@ import shlex
 from collections.abc import Iterator, Sequence
 
 from drbdbackup.cli import options
+from drbdbackup.cli.command import CliCommand, CliGroup
 from drbdbackup.cli.completion import words
-from drbdbackup.cli.declared import CliCommand, CliGroup
 
 _HEAD = """\
 # bash completion for drbdbackup, made from its commands.

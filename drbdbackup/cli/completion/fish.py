@@ -1,12 +1,15 @@
-"""The script for fish, which shows what each word does."""
+"""The script for fish, which shows what each word does.
+
+It must start no Python and read no configuration when Tab is pressed.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
 from drbdbackup.cli import options
+from drbdbackup.cli.command import CliCommand, CliGroup, Option
 from drbdbackup.cli.completion import words
-from drbdbackup.cli.declared import CliCommand, CliGroup, Option
 
 _HEAD = """\
 # fish completion for drbdbackup, made from its commands.
@@ -49,7 +52,7 @@ def _lines(commands: Sequence[CliCommand | CliGroup]) -> Iterator[str]:
 
 
 def _names(name: str, commands: Sequence[CliCommand | CliGroup]) -> Iterator[str]:
-    yield from (f"{_at(name)} -a {one.name} -d {_quoted(words.told(one))}" for one in commands)
+    yield from (f"{_at(name)} -a {one.name} -d {_quoted(words.summary(one))}" for one in commands)
 
 
 def _arguments(name: str, command: CliCommand) -> Iterator[str]:

@@ -1,11 +1,14 @@
-"""What each shell's script says of the declared commands: their names, options and files."""
+"""What each shell's script says of the declared commands: their names, options and files.
+
+Each shell asks here, so that none of them can know another command than the others. It never writes shell code.
+"""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Sequence
 
-from drbdbackup.cli.declared import Argument, CliCommand, CliGroup, Option, parameters
+from drbdbackup.cli.command import Argument, CliCommand, CliGroup, Option, parameters
 
 HIDDEN = "serve"  # sshd starts that one
 PATHS = ("FILE", "DIR", "PAIR.TOML", "DEVICE")
@@ -36,7 +39,7 @@ def arguments(command: CliCommand) -> list[Argument]:
     return [one.given_by for one in parameters(command.function) if isinstance(one.given_by, Argument)]
 
 
-def told(command: CliCommand | CliGroup) -> str:
+def summary(command: CliCommand | CliGroup) -> str:
     """What it does, in a line."""
     text = command.help if isinstance(command, CliGroup) else inspect.cleandoc(command.function.__doc__ or "")
     return text.partition("\n")[0].rstrip(".")

@@ -1,4 +1,7 @@
-"""The script for zsh, which shows what each word does."""
+"""The script for zsh, which shows what each word does.
+
+It must start no Python and read no configuration when Tab is pressed.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,8 @@ import re
 from collections.abc import Iterator, Sequence
 
 from drbdbackup.cli import options
+from drbdbackup.cli.command import CliCommand, CliGroup, Option
 from drbdbackup.cli.completion import words
-from drbdbackup.cli.declared import CliCommand, CliGroup, Option
 
 # Before _arguments looks, the name of the command is taken out of the words: it is none of the command's arguments.
 _HEAD = """\
@@ -50,9 +53,9 @@ def script(commands: Sequence[CliCommand | CliGroup]) -> str:
 
 
 def _names(pattern: str, commands: Sequence[CliCommand | CliGroup]) -> Iterator[str]:
-    told = (_quoted(f"{one.name}:{_escaped(words.told(one))}") for one in commands)
+    entries = (_quoted(f"{one.name}:{_escaped(words.summary(one))}") for one in commands)
     yield f"    {pattern})"
-    yield f"        names=({' '.join(told)})"
+    yield f"        names=({' '.join(entries)})"
     if pattern == "''":
         of_program = [_option(options.CONFIG), _quoted("--version[Print the version and exit]"), _HELP]
         yield "        if [[ $words[CURRENT] == -* || $words[CURRENT-1] == --config ]]"

@@ -1,4 +1,7 @@
-"""`check`: is all well with the backups of the pair? For Nagios, Icinga, checkmk, and whatever else starts a plugin."""
+"""`check`: is all well with the backups of the pair? For Nagios, Icinga, checkmk, and whatever else starts a plugin.
+
+It only gathers and judges: what a plugin prints, and its exit status, are in `report/monitoring/plugin`.
+"""
 
 from __future__ import annotations
 

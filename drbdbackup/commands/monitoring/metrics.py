@@ -1,6 +1,6 @@
 """Writes the metrics for Prometheus's node_exporter after a run: the whole file or nothing, readable by everybody.
 
-Nothing that goes wrong here is a backup's failure: whoever calls decides whether it is worth a word. Nor does anything
+Nothing that goes wrong here is a backup's failure: the caller decides whether to mention it. Nor does anything
 that hangs hold a run: a timer would start no further one while this one has not ended.
 """
 

@@ -1,7 +1,7 @@
 """Tells people what became of the backups: once for each due time, by one node of the pair, and never in their way.
 
-It comes after the run, when the volume is free. What cannot be delivered fails nothing: it is said, and tried again at
-the next occasion.
+It comes after the run, when the volume is free. What cannot be delivered fails nothing: it is reported, and tried again
+at the next occasion.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from drbdbackup.due import last_due
 from drbdbackup.errors import Failure, UsageError
 from drbdbackup.model.backup import Outcome, iso
 from drbdbackup.oversight import PairState, PairVerdict
-from drbdbackup.pipeline import roads
+from drbdbackup.pipeline import catalog_exchange
 from drbdbackup.pipeline.copies.pair_state import overseen
 from drbdbackup.pipeline.progress import Progress, Watcher
 
 _TURN = timedelta(minutes=10)  # by which a node waits for each that comes before it in `nodes`
 _LOOKED, _UNDELIVERED = "looked", "undelivered"
-_TOLD = {
+_NOTICE_KINDS = {
     Outcome.FAILED: NoticeKind.FAILED, Outcome.PARTIAL: NoticeKind.PARTIAL, Outcome.HELD: NoticeKind.HELD,
     Outcome.REFUSED: NoticeKind.REFUSED, Outcome.COMPLETE: NoticeKind.RECOVERED,
 }  # fmt: skip
@@ -36,7 +36,7 @@ _TONES = {NoticeKind.RECOVERED: "success", NoticeKind.PARTIAL: "warning", Notice
 
 
 class EndedAttempt(Struct, frozen=True):
-    """How an attempt for a resource ended, in `lines`; one that is not `is_news` says what was said before."""
+    """How an attempt for a resource ended, in `lines`; one that is not `is_news` repeats what was reported."""
 
     resource: str
     outcome: Outcome
@@ -45,7 +45,7 @@ class EndedAttempt(Struct, frozen=True):
 
 
 class _Notice(Struct, frozen=True):
-    """What is to be told now."""
+    """A message that is to be sent now."""
 
     resource: str
     kind: NoticeKind
@@ -53,27 +53,31 @@ class _Notice(Struct, frozen=True):
     lines: tuple[str, ...]
 
     def message(self, node: str) -> Message:
-        """As people get it."""
-        after = ("", f"{node} says so, for the backup that was due at {iso(self.due_at)}.", "See: drbdbackup status")
+        """As people get it, with times on the wall of this node."""
+        from drbdbackup.report.text import localised
+
+        after = ("", f"{node} says so, for the backup due {iso(self.due_at)}.", "See: drbdbackup status")
         title = f"drbdbackup: {self.resource}: {self.kind.value}"
-        return Message(title, "\n".join((*self.lines, *after)), _TONES.get(self.kind, "failure"))
+        return Message(title, localised("\n".join((*self.lines, *after))), _TONES.get(self.kind, "failure"))
 
 
 class Pinger:
     """The pings of one run: its beginning, when a resource is backed up here, and its end. It watches the run."""
 
-    def __init__(self, config: Config, watcher: Watcher) -> None:
-        """Nothing is sent yet."""
+    def __init__(self, config: Config, watcher: Watcher, *, is_whole: bool) -> None:
+        """Nothing is sent yet. `is_whole`: all resources are backed up."""
         self._config = config
+        self._is_whole = is_whole
+        self._common = {target.name for target in config.targets if not target.schedule}
         self._watcher = watcher
         self._run = str(uuid.uuid4())
         self._begun = False
 
     def begun(self, resource: str, targets: tuple[str, ...], *, reads: bool = False) -> None:
-        """The first one of a run is its beginning."""
-        if not self._begun and not reads:
+        """The first one of a run is its beginning. A run that is only a part has none: its end would be missed."""
+        if not self._begun and not reads and self._is_whole and self._common <= set(targets):
             self._begun = True
-            delivery.send_aside(self._config.notify, Ping("start", run=self._run))
+            delivery.send_in_background(self._config.notify, Ping("start", run=self._run))
         self._watcher.begun(resource, targets, reads=reads)
 
     def walked(self, entries: int, total_bytes: int) -> None:
@@ -90,7 +94,7 @@ class Pinger:
 
     def last(self, ended: Sequence[EndedAttempt], alarms: Sequence[str], *, is_whole: bool) -> list[Ping]:
         """The ping of its end, if there is one to send. To stand down is no success, nor is a part of the targets."""
-        wrong = [one for one in ended if one.outcome in _TOLD and one.outcome is not Outcome.COMPLETE]
+        wrong = [one for one in ended if one.outcome in _NOTICE_KINDS and one.outcome is not Outcome.COMPLETE]
         body = "\n".join([*(line for one in ended for line in one.lines), *alarms])
         if alarms or any(one.is_news for one in wrong):
             return [Ping("fail", body, self._run if self._begun else "")]
@@ -103,7 +107,7 @@ class Pinger:
 def tell(config: Config, ended: Sequence[EndedAttempt], pings: Sequence[Ping], *, looks: bool) -> list[Delivered]:
     """Tell what is news; what was not delivered. With `looks` the pair as a whole is looked at, too.
 
-    Raises nothing for a catalog that cannot be read: the run has said that.
+    Raises nothing for a catalog that cannot be read: the run has reported that.
     """
     found: list[_Notice] = []
     if config.notify.urls:
@@ -115,7 +119,7 @@ def tell(config: Config, ended: Sequence[EndedAttempt], pings: Sequence[Ping], *
         with suppress(Failure, OSError):
             facts = [notifications.notified(config.node, one.resource, one.kind, one.due_at) for one in found]
             store.record(config.state_dir, config.node, facts)
-            roads.put_all(config, None, on_volume=False)
+            catalog_exchange.put_all(config, None, on_volume=False)
     return failed if _is_news(config, found) else []
 
 
@@ -124,7 +128,7 @@ def _of_runs(config: Config, ended: Sequence[EndedAttempt]) -> list[_Notice]:
     now = datetime.now(UTC)
     found = []
     for one in ended:
-        kind, due = _TOLD.get(one.outcome), last_due(config, now)
+        kind, due = _NOTICE_KINDS.get(one.outcome), last_due(config, now)
         if kind is None or due is None:
             continue
         if not notifications.is_new(notifications.known(config.state_dir, one.resource), kind, due, config.node):
@@ -142,7 +146,7 @@ def _of_pairs(config: Config) -> list[_Notice]:
         key = f"{one.name} notified"
         if due is None or view.was_reported(config.state_dir, key, due, _LOOKED):
             continue
-        roads.fetch_all(config, one)
+        catalog_exchange.fetch_all(config, one)
         known, verdict = notifications.known(config.state_dir, one.name), _verdict(config, one.name, now)
         if verdict.state is PairState.CRITICAL:
             if notifications.is_new(known, NoticeKind.CRITICAL, due):
@@ -166,7 +170,7 @@ def _verdict(config: Config, resource: str, now: datetime) -> PairVerdict:
 
 
 def _is_news(config: Config, found: Sequence[_Notice]) -> bool:
-    """Whether it was not said before that these cannot be delivered: cron comes by every quarter of an hour."""
+    """Whether it was not reported before that these cannot be delivered: cron comes by every quarter of an hour."""
     is_new = False
     with suppress(Failure):
         for one in found:

@@ -1,6 +1,6 @@
 """Writes the report after a run, or where it is asked for: the whole page or nothing, readable by everybody.
 
-Nothing that goes wrong here is a backup's failure: whoever calls decides whether it is worth a word.
+Nothing that goes wrong here is a backup's failure: the caller decides whether to mention it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from drbdbackup import schedule
 from drbdbackup.catalog import history, rates
 from drbdbackup.config.values import Config, ResourceConfig
-from drbdbackup.errors import DrbdBackupError, Failure
+from drbdbackup.errors import DrbdBackupError, Failure, UsageError
 from drbdbackup.exposure import Known, left, losses
 from drbdbackup.health import evidence, exported_file
 from drbdbackup.health.judge import PairEvidence, Thresholds, judge
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 def write(config: Config, resources: tuple[ResourceConfig, ...], file: str) -> int:
     """Look at these resources and write the page; its size in bytes. Raises Failure."""
+    if file == "-":
+        raise UsageError("--html - is no file: the page is not printed", "Name a file: --html /tmp/page.html")
     if os.path.lexists(file) and not os.path.isfile(file):
         raise Failure(f"the report was not written: {file} is no file, and would be replaced", "Name another one.")
     return _put(config, evidence.gather(config, resources), file)
@@ -50,21 +52,22 @@ def after_run(config: Config, seen: Sequence[PairEvidence]) -> DrbdBackupError |
 
 
 def _reported(config: Config, seen: PairEvidence) -> ReportedResource:
-    from drbdbackup.report.html.page import NIGHTS, ReportedResource
+    from drbdbackup.report.html.page import NIGHTS, LineageLosses, ReportedResource
 
     counting = [one for one in seen.known if not one.retired]
     reach = {(one.copy.medium, one.copy.snapshot): one.reach for one in counting}
     copies = [one.copy for one in counting]
     lines, measured = lineages(copies), rates.known(config.state_dir, seen.resource)
-    cases = []
+    found = []
     for line in lines.rivals or ((None,) if copies else ()):
         chosen = lines.chosen(copies, line.generation if line else "")
         known = [(copy, reach.get((copy.medium, copy.snapshot), Reach.UNKNOWN)) for copy in chosen]
         what_is_left = Known(config.node, seen.now, known, measured)
-        cases.append((line.name if line else "", [left(what_is_left, one) for one in losses(config)]))
+        cases = [left(what_is_left, one) for one in losses(config)]
+        found.append(LineageLosses(line.name if line else "", cases))
     return ReportedResource(
         health=judge(seen, config.check, Thresholds()), done=history.activities(config.state_dir, seen.resource),
-        cases=cases, lines=lines, due=_due_days(config, seen.now, NIGHTS),
+        losses=found, lines=lines, due=_due_days(config, seen.now, NIGHTS),
     )  # fmt: skip
 
 

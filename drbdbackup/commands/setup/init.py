@@ -24,7 +24,7 @@ from drbdbackup.tools import drbd, drbd_config, lsblk, mounts
 from drbdbackup.tools.drbd_config import ConfiguredVolume, DrbdResource
 from drbdbackup.tools.text_file import read
 
-_PATIENCE = 10.0
+_TIMEOUT = 10.0
 _DATABASES = (("mariadb", "/var/lib/mysql"), ("postgresql", "/var/lib/postgresql"))
 _FOLDERS = ("/saving",)
 
@@ -64,8 +64,8 @@ def write(one: Initialized) -> None:
         os.makedirs(folder, mode=0o755, exist_ok=True)
         durable.write(one.file, one.proposal.toml.encode(), may_replace=False)
     except OSError as error:
-        told = f"{one.file} cannot be written: {error.strerror}"
-        raise Failure(told, f"{folder} must be a folder that root can write, with room left.") from None
+        message = f"{one.file} cannot be written: {error.strerror}"
+        raise Failure(message, f"{folder} must be a folder that root can write, with room left.") from None
     with open(one.file, encoding="utf-8") as written:
         if written.read() != one.proposal.toml:
             raise Failure(f"somebody else has written {one.file} meanwhile", "It was left as it is.")
@@ -77,9 +77,11 @@ def _checked(path: str, proposal: Proposal) -> Config:
     try:
         return checked(path, merged([(path, tomllib.loads(proposal.toml))]))
     except ConfigError as error:
-        told = "\n".join(f"{one.about}: {one.because}" for one in proposal.reasons)
+        reasons = "\n".join(f"{one.about}: {one.because}" for one in proposal.reasons)
         page = documentation.page("docs/config.md")
-        hint = f"Name them with --source, --nas or --disk, or write the file yourself ({page}). What was seen:\n{told}"
+        hint = (
+            f"Name them with --source, --nas or --disk, or write the file yourself ({page}). What was seen:\n{reasons}"
+        )
         missing = error.message.replace(f"{path}: ", "")
         raise UsageError(f"not everything that is needed was found:\n{missing}", hint) from None
 
@@ -94,7 +96,7 @@ def _facts(named: NamedByAdmin) -> SeenNode:
         node=host.partition(".")[0],
         resources=resources,
         volumes=volumes,
-        shares=tuple(dict.fromkeys((one.point, one.source) for one in table if one.fstype in SHARES)),
+        shares=tuple(dict.fromkeys((one.point, one.source) for one in table if _is_share(one))),
         devices=_devices(),
         fstab=tuple(line.spec for line in _fstab()),
         databases=tuple(_databases([one.point for one in volumes if one.point])),
@@ -106,15 +108,21 @@ def _facts(named: NamedByAdmin) -> SeenNode:
     )
 
 
+def _is_share(one: Mount) -> bool:
+    """Whether it is a share that root has mounted. FUSE lets any user mount, under any name, and adds these options."""
+    may_be_users = one.fstype.startswith("fuse.") and {"nosuid", "nodev"} <= set(one.options)
+    return one.fstype in SHARES and not (may_be_users and one.point not in {line.point for line in _fstab()})
+
+
 def _resources() -> tuple[DrbdResource, ...]:
     """Those of DRBD's configuration. Raises ToolMissing where DRBD is not installed."""
-    answer = drbd.dump(_PATIENCE)
+    answer = drbd.dump(_TIMEOUT)
     found = drbd_config.parse(answer.text)
     if not found:
-        said = answer.err.decode("utf-8", "replace").strip()
+        stderr = answer.err.decode("utf-8", "replace").strip()
         page = documentation.page("docs/config.md")
         hint = f"See `drbdadm dump`. For another cluster write the configuration yourself ({page}, role.command)."
-        raise Failure(f"drbdadm knows no resource{f': {said}' if said else ''}", hint)
+        raise Failure(f"drbdadm knows no resource{f': {stderr}' if stderr else ''}", hint)
     return found
 
 
@@ -134,7 +142,8 @@ def _point(volume: ConfiguredVolume, table: tuple[Mount, ...]) -> tuple[str, str
     """Where it is mounted; else where the cluster or fstab says that it is."""
     minor = drbd.minor([volume.device])
     number = f"{drbd.MAJOR}:{minor}"
-    here = next((one.point for one in table if one.source == volume.device or one.device == number), "")
+    known = (one for one in table if one.may_show_device())
+    here = next((one.point for one in known if one.source == volume.device or one.device == number), "")
     if here:
         return here, "it is mounted there"
     file = read(HARESOURCES)

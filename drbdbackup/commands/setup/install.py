@@ -34,7 +34,7 @@ RECEIPT = f"{STATE_DIR}/installed.json"
 CRON = "/etc/cron.d/drbdbackup"
 UNIT_FOLDER = "/etc/systemd/system"
 _RUNNING_SYSTEMD = "/run/systemd/system"
-_LARGEST = 1 << 20
+_LARGEST = 1 << 20  # bytes
 _OF_A_LIST = ("starter", "agents", "files", "folders", "removed")
 _MOVE_AWAY = "Move the list away; what it had listed is then yours, and is left alone."
 
@@ -98,7 +98,7 @@ class InstallReceipt(Struct, frozen=True):
 
 
 class InstallAnswer(Struct, frozen=True, kw_only=True):
-    """All changes, what is left to do by hand, and whether systemd was told."""
+    """All changes, and what is left to do by hand."""
 
     changes: tuple[InstallChange, ...]
     starter: Starter | None = None
@@ -138,10 +138,10 @@ class Installation(Struct, frozen=True, kw_only=True):
                     found = plain_file.json_object(file.read())
         except FileNotFoundError:
             return InstallReceipt()
-        told = found or {}
-        if {*_OF_A_LIST} <= told.keys():
+        document = found or {}
+        if {*_OF_A_LIST} <= document.keys():
             with suppress(ValueError):
-                receipt = msgspec.convert({name: told[name] for name in _OF_A_LIST}, InstallReceipt)
+                receipt = msgspec.convert({name: document[name] for name in _OF_A_LIST}, InstallReceipt)
                 paths = (*receipt.files, *receipt.folders, *receipt.removed)
                 if all(map(_is_plain, paths)) and {*receipt.agents} <= shipped.MANAGERS.keys():
                     return receipt
@@ -155,7 +155,7 @@ class Installation(Struct, frozen=True, kw_only=True):
                 self.unlink(RECEIPT)
                 self.rmdir(folder)
             return
-        told: dict[str, Any] = {
+        document: dict[str, Any] = {
             "schema": 1, "starter": receipt.starter.value if receipt.starter else None, "agents": receipt.agents,
             "files": receipt.files, "folders": receipt.folders, "removed": receipt.removed,
         }  # fmt: skip
@@ -163,7 +163,7 @@ class Installation(Struct, frozen=True, kw_only=True):
         for one in missing:
             self.mkdir(one, 0o700 if one == folder else 0o755)
         with inside_root.opened_folder(self.root, folder) as opened:
-            durable.write_in(opened, name, json.dumps(told, indent=1).encode() + b"\n")
+            durable.write_in(opened, name, json.dumps(document, indent=1).encode() + b"\n")
 
     def mkdir(self, path: str, mode: int) -> None:
         """Make a folder of the node."""
@@ -317,8 +317,8 @@ def _other(where: Installation, starter: Starter, receipt: InstallReceipt) -> li
         if state is None:
             continue
         if state not in (receipt.files.get(file.path), file.digest):
-            told = f"{file.path} was made or changed by somebody else, and would start it a second time"
-            raise UsageError(told, f"Remove it, or keep it: `drbdbackup install --{other.value}`.")
+            message = f"{file.path} was made or changed by somebody else, and would start it a second time"
+            raise UsageError(message, f"Remove it, or keep it: `drbdbackup install --{other.value}`.")
         found.append(file.path)
     return found
 

@@ -1,4 +1,7 @@
-"""`pair`: one file that describes a pair, and from it every file that must agree on both nodes."""
+"""`pair`: one file that describes a pair, and from it every file that must agree on both nodes.
+
+It writes only to the given folder, never to /etc by itself.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from importlib import resources
 from msgspec import Struct
 
 from drbdbackup.errors import Failure
-from drbdbackup.pair import place, secret
+from drbdbackup.pair import output, secret
 from drbdbackup.pair.load import load
 from drbdbackup.pair.render import render as rendered
 from drbdbackup.pair.values import Pair
@@ -20,7 +23,7 @@ class PairRendered(Struct, frozen=True):
     pair: Pair
     out: str
     secret: secret.Origin
-    files: tuple[place.Placed, ...]
+    files: tuple[output.WrittenFile, ...]
 
 
 def init(file: str) -> str:
@@ -39,6 +42,6 @@ def render(file: str, out: str, *, dry_run: bool = False) -> PairRendered:
     """Write the files of both nodes below `out`, or only find out what would change. Raises ConfigError."""
     pair = load(file)
     folder = os.path.abspath(out)
-    word, origin = secret.secret(pair, folder)
-    files = place.place(folder, tuple(node.name for node in pair.nodes), rendered(pair, word), dry_run=dry_run)
-    return PairRendered(pair, folder, origin, files)
+    used = secret.secret(pair, folder)
+    files = output.write(folder, tuple(node.name for node in pair.nodes), rendered(pair, used.text), dry_run=dry_run)
+    return PairRendered(pair, folder, used.origin, files)

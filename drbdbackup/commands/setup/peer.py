@@ -7,7 +7,9 @@ authorized_keys is ever touched but ours.
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +20,7 @@ from drbdbackup.catalog import merge, signatures, store
 from drbdbackup.config.load import DEFAULT_FILE
 from drbdbackup.config.values import Config, PeerConfig
 from drbdbackup.errors import DrbdBackupError, Failure, NothingFound, PeerError, ToolError, ToolMissing, UsageError
+from drbdbackup.model.backup import LONGEST_NAME
 from drbdbackup.tools import authorized_keys, ssh, ssh_keys
 from drbdbackup.tools.authorized_keys import Key
 
@@ -99,7 +102,7 @@ def trust(config: Config, node: str, key: str) -> NodeKey:
         raise UsageError(f"{key!r} is not a key", f"`drbdbackup peer list` on {node} shows it: 64 hex digits.")
     known = signatures.known_key(config.state_dir, node)
     signatures.learn(config.state_dir, node, key)
-    if known not in ("", key) and merge.weight(config.state_dir, node) > merge.room(config.nodes) * _FULL:
+    if known not in ("", key) and merge.stored_bytes(config.state_dir, node) > merge.quota(config.nodes) * _FULL:
         store.forget_all(config.state_dir, node)  # it was flooded, and what the node says now would have no room
     store.forget_fetched(config.state_dir)  # so that what was left out is looked at again
     return _node_key(config, node, key)
@@ -123,11 +126,11 @@ def add(config: Config, plan: PeerPlan, identity: str, *, may_ask: bool) -> Adde
     options = ssh_keys.others(plan.peer.options) + (("-i", identity) if identity else ())
 
     def there(*words: str, stdin: bytes = b"") -> dict[str, Any]:
-        return _at_peer(config, plan.peer, options, ("drbdbackup", "peer", *words, "--json"), stdin, may_ask)
+        return _at_peer(config, plan.peer, options, ("drbdbackup", "peer", *words, "--json"), stdin, may_ask=may_ask)
 
     key = ssh_keys.public_half(plan.key_file)
-    told = there("accept", config.node, stdin=f"{key}\n".encode())
-    accepted = _accepted(plan.peer, told)
+    answer = there("accept", config.node, stdin=f"{key}\n".encode())
+    accepted = _accepted(plan.peer, answer)
     here = accept(config, plan.peer.node, accepted.key) if accepted.key else None
     closed_there = _closed(lambda: try_out(config, plan.peer.node))
     closed_here = _closed(lambda: there("test", config.node)) if here else f"it has no [peer.{config.node}]"
@@ -149,7 +152,7 @@ def try_out(config: Config, node: str) -> int:
     """Ask a node what lies on its disk, as `restore` would; the number of copies. Raises what speaks against it."""
     listed = ssh.listing(_peer(config, node), config.limits.ssh, _ANSWER)
     if listed.get("node") != node:
-        raise PeerError(f"the node that answers there is {listed.get('node')}, not {node}", f"Look at [peer.{node}].")
+        raise PeerError(f"the node that answers there is {_name(listed)}, not {node}", f"Look at [peer.{node}].")
     return len(listed["copies"])
 
 
@@ -170,9 +173,16 @@ def remove(config: Config, node: str) -> Removed:
 
 
 def _check_is_another(config: Config, node: str) -> None:
-    if node == config.node or node not in config.nodes:
-        others = ", ".join(one for one in config.nodes if one != config.node)
-        raise UsageError(f"{node} is not another node of this pair", f"{config.file} knows: {others}.")
+    if node == config.node:
+        raise UsageError(f"{node} is this node", f"Name another one: {_others(config)}.")
+    if node not in config.nodes:
+        nodes = json.dumps([*config.nodes, node], ensure_ascii=False)
+        hint = f"{config.file} knows: {_others(config)}. For a new node: nodes = {nodes}, in the configuration of each."
+        raise UsageError(f"{node} is not another node of this pair", hint)
+
+
+def _others(config: Config) -> str:
+    return ", ".join(one for one in config.nodes if one != config.node)
 
 
 def _node_key(config: Config, node: str, key: str) -> NodeKey:
@@ -180,6 +190,7 @@ def _node_key(config: Config, node: str, key: str) -> NodeKey:
 
 
 def _peer(config: Config, node: str) -> PeerConfig:
+    _check_is_another(config, node)
     found = next((peer for peer in config.peers if peer.node == node), None)
     if found is None:
         hint = f'Put it into {config.file}: ssh = "root@ADDRESS", options = ["-i", "{ssh_keys.KEY}"].'
@@ -213,29 +224,39 @@ def _there(file: str, key: Key) -> str:
 
 
 def _at_peer(
-    config: Config, peer: PeerConfig, options: tuple[str, ...], words: tuple[str, ...], stdin: bytes, may_ask: bool
+    config: Config, peer: PeerConfig, options: tuple[str, ...], words: tuple[str, ...], stdin: bytes, *,
+    may_ask: bool,
 ) -> dict[str, Any]:  # fmt: skip
     """What the peer's own drbdbackup answers to the admin."""
     try:
-        said = ssh.as_admin(peer, options, words, config.limits.ssh, stdin=stdin, may_ask=may_ask)
+        output = ssh.as_admin(peer, options, words, config.limits.ssh, stdin=stdin, may_ask=may_ask)
     except ToolError as error:
-        first, *said_there = error.message.splitlines()
-        told = "\n".join(said_there).removeprefix("drbdbackup: ") or first
-        hint = f"{_ADMIN} `ssh {peer.ssh} drbdbackup --version`? If not, by hand: {documentation.page('docs/peer.md')}."
-        raise ToolError(f"{peer.node}: {told}", hint) from None
-    document = plain_file.json_object(said)
+        first, *lines_there = error.message.splitlines()
+        message = "\n".join(lines_there).removeprefix("drbdbackup: ") or first
+        if ssh.is_about_host_key(last := message.splitlines()[-1]):
+            raise ToolError(f"{peer.node}: {last}", ssh.ask_console(peer)) from None
+        tried = shlex.join(("ssh", *options, "--", peer.ssh, "drbdbackup", "--version"))
+        hint = f"{_ADMIN} `{tried}`? If not, by hand: {documentation.page('docs/peer.md')}."
+        raise ToolError(f"{peer.node}: {message}", hint) from None
+    ssh.refuse_preamble(peer, output, ssh.DOCUMENT)
+    document = plain_file.json_object(output)
     if document is None:
         raise PeerError(f"{peer.node} sent an invalid answer", "Do both nodes have the same drbdbackup?")
     return document
 
 
-def _accepted(peer: PeerConfig, told: dict[str, Any]) -> AcceptedKey:
-    """What `accept` said there; who answers must be who was meant."""
-    texts = [told.get(name) for name in ("node", "accepts", "file", "line", "key")]
-    if not all(isinstance(text, str) for text in texts) or told.get("node") != peer.node:
-        raise PeerError(f"the node at {peer.ssh} is {told.get('node')}, not {peer.node}", "Check its address.")
+def _accepted(peer: PeerConfig, answer: dict[str, Any]) -> AcceptedKey:
+    """The answer of `accept` there; it must come from the node that was meant."""
+    texts = [answer.get(name) for name in ("node", "accepts", "file", "line", "key")]
+    if not all(isinstance(text, str) for text in texts) or answer.get("node") != peer.node:
+        raise PeerError(f"the node at {peer.ssh} is {_name(answer)}, not {peer.node}", "Check its address.")
     node, accepts, file, line, key = map(str, texts)
-    return AcceptedKey(node, accepts, file, line, told.get("is_new") is True, key)
+    return AcceptedKey(node, accepts, file, line, answer.get("is_new") is True, key)
+
+
+def _name(answer: dict[str, Any]) -> str:
+    """How who answers calls itself; it may say anything there."""
+    return str(answer.get("node"))[:LONGEST_NAME]
 
 
 def _closed(look: Callable[[], object]) -> str:

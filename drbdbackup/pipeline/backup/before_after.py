@@ -1,6 +1,6 @@
 """What comes before and after the copying of a run, under the same watch: hooks, and the dumps of databases.
 
-Nothing of it runs for a dry run, and nothing before a verdict to proceed: who makes a run has asked for that.
+None of it runs for a dry run. The caller has asked for the verdict: none of it runs without one to proceed.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ class BeforeAfter:
 
     def __init__(self, order: Order, journal: Journal) -> None:
         """Runs nothing yet. `of_targets` are the hooks that the session runs around each target."""
-        told = {
+        environment = {
             VARIABLE: order.config.file, "DRBDBACKUP_RESOURCE": order.resource.name,
             "DRBDBACKUP_NODE": order.config.node, "DRBDBACKUP_SOURCE": order.resource.source,
             "DRBDBACKUP_SNAPSHOT": order.snapshot,
         }  # fmt: skip
         self._order = order
         self._journal = journal
-        self._hooks = Hooks(order.resource.name, () if order.dry_run else order.resource.hooks, told)
+        self._hooks = Hooks(order.resource.name, () if order.dry_run else order.resource.hooks, environment)
         self.of_targets = {
-            target.name: Hooks(target.name, target.hooks, {**told, "DRBDBACKUP_TARGET": target.name})
+            target.name: Hooks(target.name, target.hooks, {**environment, "DRBDBACKUP_TARGET": target.name})
             for target in order.targets if target.hooks and not order.dry_run
         }  # fmt: skip
         self._databases = DatabaseDumps(order)
@@ -50,12 +50,12 @@ class BeforeAfter:
             return ()
         order = self._order
         self._journal.event(BEGUN, resource=order.resource.name, started_at=iso(order.started_at))
-        with self._watched(self._strike) as lost:
+        with self._watched(self._kill_now) as why_stop:
             try:
-                self._hooks.before(lost)
-                return self._databases.dump(lost)
+                self._hooks.before(why_stop)
+                return self._databases.dump(why_stop)
             except HookFailed:
-                if why := lost():
+                if why := why_stop():
                     raise Interrupted(f"the run was interrupted: {why}", Interrupted.made_there) from None
                 raise
 
@@ -73,10 +73,10 @@ class BeforeAfter:
         if outcome is Outcome.INTERRUPTED:
             return self._all_after(outcome, error, results, lambda: True)
         with ExitStack() as stack:
-            lost: Callable[[], str] = str
+            why_stop: Callable[[], str] = str
             with suppress(OSError):  # on a full disk; the hooks must run all the same
-                lost = stack.enter_context(self._watched(self._let_go))
-            return self._all_after(outcome, error, results, lambda: self._hurries(lost()))
+                why_stop = stack.enter_context(self._watched(self._let_go))
+            return self._all_after(outcome, error, results, lambda: self._hurries(why_stop()))
 
     def _all_after(
         self, outcome: Outcome, error: DrbdBackupError | None, results: Sequence[TargetResult],
@@ -99,12 +99,12 @@ class BeforeAfter:
         self._hooks.after(outcome.value, _message(error, results), hurried, wrong)
         return [PartialResult(one.message, one.hint) if isinstance(one, HookFailed) else one for one in wrong]
 
-    def _strike(self) -> None:
-        self._hooks.strike()
-        self._databases.strike()
+    def _kill_now(self) -> None:
+        self._hooks.kill_now()
+        self._databases.kill_now()
 
-    def _lingers(self) -> bool:
-        return self._hooks.lingers() or self._databases.lingers()
+    def _has_processes(self) -> bool:
+        return self._hooks.has_processes() or self._databases.has_processes()
 
     def _hurries(self, why: str) -> bool:
         if why:
@@ -112,26 +112,26 @@ class BeforeAfter:
         return bool(why)
 
     def _let_go(self) -> None:
-        """The cluster is to wait for nothing of ours any more: what hooks do from now on is no use of the volume."""
+        """The cluster is to wait for nothing of ours any more: from now on the hooks do not use the volume."""
         clear_in_use(self._order.config.state_dir)
 
     @contextmanager
     def _watched(self, on_gone: Callable[[], None]) -> Iterator[Callable[[], str]]:
-        """Under the watch: yields what says why everything must end now, and says so ever after."""
-        told = ""
+        """Under the watch: yields a function that says why everything must end now, and repeats it once it has."""
+        reason = ""
         order = self._order
         watch = FailoverWatch(order.config, order.resource, order.judge, on_gone)
 
-        def lost() -> str:
-            nonlocal told
-            told = told or watch.why()
-            return told
+        def why_stop() -> str:
+            nonlocal reason
+            reason = reason or watch.why()
+            return reason
 
         watch.start()
         try:
-            yield lost
+            yield why_stop
         finally:
-            watch.stop(self._lingers)
+            watch.stop(self._has_processes)
 
 
 def _ended(result: TargetResult, outcome: Outcome) -> tuple[str, str]:
@@ -144,6 +144,6 @@ def _ended(result: TargetResult, outcome: Outcome) -> tuple[str, str]:
 
 
 def _message(error: DrbdBackupError | None, results: Sequence[TargetResult]) -> str:
-    told = [error.message] if error else []
-    told += [f"{one.name}: {one.error.message}" for one in results if one.error]
-    return "; ".join([*told, *(f"{one.name}: files have problems" for one in results if one.problem_count)])
+    messages = [error.message] if error else []
+    messages += [f"{one.name}: {one.error.message}" for one in results if one.error]
+    return "; ".join([*messages, *(f"{one.name}: files have problems" for one in results if one.problem_count)])

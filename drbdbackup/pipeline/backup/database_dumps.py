@@ -12,7 +12,7 @@ from drbdbackup.config.values import DatabaseConfig
 from drbdbackup.errors import DrbdBackupError, Failure, Interrupted, PartialResult
 from drbdbackup.pipeline.backup.order import Order
 from drbdbackup.pipeline.cage.node_facts import node_facts
-from drbdbackup.pipeline.cage.supervisor import Cage, Patience, attend
+from drbdbackup.pipeline.cage.supervisor import Cage, Patience, run_job
 from drbdbackup.pipeline.database import dump_files
 from drbdbackup.pipeline.database.dump_protocol import DUMP, DumpJob
 from drbdbackup.pipeline.volume.guard import mounted_now
@@ -33,37 +33,37 @@ class DatabaseDumps:
         """Whether there are any."""
         return bool(self._databases)
 
-    def dump(self, lost: Callable[[], str]) -> list[tuple[str, str]]:
-        """Dump them; what failed, as path and problem. Raises Interrupted for what `lost` says."""
+    def dump(self, why_stop: Callable[[], str]) -> list[tuple[str, str]]:
+        """Dump them; what failed, as path and problem. Raises Interrupted for what `why_stop` says."""
         problems = []
         for database in self._databases:
             try:
-                self._dump(database, lost)
+                self._dump(database, why_stop)
             except Interrupted as error:
                 raise type(error)(error.message, Interrupted.made_there) from None
             except Failure as error:
-                told = f"the database {database.name} was not dumped: {error.message}"
-                problems.append((dump_files.place(database.name), told))
-                self.wrong.append(PartialResult(told, error.hint))
+                message = f"the database {database.name} was not dumped: {error.message}"
+                problems.append((dump_files.place(database.name), message))
+                self.wrong.append(PartialResult(message, error.hint))
         return problems
 
-    def strike(self) -> None:
+    def kill_now(self) -> None:
         """KILL the one at work, without waiting."""
         if self._cage is not None:
-            self._cage.strike()
+            self._cage.kill_now()
 
-    def lingers(self) -> bool:
+    def has_processes(self) -> bool:
         """Whether a process of it is left."""
-        return self._cage is not None and self._cage.lingers()
+        return self._cage is not None and self._cage.has_processes()
 
-    def _dump(self, database: DatabaseConfig, lost: Callable[[], str]) -> None:
+    def _dump(self, database: DatabaseConfig, why_stop: Callable[[], str]) -> None:
         order, limits = self._order, self._order.config.limits
         job = DumpJob(
             here=node_facts(order.config), source=order.resource.source, mounted=self._mounted,
             snapshot=order.snapshot, database=database, scratch=os.path.join(order.config.state_dir, "spool"),
         )  # fmt: skip
-        at_once = Patience(limits.stall, limits.stall, grace=0.0)  # what it leaves there, the next one clears away
-        attend(DUMP, database.name, job, at_once, lost=lost, begun=self._begun)
+        at_once = Patience.stalled_after(limits.stall, grace=0.0)  # what it leaves there, the next one clears away
+        run_job(DUMP, database.name, job, at_once, why_stop=why_stop, begun=self._begun)
 
     def _begun(self, cage: Cage) -> None:
         self._cage = cage

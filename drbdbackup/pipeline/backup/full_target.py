@@ -17,7 +17,7 @@ from msgspec import Struct, field
 from drbdbackup.catalog import bodies, store, view
 from drbdbackup.catalog.folders import private_folder
 from drbdbackup.config.values import TargetConfig
-from drbdbackup.errors import ToolError
+from drbdbackup.errors import TargetFull, ToolError
 from drbdbackup.lineage import lineages
 from drbdbackup.model.amount import count, size
 from drbdbackup.model.backup import Copy
@@ -27,6 +27,7 @@ from drbdbackup.pipeline.cage.node_facts import node_facts
 from drbdbackup.pipeline.cage.protocol import Failed
 from drbdbackup.pipeline.cage.supervisor import Cage, Event
 from drbdbackup.pipeline.copies.read_protocol import CopyToRead, OnMedium
+from drbdbackup.pipeline.snapshot import make_room
 from drbdbackup.pipeline.snapshot.copy_protocol import Drops, GivingUp, LastCopies, MakeRoom, Noted, Room, Short, Stuck
 from drbdbackup.pipeline.verify.verify_protocol import VERIFY, VerifyJob, VerifyResult
 from drbdbackup.retention import FROZEN
@@ -114,21 +115,26 @@ class Shortage:
         return tuple((snapshot, reason) for snapshot, reason in found if snapshot != base)
 
     def forecast(self, target: TargetConfig, medium: str, room: Room) -> list[str]:
-        """What a dry run says of a target beyond its counts: nothing if it has room and the source is not too small."""
+        """What a dry run says of a target beyond its counts: nothing if it has room and the source is not too small.
+
+        Raises TargetFull if it is certain that it has none, and nothing may make way there.
+        """
         if why := self._why_small(room.files, room.bytes, room.allocated):
             return [f"it would be held back: {why}"]
         needs, free = room.needs, room.free
         if needs <= free:
             return []
-        said = f"it needs {size(needs)} and {size(free)} are free: {size(needs - free)} are missing"
+        message = f"it needs {size(needs)} and {size(free)} are free: {size(needs - free)} are missing"
         drop = [snapshot for snapshot, _ in self._droppable(target, medium, room.base)]
         if drop:
-            said += f"; removed first, as many as are needed: {', '.join(drop)}"
+            message += f"; removed first, as many as are needed: {', '.join(drop)}"
         elif target.on_full != "replace":
-            said += "; there is nothing that may be removed for it"
+            message += "; there is nothing that may be removed for it"
+            if room.refused:
+                raise TargetFull(message, make_room.HINT)
         if target.on_full == "replace" and not self._facts.pinned_on(medium):
-            said += "; if that does not do, the last copies there are given up, as long as another target holds one"
-        return [said]
+            message += "; if that does not do, the last copies there are given up, as long as another target holds one"
+        return [message]
 
     def _stuck(self, target: TargetConfig, medium: str) -> None:
         """A target has no room and nothing more that may make way: find another that vouches for its last copies."""
@@ -144,14 +150,14 @@ class Shortage:
         """A look has moved, or has come to an end."""
         looking = self._looks[event.cage]
         self._cages[looking.target.name].heard_at = time.monotonic()
-        told = event.message
-        if not isinstance(told, VerifyResult | Failed) or looking.copy is None:
+        result = event.message
+        if not isinstance(result, VerifyResult | Failed) or looking.copy is None:
             return
         copy, looking.copy = looking.copy, None
-        if isinstance(told, Failed):
-            why = told.message
-        elif told.problem_count:
-            problems = count(told.problem_count, "problem")
+        if isinstance(result, Failed):
+            why = result.message
+        elif result.problem_count:
+            problems = count(result.problem_count, "problem")
             why = f"{copy.snapshot} is damaged ({problems}): `drbdbackup verify {copy.snapshot}`"
         elif would_leave_none(looking.target.name, copy.target, self._granted):
             why = "two targets that want to give their last copies up cannot vouch for each other"
@@ -188,16 +194,11 @@ class Shortage:
             cage = self._cages[name] = Cage(name, VERIFY, self._events)
         except ToolError as error:
             return self.looked(Event(name, Failed.of(error)))
-        place, limits = places[copy.target], order.config.limits
-        expected = view.expected(order.config, place)
+        place = places[copy.target]
         scratch = os.path.join(order.config.state_dir, "spool", order.snapshot, f"look-from-{looking.target.name}")
         private_folder(scratch)
-        to_read = CopyToRead(
-            resource=copy.resource, snapshot=copy.snapshot, medium=copy.medium, way=OnMedium(place, expected),
-            scratch=scratch, patience=limits.stall,
-            manifests={copy.snapshot: copy.manifest_sha256} if copy.manifest_sha256 else {},
-            sidecars={copy.snapshot: copy.sidecar_sha256} if copy.sidecar_sha256 else {},
-        )  # fmt: skip
+        way = OnMedium(place, view.expected(order.config, place))
+        to_read = CopyToRead.of(copy, way, scratch, order.config.limits.stall)
         cage.tell(VerifyJob(here=node_facts(order.config), copy=to_read, share=SAMPLE, ignore=()))
         return None
 

@@ -26,7 +26,7 @@ from drbdbackup.pipeline.cage.supervisor import Cage, Event
 
 _GOING = 1.0  # seconds that a hook which was killed may take to be gone
 HURRIED = 10.0  # seconds that an after-hook has when the run was ended from outside
-_POLL = 0.1
+_POLL = 0.1  # seconds
 _HEARD = 1.0  # seconds that its last words may take to be read
 _LINES = 25
 _LONGEST = 8000  # letters of a variable: the kernel takes 128 KiB, and no program with more
@@ -34,20 +34,20 @@ _HINT = "It is a hook of the configuration: see why it fails, or take it out."
 
 
 class Hooks:
-    """The hooks around one thing: `of` names it. `told` are the variables that all of them get.
+    """The hooks around one thing: `of` names it. `environment` has the variables that all of them get.
 
     `failed` are before-hooks that did, and are not required.
     """
 
-    def __init__(self, of: str, hooks: Sequence[HookConfig], told: Mapping[str, str]) -> None:
+    def __init__(self, of: str, hooks: Sequence[HookConfig], environment: Mapping[str, str]) -> None:
         """Runs nothing yet."""
         self._of = of
         self._hooks = tuple(hooks)
-        self._told = dict(told)
+        self._environment = dict(environment)
         self._entered: list[HookConfig] = []
-        self._running: proc.Talking | None = None
-        self._said: deque[str] = deque()
-        self._is_struck = False
+        self._running: proc.PipedProcess | None = None
+        self._output: deque[str] = deque()
+        self._is_killed = False
         self.is_reached = False
         self.failed: list[HookFailed] = []
 
@@ -55,21 +55,21 @@ class Hooks:
         """Whether there are any."""
         return bool(self._hooks)
 
-    def before(self, lost: Callable[[], str] = lambda: "") -> None:
-        """Run the before-hooks, in order. `lost` says why they must end at once, or nothing.
+    def before(self, why_stop: Callable[[], str] = lambda: "") -> None:
+        """Run the before-hooks, in order. `why_stop` says why they must end at once, or nothing.
 
-        Raises HookFailed for the first that fails and is required, Interrupted for what `lost` says.
+        Raises HookFailed for the first that fails and is required, Interrupted for what `why_stop` says.
         """
         self.is_reached = True
         for hook in self._hooks:
             try:
-                self._enter(hook, lost)
+                self._enter(hook, why_stop)
             except HookFailed as failed:
-                if hook.required or self._is_struck or lost():
+                if hook.required or self._is_killed or why_stop():
                     raise
                 self.failed.append(failed)
 
-    def _enter(self, hook: HookConfig, lost: Callable[[], str]) -> None:
+    def _enter(self, hook: HookConfig, why_stop: Callable[[], str]) -> None:
         """Run its before-hook, if it has one. From then on its after-hook is to be run."""
         if not hook.before:
             self._entered.append(hook)
@@ -82,8 +82,8 @@ class Hooks:
         try:
             self._entered.append(hook)
             until = time.monotonic() + hook.timeout
-            while (status := running.wait(_POLL)) is None and time.monotonic() < until and not self._is_struck:
-                if why := lost():
+            while (status := running.wait(_POLL)) is None and time.monotonic() < until and not self._is_killed:
+                if why := why_stop():
                     raise Interrupted(f"the run was interrupted: {why}", Interrupted.made_there)
         finally:
             self._let_go(running)
@@ -99,7 +99,7 @@ class Hooks:
         wanted = [(hook, "after", hook.after) for hook in reversed(self._entered)]
         if outcome != "complete" and self.is_reached:
             wanted += [(hook, "on_error", hook.on_error) for hook in self._hooks]
-        self._entered, self.is_reached, self._is_struck = [], False, False
+        self._entered, self.is_reached, self._is_killed = [], False, False
         for hook, when, argv in wanted:
             try:
                 if argv:
@@ -107,15 +107,15 @@ class Hooks:
             except (HookFailed, Cancelled) as failed:
                 wrong.append(failed)
 
-    def strike(self) -> None:
+    def kill_now(self) -> None:
         """KILL the before-hook that is at work, and let no further one begin."""
-        self._is_struck = True
+        self._is_killed = True
         if self._running is not None:
-            self._running.strike()
+            self._running.kill_now()
 
-    def lingers(self) -> bool:
+    def has_processes(self) -> bool:
         """Whether a process of the one that is at work is left."""
-        return self._running is not None and self._running.lingers()
+        return self._running is not None and self._running.has_processes()
 
     def _finish(
         self, hook: HookConfig, when: str, argv: Sequence[str], happened: Mapping[str, str],
@@ -136,23 +136,25 @@ class Hooks:
             self._let_go(running)
         self._judge(hook, when, running, status)
 
-    def _started(self, hook: HookConfig, when: str, argv: Sequence[str], happened: Mapping[str, str]) -> proc.Talking:
+    def _started(
+        self, hook: HookConfig, when: str, argv: Sequence[str], happened: Mapping[str, str]
+    ) -> proc.PipedProcess:
         program = proc.find(argv[0])
         if program is None:
             why, hint = proc.why_not_found(argv[0])
             raise self._failure(hook, when, f"could not be started: {why}", hint)
         self._check_is_roots(hook, when, argv, program)
-        told = {**self._told, "DRBDBACKUP_HOOK": hook.name, "DRBDBACKUP_WHEN": when, **happened}
-        told = {name: _harmless(value) for name, value in told.items()}
+        env = {**self._environment, "DRBDBACKUP_HOOK": hook.name, "DRBDBACKUP_WHEN": when, **happened}
+        env = {name: _harmless(value) for name, value in env.items()}
         whole = proc.bound((program, *argv[1:])) if when == "before" else (program, *argv[1:])
-        self._said = deque(maxlen=_LINES)
+        self._output = deque(maxlen=_LINES)
         try:
-            running = proc.talk(proc.Command(argv=tuple(whole), env=tuple(told.items())), self._said.append)
+            running = proc.start_piped(proc.Command(argv=tuple(whole), env=tuple(env.items())), self._output.append)
         except Failure as error:
-            raise self._failure(hook, when, f"could not be started: {error.message}") from None
+            raise self._failure(hook, when, f"could not be started: {error.message}", error.hint) from None
         self._running = running
-        if self._is_struck and when == "before":
-            running.strike()
+        if self._is_killed and when == "before":
+            running.kill_now()
         running.close_input()
         return running
 
@@ -165,25 +167,25 @@ class Hooks:
         if found is not None:
             raise self._failure(hook, when, f"is not run as root: {found.why}", found.hint)
 
-    def _let_go(self, running: proc.Talking) -> None:
+    def _let_go(self, running: proc.PipedProcess) -> None:
         """What is over its time, or must end now, goes at once with all that it has started in its group."""
         if not running.has_ended():
-            running.strike()
+            running.kill_now()
             running.has_ended(1.0)
         self._running = None
 
-    def _judge(self, hook: HookConfig, when: str, running: proc.Talking, status: int | None) -> None:
+    def _judge(self, hook: HookConfig, when: str, running: proc.PipedProcess, status: int | None) -> None:
         """Raises HookFailed unless it ended well by itself."""
         if status == 0:
             return
-        running.hear_out(_HEARD)
-        told = f"did not end within {hook.timeout:g} s" if status is None else f"failed with exit status {status}"
+        running.await_output(_HEARD)
+        problem = f"did not end within {hook.timeout:g} s" if status is None else f"failed with exit status {status}"
         if status is not None and status < 0:
-            told = f"was killed by signal {-status}"
-        if status is None and self._is_struck:
-            told = "was ended with the run"
-        said = "".join(running.stderr or self._said).strip()
-        raise self._failure(hook, when, told + (f"\n{said}" if said else ""))
+            problem = f"was killed by signal {-status}"
+        if status is None and self._is_killed:
+            problem = "was ended with the run"
+        output = "".join(running.stderr or self._output).strip()
+        raise self._failure(hook, when, problem + (f"\n{output}" if output else ""))
 
     def _failure(self, hook: HookConfig, when: str, why: str, hint: str = _HINT) -> HookFailed:
         return HookFailed(f"the {when}-hook {hook.name} of {self._of} {why}", hint)
@@ -219,23 +221,23 @@ class HookedCage(Cage):
         self._thread = threading.Thread(target=self._prepare, args=(self._hooks, message), daemon=True)
         return self._thread.start()
 
-    def strike(self) -> None:
+    def kill_now(self) -> None:
         """KILL it, and the hook that is at work, without waiting."""
-        super().strike()
+        super().kill_now()
         if self._hooks:
-            self._hooks.strike()
+            self._hooks.kill_now()
 
     def kill(self, grace: float = proc.GRACE) -> bool:
         """End it now; no hook begins any more."""
         self.ended = True
         if self._hooks and self._thread is not None:
-            self._hooks.strike()
+            self._hooks.kill_now()
             self._thread.join(_GOING)
         return super().kill(grace)
 
-    def lingers(self) -> bool:
+    def has_processes(self) -> bool:
         """Whether a process of it or of a hook is left."""
-        return super().lingers() or bool(self._hooks and self._hooks.lingers())
+        return super().has_processes() or bool(self._hooks and self._hooks.has_processes())
 
     def _prepare(self, hooks: Hooks, job: CageJob | Answer) -> None:
         try:

@@ -27,7 +27,7 @@ class Journal:
         self._fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
 
     def event(self, name: str, **fields: Any) -> None:
-        """Write one event down. Where there is no room for more than the first, that one has to do."""
+        """Write one event. Without room for more than the first, only that one is kept."""
         verbose.tell(" ".join([self._run, name, *map(str, fields.values())]))
         line = json.dumps({"run": self._run, "event": name, **fields}).encode() + b"\n"
         with nullcontext() if name == BEGUN else suppress(OSError):

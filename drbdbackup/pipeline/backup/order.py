@@ -1,4 +1,7 @@
-"""What a session is to do and what was prepared for it, the jobs of its cages, and the result on each target."""
+"""What a session is to do and what was prepared for it, the jobs of its cages, and the result on each target.
+
+Frozen, so that no step of a run can change what another one was told.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +29,10 @@ from drbdbackup.pipeline.volume.source_protocol import WalkJob
 
 
 class TargetResult(Struct, frozen=True, kw_only=True):
-    """How a run ended on one target: `copy` if a snapshot was published, `error` if not; `notes` are worth a word.
+    """How a run ended on one target: `copy` if a snapshot was published, `error` if not; `notes` are shown.
 
-    `recycled` is the old snapshot whose tree became that of the copy, or would, in a dry run; "" for none.
+    `recycled` is the old snapshot whose tree became that of the copy, or would, in a dry run; "" for none. `missing`
+    are the snapshots that were there, and of which nobody has recorded that they were pruned.
 
     `done` is what its process said of itself at the end. Without that word, or an error, nobody knows how it ended.
     """
@@ -43,6 +47,7 @@ class TargetResult(Struct, frozen=True, kw_only=True):
     counts: Mapping[str, int] = field(default_factory=dict)
     pruned: tuple[str, ...] = ()
     recycled: str = ""
+    missing: tuple[str, ...] = ()
 
 
 class Order(Struct, frozen=True, kw_only=True):
@@ -92,7 +97,7 @@ def make_walk_job(order: Order, lvm_snapshot: LvmSnapshot | None, mounted: Mount
     return WalkJob(
         here=node_facts(order.config), source=_source(order, lvm_snapshot), mounted=identity(mounted),
         lvm_snapshot=lvm_snapshot.to_mount if lvm_snapshot else None, exclude=order.resource.exclude,
-        spool=_spool(scratch),
+        spool=_spool(scratch), tells_left_out=not order.dry_run and any(not one.has_tree for one in order.targets),
     )  # fmt: skip
 
 
@@ -109,12 +114,18 @@ def make_copy_job(
         problems=tuple(prepared.problems), purpose=order.purpose,
         key=own_key(order.config.state_dir, order.config.node),
         rate=0 if order.purpose else int(order.config.limits.rate / len(order.targets)),
+        positions=positions(scratch), reader=order.targets.index(target),
     )  # fmt: skip
 
 
 def _source(order: Order, lvm_snapshot: LvmSnapshot | None) -> str:
-    """Who reads a snapshot has no business with the volume, and lets go of it."""
+    """A job that reads a snapshot does not use the volume."""
     return lvm_snapshot.at if lvm_snapshot else order.resource.source
+
+
+def positions(scratch: str) -> str:
+    """The file by which the copies know how far each is."""
+    return os.path.join(scratch, "positions")
 
 
 def _spool(scratch: str) -> str:

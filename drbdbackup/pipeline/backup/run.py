@@ -11,14 +11,13 @@ import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from typing import Any
 
 from msgspec import Struct, field
 from msgspec.structs import replace
 
 from drbdbackup import gate, roles
 from drbdbackup.catalog import bodies, pins, publish, store, view
-from drbdbackup.catalog.bodies import Run
+from drbdbackup.catalog.bodies import EndedTarget, Run
 from drbdbackup.catalog.folders import private_folder
 from drbdbackup.config.values import Config, ResourceConfig, TargetConfig
 from drbdbackup.errors import (
@@ -31,18 +30,17 @@ from drbdbackup.errors import (
     PartialResult,
     StateError,
     Stopped,
+    hint_for,
 )
 from drbdbackup.model.backup import Outcome, from_iso
 from drbdbackup.model.role import Decision, Verdict
-from drbdbackup.pipeline import roads
-from drbdbackup.pipeline.backup import journal, take_lvm_snapshot
-from drbdbackup.pipeline.backup.before_after import BeforeAfter
+from drbdbackup.pipeline import catalog_exchange
+from drbdbackup.pipeline.backup import journal
 from drbdbackup.pipeline.backup.order import Order, Prepared, TargetResult
-from drbdbackup.pipeline.backup.session import Session
 from drbdbackup.pipeline.progress import Watcher
 from drbdbackup.pipeline.volume import lvm_leftovers, restore_record
 
-_PATIENCE = 6  # times the deadline of a probe: a volume that is busy at night is none that hangs
+_PROBE_FACTOR = 6  # times the deadline of a probe: a volume that is busy at night is none that hangs
 _IGNORE = "Only one volume of a resource can be. If that is as it should be: `ignore_volumes` in [resource.NAME]."
 _STATE_HINT = "Free some space on the disk that holds state_dir, or see why it cannot be written to."
 
@@ -69,18 +67,18 @@ def run(
 ) -> RunResult:  # fmt: skip
     """Back `resource` up to `targets` if this node is to do it; every outcome but an exception is recorded.
 
-    `accept_shrink`: the source may have become much smaller. `note` is kept with the snapshot. Who calls may just have
-    done the first two steps: fetched what lies on the roads, and asked for the `verdict`. It is asked again before each
-    target.
+    `accept_shrink`: the source may have become much smaller. `note` is kept with the snapshot. The caller may have
+    done the first two steps: fetched the catalogs (`is_fetched`), and asked for the `verdict`. It is asked again before
+    each target.
     """
     if not dry_run:
         private_folder(config.state_dir)
         heal(config)
         lvm_leftovers.sweep(config, resource)
         if not is_fetched:
-            roads.fetch_all(config, resource)
+            catalog_exchange.fetch_all(config, resource)
     if verdict is None:
-        verdict = restore_record.judged(config, resource, gate.ask(config, resource), _PATIENCE)
+        verdict = restore_record.judged(config, resource, gate.ask(config, resource), _PROBE_FACTOR)
     with ExitStack() as stack:  # the journal ends after the run's fact: a kill between the two is reported as one
         if verdict.decision is Decision.PROCEED:
             started_at = datetime.now(UTC)
@@ -102,12 +100,12 @@ def run(
             return unrecorded
     if not dry_run:
         proceeded = verdict.decision is Decision.PROCEED and result.outcome is not Outcome.INTERRUPTED
-        roads.put_all(config, resource, on_volume=proceeded)
+        catalog_exchange.put_all(config, resource, on_volume=proceeded)
     return result
 
 
 def heal(config: Config) -> None:
-    """Clear what a killed run left on this node: its scratch files, and a run that never said how it ended."""
+    """Clear what a killed run left on this node: its scratch files, and a run that never recorded how it ended."""
     shutil.rmtree(os.path.join(config.state_dir, "spool"), ignore_errors=True)
     begun = journal.unfinished(_journal_file(config))
     if begun is None:
@@ -125,8 +123,13 @@ def heal(config: Config) -> None:
 
 
 def _back_up(order: Order, verdict: Verdict, events: journal.Journal) -> RunResult:
+    # A node that stands down, each quarter of an hour, pays for none of these.
+    from drbdbackup.pipeline.backup import take_lvm_snapshot
+    from drbdbackup.pipeline.backup.before_after import BeforeAfter
+    from drbdbackup.pipeline.backup.session import Session
+
     if not order.dry_run:
-        roads.open_volume(order.config, order.resource)
+        catalog_exchange.open_volume(order.config, order.resource)
     outcome = Outcome.FAILED
     failed: DrbdBackupError | None = None
     session, around = Session(order, events), BeforeAfter(order, events)  # it watches the mount from here on
@@ -143,7 +146,8 @@ def _back_up(order: Order, verdict: Verdict, events: journal.Journal) -> RunResu
     except Failure as error:
         failed = error
     except OSError as error:
-        failed = StateError(f"{error.filename or order.config.state_dir}: {error.strerror}", _STATE_HINT)
+        where = error.filename or order.config.state_dir
+        failed = StateError(f"{where}: {error.strerror}", hint_for(error.errno) or _STATE_HINT)
     else:
         failed = session.interrupted or session.shrink_gate.held
         ended = tuple(session.results.values())
@@ -189,17 +193,18 @@ def outcome_of(
         return Outcome.HELD
     if all(target.done and target.error is None and not target.problem_count for target in targets):
         return Outcome.COMPLETE
-    return Outcome.PARTIAL if any(target.copy or (dry_run and target.done) for target in targets) else Outcome.FAILED
+    is_there = any(one.copy or (dry_run and one.done and one.error is None) for one in targets)
+    return Outcome.PARTIAL if is_there else Outcome.FAILED
 
 
 def _record(config: Config, result: RunResult, due_at: datetime | None, note: str) -> None:
-    told = {target.name: _ended(target) for target in result.targets}
     because = result.verdict.because if result.error is None else (*result.verdict.because, result.error.message)
     name = result.snapshot or view.free_name(config.state_dir, result.started_at, config.node)
     run_fact = bodies.ran(
         Run(
             name=name, resource=result.resource, node=config.node, outcome=result.outcome, started_at=result.started_at,
-            finished_at=result.finished_at, because=because, targets=tuple(told.items()), due_at=due_at,
+            finished_at=result.finished_at, because=because,
+            targets=tuple((target.name, _ended(target)) for target in result.targets), due_at=due_at,
             snapshot=result.snapshot,
         )
     )  # fmt: skip
@@ -225,12 +230,13 @@ def _try_to_record(config: Config, result: RunResult, due_at: datetime | None, n
     return None
 
 
-def _ended(target: TargetResult) -> dict[str, Any]:
-    counts = {"files": target.counts.get("copied", 0), "bytes": target.counts.get("copied_bytes", 0)}
-    if target.error is not None:
-        return {"outcome": "failed", "message": target.error.message, "hint": target.error.hint, **counts}
-    outcome = "complete" if target.copy else "not copied"
-    return {"outcome": outcome, "message": "; ".join(target.notes), "hint": "", **counts}
+def _ended(target: TargetResult) -> EndedTarget:
+    error = target.error
+    return EndedTarget(
+        outcome="failed" if error else "complete" if target.copy else "not copied",
+        message=error.message if error else "; ".join(target.notes), hint=error.hint if error else "",
+        files=target.counts.get("copied", 0), bytes=target.counts.get("copied_bytes", 0),
+    )  # fmt: skip
 
 
 def _journal_file(config: Config) -> str:

@@ -10,21 +10,22 @@ from datetime import UTC, datetime
 from typing import Any
 
 from msgspec import Struct
-from msgspec.structs import asdict, replace
+from msgspec.structs import replace
 
-from drbdbackup.catalog import bodies, folders, merge, rates, store, view
+from drbdbackup.catalog import bodies, folders, free_space, merge, rates, store, view
 from drbdbackup.catalog.bodies import subject
 from drbdbackup.catalog.facts import Fact
+from drbdbackup.catalog.free_space import LastRoom
 from drbdbackup.catalog.rates import Work
 from drbdbackup.catalog.signatures import signers
 from drbdbackup.config.values import Config, ResourceConfig, Retention, TargetConfig
 from drbdbackup.errors import TargetError
 from drbdbackup.lineage import ONE_LINE, Lineages, lineages
 from drbdbackup.model.backup import Copy
+from drbdbackup.model.medium import KnownMedium
 from drbdbackup.pipeline.cage.node_facts import known_to_be_over
-from drbdbackup.pipeline.copies.held_copies import held_copies
 from drbdbackup.pipeline.snapshot.copy_protocol import CopyCounts, TargetFacts
-from drbdbackup.pipeline.target.target_protocol import KnownMedium
+from drbdbackup.pipeline.target.copies_in_use import held_copies
 from drbdbackup.retention import FROZEN, is_pinned, safety
 from drbdbackup.retention import plan as judge
 
@@ -64,7 +65,7 @@ class RunFacts:
         self._looked_at[target.name] = view.newest_row(state)
         damaged, verified = trusted(known)
         expected = view.expected(self._config, target)
-        there = [copy for copy in known if expected is not None and copy.medium == expected["medium"]]
+        there = [copy for copy in known if expected is not None and copy.medium == expected.medium]
         return TargetFacts(
             expected=expected, damaged=damaged, verified=verified,
             manifests={copy.snapshot: copy.manifest_sha256 for copy in there if not copy.adopted},
@@ -77,8 +78,11 @@ class RunFacts:
 
     def opened(
         self, target: TargetConfig, medium: KnownMedium, there: Iterable[Copy], names: Collection[str]
-    ) -> None:
-        """What lies on a medium and what is known of it are made one.
+    ) -> tuple[str, ...]:
+        """What lies on a medium and what is known of it are made one. Returns the missing snapshots.
+
+        Those are not there any more though retention keeps them. (A prune that was killed may have removed others
+        before it could record that.)
 
         A crash may come between a snapshot and its fact, or between a mark and its fact; and an admin may remove a
         snapshot by hand, or put one back. `there` are the copies with a readable sidecar, `names` those of all
@@ -90,19 +94,23 @@ class RunFacts:
         self.has_read(medium.medium, there)
         new: list[Fact] = []
         if view.expected(self._config, target) is None:
-            new.append(bodies.expected(node, now, named, asdict(medium)))
+            new.append(bodies.expected(node, now, named, medium))
         known = view.known_subjects(state)
         new += [bodies.adopted(node, now, copy) for copy in there if bodies.subject_of(copy) not in known]
         live = [*self._all_copies(), *self._safety()]
         hidden = {bodies.subject_of(copy) for copy in there} & known - {bodies.subject_of(copy) for copy in live}
         shown = [copy for copy in there if bodies.subject_of(copy) in hidden]
-        for copy, facts in view.said_gone(state, node, shown, self._looked_at[target.name]):
+        for copy, facts in view.reported_pruned(state, node, shown, self._looked_at[target.name]):
             new.append(bodies.found(node, now, copy, facts))
-        for copy in live:
-            is_known = (copy.medium, copy.snapshot) in self._known.get(target.name, ())
-            if is_known and copy.medium == medium.medium and copy.snapshot not in names:
-                new.append(bodies.pruned(node, now, copy, "it is not there any more"))
-        self._record(new)
+        known_there = self._known.get(target.name, ())
+        here = [copy for copy in live if copy.medium == medium.medium]
+        gone = [copy for copy in here if copy.snapshot not in names and (copy.medium, copy.snapshot) in known_there]
+        self._record([*new, *(bodies.pruned(node, now, copy, bodies.GONE) for copy in gone)])
+        if not gone:
+            return ()
+        backups = {copy.snapshot: copy for copy in (*here, *there) if not copy.purpose}
+        kept = {one.copy.snapshot for one in judge(list(backups.values()), target.retention, now) if one.keep}
+        return tuple(sorted({copy.snapshot for copy in gone if not copy.adopted} & kept))
 
     def recorded(self, medium: str, there: Iterable[Copy]) -> list[Copy]:
         """Those on a medium that a node says it has made, as it has recorded them; all, if no node says so of any."""
@@ -115,7 +123,7 @@ class RunFacts:
         self._read[medium] = {copy.snapshot: copy for copy in there}
 
     def published(self, body: dict[str, Any], counts: CopyCounts) -> Copy:
-        """A snapshot is there, whole: a fact; so is how long the `copied` files of `copied_bytes` took."""
+        """Record that a whole snapshot is there, and how long its copy took. Raises TargetError for an invalid body."""
         copy = bodies.copy_from(body)
         if copy is None:
             raise TargetError("the new snapshot's record is invalid")
@@ -129,7 +137,10 @@ class RunFacts:
         return copy
 
     def replicated(self, body: dict[str, Any], files: int, size: int, *, is_all: bool) -> Copy:
-        """A snapshot was fetched to this node's disk: a fact. So is that it was read, if that `is_all` of it."""
+        """Record that a snapshot was fetched to this node's disk, and that it was read, if that `is_all` of it.
+
+        Raises TargetError for an invalid body.
+        """
         copy = bodies.copy_from(body)
         if copy is None:
             raise TargetError("the fetched snapshot's record is invalid")
@@ -138,9 +149,14 @@ class RunFacts:
         facts = [bodies.copied(self._config.node, now, copy)]
         self._record(facts + [bodies.verified(self._config.node, now, copy, files, size, 1.0)] * is_all)
         state = self._config.state_dir  # one that was pruned before, and is fetched again
-        gone = view.said_gone(state, self._config.node, [copy], view.newest_row(state))
+        gone = view.reported_pruned(state, self._config.node, [copy], view.newest_row(state))
         self._record([bodies.found(self._config.node, now, copy, after) for _, after in gone])
         return copy
+
+    def left(self, target: TargetConfig, medium: str, room: LastRoom | None) -> None:
+        """A medium that is mounted only while it is used has so much room left: a fact, until its next use."""
+        if room is not None and target.is_mounted_for_use:
+            self._record([free_space.left(self._config.node, medium, room)])
 
     def may_go_first(self, coming: Copy, target: TargetConfig) -> list[tuple[str, str]]:
         """The snapshots on the medium of the `coming` copy that may be removed to make room for it, oldest first.
@@ -186,7 +202,8 @@ class RunFacts:
 
     def held_on(self, medium: str) -> list[str]:
         """The snapshots on a medium that do not go now: a restore of this node reads them."""
-        return sorted(snapshot for place, snapshot in held_copies(self._config) if place == medium)
+        held = held_copies(folders.held_folder(self._config.state_dir))
+        return sorted(snapshot for place, snapshot in held if place == medium)
 
     def why_frozen(self) -> list[str]:
         """Why nothing is dropped at all, for a run's notes."""
@@ -270,7 +287,7 @@ def shown_there(config: Config, resource: str, medium: str, sidecars: Mapping[st
 
 def _shown(config: Config, resource: str, medium: str, sidecars: Mapping[str, Copy], read_by: str) -> Shown:
     copies = view.copies(config.state_dir, config.node, resource, (), read_by, adopted=True)
-    held, now = held_copies(config), datetime.now(UTC)
+    held, now = held_copies(folders.held_folder(config.state_dir)), datetime.now(UTC)
 
     def there(known: Iterable[Copy]) -> tuple[Copy, ...]:
         return tuple(

@@ -2,7 +2,7 @@
 
 It is no backup. It lies apart on its target, nothing that looks for a backup finds it, no backup makes way for it, and
 it goes by itself (`retention.safety`). An emptied or damaged volume is kept as it is: the answer says how
-much that was. Who calls holds the lock.
+much that was. The caller holds the lock.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def keep(config: Config, resource: ResourceConfig, watcher: Watcher) -> Copy:
 
 def _kept(order: Order, target: TargetConfig) -> Copy:
     """The copy on one target. Raises what kept it from being made."""
-    book = journal.Journal(os.devnull, order.snapshot)  # a safety copy that was killed is no run that was
+    book = journal.Journal(os.devnull, order.snapshot)  # a killed safety copy must not count as a killed run
     try:
         session = Session(replace(order, targets=(target,)), book)
         session.work(Prepared())

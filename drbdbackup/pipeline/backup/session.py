@@ -10,13 +10,12 @@ import os
 import queue
 import shutil
 import time
-from collections.abc import Iterable
 from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import asdict, replace
 
-from drbdbackup.catalog.bodies import copy_from
+from drbdbackup.catalog.bodies import copies_from, copy_from
 from drbdbackup.catalog.folders import private_folder
 from drbdbackup.config.values import TargetConfig
 from drbdbackup.errors import (
@@ -29,20 +28,22 @@ from drbdbackup.errors import (
     SourceError,
     Stalled,
     StateError,
+    TargetFull,
     ToolError,
     UnexpectedError,
 )
-from drbdbackup.model.backup import Copy, iso
+from drbdbackup.model.backup import iso
 from drbdbackup.model.role import Decision
 from drbdbackup.pipeline.backup.full_target import Shortage
 from drbdbackup.pipeline.backup.hooks import HookedCage
 from drbdbackup.pipeline.backup.journal import Journal
-from drbdbackup.pipeline.backup.order import Order, Prepared, TargetResult, make_copy_job, make_walk_job
+from drbdbackup.pipeline.backup.order import Order, Prepared, TargetResult, make_copy_job, make_walk_job, positions
 from drbdbackup.pipeline.backup.run_facts import RunFacts
 from drbdbackup.pipeline.backup.sequence import SequenceNumbers
 from drbdbackup.pipeline.backup.shrink_gate import ShrinkGate
-from drbdbackup.pipeline.cage.protocol import Failed
+from drbdbackup.pipeline.cage.protocol import Failed, MediumOpened, Opening
 from drbdbackup.pipeline.cage.supervisor import POLL, Cage, Event
+from drbdbackup.pipeline.files import page_cache
 from drbdbackup.pipeline.progress import Progress
 from drbdbackup.pipeline.snapshot.copy_protocol import (
     COPY,
@@ -64,6 +65,7 @@ from drbdbackup.pipeline.snapshot.copy_protocol import (
     Short,
     Stuck,
 )
+from drbdbackup.pipeline.target.inspect_target import patience_to_open
 from drbdbackup.pipeline.target.target_protocol import Pruned
 from drbdbackup.pipeline.volume.failover_watch import FailoverWatch
 from drbdbackup.pipeline.volume.source_protocol import WALK, Walked
@@ -92,13 +94,14 @@ class Session:
         self.shrink_gate = ShrinkGate(order, self._facts)
         self._events: queue.Queue[Event] = queue.Queue()
         self._cages: dict[str, Cage] = {}
+        self._opening: dict[str, float] = {}  # seconds for it; only a dry run says that it opens a medium
         self._media: dict[str, str] = {}
         self._counts: dict[str, CopyCounts] = {}
         self._shortage = Shortage(order, self._cages, self._events, self.shrink_gate.why_small, self._facts)
         patience = min(order.config.limits.probe, order.config.limits.stall / 2)
         self._sequence = SequenceNumbers(self.results, patience)
         self._scratch = os.path.join(order.config.state_dir, "spool", order.snapshot)
-        self._watch = FailoverWatch(order.config, order.resource, order.judge, self._strike_all)
+        self._watch = FailoverWatch(order.config, order.resource, order.judge, self._kill_all_now)
 
     def work(self, prepared: Prepared) -> None:
         """Do it all; errors of single targets are in `results`, those of the walk are raised."""
@@ -107,6 +110,7 @@ class Session:
         os.mkdir(self._scratch, 0o700)
         until = time.monotonic() + self.order.config.limits.run
         try:
+            page_cache.begin(positions(self._scratch), len(self.order.targets))
             self._watch.start()
             self._start_all()
             while not all(cage.ended for cage in self._cages.values()):
@@ -117,12 +121,12 @@ class Session:
             if any(not one.done and one.error is None for one in self.results.values()):
                 self._interrupt(self._watch.why() or "its processes were ended")
         except Interrupted:
-            self._strike_all()
+            self._kill_all_now()
             raise
         finally:
             for cage in self._cages.values():
                 cage.kill()
-            self._watch.stop(self._lingers)
+            self._watch.stop(self._has_processes)
             shutil.rmtree(self._scratch, ignore_errors=True)
 
     def _turn(self, until: float) -> None:
@@ -152,17 +156,17 @@ class Session:
             else:
                 self._watch.wait(POLL)
 
-    def _lingers(self) -> bool:
-        return any(cage.lingers() for cage in self._cages.values())
+    def _has_processes(self) -> bool:
+        return any(cage.has_processes() for cage in self._cages.values())
 
-    def _strike_all(self) -> None:
+    def _kill_all_now(self) -> None:
         for cage in list(self._cages.values()):
-            cage.strike()
+            cage.kill_now()
 
     def _start_all(self) -> None:
         order = self.order
         self._journal.event("begun", resource=order.resource.name, started_at=iso(order.started_at))
-        # All cages at once: to be there takes each a while.
+        # All cages at once: each takes a while to start.
         self._cages[_WALKING] = HookedCage(_WALKING, WALK, self._events, None)
         for target in order.targets:
             hooks = self._prepared.hooks.get(target.name)
@@ -191,6 +195,8 @@ class Session:
             return self._handle_walk(event.message)
         if event.cage in self._shortage:
             return self._shortage.looked(event)
+        if isinstance(event.message, Opening | MediumOpened):
+            return self._opens(event.cage, is_open=isinstance(event.message, MediumOpened))
         if isinstance(event.message, Ready) and self._sequence.holds_up(event):
             return None
         try:
@@ -216,15 +222,23 @@ class Session:
             case Pruned():
                 self._pruned(target, message)
             case Forecast():
-                self._foreseen(target, message)
+                self._estimated(target, message)
                 self._end(target)
             case Done():
                 self._note(target, *message.notes)
                 self._end(target)
+                self._facts.left(self._target(target), self._media[target], message.room)
             case Failed():
                 self._fail(target, self._explained(message.reason))
                 if isinstance(message.reason, ProtocolError):  # its process may not know that it has ended
                     self._cages[target].kill()
+
+    def _opens(self, name: str, *, is_open: bool) -> None:
+        target = self._target(name)
+        if is_open:
+            self._opening.pop(name, None)
+        elif target.has_tree:  # an engine's server may be far away
+            self._opening[name] = patience_to_open(self.order.config, target)
 
     def _update(self, target: str, **changes: Any) -> None:
         """What more is known of how the run ends on this target."""
@@ -236,7 +250,7 @@ class Session:
     def _unrecorded(self, target: str, message: Struct, error: CatalogError) -> None:
         """What happened on one target could not be recorded: the others go on, and the next run finds what is there."""
         cage = self._cages[target]
-        if isinstance(message, Opened | Pruned | Fetched):
+        if isinstance(message, Opened | Pruned | Fetched | Done):
             self._note(target, f"not recorded: {error.message}")
         elif isinstance(message, Published):
             what = "the catalog cannot be passed on" if self.results[target].copy else "it could not be recorded"
@@ -270,9 +284,10 @@ class Session:
         if message.lacks:
             self._note(target, f"{target} cannot hold {', '.join(message.lacks)}")
         self._note(target, *filter(None, [self._prepared.note, message.note]))
-        there = _copies(message.snapshots)
+        there = copies_from(message.snapshots)
         self._sequence.opened(target, self._facts.recorded(message.medium.medium, there))
-        self._facts.opened(self._target(target), message.medium, there, message.names)
+        missing = self._facts.opened(self._target(target), message.medium, there, message.names)
+        self._update(target, missing=missing)
 
     def _makes_way(self, target: str, message: Short | Stuck | GivingUp | Recycling) -> None:
         """An old snapshot is asked for. What a copy begins with is recorded as gone first: nobody counts on it then."""
@@ -281,7 +296,7 @@ class Session:
         snapshot = self._recycled(target, message.base)
         if snapshot not in message.snapshots:
             return self._cages[target].tell(Recycle(""))
-        why = f"no rule keeps it: {self.order.snapshot} begins with its tree"
+        why = f"no rule keeps it: {self.order.snapshot} reuses its tree"
         self._facts.pruned(self._media[target], snapshot, why)
         catalog = self.order.pass_on()
         self._journal.event("recycled", target=target, snapshot=snapshot)
@@ -328,16 +343,23 @@ class Session:
         self._update(target, pruned=(*self.results[target].pruned, message.snapshot))
         self._facts.pruned(self._media[target], message.snapshot, message.reason)
 
-    def _foreseen(self, target: str, message: Forecast) -> None:
-        """What the copy would be, and what is worth a word about the room for it."""
+    def _estimated(self, target: str, message: Forecast) -> None:
+        """What the copy would be, with notes about the room for it."""
         self._update(
             target, counts=message.counts, problems=message.problems, problem_count=message.problem_count
         )
         self._media[target] = message.medium
-        self._facts.has_read(message.medium, _copies(message.snapshots))
+        self._facts.has_read(message.medium, copies_from(message.snapshots))
         if message.recycles:
             self._update(target, recycled=self._recycled(target, message.room.base))
-        self._note(target, *self._shortage.forecast(self._target(target), message.medium, message.room))
+        try:
+            self._note(target, *self._shortage.forecast(self._target(target), message.medium, message.room))
+        except TargetFull as error:
+            self._update(target, error=error)
+
+    def _reads_no_more(self, target: str) -> None:
+        number = next(number for number, one in enumerate(self.order.targets) if one.name == target)
+        page_cache.ended(positions(self._scratch), number)
 
     def _end(self, target: str) -> None:
         self._journal.event("done", target=target)
@@ -348,6 +370,7 @@ class Session:
         """One target has failed; an error after publishing (a prune, an unmount) leaves the copy what it is."""
         if isinstance(error, Interrupted) and self.interrupted is None:
             return self._interrupt(error.message)
+        self._reads_no_more(target)
         self._journal.event("failed", target=target)
         self._sequence.left_out(target)
         self._update(target, error=error)
@@ -363,19 +386,20 @@ class Session:
         if self.interrupted is None:
             self.interrupted = Interrupted(f"the run was interrupted: {why}", Interrupted.made_there)
             self._journal.event("interrupted", because=why)
-        self._strike_all()
+        self._kill_all_now()
 
     def _enforce(self, until: float) -> None:
         """End what has stalled, or the run when its time is over."""
         now = time.monotonic()
         for name, cage in list(self._cages.items()):
-            silent = cage.silence()
-            if cage.ended or (silent < self.order.config.limits.stall and now < until):
+            patience = self._opening.get(name, self.order.config.limits.stall)
+            if cage.ended or (not cage.is_silent(patience, tells=name in self._opening) and now < until):
                 continue
+            silent = cage.silence()
             gone = cage.kill()
-            told = f"nothing moved for {silent:.0f} s" if now < until else "the run's time is over"
+            reason = f"nothing moved for {silent:.0f} s" if now < until else "the run's time is over"
             hint = "" if gone else " Its process hangs in the kernel and was abandoned."
-            error = Stalled(f"{name}: {told}", f"Check the disk, or the server of the share: see `dmesg`.{hint}")
+            error = Stalled(f"{name}: {reason}", f"Check the disk, or the server of the share: see `dmesg`.{hint}")
             if name == _WALKING:
                 raise SourceError(error.message, error.hint)
             if name in self._shortage:
@@ -385,7 +409,3 @@ class Session:
 
     def _target(self, name: str) -> TargetConfig:
         return next(target for target in self.order.targets if target.name == name)
-
-
-def _copies(bodies: Iterable[dict[str, Any]]) -> list[Copy]:
-    return [copy for body in bodies if (copy := copy_from(body)) is not None]

@@ -8,7 +8,7 @@ from drbdbackup.model.backup import Copy
 from drbdbackup.pipeline.backup.order import Order
 from drbdbackup.pipeline.backup.run_facts import RunFacts
 
-_HINT = "Is the volume what it should be? If it is: `drbdbackup run --accept-shrink`"
+_HINT = "Check the volume. If it is as it should be: `drbdbackup run --accept-shrink`"
 
 
 class ShrinkGate:

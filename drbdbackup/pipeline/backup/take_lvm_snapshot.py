@@ -28,7 +28,7 @@ from drbdbackup.model.mount import Mount
 from drbdbackup.model.role import Decision, DiskState
 from drbdbackup.pipeline.backup.order import Order
 from drbdbackup.pipeline.cage.node_facts import node_facts
-from drbdbackup.pipeline.cage.supervisor import Cage, Patience, attend
+from drbdbackup.pipeline.cage.supervisor import Cage, Patience, run_job
 from drbdbackup.pipeline.volume import lvm_leftovers, lvm_volume
 from drbdbackup.pipeline.volume.failover_watch import FailoverWatch
 from drbdbackup.pipeline.volume.guard import identity
@@ -38,7 +38,7 @@ from drbdbackup.pipeline.volume.source_protocol import FLUSH, FlushJob
 from drbdbackup.tools import lvm, mounts
 
 IN_USE = 10.0  # seconds that ended processes may take to let go of a snapshot
-_POLL = 0.2
+_POLL = 0.2  # seconds
 
 
 class Taken(Struct, frozen=True):
@@ -119,21 +119,21 @@ def _flush(order: Order, live: Mount) -> None:
     """Bring what was written until now to the disk, under the watch: it is the last use of the volume."""
     cages: list[Cage] = []
 
-    def strike() -> None:
+    def kill_now() -> None:
         for cage in cages:
-            cage.strike()
+            cage.kill_now()
 
-    watch = FailoverWatch(order.config, order.resource, order.judge, strike)
+    watch = FailoverWatch(order.config, order.resource, order.judge, kill_now)
     limits = order.config.limits
     job = FlushJob(here=node_facts(order.config), source=order.resource.source, mounted=identity(live))
     watch.start()
     try:
-        at_once = Patience(limits.stall, limits.stall, grace=0.0)
-        attend(FLUSH, "flush", job, at_once, lost=watch.why, begun=cages.append)
+        at_once = Patience.stalled_after(limits.stall, grace=0.0)
+        run_job(FLUSH, "flush", job, at_once, why_stop=watch.why, begun=cages.append)
     except Interrupted as error:
         raise type(error)(f"the run was interrupted: {error.message}", Interrupted.made_there) from None
     finally:
-        watch.stop(lambda: any(cage.lingers() for cage in cages))
+        watch.stop(lambda: any(cage.has_processes() for cage in cages))
 
 
 def _undo(order: Order, found: BackingVolume, name: str, wrong: list[DrbdBackupError]) -> None:
@@ -158,6 +158,6 @@ def _remove(order: Order, found: BackingVolume, name: str, wrong: list[DrbdBacku
             if "in use" in error.message and time.monotonic() < until:
                 time.sleep(_POLL)
                 continue
-            told = f"the LVM snapshot {name} could not be removed: {error.message}"
-            wrong.append(PartialResult(told, "The next run tries again; until then it takes room. See `lvs`."))
+            message = f"the LVM snapshot {name} could not be removed: {error.message}"
+            wrong.append(PartialResult(message, "The next run tries again; until then it takes room. See `lvs`."))
         return

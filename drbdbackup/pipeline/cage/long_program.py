@@ -12,7 +12,7 @@ from drbdbackup.errors import DatabaseFailed
 from drbdbackup.pipeline.cage.protocol import Alive
 from drbdbackup.pipeline.cage.worker import Channel
 
-_LOOK = 0.5
+_LOOK = 0.5  # seconds
 
 
 def work(
@@ -27,16 +27,16 @@ def work(
     Raises DatabaseFailed, with `hint`, unless it ends well.
     """
     running = proc.start(replace(command, argv=proc.bound((*within, *command.argv))), os.devnull, stdin)
-    stirred = -1
+    activity = -1
     try:
         while (status := running.wait(_LOOK)) is None:
-            before, stirred = stirred, running.stirred()
-            if stirred != before:
+            before, activity = activity, running.activity()
+            if activity != before:
                 channel.send(Alive())
             check()
     finally:
         running.end(0.5)
-    running.hear_out()
+    running.await_output()
     if status != 0:
         raise DatabaseFailed(proc.failure(command, status, list(running.stderr)).message, hint)
     return list(running.stderr)

@@ -17,7 +17,7 @@ def without_symlinks(point: str, remount: Callable[[str], None]) -> bool:
 
     The mount table is asked, not mount: before Linux 5.10 the flag may be taken without a word and without effect.
     """
-    if not proc.had(lambda: remount(point), f"{point} could not be guarded against symlinks"):
+    if not proc.try_guard(lambda: remount(point), f"{point} could not be guarded against symlinks"):
         return False
     there = mount_id(point)
     return any(seen.mount_id == there and "nosymfollow" in seen.options for seen in mounts.table())

@@ -1,8 +1,8 @@
 """How values pass between a supervisor and the job in its cage: one JSON object on each line, encoded and decoded here.
 
-Jobs, events and answers are frozen Structs; those of a conversation are in a `*_protocol.py` beside its job. Events
-carry their names in `event`, answers in `answer`. What a newer version adds is ignored; whatever else is not as it was
-agreed on is a ProtocolError.
+Jobs, events and answers are frozen Structs; those of a conversation are in a `*_protocol.py` beside its job. Such a
+file has values only: the supervisor and the job import it, and never each other. Events carry their names in `event`,
+answers in `answer`. What a newer version adds is ignored; whatever else is not as it was agreed on is a ProtocolError.
 """
 
 from __future__ import annotations
@@ -67,7 +67,9 @@ class NodeFacts(Struct, frozen=True, kw_only=True):
     """The facts about its node that every job carries.
 
     `volumes` are the mount points of all resources: a cage lets go of those that it has no business with. `marks` is
-    where disks that are mounted without a cage are marked, None where cages are available. `nice`: see `Limits`.
+    where disks that are mounted without a cage are marked, None where cages are available. `nice`, `ionice`: see
+    `Limits`.
+    `held`: the folder that says which copies a restore of this node reads (`copies_in_use`).
     """
 
     node: str
@@ -75,6 +77,8 @@ class NodeFacts(Struct, frozen=True, kw_only=True):
     volumes: tuple[str, ...]
     marks: str | None
     nice: int
+    ionice: str = "best-effort"
+    held: str = ""
 
 
 class CageJob(Struct, frozen=True, kw_only=True):

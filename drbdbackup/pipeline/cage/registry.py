@@ -27,7 +27,7 @@ JOBS = {
 
 
 def module_of(job: str) -> str:
-    """The module with this job's `do(job, channel)`."""
+    """The module with this job's `do(job, channel)`. Raises Failure for an unknown job."""
     if job not in JOBS:
         raise Failure(f"there is no job {job!r}")
     return f"drbdbackup.pipeline.{JOBS[job]}"

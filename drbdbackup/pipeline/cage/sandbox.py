@@ -21,7 +21,7 @@ _LIBRARIES = "/etc/ld.so.cache"
 _SYSTEM = ("ro", "nosuid", "nodev")
 
 
-def lay_over(at: str, system: Iterable[str]) -> None:
+def mount_root(at: str, system: Iterable[str]) -> None:
     """An empty file system over the folder `at`, whose content is out of sight then, with these `system` folders.
 
     Those are this host's own; what is missing here is missing there, a symlink is one there. Raises ToolError.
@@ -32,13 +32,13 @@ def lay_over(at: str, system: Iterable[str]) -> None:
             os.makedirs(os.path.dirname(at + path), exist_ok=True)
             os.symlink(os.readlink(path), at + path)
         elif os.path.isdir(path):
-            show(at, path)
+            bind_read_only(at, path)
     os.makedirs(at + "/etc")
     with suppress(FileNotFoundError):
         shutil.copyfile(_LIBRARIES, at + _LIBRARIES)
 
 
-def show(at: str, path: str) -> None:
+def bind_read_only(at: str, path: str) -> None:
     """Show a folder or file of this host in there, read-only, at its own path. Raises ToolError."""
     if os.path.isdir(path):
         os.makedirs(at + path)
@@ -49,10 +49,10 @@ def show(at: str, path: str) -> None:
     mount.bind(path, at + path, _SYSTEM)
 
 
-def way_in(at: str, rights: Iterable[str], home: str) -> tuple[str, ...]:
+def argv_prefix(at: str, rights: Iterable[str], home: str) -> tuple[str, ...]:
     """What has a program run in there, put before its argv: `rights` are options of setpriv(1). Raises ToolMissing."""
     alone: tuple[str, ...] = ("unshare", "--net", "--ipc", "--")
-    if not proc.had(lambda: proc.run(Command(argv=(*alone, "true"))), "no network namespace"):
+    if not proc.try_guard(lambda: proc.run(Command(argv=(*alone, "true"))), "no network namespace"):
         alone = ()
     path = proc.environment()["PATH"]
     return (

@@ -15,7 +15,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from drbdbackup import proc
+from drbdbackup import proc, verbose
 from drbdbackup.errors import Failure, Interrupted, Killed, ProtocolError, Stalled, ToolError
 from drbdbackup.pipeline.cage import protocol
 from drbdbackup.pipeline.cage.protocol import (
@@ -33,8 +33,9 @@ from drbdbackup.pipeline.cage.protocol import (
 from drbdbackup.pipeline.cage.registry import module_of
 
 _AT_ONCE = 0.5  # seconds of grace where a failover waits
-POLL = 0.1
+POLL = 0.1  # seconds
 _INSIDE = "drbdbackup.pipeline.cage.worker"
+_WHO_KILLS = "If no admin did it, the kernel did, because memory ran out: see `dmesg`."
 _KILLED = (-signal.SIGKILL, -signal.SIGTERM, 128 + signal.SIGKILL, 128 + signal.SIGTERM)
 LAST_WORD = 3.0  # seconds that the last line of an ended process may take to be read
 
@@ -57,10 +58,11 @@ class Cage:
         self._silent_since = 0.0
         self._has_begun = False
         self._conversation = conversation
+        self._is_told = False
         self._events = events
         kind = conversation.kind
         job = proc.Job(f"cage: {kind}", (_INSIDE, module_of(kind)), (kind,))
-        self._running = proc.talk_caged(job, self._hear)
+        self._running = proc.start_piped_caged(job, self._hear)
 
     def tell(self, message: CageJob | Answer) -> None:
         """Send it the job, or an answer."""
@@ -79,6 +81,14 @@ class Cage:
         self.has_begun()
         return time.monotonic() - self.heard_at
 
+    def is_silent(self, most: float, *, tells: bool) -> bool:
+        """Whether the cage has sent nothing for `most` seconds. `tells`: a message names the wait before that."""
+        silent = self.silence()
+        if tells and silent > verbose.LONG and not self._is_told:
+            self._is_told = True
+            verbose.tell_wait(self.name, most)
+        return silent > most
+
     def check(self) -> None:
         """Notice an end without a last word (killed, out of memory, never begun) and make an event of it."""
         if self.ended or not self._running.has_ended():
@@ -89,28 +99,30 @@ class Cage:
             return self._put(Failed.of(failed))
         self._silent_since = self._silent_since or time.monotonic()
         # This first, and then whether it has ended: what is heard meanwhile may be its last word.
-        is_mute = self._running.has_said_all() or time.monotonic() - self._silent_since > LAST_WORD
+        is_mute = self._running.has_output_ended() or time.monotonic() - self._silent_since > LAST_WORD
         if exit_status is not None and is_mute and not self.ended:
-            said = "".join(self._running.stderr).strip()
-            told = f"{self.name}: its process exited with status {exit_status} and no result"
+            stderr = "".join(self._running.stderr).strip()
+            was_killed = exit_status == -signal.SIGKILL
+            how = "was killed" if was_killed else f"exited with status {exit_status} and no result"
+            message = f"{self.name}: its process {how}"
             kind = Killed if exit_status in _KILLED else Failure
-            error = kind(f"{told}: {said}" if said else told)
+            error = kind(f"{message}: {stderr}" if stderr else message, _WHO_KILLS if was_killed else "")
             self._put(Failed.of(error))
         return None
 
-    def strike(self) -> None:
+    def kill_now(self) -> None:
         """KILL it without waiting: its namespaces, and every mount and process in them, go with it."""
         self.ended = True
-        self._running.strike()
+        self._running.kill_now()
 
     def kill(self, grace: float = proc.GRACE) -> bool:
         """End it now; False means that it hangs in D state and was abandoned."""
         self.ended = True
         return self._running.end(grace)
 
-    def lingers(self) -> bool:
+    def has_processes(self) -> bool:
         """Whether a process of it is left that may still use what the cage has mounted."""
-        return self._running.lingers()
+        return self._running.has_processes()
 
     def _hear(self, line: str) -> None:
         if not line.endswith("\n"):  # it was killed as it wrote: `check` reports that
@@ -122,11 +134,11 @@ class Cage:
         self._put(message)
 
     def _put(self, message: Struct) -> None:
-        if self.ended and isinstance(message, Failed):  # it misses its supervisor; who has ended it knows why
+        if self.ended and isinstance(message, Failed):  # it has lost its supervisor; the code that ended it knows why
             return
         self.heard_at = time.monotonic()
         self._events.put(Event(self.name, message))
-        if isinstance(message, self._conversation.end | Failed):  # only now: who sees it ended finds its last word
+        if isinstance(message, self._conversation.end | Failed):  # only now: its last event is in the queue first
             self.ended = True
 
 
@@ -147,34 +159,40 @@ class Patience(Struct, frozen=True):
         """For a job that has to answer within so many seconds."""
         return cls(inf, inf, proc.GRACE, seconds)
 
+    @classmethod
+    def stalled_after(cls, seconds: float, *, grace: float = 2.0) -> Patience:
+        """For a job that has stalled after so many seconds without a word, also while it opens its medium."""
+        return cls(seconds, seconds, grace)
 
-def attend(
+
+def run_job(
     conversation: Conversation[JobT, EventT, EndT], name: str, job: JobT, patience: Patience,
-    hear: Callable[[EventT], None] = lambda _: None, *, lost: Callable[[], str] = lambda: "",
+    on_event: Callable[[EventT], Answer | None] = lambda _: None, *, why_stop: Callable[[], str] = lambda: "",
     begun: Callable[[Cage], None] = lambda _: None,
 ) -> EndT:  # fmt: skip
-    """Do a job to its end and return what it says last; `hear` gets the events of its own.
+    """Do a job to its end and return its last event; `on_event` gets its other events, and may return an answer.
 
-    `lost` says why it must end at once, "" for as long as it may go on; `begun` gets the cage, for who has to strike it
-    without being asked, or to answer. Raises the job's error, ProtocolError, Stalled, or Interrupted for what `lost`
-    says.
+    `why_stop` says why it must end at once, "" for as long as it may go on; `begun` gets the cage, for a caller that
+    may have to kill it from another thread. Raises the job's error, ProtocolError, Stalled, or Interrupted for what
+    `why_stop` says.
     """
     events: queue.Queue[Event] = queue.Queue()
     cage = Cage(name, conversation, events)
     begun(cage)
     cage.tell(job)
     begun_at, wait, grace = time.monotonic(), patience.working, patience.grace
+    is_opening = patience.whole < inf  # such a job only looks at a medium
     try:
         while True:
-            if why := lost():
+            if why := why_stop():
                 grace = min(grace, _AT_ONCE)
                 raise Interrupted(why, "What was restored so far stays. Complete the restore on the Primary.")
             if not cage.has_begun():
                 begun_at = time.monotonic()
             if time.monotonic() - begun_at > patience.whole:
                 raise Stalled(f"{name} does not answer within {patience.whole:g} s")
-            if cage.silence() > wait:
-                raise Stalled(f"{name}: nothing moved for {wait:g} s", "Check the disk or share: see `dmesg`.")
+            if cage.is_silent(most := min(wait, patience.whole), tells=is_opening):
+                raise Stalled(f"{name}: nothing moved for {most:g} s", "Check the disk or share: see `dmesg`.")
             try:
                 message: Any = events.get(timeout=POLL).message
             except queue.Empty:
@@ -185,9 +203,11 @@ def attend(
             if isinstance(message, conversation.end):
                 return message
             if isinstance(message, Opening | MediumOpened):
-                wait = patience.opening if isinstance(message, Opening) else patience.working
+                is_opening = isinstance(message, Opening)
+                wait = patience.opening if is_opening else patience.working
             elif not isinstance(message, Alive):
-                hear(message)
+                if (answer := on_event(message)) is not None:
+                    cage.tell(answer)
                 cage.heard_at = time.monotonic()  # it may have waited for us meanwhile
     finally:
         cage.kill(grace)

@@ -30,20 +30,22 @@ from drbdbackup.errors import (
     TargetFull,
     ToolError,
     UnexpectedError,
+    hint_for,
+    of_module,
 )
 from drbdbackup.pipeline.cage import protocol
 from drbdbackup.pipeline.cage.protocol import SUPERVISOR, Alive, Answer, CageJob, Failed, JobEvent, NodeFacts
 from drbdbackup.pipeline.cage.registry import module_of
-from drbdbackup.tools import mount, mounts
+from drbdbackup.tools import ionice, mount, mounts
 
-PROGRESS_EVERY = 0.25
+PROGRESS_EVERY = 0.25  # seconds
 BEAT = 10.0  # seconds
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 _NEARLY_NOTHING = 1 << 16  # bytes
 MEMORY = 4 << 30  # bytes of its own; it takes 60 MiB, and 140 bytes for each name in the largest folder
 _TOO_MUCH = OutOfMemory(
     f"more memory is needed than the {MEMORY >> 30} GiB that a job may have, or than there is",
-    "Has the volume a folder with millions of names, or has somebody put something on the target? See `dmesg`.",
+    "Does a folder of the volume or the target have millions of names? See `dmesg`.",
 )
 AnswerT = TypeVar("AnswerT", bound=Answer)
 OtherT = TypeVar("OtherT", bound=Answer)
@@ -52,12 +54,12 @@ OtherT = TypeVar("OtherT", bound=Answer)
 class Channel:
     """The line to the supervisor. A supervisor that is gone ends the job: nobody would publish it."""
 
-    def __init__(self, heard: int, told: int) -> None:
-        """Read commands from the descriptor `heard`, write events to `told`."""
-        self._heard = heard
-        self._told = told
+    def __init__(self, commands: int, events: int) -> None:
+        """Read commands from the descriptor `commands`, write events to `events`."""
+        self._commands = commands
+        self._events = events
         self._buffer = b""
-        self._telling = threading.Lock()
+        self._writing = threading.Lock()
         self._last_progress = 0.0
 
     def send(self, event: JobEvent) -> None:
@@ -73,9 +75,9 @@ class Channel:
 
     def _write(self, message: Struct) -> None:
         data = protocol.encode(message).encode() + b"\n"
-        with self._telling:
+        with self._writing:
             while data:
-                data = data[os.write(self._told, data) :]
+                data = data[os.write(self._events, data) :]
 
     @contextmanager
     def beating(self) -> Iterator[None]:
@@ -121,7 +123,7 @@ class Channel:
 
     def _hear(self, kind: Any) -> Any:
         while b"\n" not in self._buffer:
-            piece = os.read(self._heard, 65536)
+            piece = os.read(self._commands, 65536)
             if not piece:
                 raise Interrupted("the supervisor is gone")
             self._buffer += piece
@@ -131,19 +133,19 @@ class Channel:
 
 def main() -> NoReturn:
     """Do the job that stdin names; exit status 0 if it was done, 1 if an error event was sent."""
-    told = os.dup(1)
+    events = os.dup(1)
     os.dup2(2, 1)
-    channel = Channel(0, told)
+    channel = Channel(0, events)
     for signum in _SIGNALS:
         signal.signal(signum, _stop)
     own_folder = ""
-    proc.bind(MEMORY)
+    proc.limit_memory(MEMORY)
     try:
         module = importlib.import_module(module_of(sys.argv[1]))
         job = channel.receive_job(get_type_hints(module.do)["job"])  # each do() says what it takes
         own_folder = job.own_folder
         if job.is_idle_work or job.is_background_work:
-            _stand_back(job.here.nice, is_idle=job.is_idle_work)
+            _stand_back(job.here, is_idle=job.is_idle_work)
         if job.here.caged:
             drop_other_volumes(job.here, job.paths)
         channel.send(module.do(job, channel))
@@ -161,19 +163,23 @@ def main() -> NoReturn:
 
         where = traceback.extract_tb(error.__traceback__)[-1]
         message = f"{type(error).__name__}: {error} ({os.path.basename(where.filename)}:{where.lineno})"
-        channel.send(Failed.of(UnexpectedError(message, "This is a bug: please report it.")))
+        failed = of_module(error) or UnexpectedError(message, "This is a bug: please report it.")
+        channel.send(Failed.of(failed))
         os._exit(1)
     os._exit(0)  # all is undone, and Python would take its time to clear up
 
 
-def _stand_back(nice: int, *, is_idle: bool) -> None:
+def _stand_back(here: NodeFacts, *, is_idle: bool) -> None:
     """Let everything else have the processor and the disks first, as far as the configuration wants that.
 
-    The priority of I/O follows that of the processor, and the idle class of the scheduler brings that of I/O with it.
-    Source: ioprio_set(2), and block/ioprio.c.
+    The priority of I/O follows that of the processor, and the idle class of the scheduler brings that of I/O with it,
+    but where a class of I/O was set. Source: ioprio_set(2), and block/ioprio.c.
     """
-    os.nice(nice)
-    if nice and is_idle:
+    if here.ionice == ionice.IDLE:
+        with suppress(ToolError):  # no priority is worth a backup
+            ionice.become_idle()
+    os.nice(here.nice)
+    if here.nice and is_idle:
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
@@ -190,11 +196,12 @@ def _of_system(error: OSError, own_folder: str) -> DrbdBackupError:
     where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
     if error.errno in (28, 122):
         if own_folder and _is_full(own_folder):
-            told = "no space is left in the state folder, where a run keeps its lists"
-            return StateError(told, "Free some space on the disk that holds state_dir.")
+            message = "no space is left in the state folder, where a run keeps its lists"
+            return StateError(message, "Free some space on the disk that holds state_dir.")
         return TargetFull(f"{where}no space is left", "Remove something there, or let it keep fewer copies.")
-    has_right = error.errno not in (errno.EACCES, errno.EPERM)
-    return Failure(f"{where}{error.strerror}", "Check the disk or share: see `dmesg`." if has_right else NO_RIGHT)
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return Failure(f"{where}{error.strerror}", NO_RIGHT)
+    return Failure(f"{where}{error.strerror}", hint_for(error.errno) or "Check the disk or share: see `dmesg`.")
 
 
 def _is_full(folder: str) -> bool:
@@ -212,10 +219,18 @@ def drop_other_volumes(here: NodeFacts, paths: Iterable[str]) -> None:
     Where `/` is private, a cage's copy of a mount keeps its device busy after the host's unmount: the node could not
     become Secondary for as long as a verify takes.
     """
-    wanted = [os.path.realpath(path) for path in paths]
+    wanted = [_real(path) for path in paths]
     table = mounts.table()
     for seen in reversed(table):
         is_volume = seen.point in here.volumes or seen.source.startswith("/dev/drbd")
         if is_volume and not any(path == seen.point or path.startswith(f"{seen.point}/") for path in wanted):
             with suppress(ToolError):
                 mount.detach_lazily(seen.point)
+
+
+def _real(path: str) -> str:
+    """The path without symlinks; as it is where somebody exchanges one meanwhile: the job itself will not follow it."""
+    try:
+        return os.path.realpath(path)
+    except OSError:
+        return path

@@ -29,7 +29,7 @@ class Way(Enum):
     ENGINE = 3
 
 
-class Wish(Struct, frozen=True):
+class CopyRequest(Struct, frozen=True):
     """What is asked for. `origin` is a node (what it made, wherever it lies) or a target (what lies there), or "".
 
     `at` is aware: nothing that was begun later counts. `snapshot` is a name or the beginning of one, or "".
@@ -63,7 +63,7 @@ class Choice(Struct, frozen=True):
 
 
 def candidates(
-    copies: Sequence[Copy], wish: Wish, node: str, nodes: Collection[str], targets: Collection[str],
+    copies: Sequence[Copy], wish: CopyRequest, node: str, nodes: Collection[str], targets: Collection[str],
     is_retired: Callable[[Copy], bool] = lambda _: False,
 ) -> list[Copy]:  # fmt: skip
     """The copies that match, the best first; `copies` as `view.copies` has them, `node` is this one.
@@ -94,7 +94,7 @@ def candidates(
     )
 
 
-def matching(copies: Sequence[Copy], wish: Wish) -> list[Copy]:
+def matching(copies: Sequence[Copy], wish: CopyRequest) -> list[Copy]:
     """The copies of the lineage, the origin and the time that are asked for, whoever vouches for them."""
     open_to = copies if wish.snapshot and not wish.lineage else lineages(copies).chosen(copies, wish.lineage)
     return [copy for copy in open_to if _is_from(copy, wish.origin) and _is_by(copy, wish.at)]
@@ -111,7 +111,9 @@ def choose(found: Sequence[Copy], node: str, why_not: Callable[[Copy], str]) -> 
         if not why:
             return Choice(copy, way(copy, node), tuple(passed))
         passed.append(PassedOver(copy, why))
-    raise OutOfReach("no copy that matches can be read:\n" + told(passed), "`drbdbackup latest` shows what there is.")
+    raise OutOfReach(
+        "no copy that matches can be read:\n" + passed_over_lines(passed), "`drbdbackup latest` shows what there is."
+    )
 
 
 def way(copy: Copy, node: str) -> Way:
@@ -121,7 +123,7 @@ def way(copy: Copy, node: str) -> Way:
     return Way.OWN_DISK if copy.holder == node else Way.PEER
 
 
-def told(passed: Sequence[PassedOver]) -> str:
+def passed_over_lines(passed: Sequence[PassedOver]) -> str:
     """What was passed over, a line each; copies that lie at the same place for the same reason share one."""
     lines: dict[tuple[str, str], list[str]] = {}
     for one in passed:
@@ -160,7 +162,7 @@ def _is_by(copy: Copy, at: datetime | None) -> bool:
     return at is None or copy.started_at <= at
 
 
-def _nothing(wish: Wish, damaged: Sequence[Copy]) -> str:
+def _nothing(wish: CopyRequest, damaged: Sequence[Copy]) -> str:
     wishes = [
         f"from {wish.origin}" if wish.origin else "",
         f"begun at {iso(wish.at)} or before" if wish.at else "",
@@ -175,7 +177,10 @@ def _nothing(wish: Wish, damaged: Sequence[Copy]) -> str:
 
 def _what_there_is(copies: Sequence[Copy]) -> str:
     if not copies:
-        return "The catalog knows of no copy; `drbdbackup sync --rebuild` reads the media again."
+        return (
+            "The catalog knows of no copy. `drbdbackup latest` says which target or node was not read; "
+            "`drbdbackup sync --rebuild` reads the media again."
+        )
     shown = [
         f"{copy.snapshot} at {copy.location}{' (damaged)' if copy.damaged_at else ''}" for copy in copies[:_SHOWN]
     ]

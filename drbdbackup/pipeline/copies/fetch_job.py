@@ -1,4 +1,7 @@
-"""The caged job that brings a copy's manifest here, to be read for as long as it takes: the medium is let go."""
+"""The caged job that brings a copy's manifest here, to be read for as long as it takes: the medium is let go.
+
+It only reads, and never verifies what it brings: whoever reads it does.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What is known of copies within a moment: what came by every road, and which copies can be read from here."""
+"""What is known of copies within a moment: what came by every road, and which copies can be read from here.
+
+It never opens a copy, and waits for no road longer than its deadline.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,9 @@ from drbdbackup.catalog import view
 from drbdbackup.config.values import Config, ResourceConfig
 from drbdbackup.lineage import Lineage, lineages
 from drbdbackup.model.backup import Copy, Reach
-from drbdbackup.pipeline import roads
+from drbdbackup.pipeline import catalog_exchange
+from drbdbackup.pipeline.catalog_exchange import ExchangeResult
 from drbdbackup.pipeline.copies import retired_targets
-from drbdbackup.pipeline.roads import Travelled
 
 
 class KnownCopy(Struct, frozen=True):
@@ -40,13 +43,13 @@ class Heard(Struct, frozen=True):
     road: str
 
 
-def fetch_catalogs(config: Config, resources: tuple[ResourceConfig, ...]) -> Travelled:
+def fetch_catalogs(config: Config, resources: tuple[ResourceConfig, ...]) -> ExchangeResult:
     """What the other nodes left on every road, in a moment; it says which roads failed, and why."""
     one = resources[0] if len(resources) == 1 else None
-    return roads.fetch_all(config, one, _patience(config))
+    return catalog_exchange.fetch_all(config, one, _patience(config))
 
 
-def found(config: Config, resource: str, travelled: Travelled, *, safety: bool = False) -> tuple[KnownCopy, ...]:
+def found(config: Config, resource: str, exchange: ExchangeResult, *, safety: bool = False) -> tuple[KnownCopy, ...]:
     """Every backup that is known, newest first, with whether it can be read from here; with `safety` also what restores
     in place have kept.
     """
@@ -54,7 +57,7 @@ def found(config: Config, resource: str, travelled: Travelled, *, safety: bool =
     lines = lineages(copies)
     if safety:
         copies = view.newest_first([*copies, *view.configured_safety(config, resource)])
-    reach = roads.reach(config, copies, travelled, _patience(config))
+    reach = catalog_exchange.reach(config, copies, exchange, _patience(config))
     is_retired = retired_targets.retired(config)
     return tuple(
         KnownCopy(copy, reach.get((copy.medium, copy.snapshot), Reach.UNKNOWN), lines.of(copy), is_retired(copy))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -15,7 +16,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from drbdbackup import proc
-from drbdbackup.errors import Altered, Damaged, NothingFound, TargetError, ToolError, WrongTarget
+from drbdbackup.errors import Altered, Damaged, Failure, NothingFound, TargetError, ToolError, WrongTarget
 from drbdbackup.manifest import copied, digest_of, reading, recorded
 from drbdbackup.pipeline.cage.protocol import MediumOpened, Opening
 from drbdbackup.pipeline.cage.worker import Channel
@@ -30,6 +31,8 @@ from drbdbackup.targets.medium import Engine, Medium
 from drbdbackup.targets.sidecar import Sidecar
 from drbdbackup.tools import rsync, ssh
 
+_AWAY, _POLL = 1.0, 0.02  # seconds
+
 
 class OpenCopy(Struct, frozen=True, kw_only=True):
     """A copy that can be read: `data` is its tree, here or (with `shell`, rsync's -e) as rsync calls it at a peer.
@@ -37,7 +40,7 @@ class OpenCopy(Struct, frozen=True, kw_only=True):
     `manifest` is a file of this node's own, good until the next copy on the medium is opened. `folder` is the
     snapshot's ("" at a peer), `beside` the folder here that holds what lies aside. `can` is what the medium could hold;
     `takes_list`: see `AtPeer`. `is_own`: it lies on this node's own disk, to which nobody else writes.
-    `engine` shows it, None where it lies there as a tree.
+    `engine` shows it, None where it lies there as a tree. `root` and `medium` are those of the medium ("" at a peer).
     """
 
     data: str
@@ -50,11 +53,13 @@ class OpenCopy(Struct, frozen=True, kw_only=True):
     takes_list: bool = False
     is_own: bool = False
     engine: Engine | None = None
+    root: str = ""
+    medium: str = ""
 
     @property
     def holds(self) -> rsync.Holds:
-        """What rsync may take from it. Whoever else can write there must give no program rights for a while."""
-        return replace(self.can.holds, privileges=self.is_own)
+        """What rsync may take from it. No program gets rights by a name, which another may have by then."""
+        return replace(self.can.holds, privileges=False)
 
     def at_peer(self, path: bytes) -> str:
         """What rsync asks a peer for: the tree's content (b""), or an entry of it."""
@@ -63,19 +68,25 @@ class OpenCopy(Struct, frozen=True, kw_only=True):
     def check_still_there(self) -> None:
         """Before anything is called damaged: the medium must answer, and the snapshot still have its name.
 
-        Raises NothingFound if it was removed meanwhile, TargetError if the medium is gone.
+        Raises NothingFound if it was removed meanwhile, Damaged if only part of it was, TargetError if the medium is
+        gone.
         """
         if self.engine is not None:
             return self.engine.check_holds(self.sidecar.resource, self.sidecar.snapshot)
         drop_cached(os.path.join(self.folder, sidecar.NAME))
         try:
-            told = sidecar.read(self.folder)
+            described = sidecar.read(self.folder)
         except FileNotFoundError:
-            raise NothingFound(f"{self.sidecar.snapshot} was removed while it was read") from None
+            raise _absent(
+                self.root, self.medium, self.folder, f"{self.sidecar.snapshot} was removed while it was read"
+            ) from None
         except (OSError, Damaged) as error:
             raise TargetError(f"the medium of {self.sidecar.snapshot} does not answer any more: {error}") from None
-        if told != self.sidecar:
-            raise TargetError(f"another medium has come in place of the one that holds {self.sidecar.snapshot}")
+        if described != self.sidecar:
+            raise TargetError(
+                f"another medium is mounted instead of the one that holds {self.sidecar.snapshot}",
+                "Mount the one that `drbdbackup list` names, and begin again.",
+            )
         return None
 
 
@@ -99,6 +110,28 @@ def open_medium(job: ReadJob, channel: Channel, *, trees: bool = True) -> Iterat
     Without `trees` only their manifests are to be read: an engine need not show more. The function raises NothingFound
     and Damaged, as `open_copy` does; opening raises TargetError, also for a peer's.
     """
+    with _medium(job, channel) as medium:
+        yield lambda name: _found(medium, job.copy, name, trees=trees)
+
+
+def is_kept_by_engine(job: ReadJob) -> bool:
+    """Whether an engine keeps the job's copy."""
+    way = job.copy.way
+    return not isinstance(way, AtPeer) and not way.target.has_tree
+
+
+@contextmanager
+def open_engine(job: ReadJob, channel: Channel) -> Iterator[Engine]:
+    """The engine that keeps the job's copy. Raises TargetError."""
+    with _medium(job, channel) as medium:
+        if medium.engine is None:
+            raise TargetError(f"no engine keeps the copies on {medium.location}")
+        yield medium.engine
+
+
+@contextmanager
+def _medium(job: ReadJob, channel: Channel) -> Iterator[Medium]:
+    """The medium that holds the job's copy. Raises TargetError."""
     copy, way = job.copy, job.copy.way
     if isinstance(way, AtPeer):
         raise TargetError(f"the disk of {way.peer.node} cannot be opened from here")
@@ -107,7 +140,7 @@ def open_medium(job: ReadJob, channel: Channel, *, trees: bool = True) -> Iterat
         channel.send(MediumOpened())
         if at.identity.medium != copy.medium:
             raise WrongTarget(f"{at.medium.location} is not the medium that holds {copy.snapshot}")
-        yield lambda name: _found(at.medium, copy, name, trees=trees)
+        yield at.medium
 
 
 def _found(medium: Medium, wanted: CopyToRead, snapshot: str, *, trees: bool) -> OpenCopy:
@@ -116,27 +149,46 @@ def _found(medium: Medium, wanted: CopyToRead, snapshot: str, *, trees: bool) ->
     if medium.engine is not None:
         known = wanted.sidecars.get(snapshot, "")
         medium.engine.show(wanted.resource, snapshot, tree=trees, sidecar_sha256=known)
+    await_name(folder)
     try:
-        told = sidecar.read(folder)
+        described = sidecar.read(folder)
         is_folder = stat.S_ISDIR(os.lstat(layout.data(folder)).st_mode)
     except FileNotFoundError:
-        raise NothingFound(f"{snapshot} is not there any more", "`drbdbackup list` shows what is.") from None
+        raise _absent(root, wanted.medium, folder, f"{snapshot} is not there any more") from None
     except Damaged as error:
         _check_answers(root, wanted.medium, error)
         raise
-    if (told.snapshot, told.resource) != (snapshot, wanted.resource) or not is_folder:
+    if (described.snapshot, described.resource) != (snapshot, wanted.resource) or not is_folder:
         raise Damaged(f"{folder} is not the snapshot {snapshot}")
     drop_cached(layout.manifest(folder))
     here = os.path.join(wanted.scratch, sidecar.MANIFEST)
     found = OpenCopy(
-        data=layout.data(folder), manifest=here, sidecar=told, can=_can(told), beside=folder, folder=folder,
-        is_own=medium.config.is_local, engine=medium.engine,
+        data=layout.data(folder), manifest=here, sidecar=described, can=_can(described), beside=folder, folder=folder,
+        is_own=medium.config.is_local, engine=medium.engine, root=root, medium=wanted.medium,
     )  # fmt: skip
     return _checked(found, lambda: copied(layout.manifest(folder), here), wanted)
 
 
+def await_name(folder: str, on_wait: Callable[[], None] = lambda: time.sleep(_POLL)) -> None:
+    """Give a snapshot a moment that has just lost its name to a run: that comes back, if it is seen that we read it."""
+    until = time.monotonic() + _AWAY
+    while not os.path.lexists(folder) and time.monotonic() < until and layout.has_unpublished(os.path.dirname(folder)):
+        on_wait()
+
+
+def _absent(root: str, medium: str, folder: str, gone: str) -> Failure:
+    """What it is that a part of a snapshot is not there: gone is only one whose whole folder is.
+
+    Raises TargetError if the medium does not answer.
+    """
+    error = Damaged(f"{folder} lacks its {sidecar.NAME} or its data", "Another copy may be intact: use --from.")
+    _check_answers(root, medium, error)
+    return error if os.path.lexists(folder) else NothingFound(gone, "`drbdbackup list` shows what is.")
+
+
 def _check_answers(root: str, medium: str, error: Damaged) -> None:
-    """Before a sidecar is called damaged, the medium must answer: a share that timed out says EIO of whatever is on it.
+    """Before a snapshot is called damaged or gone, the medium must answer: a share that timed out says EIO of whatever
+    is on it.
 
     Raises TargetError.
     """
@@ -152,13 +204,13 @@ def _check_answers(root: str, medium: str, error: Damaged) -> None:
 def _pulled(copy: CopyToRead, way: AtPeer, channel: Channel) -> OpenCopy:
     """The manifest comes over first, and is held against what the peer's sidecar says of it."""
     try:
-        told = sidecar.from_document(way.told)
+        described = sidecar.from_document(way.document)
     except ValueError as error:
         raise Damaged(f"{way.peer.node} does not describe {copy.snapshot}: {error}") from None
     shell = ssh.rsync_shell(way.peer, way.ssh)
     there = f"{ssh.RSYNC_HOST}:{way.target}/{copy.resource}/{copy.snapshot}"
     here = os.path.join(copy.scratch, sidecar.MANIFEST)
-    can = _can(told)
+    can = _can(described)
     try:
         proc.run(rsync.fetching(f"{there}/{sidecar.MANIFEST}", here, shell, copy.patience))
         if not (can.any_name and can.case_sensitive) and _has_something_aside(here):
@@ -172,7 +224,7 @@ def _pulled(copy: CopyToRead, way: AtPeer, channel: Channel) -> OpenCopy:
     found = OpenCopy(
         data=f"{there}/data",
         manifest=here,
-        sidecar=told,
+        sidecar=described,
         can=can,
         beside=copy.scratch,
         shell=shell,
@@ -211,5 +263,5 @@ def _has_something_aside(file: str) -> bool:
         return any(is_aside(recorded(line)) for line in lines)
 
 
-def _can(told: Sidecar) -> Abilities:
-    return abilities.from_document(told.abilities)
+def _can(described: Sidecar) -> Abilities:
+    return abilities.from_document(described.abilities)

@@ -1,4 +1,7 @@
-"""What all nodes together have done, from what is known of their copies and runs: the evidence for `oversight`."""
+"""What all nodes together have done, from what is known of their copies and runs: the evidence for `oversight`.
+
+It only gathers: `oversight` judges.
+"""
 
 from __future__ import annotations
 

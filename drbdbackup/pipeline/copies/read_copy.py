@@ -20,8 +20,10 @@ from drbdbackup.config.values import Config, TargetConfig
 from drbdbackup.errors import (
     Damaged,
     Failure,
+    ModuleDamaged,
     NothingFound,
     NotInSnapshot,
+    StateError,
     TargetError,
     Unguarded,
     UsageError,
@@ -29,13 +31,13 @@ from drbdbackup.errors import (
 from drbdbackup.lock import lock_file
 from drbdbackup.model.backup import Copy
 from drbdbackup.pipeline.cage.node_facts import node_facts
-from drbdbackup.pipeline.cage.protocol import Conversation, EndT, EventT, JobT, NodeFacts
-from drbdbackup.pipeline.cage.supervisor import Cage, Patience, attend
+from drbdbackup.pipeline.cage.protocol import Answer, Conversation, EndT, EventT, JobT, NodeFacts
+from drbdbackup.pipeline.cage.supervisor import Patience, run_job
 from drbdbackup.pipeline.copies.choose import Way, way
 from drbdbackup.pipeline.copies.read_protocol import AtPeer, CopyToRead, OnMedium
 from drbdbackup.tools import ssh
 
-_THROUGH = (UsageError, NotInSnapshot, Unguarded)  # these are not about the copy
+_THROUGH = (UsageError, NotInSnapshot, Unguarded, StateError, ModuleDamaged)  # these are not about the copy
 _ANSWER = 60.0  # seconds for a peer that could be reached: it starts a program, wakes a disk and mounts it
 
 
@@ -61,7 +63,7 @@ class CopyAccess:
         except _THROUGH:
             raise
         except Failure as error:
-            why = error.message
+            why = "; ".join(error.message.splitlines())  # it stands in a list, and may be of a peer
             if not isinstance(error, (NothingFound, Damaged)):
                 self._closed[copy.medium] = why
             return why
@@ -71,9 +73,8 @@ class CopyAccess:
         """What a job needs to know of medium and way. Raises TargetError if there is no way, or what ssh says."""
         if self.way(copy) is Way.PEER:
             return self._at_peer(copy)
-        config, place = self.config, self.target(copy)
-        expected = view.expected(config, place)
-        return OnMedium(place, expected)
+        place = self.target(copy)
+        return OnMedium(place, view.expected(self.config, place))
 
     def target(self, copy: Copy) -> TargetConfig:
         """The target of this node's configuration that holds the copy. Raises TargetError."""
@@ -91,11 +92,11 @@ class CopyAccess:
         if peer.node not in self._listed:
             self._listed[peer.node] = ssh.listing(peer, limits.ssh, min(_ANSWER, limits.stall))
         listed = self._listed[peer.node]
-        for told in filter(lambda one: isinstance(one, dict), listed["copies"]):
-            if f"{told.get('medium')}/{told.get('resource')}/{told.get('snapshot')}" == subject_of(copy):
-                return AtPeer(peer, copy.target, told, limits.ssh, listed.get("takes_list") is True)
+        for document in filter(lambda one: isinstance(one, dict), listed["copies"]):
+            if f"{document.get('medium')}/{document.get('resource')}/{document.get('snapshot')}" == subject_of(copy):
+                return AtPeer(peer, copy.target, document, limits.ssh, listed.get("takes_list") is True)
         closed = listed.get("closed")
-        why = "; ".join(f"{name}: {said}" for name, said in closed.items()) if isinstance(closed, dict) else ""
+        why = "; ".join(f"{name}: {reason}" for name, reason in closed.items()) if isinstance(closed, dict) else ""
         raise TargetError(f"{copy.holder} cannot read it now{f' ({why})' if why else ''}")
 
 
@@ -112,14 +113,13 @@ def alone(config: Config) -> Iterator[None]:
 
 def run_read_job(
     conversation: Conversation[JobT, EventT, EndT], access: CopyAccess, copy: Copy,
-    make: Callable[[NodeFacts, CopyToRead], JobT], hear: Callable[[EventT], None] = lambda _: None, *,
-    others: Sequence[Copy] = (), lost: Callable[[], str] = lambda: "", begun: Callable[[Cage], None] = lambda _: None,
-    holds_lock: bool = False,
+    make: Callable[[NodeFacts, CopyToRead], JobT], on_event: Callable[[EventT], Answer | None] = lambda _: None, *,
+    others: Sequence[Copy] = (), why_stop: Callable[[], str] = lambda: "", holds_lock: bool = False,
 ) -> EndT:  # fmt: skip
     """Have the caged job done that `make` makes of this copy; what it says last.
 
-    `others` are copies on the same medium that it reads, too; `hear`, `lost` and `begun`: see `attend`. `holds_lock`:
-    the caller holds the node's lock. Raises what the job raises, Locked, or Stalled.
+    `others` are copies on the same medium that it reads, too; `on_event` and `why_stop`: see `run_job`.
+    `holds_lock`: the caller holds the node's lock. Raises what the job raises, Locked, or Stalled.
     """
     config, limits, way_there = access.config, access.config.limits, access.way(copy)
     opening = limits.probe if way_there is Way.SHARE else limits.stall
@@ -127,14 +127,11 @@ def run_read_job(
         if way_there is Way.OWN_DISK and not holds_lock:
             stack.enter_context(alone(config))
         scratch = stack.enter_context(scratch_folder(config))
-        to_read = CopyToRead(
-            resource=copy.resource, snapshot=copy.snapshot, medium=copy.medium, way=access.open_way(copy),
-            scratch=scratch, patience=limits.stall,
-            manifests={one.snapshot: one.manifest_sha256 for one in (copy, *others) if one.manifest_sha256},
-            sidecars={one.snapshot: one.sidecar_sha256 for one in (copy, *others) if one.sidecar_sha256},
-        )  # fmt: skip
+        to_read = CopyToRead.of(copy, access.open_way(copy), scratch, limits.stall, others)
         job = make(node_facts(config), to_read)
-        return attend(conversation, copy.location, job, Patience(opening, limits.stall), hear, lost=lost, begun=begun)
+        return run_job(
+            conversation, copy.location, job, Patience(opening, limits.stall), on_event, why_stop=why_stop
+        )
 
 
 @contextmanager
@@ -142,7 +139,7 @@ def scratch_folder(config: Config) -> Iterator[str]:
     """A folder of this process's own in the state folder; what killed ones left goes."""
     home = os.path.join(config.state_dir, "scratch")
     private_folder(home)
-    for name in os.listdir(home):
+    for name in os.listdir(home) if os.path.exists("/proc/self") else ():
         if not os.path.exists(f"/proc/{name.partition('-')[0]}"):
             shutil.rmtree(os.path.join(home, name), ignore_errors=True)
     folder = tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=home)

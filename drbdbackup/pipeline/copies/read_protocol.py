@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import Struct
 
 from drbdbackup.config.values import PeerConfig, TargetConfig
+from drbdbackup.model.backup import Copy
+from drbdbackup.model.medium import KnownMedium
 from drbdbackup.pipeline.cage.protocol import CageJob, JobEvent
 
 
@@ -14,11 +17,11 @@ class OnMedium(Struct, frozen=True, tag_field="way", tag="medium"):
     """It lies on a target of this node. `expected`: see `TargetJob`."""
 
     target: TargetConfig
-    expected: dict[str, Any] | None
+    expected: KnownMedium | None
 
 
 class AtPeer(Struct, frozen=True, tag_field="way", tag="peer"):
-    """It lies on a disk of another node, which calls that `target`, and has said `told` of it: its sidecar.
+    """It lies on a disk of another node, which calls that `target`; `document` is its sidecar.
 
     `ssh` is how many seconds it may take to reach that node. `takes_list`: it can send what a list names; an older one
     cannot.
@@ -26,7 +29,7 @@ class AtPeer(Struct, frozen=True, tag_field="way", tag="peer"):
 
     peer: PeerConfig
     target: str
-    told: dict[str, Any]
+    document: dict[str, Any]
     ssh: float
     takes_list: bool
 
@@ -48,6 +51,19 @@ class CopyToRead(Struct, frozen=True, kw_only=True):
     manifests: dict[str, str]
     sidecars: dict[str, str]
 
+    @classmethod
+    def of(
+        cls, copy: Copy, way: OnMedium | AtPeer, scratch: str, patience: float, others: Sequence[Copy] = ()
+    ) -> CopyToRead:
+        """This copy, and `others` on the same medium, as the catalog knows them."""
+        every = (copy, *others)
+        return cls(
+            resource=copy.resource, snapshot=copy.snapshot, medium=copy.medium, way=way, scratch=scratch,
+            patience=patience,
+            manifests={one.snapshot: one.manifest_sha256 for one in every if one.manifest_sha256},
+            sidecars={one.snapshot: one.sidecar_sha256 for one in every if one.sidecar_sha256},
+        )  # fmt: skip
+
 
 class ReadJob(CageJob, frozen=True, kw_only=True):
     """Any job that reads a copy, or several on its medium."""
@@ -61,7 +77,8 @@ class ReadJob(CageJob, frozen=True, kw_only=True):
 
 
 class Unread(JobEvent, frozen=True):
-    """One of several copies is not there, or cannot be trusted."""
+    """One of several copies cannot be trusted, or (`is_gone`) is not there."""
 
     snapshot: str
     why: str
+    is_gone: bool = False

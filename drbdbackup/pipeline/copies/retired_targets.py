@@ -23,10 +23,10 @@ def retired(config: Config) -> Callable[[Copy], bool]:
         if node not in config.nodes:
             return False
         if node not in others:
-            said = pair.newest(config.state_dir, node)
-            others[node] = None if said is None or said.targets is None else frozenset(said.targets)
-        told = others[node]
-        return told is None or target in told
+            summary = pair.newest(config.state_dir, node)
+            others[node] = None if summary is None or summary.targets is None else frozenset(summary.targets)
+        targets = others[node]
+        return targets is None or target in targets
 
     def is_retired(copy: Copy) -> bool:
         named = f"{copy.target}@{copy.holder}" if copy.holder else copy.target

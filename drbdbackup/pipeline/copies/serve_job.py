@@ -22,7 +22,7 @@ from drbdbackup.pipeline.cage import protocol, sandbox
 from drbdbackup.pipeline.cage.protocol import SUPERVISOR, MediumOpened, Opening
 from drbdbackup.pipeline.cage.worker import MEMORY, Channel, drop_other_volumes
 from drbdbackup.pipeline.copies.serve_protocol import CopiesListed, ListJob, SendJob
-from drbdbackup.pipeline.files.tree import Descent, entries, open_folder, path_of, shown_to_others
+from drbdbackup.pipeline.files.tree import ParentOpener, entries, open_folder, path_of, shown_to_others
 from drbdbackup.pipeline.target.open_target import OpenTarget, open_target
 from drbdbackup.targets import layout, sidecar
 from drbdbackup.tools import mount, rsync
@@ -45,10 +45,10 @@ def do(job: ListJob, channel: Channel) -> CopiesListed:
         channel.send(MediumOpened())
         for resource in job.resources:
             documents = list[dict[str, Any]]()
-            for told in (*layout.safety(at.root, resource), *layout.snapshots(at.root, resource)):
+            for one in (*layout.safety(at.root, resource), *layout.snapshots(at.root, resource)):
                 with suppress(OSError, Damaged):  # gone by now
-                    said = sidecar.document_in(layout.published(at.root, resource, told.snapshot))
-                    documents.append({**said, "medium": at.identity.medium})
+                    document = sidecar.document_in(layout.published(at.root, resource, one.snapshot))
+                    documents.append({**document, "medium": at.identity.medium})
             found += sidecar.abridged(documents)
     return CopiesListed(tuple(found))
 
@@ -77,14 +77,14 @@ def _shown_alone(folder: str, snapshot: int) -> Iterator[tuple[str, ...]]:
 
     The snapshot is at `SNAPSHOT` in there. Raises ToolError.
     """
-    sandbox.lay_over(folder, _SYSTEM)
+    sandbox.mount_root(folder, _SYSTEM)
     try:
         for program in (sandbox.found("rsync"), sandbox.found("setpriv")):
             if not os.path.exists(folder + program):
-                sandbox.show(folder, program)
+                sandbox.bind_read_only(folder, program)
         _show_snapshot(shown_to_others(snapshot), folder + SNAPSHOT)
         mount.remount_read_only(folder)
-        yield (*_LAST, *sandbox.way_in(folder, _RIGHTS, "/"))
+        yield (*_LAST, *sandbox.argv_prefix(folder, _RIGHTS, "/"))
     finally:
         mount.detach_lazily(folder)
 
@@ -92,7 +92,7 @@ def _shown_alone(folder: str, snapshot: int) -> Iterator[tuple[str, ...]]:
 def _show_snapshot(shown: str, point: str) -> None:
     """Without the guard against symlinks where mount or Linux does not know it (before 5.10): they all end in there."""
     os.mkdir(point)
-    if not proc.had(lambda: mount.bind_open(shown, point, (*_GUARDED, "nosymfollow")), f"no mount of {shown}"):
+    if not proc.try_guard(lambda: mount.bind_open(shown, point, (*_GUARDED, "nosymfollow")), f"no mount of {shown}"):
         mount.bind_open(shown, point, _GUARDED)
 
 
@@ -118,10 +118,10 @@ def _sent(job: SendJob, at: OpenTarget) -> int:
 def _kept_back(snapshot: int, top: bytes) -> list[bytes]:
     """What has attributes in `trusted.`, which nobody can read who has so few rights as the sender."""
     found, at = [], top.rstrip(b"/")
-    with closing(Descent(snapshot)) as descent:
+    with closing(ParentOpener(snapshot)) as opener:
         for entry in entries(snapshot, at, lambda _: None):
             with suppress(OSError):
-                names = os.listxattr(path_of(*descent.parent(entry.path)), follow_symlinks=False)
+                names = os.listxattr(path_of(*opener.parent(entry.path)), follow_symlinks=False)
                 if any(name.startswith("trusted.") for name in names):
                     found.append(entry.path.removeprefix(b"data/"))
     return found
@@ -133,7 +133,7 @@ def _say(words: str) -> None:
 
 def main() -> NoReturn:
     """Send what the job in argv names; rsync's exit status, 1 for an error that stderr names."""
-    proc.bind(MEMORY)
+    proc.limit_memory(MEMORY)
     try:
         job: SendJob = protocol.decode(sys.argv[1], SendJob, SUPERVISOR)
         drop_other_volumes(job.here, job.paths)

@@ -1,4 +1,7 @@
-"""What is said to the jobs that read this node's own disks for a peer: one lists copies, the other sends one."""
+"""The jobs that read this node's own disks for a peer: one lists copies, the other sends one.
+
+Values only. What a peer may ask for is decided in `commands/serve`.
+"""
 
 from __future__ import annotations
 

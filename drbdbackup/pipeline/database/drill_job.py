@@ -23,14 +23,14 @@ from drbdbackup.pipeline.database import dump_files, mariadb_sandbox, prepare
 from drbdbackup.pipeline.database.drill_protocol import DumpsChecked, DumpsJob, SweepJob, TablesChecked, TablesJob
 from drbdbackup.pipeline.database.dump_files import HOME, VOLUME
 from drbdbackup.pipeline.database.mariadb_sandbox import MariadbSandbox
-from drbdbackup.pipeline.files.tree import FOLDER, Descent, open_folder, shown_to_others
+from drbdbackup.pipeline.files.tree import FOLDER, ParentOpener, open_folder, shown_to_others
 from drbdbackup.proc import Running
 from drbdbackup.targets import removal
 from drbdbackup.targets.sidecar import KEPT_PROBLEMS
 from drbdbackup.tools import mariadb, mariadbd
 
 _LOG_SIZE = 16 << 20  # bytes that are read of a server's log
-_POLL = 0.1
+_POLL = 0.1  # seconds
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -57,11 +57,11 @@ def _dumps(volume: int) -> DumpsChecked:
 
 def _tables(job: TablesJob, home: str, volume: int, channel: Channel) -> TablesChecked:
     path, is_backup = job.mariadb, job.is_backup
-    with _data(volume, path) as data, open_folder(home) as said:
+    with _data(volume, path) as data, open_folder(home) as outputs:
         has_plugin = is_backup and prepare.loads_plugin(data)
         problems, tables = _looked_at(data, path, is_backup=is_backup), 0
         if not problems:
-            with _furnished(job, home, said, data, channel) as place:
+            with _furnished(job, home, outputs, data, channel) as place:
                 if is_backup:
                     problems = _made_ready(job, place, channel, has_plugin=has_plugin)
                 if not problems:
@@ -78,8 +78,8 @@ def _looked_at(data: int, path: str, *, is_backup: bool) -> list[tuple[str, str]
     """
     if is_backup:
         _without_links_to_tables(data)
-        return prepare.made_harmless(data)
-    for name, why in prepare.strange(data):
+        return prepare.rewrite_settings(data)
+    for name, why in prepare.special_files(data):
         hint = "A drill starts a database only from what is in one folder: take `drill.mariadb` out, or move it in."
         raise DrillError(f"{path}/{name} {why}", hint)
     return []
@@ -96,9 +96,9 @@ def _without_links_to_tables(data: int) -> None:
 @contextmanager
 def _data(volume: int, path: str) -> Iterator[int]:
     """The restored database, open; no symlink on the way is followed. Raises DrbdBackupError."""
-    with closing(Descent(volume)) as descent:
+    with closing(ParentOpener(volume)) as opener:
         try:
-            above, name = descent.parent(os.fsencode(path))
+            above, name = opener.parent(os.fsencode(path))
             opened = os.open(name, FOLDER, dir_fd=above)
         except OSError as error:
             hint = "`drill.mariadb` is the path of the database's folder from the volume's top; is it excluded?"
@@ -110,16 +110,16 @@ def _data(volume: int, path: str) -> Iterator[int]:
 
 
 class _Place(Struct, frozen=True):
-    """Where a server works: its sandbox; its own `files`, and what is `said` on our side (all three open)."""
+    """Where a server works: its sandbox; its own `files`, and what is `outputs` on our side (all three open)."""
 
     sandbox: MariadbSandbox
     data: int
     files: int
-    said: int
+    outputs: int
 
 
 @contextmanager
-def _furnished(job: TablesJob, home: str, said: int, data: int, channel: Channel) -> Iterator[_Place]:
+def _furnished(job: TablesJob, home: str, outputs: int, data: int, channel: Channel) -> Iterator[_Place]:
     """A folder for the server's files, and a sandbox with that and the data. Raises DrbdBackupError."""
     folder = os.path.join(home, job.server)
     os.makedirs(os.path.join(folder, mariadbd.PLUGINS), 0o700)
@@ -130,7 +130,7 @@ def _furnished(job: TablesJob, home: str, said: int, data: int, channel: Channel
         with open_folder(folder) as files, mariadb_sandbox.entered(
             folder, data, files, commands, caged=job.here.caged, channel=channel
         ) as box:
-            yield _Place(box, data, files, said)
+            yield _Place(box, data, files, outputs)
     except DatabaseFailed as error:
         raise DrillError(error.message, error.hint) from None
 
@@ -143,8 +143,8 @@ def _made_ready(job: TablesJob, place: _Place, channel: Channel, *, has_plugin: 
     try:
         why = prepare.prepare(place.sandbox, place.data, channel, has_plugin=has_plugin)
     except DatabaseFailed as error:
-        if told := mariadbd.corruption(error.message):
-            return [(job.mariadb, why) for why in told]
+        if errors := mariadbd.corruption(error.message):
+            return [(job.mariadb, why) for why in errors]
         hint = error.hint if has_plugin else _OF_A_BACKUP
         raise DrillError(f"{job.mariadb} cannot be made ready here: {error.message}", hint) from None
     return [(job.mariadb, why)] if why else []
@@ -164,8 +164,8 @@ def _judged(job: TablesJob, place: _Place, channel: Channel) -> tuple[int, list[
         found = _check(job, running, place, channel)
         return len(found), [(table, why) for table, why in found if why]
     except ToolError as error:
-        if told := mariadbd.corruption(_log(place)):
-            return 0, [(job.mariadb, why) for why in told]
+        if errors := mariadbd.corruption(_log(place)):
+            return 0, [(job.mariadb, why) for why in errors]
         hint = _OF_A_BACKUP if job.is_backup else _HINT
         raise DrillError(f"mariadbd did not start on the restored data: {error.message}", hint) from None
     finally:
@@ -181,7 +181,7 @@ def _await(running: Running, place: _Place, channel: Channel, patience: float) -
     until = monotonic() + patience
     while not mariadbd.is_ready(_log(place)):
         if running.wait(_POLL) is not None:
-            running.hear_out()
+            running.await_output()
             raise ToolError(mariadbd.last_errors(_log(place)) or "".join(running.stderr))
         if monotonic() > until:
             raise Stalled(f"mariadbd is not ready after {patience:g} s")
@@ -198,7 +198,7 @@ def _check(job: TablesJob, running: Running, place: _Place, channel: Channel) ->
             if monotonic() > until:
                 raise Stalled(f"CHECK TABLE is not done after {patience:g} s")
             channel.send_progress(Alive())
-        checking.hear_out()
+        checking.await_output()
     finally:
         checking.end()
     with open(output, encoding="utf-8", errors="replace") as lines:
@@ -210,7 +210,7 @@ def _check(job: TablesJob, running: Running, place: _Place, channel: Channel) ->
 
 def _output(job: TablesJob, place: _Place, name: str) -> str:
     """A file of ours, where the server cannot lay a symlink."""
-    return f"{shown_to_others(place.said)}{job.server}.{name}"
+    return f"{shown_to_others(place.outputs)}{job.server}.{name}"
 
 
 def _log(place: _Place) -> str:

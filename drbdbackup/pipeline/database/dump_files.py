@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
 
-from drbdbackup.pipeline.files.tree import Descent
+from drbdbackup.pipeline.files.tree import ParentOpener
 from drbdbackup.scan import DATABASES
 from drbdbackup.tools import mariadb
 
@@ -34,25 +34,25 @@ def looked_at(volume: int) -> Iterator[tuple[str, str]]:
 
     No symlink is followed, and nothing is waited for.
     """
-    with closing(Descent(volume)) as descent:
-        for folder in _places(descent):
+    with closing(ParentOpener(volume)) as opener:
+        for folder in _places(opener):
             path = f"{folder}/{DUMP}"
             with suppress(FileNotFoundError, NotADirectoryError):
-                yield path, _wrong(*descent.parent(os.fsencode(path)))
+                yield path, _wrong(*opener.parent(os.fsencode(path)))
 
 
 def backups(volume: int) -> Iterator[str]:
     """The newest physical backup of each database in a tree (open), by its path from there."""
-    with closing(Descent(volume)) as descent:
-        for folder in _places(descent):
+    with closing(ParentOpener(volume)) as opener:
+        for folder in _places(opener):
             with suppress(FileNotFoundError, NotADirectoryError):
-                if found := newest(os.listdir(descent.parent(os.fsencode(f"{folder}/."))[0])):
+                if found := newest(os.listdir(opener.parent(os.fsencode(f"{folder}/."))[0])):
                     yield f"{folder}/{found}"
 
 
-def _places(descent: Descent) -> Iterator[str]:
+def _places(opener: ParentOpener) -> Iterator[str]:
     with suppress(FileNotFoundError, NotADirectoryError):
-        yield from map(place, sorted(os.listdir(descent.parent(DATABASES + b"/.")[0])))
+        yield from map(place, sorted(os.listdir(opener.parent(DATABASES + b"/.")[0])))
 
 
 def newest(names: Iterable[str]) -> str:

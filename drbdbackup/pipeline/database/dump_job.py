@@ -142,8 +142,8 @@ def _check_room(folder: int, before: str) -> None:
 
 
 def _no_room(why: str, folder: int) -> TargetFull:
-    told = f"the volume has no room for it: {why}; {size(_reserve(folder))} must stay free"
-    return DestinationFull(told, "Make room on the volume. The last good dump is still there.")
+    message = f"the volume has no room for it: {why}; {size(_reserve(folder))} must stay free"
+    return DestinationFull(message, "Make room on the volume. The last good dump is still there.")
 
 
 def _free(folder: int) -> int:

@@ -17,6 +17,7 @@ from drbdbackup.pipeline.database.load_protocol import LoadJob, PrepareJob
 from drbdbackup.pipeline.files.tree import open_folder
 from drbdbackup.tools import mariadb
 
+_OURS = 3  # what was made, the folder of its database, and the one of all
 _LOADING = "What the dump says up to there is done. Does the server run, and may `defaults_file` change everything?"
 
 
@@ -32,13 +33,28 @@ def do(job: LoadJob | PrepareJob, channel: Channel) -> Ended:
 def _load(job: LoadJob, channel: Channel) -> None:
     if not stat.S_ISREG(os.lstat(job.brought).st_mode):
         raise DatabaseFailed("the dump in the snapshot is no plain file", prepare.PREPARING)
+    _check_maker(job.brought)
     work(mariadb.load(job.database), channel, _LOADING, stdin=job.brought)
 
 
+def _check_maker(brought: str) -> None:
+    """Raises DatabaseFailed where somebody else than root owns it, or a folder above it that a run makes.
+
+    Who owns the top of the volume can put a folder of his own there, and the SQL in it would be done as root.
+    """
+    at = brought
+    for _ in range(_OURS):
+        if (owner := os.lstat(at).st_uid) != os.geteuid():
+            message = f"{os.path.basename(at)} in the snapshot belongs to user {owner}: no run of drbdbackup made it"
+            raise DatabaseFailed(message, "Take another snapshot, or restore it with --path, and read it first.")
+        at = os.path.dirname(at)
+
+
 def _prepare(job: PrepareJob, channel: Channel) -> None:
+    _check_maker(job.brought)
     with open_folder(job.brought) as data:
         has_plugin = prepare.loads_plugin(data)
-        for path, why in prepare.made_harmless(data):
+        for path, why in prepare.rewrite_settings(data):
             raise DatabaseFailed(f"{path} {why}", prepare.PREPARING)
         commands, caged = [mariadb.prepare("")], job.here.caged
         with mariadb_sandbox.entered(job.brought, data, None, commands, caged=caged, channel=channel) as box:

@@ -65,10 +65,10 @@ def entered(
         raise DatabaseFailed("a database's files are only worked on in a cage, which is not available here", hint)
     account = _account()
     os.umask(0o022)  # the account has to reach what is made here
-    sandbox.lay_over(at, _SYSTEM)
+    sandbox.mount_root(at, _SYSTEM)
     for path in {os.path.dirname(one) for one in _programs(commands)}:
         if not os.path.exists(at + path):
-            sandbox.show(at, path)
+            sandbox.bind_read_only(at, path)
     for path in _FILES:
         os.makedirs(os.path.dirname(at + path), exist_ok=True)
         with open(at + path, "xb"):
@@ -86,7 +86,7 @@ def entered(
         with channel.beating():
             _give(data, account)
         account_only = (f"--reuid={account}", f"--regid={account}", *_NO_RIGHTS)
-        yield MariadbSandbox(_DATA, _WORK, sandbox.way_in(at, account_only, _WORK))
+        yield MariadbSandbox(_DATA, _WORK, sandbox.argv_prefix(at, account_only, _WORK))
     finally:
         with channel.beating():
             _give_back(data, before)

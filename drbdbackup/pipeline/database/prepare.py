@@ -25,7 +25,7 @@ _ENCRYPTED = (
 )
 
 
-def strange(data: int) -> Iterator[tuple[str, str]]:
+def special_files(data: int) -> Iterator[tuple[str, str]]:
     """What lies in a folder (open) and is neither folder nor plain file: no program should follow or open it."""
     for folder, folders, files, at in os.fwalk(".", dir_fd=data, follow_symlinks=False):
         for name in (*folders, *files):
@@ -35,16 +35,16 @@ def strange(data: int) -> Iterator[tuple[str, str]]:
                 yield os.path.normpath(os.path.join(folder, name)), f"is {kind}, which no backup of a database has"
 
 
-def made_harmless(data: int) -> list[tuple[str, str]]:
+def rewrite_settings(data: int) -> list[tuple[str, str]]:
     """Write the settings of the backup in a folder (open) anew; what is wrong with it, if it cannot be used."""
-    wrong = list(strange(data))
+    wrong = list(special_files(data))
     if wrong:
         return wrong
-    told = [_read(data, name) for name in (mariadb.SETTINGS, mariadb.CHECKPOINTS)]
-    for name, text in zip((mariadb.SETTINGS, mariadb.CHECKPOINTS), told, strict=True):
+    texts = [_read(data, name) for name in (mariadb.SETTINGS, mariadb.CHECKPOINTS)]
+    for name, text in zip((mariadb.SETTINGS, mariadb.CHECKPOINTS), texts, strict=True):
         if text is None:
             wrong.append((name, "is missing: the backup was never whole"))
-    settings = mariadb.settings(told[0] or "")
+    settings = mariadb.settings(texts[0] or "")
     if settings.wrong:
         wrong.append((mariadb.SETTINGS, settings.wrong))
     wrong += _missing(data, settings.data_files)
@@ -78,10 +78,10 @@ def prepare(sandbox: MariadbSandbox, data: int, channel: Channel, *, has_plugin:
     Raises DatabaseFailed if that does not end well.
     """
     command = mariadb.prepare(sandbox.data, sandbox.work)
-    told = work(command, channel, _ENCRYPTED if has_plugin else PREPARING, within=sandbox.prefix)
-    for path, why in strange(data):
+    lines = work(command, channel, _ENCRYPTED if has_plugin else PREPARING, within=sandbox.prefix)
+    for path, why in special_files(data):
         raise DatabaseFailed(f"{path} {why}", PREPARING)
-    return mariadb.cut_off(told, _read(data, mariadb.CHECKPOINTS) or "")
+    return mariadb.cut_off(lines, _read(data, mariadb.CHECKPOINTS) or "")
 
 
 def _read(data: int, name: str) -> str | None:

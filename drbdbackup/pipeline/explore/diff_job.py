@@ -31,7 +31,7 @@ from drbdbackup.pipeline.explore.changes import (
 from drbdbackup.pipeline.explore.diff_protocol import DiffJob, DiffResult, WalkedVolume
 from drbdbackup.pipeline.explore.renamed_folders import WholeFolders, renamed
 from drbdbackup.pipeline.files.content import content_hash
-from drbdbackup.pipeline.files.tree import Descent, open_folder
+from drbdbackup.pipeline.files.tree import ParentOpener, open_folder
 from drbdbackup.pipeline.progress import Progress
 from drbdbackup.pipeline.volume.guard import guarded
 from drbdbackup.scan import Spool, raise_open_files
@@ -49,7 +49,7 @@ class Comparing(Struct, kw_only=True):
 
     channel: Channel
     into: IO[bytes]
-    volume: Descent | None
+    volume: ParentOpener | None
     unread: frozenset[bytes] = frozenset()
     gone: ChangeKind = ChangeKind.REMOVED
     seen: int = 0
@@ -85,12 +85,12 @@ class Comparing(Struct, kw_only=True):
             return False
         self.counts[one.kind] += 1
         self.sizes[one.kind] += one.entry.size if one.entry.kind == b"f" else 0
-        told = {
+        document = {
             "path": os.fsdecode(one.entry.path), "change": one.kind.value, "what": list(one.what),
             "letter": one.entry.kind.decode(), "before": one.before and one.before.size,
             "after": one.after and one.after.size,
         }  # fmt: skip
-        self.into.write(json.dumps(told).encode() + b"\n")
+        self.into.write(json.dumps(document).encode() + b"\n")
         return True
 
     def _is_unknown(self, one: Change) -> bool:
@@ -104,7 +104,7 @@ def do(job: DiffJob, channel: Channel) -> DiffResult:
     raise_open_files()
     with ExitStack() as stack:
         guard = guarded(job.to_guard) if job.to_guard else None
-        volume = Descent(stack.enter_context(open_folder(guard.source))) if guard else None
+        volume = ParentOpener(stack.enter_context(open_folder(guard.source))) if guard else None
         if volume is not None:
             stack.callback(volume.close)
         comparing = Comparing(channel=channel, into=stack.enter_context(open(job.into, "xb")), volume=volume)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from drbdbackup.model.mount import MountIdentity
 from drbdbackup.pipeline.cage.protocol import CageJob, Conversation, JobEvent
 from drbdbackup.pipeline.progress import Progress
 from drbdbackup.pipeline.volume.source_protocol import SourceJob
@@ -16,7 +17,7 @@ class WalkedVolume(Struct, frozen=True):
     """
 
     source: str
-    mounted: dict[str, str] | None
+    mounted: MountIdentity | None
     spool: str
     patience: float
 

@@ -16,7 +16,7 @@ from drbdbackup.manifest import SETTLED, Recorded, order
 from drbdbackup.pipeline.explore.diff_protocol import RenamedFolder
 from drbdbackup.targets.sidecar import KEPT_PROBLEMS
 
-KEPT = 20_000
+KEPT = 20_000  # folders
 
 
 class _WholeFolder(Struct, kw_only=True):
@@ -62,7 +62,7 @@ class WholeFolders:
             above.entries += 1
             above.bytes += entry.size if entry.kind == b"f" else 0
             above.files += 1
-            content, inode = _told(one) if is_sure else (b"", b"")
+            content, inode = _description(one) if is_sure else (b"", b"")
             _feed(above, entry.path, content, inode)
 
     def ended(self) -> list[_WholeFolder]:
@@ -87,7 +87,7 @@ class WholeFolders:
 
 
 def renamed(gone: WholeFolders, came: WholeFolders) -> tuple[RenamedFolder, ...]:
-    """The first 1000 of them, none of which lies in another: each is told once, by its old and its new path."""
+    """The first 1000 of them, none of which lies in another: each is reported once, by its old and its new path."""
     left = gone.ended()
     by_digest: dict[bytes, list[_WholeFolder]] = {}
     for folder in left:
@@ -133,7 +133,7 @@ def _is_below(path: bytes, taken: set[bytes]) -> bool:
     return bool(above & taken) or any(one.startswith(path + b"/") for one in taken)
 
 
-def _told(one: Recorded) -> tuple[bytes, bytes]:
+def _description(one: Recorded) -> tuple[bytes, bytes]:
     """All about an entry that a comparison would tell, with its hash and with its inode; b"" where that is no proof."""
     entry = one.entry
     mode = 0 if entry.kind == b"l" else entry.mode
@@ -151,11 +151,11 @@ def _feed(above: _WholeFolder, path: bytes, content: bytes, inode: bytes) -> Non
     above.inodes = _fed(above.inodes, name, inode)
 
 
-def _fed(digest: Any, name: bytes, told: bytes) -> Any:
+def _fed(digest: Any, name: bytes, value: bytes) -> Any:
     """Names and links may hold anything but a zero byte and, a name, a slash."""
-    if digest is None or not told:
+    if digest is None or not value:
         return None
-    digest.update(b"%d %d " % (len(name), len(told)) + name + told)
+    digest.update(b"%d %d " % (len(name), len(value)) + name + value)
     return digest
 
 

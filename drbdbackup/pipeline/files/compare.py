@@ -133,7 +133,7 @@ def wrong_size(one: Recorded, size: int) -> str:
         return f"has {size} bytes, not {one.entry.size}" if size != one.entry.size else ""
     if size <= largest(one):
         return ""
-    return f"has {size} bytes, of which it cannot have had so many: it had {one.entry.size} shortly before"
+    return f"has {size} bytes, which cannot be right: it had {one.entry.size} shortly before"
 
 
 def largest(one: Recorded) -> int:
@@ -193,7 +193,7 @@ def attributes_to_tell(one: Recorded, there: Mapping[str, bytes], can: Abilities
         return ""
     if attributes_then(one, can) is None and not is_own:
         left = sorted(filter(is_privileged, there))
-        return f"has attributes of root's that its manifest does not know: {', '.join(left)}" if left else ""
+        return f"has privileged attributes that are not in its manifest: {', '.join(left)}" if left else ""
     return attributes_differ(one, there, can)
 
 

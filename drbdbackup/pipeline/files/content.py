@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import BinaryIO
 
+from drbdbackup.durable import write_all
 from drbdbackup.scan import HOLED
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -23,30 +24,35 @@ _AHEAD_BYTES = 1 << 20  # of a file
 
 
 def content_hash(
-    folder: int | None, name: bytes, on_piece: Callable[[], None] = lambda: None, from_medium: bool = False,
+    folder: int | None, name: bytes, on_piece: Callable[[], None] = lambda: None, *, from_medium: bool = False,
     most: int | None = None,
 ) -> str:  # fmt: skip
     """xxh128 of a file in an open folder (None: at a path), in hex; `from_medium`: not from what memory holds of it.
 
     No more than `most` bytes are read. Raises OSError.
     """
-    import xxhash
-
-    state = xxhash.xxh128()
     handle = os.open(name, _READ, dir_fd=folder)
     try:
-        seen = os.fstat(handle)
-        if not stat.S_ISREG(seen.st_mode):  # a device that has come here since somebody looked has no end
-            raise OSError(errno.EINVAL, "it is no plain file", name)
         if from_medium:
             drop_cached(handle)
-        for piece, _ in pieces(handle, seen, most):
-            state.update(piece)
-            on_piece()
+        content = hash_of(handle, on_piece, most)
         if from_medium:
             drop_cached(handle)
     finally:
         os.close(handle)
+    return content
+
+
+def hash_of(handle: int, on_piece: Callable[[], None] = lambda: None, most: int | None = None) -> str:
+    """The same of an open file. Raises OSError."""
+    import xxhash
+
+    state, seen = xxhash.xxh128(), os.fstat(handle)
+    if not stat.S_ISREG(seen.st_mode):  # a device that has come here since somebody looked has no end
+        raise OSError(errno.EINVAL, "it is no plain file")
+    for piece, _ in pieces(handle, seen, most):
+        state.update(piece)
+        on_piece()
     return state.hexdigest()
 
 
@@ -83,17 +89,11 @@ def bring_content(source: int, target: int, seen: os.stat_result, on_piece: Call
         if is_hole := was_hole or piece == _SHORT_ZEROS:
             os.lseek(target, length, os.SEEK_SET)
         else:
-            _write(target, piece)
+            write_all(target, piece)
         on_piece(len(piece))
     if is_hole:
         os.ftruncate(target, length)
     return state.hexdigest()
-
-
-def _write(target: int, piece: bytes) -> None:
-    written = os.write(target, piece)
-    while written < len(piece):
-        written += os.write(target, piece[written:])
 
 
 def read_ahead(file: int) -> None:
@@ -154,10 +154,8 @@ def drop_cached(path: str | bytes | int) -> None:
         if isinstance(path, int):
             os.posix_fadvise(path, 0, 0, os.POSIX_FADV_DONTNEED)
             return
-        with open(path, "rb", opener=_plainly) as file:
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-
-
-def _plainly(path: str, flags: int) -> int:
-    """Open without following a symlink or waiting for a FIFO's other end."""
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        file = os.open(path, _READ)
+        try:
+            os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(file)

@@ -31,7 +31,7 @@ _UNSUPPORTED = (errno.ENOTSUP, errno.ENODATA, errno.EPERM, errno.ENOENT, errno.E
 def attributes(path: bytes | str | int) -> dict[bytes, bytes]:
     """The extended attributes (POSIX ACLs are two of them) of an entry, not of what it links to, or of an open one."""
     found: dict[bytes, bytes] = {}
-    follows = isinstance(path, int)
+    path, follows = _way(path), _is_open(path)
     try:
         for name in os.listxattr(path, follow_symlinks=follows):
             found[os.fsencode(name)] = os.getxattr(path, name, follow_symlinks=follows)
@@ -62,15 +62,16 @@ def own(extended: Mapping[bytes, bytes] | Mapping[str, bytes]) -> dict[str, byte
 
 
 def give(
-    path: bytes | str, entry: Entry, extended: Mapping[str, bytes], owners: bool = True, modes: bool = True
+    path: bytes | str | int, entry: Entry, extended: Mapping[str, bytes], *, owners: bool = True, modes: bool = True
 ) -> tuple[str, ...]:
-    """Give `path` the entry's owner, attributes, mode and times; what could not be given, in words.
+    """Give what is at `path`, or is open, the entry's owner, attributes, mode and times; what could not be given, in
+    words.
 
     Owner first (it clears setuid), then attributes, mode, and times last.
     """
     lost: list[str] = []
     if owners:
-        _attempt(lost, "owner", lambda: os.chown(path, entry.uid, entry.gid, follow_symlinks=False))
+        _attempt(lost, "owner", lambda: os.chown(_way(path), entry.uid, entry.gid, follow_symlinks=_is_open(path)))
     mode = entry.mode & ~SET_ID if lost and entry.kind == b"f" else entry.mode  # it would run as somebody else
     for name, value in extended.items():
         what = _AN_ACL if is_acl(name) else name
@@ -87,25 +88,39 @@ def lacks(lost: Iterable[str]) -> frozenset[str]:
     return frozenset("attributes" if "." in what or what == _AN_ACL else what for what in found)
 
 
-def _set_attribute(path: bytes | str, name: str, value: bytes) -> None:
+def _is_open(path: bytes | str | int) -> bool:
+    """Whether it is a descriptor, behind which nothing can be followed."""
+    return isinstance(path, int)
+
+
+def _way(path: bytes | str | int) -> bytes | str:
+    """A path to it. What is open only to be looked at (O_PATH), which a symlink can be as well, takes no other."""
+    return b"/proc/self/fd/%d" % path if isinstance(path, int) else path
+
+
+def _set_attribute(path: bytes | str | int, name: str, value: bytes) -> None:
     """ext4 says of an attribute that is too large for it what it says of a full disk; others use other words."""
     try:
-        os.setxattr(path, name, value, follow_symlinks=False)
+        os.setxattr(_way(path), name, value, follow_symlinks=_is_open(path))
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.E2BIG, errno.ERANGE) and os.statvfs(os.path.dirname(path)).f_bavail:
+        at = _way(path) if isinstance(path, int) else os.path.dirname(path)
+        if error.errno in (errno.ENOSPC, errno.E2BIG, errno.ERANGE) and os.statvfs(at).f_bavail:
             raise OSError(error.errno, f"{len(value)} bytes are too many for an attribute there") from None
         raise
 
 
-def _set_times(path: bytes | str, mtime: int) -> None:
+def _set_times(path: bytes | str | int, mtime: int) -> None:
     """A file system that cannot hold a time takes another one for it, and says nothing."""
-    os.utime(path, ns=(mtime, mtime), follow_symlinks=False)
-    if is_odd_time(mtime) and abs(os.lstat(path).st_mtime_ns - mtime) > SETTLE_NS:
+    at, follows = _way(path), _is_open(path)
+    os.utime(at, ns=(mtime, mtime), follow_symlinks=follows)
+    if is_odd_time(mtime) and abs(os.stat(at, follow_symlinks=follows).st_mtime_ns - mtime) > SETTLE_NS:
         raise OSError(errno.EOVERFLOW, UNHELD_TIME)
 
 
-def _chmod(path: bytes | str, mode: int) -> None:
+def _chmod(path: bytes | str | int, mode: int) -> None:
     """chmod(2) would follow a symlink that has come here since somebody looked."""
+    if isinstance(path, int):
+        return os.chmod(_way(path), mode)
     fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         if S_ISLNK(os.fstat(fd).st_mode):
@@ -113,6 +128,12 @@ def _chmod(path: bytes | str, mode: int) -> None:
         os.chmod(f"/proc/self/fd/{fd}", mode)
     finally:
         os.close(fd)
+    return None
+
+
+def take_attribute(path: bytes | str | int, name: str) -> None:
+    """Remove an extended attribute. Raises OSError."""
+    os.removexattr(_way(path), name, follow_symlinks=_is_open(path))
 
 
 def _attempt(lost: list[str], what: str, effect: Callable[[], object]) -> None:

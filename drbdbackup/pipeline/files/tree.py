@@ -39,7 +39,7 @@ def open_folder(path: str) -> Iterator[int]:
         os.close(folder)
 
 
-class Descent:
+class ParentOpener:
     """Opens the folders of a tree, each from its parent and never through a symlink; for paths in merge order."""
 
     def __init__(self, root: int) -> None:
@@ -60,6 +60,10 @@ class Descent:
                 self._open.append((deepest, os.open(part, FOLDER, dir_fd=here)))
         return (self._open[-1][1] if self._open else self._root), name
 
+    def folders(self) -> tuple[tuple[bytes, int], ...]:
+        """The paths of the folders that the last entry is in, and these open; not the root."""
+        return tuple(self._open)
+
     def close(self) -> None:
         """Let go of what is open."""
         while self._open:
@@ -74,84 +78,85 @@ def entries(
 
     Nothing if there is nothing. Our own folders at the root, what is excluded and other file systems are left out.
     """
-    descent = Descent(folder)
+    opener = ParentOpener(folder)
     try:
-        at = path_of(*descent.parent(top)) if top else path_of(folder)
+        at = path_of(*opener.parent(top)) if top else path_of(folder)
         seen = os.lstat(at)
         if not stat.S_ISDIR(seen.st_mode):
-            yield _entry(seen, top, os.readlink(at) if stat.S_ISLNK(seen.st_mode) else b"")
+            yield entry_of(seen, top, os.readlink(at) if stat.S_ISLNK(seen.st_mode) else b"")
             return
         below = top + b"/" if top else b""
         within = frozenset(point[len(below) :] for point in mountpoints if point.startswith(below))
         leaves_out = None if excluded is None else lambda path, is_folder: excluded(below + path, is_folder)
         walk = Walk(os.fsdecode(at), leaves_out, within, lambda one: on_problem(Problem(below + one.path, one.why)))
         for _, seen, path, link in walk.looks():
-            yield _entry(seen, path if not top else top if path == ROOT else below + path, link)
+            yield entry_of(seen, path if not top else top if path == ROOT else below + path, link)
     except (FileNotFoundError, NotADirectoryError):
         return
     finally:
-        descent.close()
+        opener.close()
 
 
 def entry_at(folder: int, name: bytes, path: bytes) -> Entry:
     """One entry of an open folder, as the `path` that it has in the tree. Raises OSError."""
     seen = os.stat(name, dir_fd=folder, follow_symlinks=False)
-    return _entry(seen, path, os.readlink(name, dir_fd=folder) if stat.S_ISLNK(seen.st_mode) else b"")
+    return entry_of(seen, path, os.readlink(name, dir_fd=folder) if stat.S_ISLNK(seen.st_mode) else b"")
 
 
 def allocated(folder: int, top: bytes, on_entry: Callable[[], None]) -> int:
     """Bytes that the files at and below `top` take up where they are, a file with several names counted for each."""
-    size, descent = 0, Descent(folder)
+    size, opener = 0, ParentOpener(folder)
     try:
         for entry in entries(folder, top, lambda _: None):
             on_entry()
             if entry.kind == b"f":
-                above, name = descent.parent(entry.path)
+                above, name = opener.parent(entry.path)
                 size += os.stat(name, dir_fd=above, follow_symlinks=False).st_blocks * 512
         return size
     finally:
-        descent.close()
+        opener.close()
 
 
 def check_way(folder: int, top: bytes) -> None:
     """Raises UsageError where something else than a folder is above `top`: a symlink is not followed."""
-    with _on_the_way(folder, top) as descent, suppress(FileNotFoundError):
-        descent.parent(top)
+    with _on_the_way(folder, top) as opener, suppress(FileNotFoundError):
+        opener.parent(top)
 
 
 def making(folder: int, top: bytes) -> list[bytes]:
     """Make the folders above `top` that are missing (0700); the paths of those made. Raises as `check_way` does."""
     made = []
-    with _on_the_way(folder, top) as descent:
+    with _on_the_way(folder, top) as opener:
         parts = top.split(b"/")[:-1]
         for depth in range(1, len(parts) + 1):
             path = b"/".join(parts[:depth])
-            above, name = descent.parent(path)
+            above, name = opener.parent(path)
             with suppress(FileExistsError):
                 os.mkdir(name, 0o700, dir_fd=above)
                 made.append(path)
-        descent.parent(top)
+        opener.parent(top)
     return made
 
 
 @contextmanager
-def _on_the_way(folder: int, top: bytes) -> Iterator[Descent]:
-    descent = Descent(folder)
+def _on_the_way(folder: int, top: bytes) -> Iterator[ParentOpener]:
+    opener = ParentOpener(folder)
     try:
-        yield descent
+        yield opener
     except OSError as error:
-        told = f"{os.fsdecode(top)!r} cannot be restored there: {error.strerror}"
+        message = f"{os.fsdecode(top)!r} cannot be restored there: {error.strerror}"
         if error.errno in (errno.ENOTDIR, errno.ELOOP):
             hint = "Every folder above it must be one: remove what is in its place, or restore elsewhere with --to."
-            raise UsageError(told, hint) from None
+            raise UsageError(message, hint) from None
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DestinationFull(told, "Free some space or inodes there.") from None
-        raise Failure(told, "Check the disk: see `dmesg`.") from None
+            raise DestinationFull(message, "Free some space or inodes there.") from None
+        raise Failure(message, "Check the disk: see `dmesg`.") from None
     finally:
-        descent.close()
+        opener.close()
 
 
-def _entry(seen: os.stat_result, path: bytes, link: bytes) -> Entry:
+def entry_of(seen: os.stat_result, path: bytes, link: bytes) -> Entry:
+    """An entry as lstat(2) says it, by its path in the tree."""
     return Entry(
         kind=kind_of(seen.st_mode), mode=stat.S_IMODE(seen.st_mode), uid=seen.st_uid, gid=seen.st_gid,
         size=seen.st_size, mtime=seen.st_mtime_ns, ctime=seen.st_ctime_ns, inode=seen.st_ino, nlink=seen.st_nlink,

@@ -44,11 +44,11 @@ from drbdbackup.pipeline.files.compare import (
     paired,
     recorded_below,
 )
-from drbdbackup.pipeline.files.content import content_hash
+from drbdbackup.pipeline.files.content import content_hash, drop_cached
 from drbdbackup.pipeline.files.metadata import attributes, give, lacks, own
 from drbdbackup.pipeline.files.rate_limit import Pace
-from drbdbackup.pipeline.files.rsync_run import follow
-from drbdbackup.pipeline.files.tree import Descent
+from drbdbackup.pipeline.files.rsync_run import follow, room_as_it_is
+from drbdbackup.pipeline.files.tree import ParentOpener
 from drbdbackup.pipeline.restore import copy_sparse_files
 from drbdbackup.pipeline.restore.apply_metadata import (
     Giver,
@@ -126,7 +126,7 @@ class Replica(Struct, kw_only=True):
 
     @property
     def giver(self) -> Giver:
-        """What gives entries what is their own."""
+        """What gives entries their metadata."""
         return Giver(self.copy.can, self.copy.is_own)
 
     def give(self, at: bytes, one: Recorded, there: Entry, *, is_noted: bool, source: bytes | None) -> str:
@@ -310,6 +310,8 @@ class Fetcher:
         if replica.updating:
             self._clear(entries)
         damaged = self.bring(entries, check)
+        for path in () if replica.copy.shell else (one.entry.path for one in entries if one.entry.kind == b"f"):
+            drop_cached(b"%b/%b" % (os.fsencode(replica.copy.data), path))
         self._give(entries)
         for content in (False, True):
             if not content or check.is_content_in_doubt:
@@ -354,7 +356,7 @@ class Fetcher:
         return listing.damaged
 
     def bring_root(self) -> None:
-        """Let rsync give the volume's top what is its own."""
+        """Let rsync give the volume's top its metadata."""
         shell = self._replica.copy.shell
         check = RestoreCheck(self._replica.copy.can, self._step)
         self._run(b"", lambda source, target, holds: rsync.restoring_folder(source, target, holds, shell=shell), check)
@@ -371,7 +373,9 @@ class Fetcher:
 
         with ends(replica.copy, self._folder, path) as (source, target):
             output = os.path.join(replica.scratch, "output")
-            notes = follow(command(source, target, replica.copy.holds), output, heard, self._step, most)
+            size, is_peers = replica.copy.sidecar.bytes, bool(replica.copy.shell)
+            with room_as_it_is(self._folder, size, is_peers=is_peers):
+                notes = follow(command(source, target, replica.copy.holds), output, heard, self._step, most)
         for note in notes:
             if rsync.is_of_metadata(note) and not replica.copy.shell:
                 self._is_noted = True  # what it leaves undone is seen of the entries themselves
@@ -386,7 +390,7 @@ class Fetcher:
         """
         replica = self._replica
         with ExitStack() as stack:
-            here, source = stack.enter_context(closing(Descent(self._folder))), self.source(stack)
+            here, source = stack.enter_context(closing(ParentOpener(self._folder))), self.source(stack)
             for one in entries:
                 path, why = one.entry.path, wrong.get(one.entry.path)
                 with suppress(OSError):
@@ -404,18 +408,20 @@ class Fetcher:
                     if gone := replica.give(at, one, there, is_noted=self._is_noted, source=medium):
                         wrong[path] = gone
 
-    def source(self, stack: ExitStack) -> Descent | None:
+    def source(self, stack: ExitStack) -> ParentOpener | None:
         """The tree that is fetched, if it can be looked at."""
         if self._replica.copy.shell:
             return None
-        return stack.enter_context(closing(Descent(stack.enter_context(tree.open_folder(self._replica.copy.data)))))
+        return stack.enter_context(
+            closing(ParentOpener(stack.enter_context(tree.open_folder(self._replica.copy.data))))
+        )
 
     def _clear(self, entries: Iterable[Recorded]) -> None:
         """What is in a clone under these names must not be taken for what rsync then fails to bring."""
-        with closing(Descent(self._folder)) as descent:
+        with closing(ParentOpener(self._folder)) as opener:
             for one in entries:
                 with suppress(OSError):
-                    above, name = descent.parent(one.entry.path)
+                    above, name = opener.parent(one.entry.path)
                     os.unlink(name, dir_fd=above)
 
     def _give(self, entries: list[Recorded]) -> None:
@@ -428,10 +434,10 @@ class Fetcher:
             give_kept(self._replica, self._folder, lambda: iter(wanted))
 
     def _present(self, entries: Iterable[Recorded]) -> Iterator[manifest.Entry]:
-        with closing(Descent(self._folder)) as descent:
+        with closing(ParentOpener(self._folder)) as opener:
             for one in entries:
                 with suppress(OSError):
-                    above, name = descent.parent(one.entry.path)
+                    above, name = opener.parent(one.entry.path)
                     yield tree.entry_at(above, name, one.entry.path)
 
     def _note(self, sound: Iterable[Recorded]) -> None:
@@ -473,7 +479,7 @@ def give_kept(replica: Replica, folder: int, read: Callable[[], Iterator[Recorde
 def _give_folders(replica: Replica, planner: Planner, folder: int) -> None:
     """Folders come last, because what is done in them changes their times.
 
-    One that is as it was gets from the disk's own older copy what is its own, the others from the source.
+    One that is as it was gets its metadata from the disk's own older copy, the others from the source.
     """
     gone = _gone_from_bases(replica, planner)
 
@@ -499,7 +505,7 @@ def _give_folders(replica: Replica, planner: Planner, folder: int) -> None:
 def _settle_folders(replica: Replica, fetcher: Fetcher, folder: int, changed: Iterable[Recorded]) -> None:
     """Folders that were fetched are what the manifest says, whatever the source's medium shows by now."""
     with ExitStack() as stack:
-        here, source = stack.enter_context(closing(Descent(folder))), fetcher.source(stack)
+        here, source = stack.enter_context(closing(ParentOpener(folder))), fetcher.source(stack)
         for one in changed:
             path = one.entry.path
             at = tree.path_of(folder) if path == ROOT else tree.path_of(*here.parent(path))
@@ -513,19 +519,19 @@ def _settle_folders(replica: Replica, fetcher: Fetcher, folder: int, changed: It
                 replica.damaged.append((path, gone))
 
 
-def _is_folder(descent: Descent, path: bytes) -> bool:
+def _is_folder(opener: ParentOpener, path: bytes) -> bool:
     try:
-        return tree.entry_at(*descent.parent(path), path).kind == b"d"
+        return tree.entry_at(*opener.parent(path), path).kind == b"d"
     except OSError:
         return False
 
 
 def _give_as_before(replica: Replica, planner: Planner, folder: int, gone: set[bytes]) -> None:
-    """Folders that are as they were get from the disk's own older copy what is their own."""
+    """Folders that are as they were get their metadata from the disk's own older copy."""
     with ExitStack() as stack:
-        here = stack.enter_context(closing(Descent(folder)))
+        here = stack.enter_context(closing(ParentOpener(folder)))
         roots = [stack.enter_context(tree.open_folder(base.data)) for base in replica.bases]
-        older = [stack.enter_context(closing(Descent(root))) for root in roots]
+        older = [stack.enter_context(closing(ParentOpener(root))) for root in roots]
         for planned, one in replica.planned(planner):
             if planned.step is not Step.FOLDER or planned.base < 0 or one.entry.path in gone:
                 continue
@@ -547,7 +553,7 @@ def _gone_from_bases(replica: Replica, planner: Planner) -> set[bytes]:
     gone: set[bytes] = set()
     with ExitStack() as stack:
         roots = [stack.enter_context(tree.open_folder(base.data)) for base in replica.bases]
-        older = [stack.enter_context(closing(Descent(root))) for root in roots]
+        older = [stack.enter_context(closing(ParentOpener(root))) for root in roots]
         for planned, one in replica.planned(planner):
             is_linked = planned.step is Step.FOLDER and planned.base >= 0 and one.entry.path != ROOT
             if is_linked and not _is_folder(older[planned.base], one.entry.path):

@@ -18,20 +18,28 @@ from drbdbackup.catalog.bodies import copy_body
 from drbdbackup.errors import Altered, Damaged, TargetError
 from drbdbackup.pipeline.cage.worker import Channel
 from drbdbackup.pipeline.copies.open_copy import OpenCopy, open_copy
+from drbdbackup.pipeline.files.ssh_rate_limit import slowed
 from drbdbackup.pipeline.progress import Progress
 from drbdbackup.pipeline.replicate.fill_replica import Filled, Replica, fill
 from drbdbackup.pipeline.replicate.replicate_protocol import ReplicaPublished, ReplicaReady, ReplicateJob
 from drbdbackup.pipeline.snapshot import make_room
 from drbdbackup.pipeline.snapshot.copy_protocol import Done, Finish, Noted, Opened, TargetFacts
-from drbdbackup.pipeline.snapshot.link_sources import left_behind, newest_base, note_abilities, note_whole, signed
+from drbdbackup.pipeline.snapshot.link_sources import (
+    left_behind,
+    make_tree,
+    newest_base,
+    note_abilities,
+    note_whole,
+    signed,
+)
 from drbdbackup.pipeline.snapshot.publish import publish
 from drbdbackup.pipeline.target import remove_snapshots
 from drbdbackup.pipeline.target.open_target import OpenTarget, open_target
+from drbdbackup.pipeline.target.published_snapshots import published
 from drbdbackup.pipeline.target.target_protocol import TargetJob
 from drbdbackup.scan import Totals, raise_open_files, write_spool_of
 from drbdbackup.targets import layout, sidecar
 from drbdbackup.targets.sidecar import KEPT_PROBLEMS, Sidecar
-from drbdbackup.tools import btrfs
 
 _SHOWN = 3
 
@@ -54,13 +62,11 @@ def do(job: ReplicateJob, channel: Channel) -> Done:
     raise_open_files()
     wanted = job.copy
     with open_target(job.to_open, write=True, may_enrol=True) as at, open_copy(job, channel) as copy:
-        backups, kept = layout.snapshots(at.root, wanted.resource), layout.safety(at.root, wanted.resource)
-        lying_there = remove_snapshots.copies_there(at.medium, at.identity.medium, (*backups, *kept))
-        names = layout.names(at.root, wanted.resource)
-        channel.send(Opened(at.known_as, at.abilities.lacks(), "", tuple(lying_there), tuple(names)))
-        again = job.again and wanted.snapshot in names
-        if wanted.snapshot in names and not again:
-            return Done((f"{wanted.snapshot} is there already",))
+        there = published(at.medium, at.identity.medium, wanted.resource)
+        channel.send(Opened(at.known_as, at.abilities.lacks(), "", there.copies, there.names))
+        again = job.again and wanted.snapshot in there.names
+        if wanted.snapshot in there.names and not again:
+            return Done((f"{wanted.snapshot} is there already",), at.room)
         if at.abilities.subvolumes:
             remove_snapshots.sweep(at, job.to_open.removal)  # nothing is linked from what interrupted ones left
         if lacks := at.abilities.lacks():
@@ -71,8 +77,8 @@ def do(job: ReplicateJob, channel: Channel) -> Done:
         _refuse_other(job, copy.sidecar)
         _make_room(job, channel, at, copy)
         fresh = _begin(at, wanted.resource, wanted.snapshot)
-        if again:  # no byte of the new one is one of the damaged one, nor of one that shares it
-            backups = []
+        # If `again`, no byte of the new one may be one of the damaged one, nor of one that shares it.
+        backups = [] if again else there.backups
         with make_room.cleared_when_full(fresh), ExitStack() as stack:
             replica = _replica(job, channel, at, copy, fresh, backups, stack)
             filled = fill(replica, at.link_workers)
@@ -81,8 +87,8 @@ def do(job: ReplicateJob, channel: Channel) -> Done:
                     remove_snapshots.sweep(at, job.to_open.removal, but="" if at.abilities.subvolumes else fresh)
                 raise _damaged(copy, replica.damaged)
             note_whole(at.root, fresh, filled.manifest_sha256, job.key)
-        told = _sidecar(at, copy, replica, filled)
-        body = publish(at, fresh, told, lambda: _have_it_noted(channel, at, fresh, replica), again=again)
+        new_sidecar = _sidecar(at, copy, replica, filled)
+        body = publish(at, fresh, new_sidecar, lambda: _have_it_noted(channel, at, fresh, replica), again=again)
         channel.send(ReplicaPublished(
             copy=body, files=replica.files, bytes=replica.size, is_all=not replica.linked,
         ))  # fmt: skip
@@ -91,14 +97,18 @@ def do(job: ReplicateJob, channel: Channel) -> Done:
         with channel.beating():
             remove_snapshots.sweep(at, job.to_open.removal)
             remove_snapshots.drop(at, wanted.resource, answer.prune, channel)
-    return Done()
+        return Done(room=at.room)
 
 
-def _refuse_other(job: ReplicateJob, told: Sidecar) -> None:
+def _refuse_other(job: ReplicateJob, recorded: Sidecar) -> None:
     """This node will vouch for what the snapshot says of itself. Raises Altered where the catalog says otherwise."""
-    if (told.sequence, told.started_at, told.node) != (job.sequence, job.started_at, job.made_by) or told.purpose:
+    if (recorded.sequence, recorded.started_at, recorded.node) != (
+        job.sequence,
+        job.started_at,
+        job.made_by,
+    ) or recorded.purpose:
         raise Altered(
-            f"{told.snapshot} does not say of itself what the catalog says of it",
+            f"{recorded.snapshot} does not say of itself what the catalog says of it",
             "Find out who can write to that medium, and what the node that has made it says: `drbdbackup list` there.",
         )
 
@@ -106,8 +116,13 @@ def _refuse_other(job: ReplicateJob, told: Sidecar) -> None:
 def _make_room(job: ReplicateJob, channel: Channel, at: OpenTarget, copy: OpenCopy) -> None:
     spool = os.path.join(job.copy.scratch, "spool")
     with manifest.reading(copy.manifest) as lines:
-        told = copy.sidecar
-        totals = Totals(told.entries, told.files, told.bytes, told.bytes if told.allocated is None else told.allocated)
+        recorded = copy.sidecar
+        totals = Totals(
+            recorded.entries,
+            recorded.files,
+            recorded.bytes,
+            recorded.bytes if recorded.allocated is None else recorded.allocated,
+        )
         write_spool_of(spool, (manifest.split(line)[1] for line in lines), totals)
     make_room.make_room_for(
         _Coming(
@@ -140,20 +155,14 @@ def _replica(
     bases = [newest] if newest else []
     note_abilities(fresh, can)
     data = layout.data(fresh)
-    updating = False
+    updating = make_tree(data, newest, subvolumes=at.abilities.subvolumes)
     if at.abilities.subvolumes:
-        updating = bool(bases) and btrfs.is_subvolume(bases[0].data)
-        if updating:
-            btrfs.snapshot(bases[0].data, data)
-        else:
-            btrfs.create(data)
-            bases = []
-    else:
-        os.mkdir(data, 0o700)
-    if not at.abilities.subvolumes and not job.again:
+        bases = bases if updating else []
+    elif not job.again:
         bases += left_behind(at.root, job.copy.resource, fresh, can, stack, job.about, scratch)
     return Replica(
-        copy=copy, fresh=fresh, data=data, scratch=scratch, bases=bases, updating=updating,
+        copy=replace(copy, shell=slowed(copy.shell, job.rate)),
+        fresh=fresh, data=data, scratch=scratch, bases=bases, updating=updating,
         published=1 if newest else 0, rate=job.rate,
         sign=lambda lines: signed(lines, job.key),
         tell=lambda entries, done, fetched: channel.send_progress(Progress(entries, done, fetched)),
@@ -186,8 +195,8 @@ def _sidecar(at: OpenTarget, copy: OpenCopy, replica: Replica, filled: Filled) -
 
 def _have_it_noted(channel: Channel, at: OpenTarget, fresh: str, replica: Replica) -> None:
     """Who is killed between the name and the fact must know the next time that it is this."""
-    told = layout.copy_of(at.root, sidecar.read(fresh), at.medium.location)
+    copy = layout.copy_of(at.root, sidecar.read(fresh), at.medium.location)
     channel.send(ReplicaReady(
-        copy=copy_body(told), files=replica.files, bytes=replica.size, is_all=not replica.linked,
+        copy=copy_body(copy), files=replica.files, bytes=replica.size, is_all=not replica.linked,
     ))  # fmt: skip
     channel.receive(Noted)

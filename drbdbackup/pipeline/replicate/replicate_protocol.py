@@ -29,7 +29,7 @@ class ReplicateJob(ReadJob, frozen=True, kw_only=True):
 
     `key` signs what is noted for the next run, should this one be interrupted. `sequence`, `started_at` and `made_by`
     are what the catalog says of the snapshot. `again`: the one that the disk has is damaged, and the new one takes its
-    place once it is whole. `rate` is how many bytes it may bring in a second from what is mounted here, 0 for any.
+    place once it is whole. `rate` is how many bytes it may bring in a second, 0 for any.
     """
 
     target: TargetConfig

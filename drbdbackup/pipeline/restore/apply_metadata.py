@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from secrets import token_hex
-from stat import S_IFBLK, S_IFCHR, S_IFIFO, S_IFMT, S_IFSOCK
+from stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -29,8 +29,8 @@ from drbdbackup.pipeline.files.compare import (
     shape,
 )
 from drbdbackup.pipeline.files.content import copy_content
-from drbdbackup.pipeline.files.metadata import SET_ID, attributes, give, is_acl, own
-from drbdbackup.pipeline.files.tree import Descent, entries, path_of
+from drbdbackup.pipeline.files.metadata import SET_ID, attributes, give, is_acl, own, take_attribute
+from drbdbackup.pipeline.files.tree import ParentOpener, entries, path_of
 from drbdbackup.targets.abilities import Abilities
 from drbdbackup.targets.layout import stored_at
 
@@ -53,11 +53,11 @@ def has_split_links(folder: int, wanted: Iterable[Recorded]) -> bool:
     A share may show an old count of names for seconds after a copy was made (attribute caches), and rsync goes by it.
     """
     seen: dict[int, int] = {}
-    with closing(Descent(folder)) as descent:
+    with closing(ParentOpener(folder)) as opener:
         for one in wanted:
             if one.entry.kind == b"f" and one.entry.nlink > 1:
                 with suppress(OSError):
-                    above, name = descent.parent(one.entry.path)
+                    above, name = opener.parent(one.entry.path)
                     inode = _inode(above, name)
                     if seen.setdefault(one.entry.inode, inode) != inode:
                         return True
@@ -95,15 +95,16 @@ def as_far_as_known(one: Recorded, there: Entry) -> Entry:
 
 
 class Given(Struct, frozen=True):
-    """What came of giving an entry what is its own: `lost` is what it could not be given, in words.
+    """What came of giving an entry its metadata: `lost` is what of that it could not be given, in words.
 
     `removed` are the names of attributes that the medium had and the manifest has not, `missing` of those that the
-    medium should have, and has not as they were.
+    medium should have, and has not as they were. `is_changed`: it was not as it should be.
     """
 
     removed: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
+    is_changed: bool = False
 
     @property
     def of_medium(self) -> Iterator[str]:
@@ -115,11 +116,11 @@ class Given(Struct, frozen=True):
 
 
 class Giver(Struct, frozen=True):
-    """Gives entries that came from a copy what is their own, and takes from them what they must not have.
+    """Gives entries that came from a copy their metadata, and takes from them what they must not have.
 
     `can` is what the copy's medium holds. `is_own`: nobody else writes to it, so what older versions did not note of
-    attributes is as it lies there. `tells`: nobody has looked at the medium itself, so what
-    must not have come is reported.
+    attributes is as it lies there. `tells`: nobody has looked at the medium itself, so what must not have come is
+    reported; ACLs only where it is to `bring_acls`.
     Without `privileges` a file gets nothing that lets it run as somebody else: its content is not known yet.
     """
 
@@ -127,32 +128,46 @@ class Giver(Struct, frozen=True):
     is_own: bool
     tells: bool = True
     privileges: bool = True
+    bring_acls: bool = True
 
-    def give(self, at: bytes, one: Recorded, entry: Entry, *, is_other: bool) -> Given:
-        """`entry` is what it is to be, `is_other` whether stat shows something else. Raises OSError, Damaged."""
+    def give(
+        self, at: bytes | int, one: Recorded, entry: Entry, *, is_other: bool, prove: Callable[[], None] = lambda: None,
+        on_medium: Callable[[], Mapping[bytes, bytes] | None] = lambda: None,
+    ) -> Given:  # fmt: skip
+        """`entry` is what it is to be, `is_other` whether stat shows something else; `at` is a path, or an open entry.
+
+        `prove` is called before anything is changed, and may raise. `on_medium` reads the attributes that the entry has
+        there, None if it cannot: of long ones the manifest has no more than the digest. Raises OSError, Damaged.
+        """
         entry = self.for_now(entry)
         has = {os.fsdecode(name): value for name, value in attributes(at).items()}
         there, then = own(has), attributes_then(one, self.can)
         if then is None:
-            surplus = [name for name in there if not self.is_own and is_privileged(name)]
-            wanted = {name: value for name, value in there.items() if name not in surplus}
+            medium = on_medium()
+            found = there if medium is None else own(medium)
+            wanted = {name: value for name, value in found.items() if self.is_own or not is_privileged(name)}
+            surplus = [name for name in there if name not in wanted]
         else:
-            long = {name: there[name] for name in then.digests if name in there and then.are(name, there[name])}
+            found = {**own(on_medium() or {}), **there} if then.digests.keys() - there.keys() else there
+            long = {name: found[name] for name in then.digests if name in found and then.are(name, found[name])}
             wanted = then.values | long
             surplus = [name for name in there if name not in wanted]
         missing = tuple(name for name in (then.digests if then else ()) if name not in wanted)
         if not self.privileges and entry.kind == b"f":
             wanted = {name: value for name, value in wanted.items() if not is_privileged(name) or name in there}
         lost = list[str]()
+        is_changed = is_other or bool(surplus) or any(has.get(name) != value for name, value in wanted.items())
+        if is_changed:
+            prove()
         for name in surplus:
             try:
-                os.removexattr(at, name, follow_symlinks=False)
+                take_attribute(at, name)
             except OSError as error:
                 lost.append(f"{name}: was not backed up, and cannot be removed: {error.strerror}")
-        if is_other or surplus or any(has.get(name) != value for name, value in wanted.items()):
+        if is_changed:
             lost += give(at, entry, wanted)
         gone = (name for name in surplus if self.tells and self._is_of_medium(name) and name not in missing)
-        return Given(tuple(gone), missing, tuple(lost))
+        return Given(tuple(gone), missing, tuple(lost), is_changed)
 
     def for_now(self, entry: Entry) -> Entry:
         """The entry, as far as it may be given now."""
@@ -162,37 +177,20 @@ class Giver(Struct, frozen=True):
 
     def _is_of_medium(self, name: str) -> bool:
         """Else it was inherited where the entry was made."""
-        return self.can.acls if is_acl(name) else self.can.xattrs
+        return (self.can.acls and self.bring_acls) if is_acl(name) else self.can.xattrs
 
 
-def put_right(
-    folder: int, pairs: Iterable[Pair], giver: Giver, problems: Problems,
-    spares: Callable[[Recorded, Entry], bool] = lambda *_: False,
-) -> Iterator[Pair]:  # fmt: skip
-    """Give what is present in the open `folder` what it has of its own by the manifest, where that is another one.
-
-    It came from the medium, and whoever can write to that may have made a program of anybody's run as root. What it
-    `spares` gets nothing. The `pairs` are passed on; what could not be given is added to the `problems`.
-    """
-    with closing(Descent(folder)) as descent:
-        for one, there in pairs:
-            if one is not None and there is not None and not spares(one, there) and not shape(one, there):
-                problems += ((one.entry.path, why) for why in _put_right(folder, descent, giver, one, there))
-            yield one, there
-
-
-def _put_right(folder: int, descent: Descent, giver: Giver, one: Recorded, there: Entry) -> Iterable[str]:
-    """Do it for one entry; what is wrong, in words."""
-    path = one.entry.path
+@contextmanager
+def noting(problems: Problems, path: bytes) -> Iterator[None]:
+    """What cannot be given to the entry at `path` is added to the `problems`; that it is missing, the check reports."""
     try:
-        at = path_of(folder) if path == ROOT else path_of(*descent.parent(path))
-        entry = giver.for_now(as_far_as_known(one, there))
-        given = giver.give(at, one, entry, is_other=is_other(entry, there))
+        yield
+    except FileNotFoundError:
+        return
     except OSError as error:
-        return (error.strerror or "could not be given what is its own",)
+        problems.append((path, error.strerror or "its metadata could not be restored"))
     except Damaged as error:
-        return (error.message,)
-    return (*given.lost, *given.of_medium)
+        problems.append((path, error.message))
 
 
 class MetadataWriter:
@@ -201,8 +199,12 @@ class MetadataWriter:
     `over`: what is in the way may go, but no folder with something in it.
     """
 
-    def __init__(self, folder: int, giver: Giver, beside: str, over: bool) -> None:
-        """Nothing happens before `give_all`; `beside` is the folder that holds what lies aside."""
+    def __init__(self, folder: int, giver: Giver, beside: str, *, over: bool, makes_only: bool = False) -> None:
+        """Nothing happens before `give_all`; `beside` is the folder that holds what lies aside.
+
+        `makes_only`: what is missing is made, and joined, and gets nothing: others may be in the tree meanwhile, and
+        what a name leads to must not get an owner (see `proven_metadata`).
+        """
         self.problems: Problems = []
         self.of_medium: Problems = []
         self._folder = folder
@@ -210,51 +212,41 @@ class MetadataWriter:
         self._can = giver.can
         self._beside = beside
         self._over = over
+        self._makes_only = makes_only
         self._first_names: dict[int, bytes] = {}
 
     def give_all(self, read: Callable[[], Iterator[Recorded]], on_entry: Callable[[], None]) -> None:
-        """Give each entry what is its own; `read` reads the manifest's entries anew, and is called twice."""
-        for effect in (self._give, self._give_folder):
-            with closing(Descent(self._folder)) as descent:
+        """Give each entry its metadata; `read` reads the manifest's entries anew, and is called twice."""
+        for effect in (self._give,) if self._makes_only else (self._give, self._give_folder):
+            with closing(ParentOpener(self._folder)) as opener:
                 for one in read():
                     on_entry()
-                    effect(descent, one)
+                    effect(opener, one)
 
-    def _give(self, descent: Descent, one: Recorded) -> None:
-        """Make what is missing; everything of its own but for folders."""
+    def _give(self, opener: ParentOpener, one: Recorded) -> None:
+        """Make what is missing; the metadata of all but folders."""
         entry = one.entry
-        with self._noting(entry.path):
+        with noting(self.problems, entry.path):
             if entry.path == ROOT:
                 return
-            above, name = descent.parent(entry.path)
+            above, name = opener.parent(entry.path)
             if is_aside(one) or entry.kind not in self._can.kinds:
                 self._make(above, name, one)
             if entry.kind == b"f" and entry.nlink > 1:
                 self._join(above, name, one)
-            if entry.kind != b"d":
+            if entry.kind != b"d" and not self._makes_only:
                 self._attribute(above, name, one)
 
-    def _give_folder(self, descent: Descent, one: Recorded) -> None:
+    def _give_folder(self, opener: ParentOpener, one: Recorded) -> None:
         if one.entry.kind == b"d":
-            with self._noting(one.entry.path):
-                above, name = (self._folder, b".") if one.entry.path == ROOT else descent.parent(one.entry.path)
+            with noting(self.problems, one.entry.path):
+                above, name = (self._folder, b".") if one.entry.path == ROOT else opener.parent(one.entry.path)
                 self._attribute(above, name, one)
-
-    @contextmanager
-    def _noting(self, path: bytes) -> Iterator[None]:
-        try:
-            yield
-        except FileNotFoundError:
-            return  # the check says so
-        except OSError as error:
-            self.problems.append((path, error.strerror or "could not be given what is its own"))
-        except Damaged as error:
-            self.problems.append((path, error.message))
 
     def _attribute(self, above: int, name: bytes, one: Recorded) -> None:
         """Owner, mode, times, extended attributes."""
         there = os.stat(name, dir_fd=above, follow_symlinks=False)
-        if S_IFMT(there.st_mode) != S_IFMT(_mode(one)):
+        if S_IFMT(there.st_mode) != file_type(one):
             self.problems.append((one.entry.path, f"is not the {KINDS[one.entry.kind]} that it was"))
             return
         given = self._giver.give(path_of(above, name), one, one.entry, is_other=True)
@@ -296,7 +288,7 @@ class MetadataWriter:
         first = self._first_names.setdefault(one.entry.inode, one.entry.path)
         if first == one.entry.path:
             return
-        other = Descent(self._folder)
+        other = ParentOpener(self._folder)
         draft = b".%s.%s" % (name[:200], token_hex(4).encode())
         try:
             folder, leader = other.parent(first)
@@ -312,5 +304,6 @@ def _inode(above: int, name: bytes) -> int:
     return os.stat(name, dir_fd=above, follow_symlinks=False).st_ino
 
 
-def _mode(one: Recorded) -> int:
-    return {b"f": 0o100000, b"d": 0o040000, b"l": 0o120000, **_NODES}[one.entry.kind]
+def file_type(one: Recorded) -> int:
+    """The type of an entry, as stat(2) has it."""
+    return {b"f": S_IFREG, b"d": S_IFDIR, b"l": S_IFLNK, **_NODES}[one.entry.kind]

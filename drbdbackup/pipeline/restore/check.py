@@ -11,9 +11,9 @@ import os
 from collections.abc import Callable, Iterable
 
 from drbdbackup.manifest import ROOT, Entry, Recorded
-from drbdbackup.pipeline.files.compare import is_aside, odd_time, shape
+from drbdbackup.pipeline.files.compare import is_aside, shape
 from drbdbackup.pipeline.files.content import content_hash
-from drbdbackup.pipeline.files.tree import Descent
+from drbdbackup.pipeline.files.tree import ParentOpener
 from drbdbackup.targets.abilities import Abilities
 from drbdbackup.tools.rsync import Item
 
@@ -64,22 +64,22 @@ class RestoreCheck:
         Of those nothing may have come `since` (ns), if that is given: a peer sends what it likes.
         """
         self._has_read = self._has_read or content
-        descent = Descent(folder)
+        opener = ParentOpener(folder)
         try:
             for one, there in pairs:
                 on_entry()
                 if one is None:
                     if there is not None and _is_unasked(there, only, since):
-                        self.problems.append((there.path, "is not in the snapshot's manifest, and came all the same"))
+                        self.problems.append((there.path, "is not in the snapshot's manifest, but was sent"))
                     continue
                 self._expect(one)
-                why = "is not there" if there is None else shape(one, there) or odd_time(one, there)
+                why = "is not there" if there is None else shape(one, there)
                 if content and not why and one.entry.kind == b"f":
-                    why = self._reads_other(descent, one)
+                    why = self._reads_other(opener, one)
                 if why:
                     self.problems.append((one.entry.path, why))
         finally:
-            descent.close()
+            opener.close()
 
     def _expect(self, one: Recorded) -> None:
         if one.entry.kind != b"f" or not one.hash or is_aside(one):
@@ -99,9 +99,9 @@ class RestoreCheck:
 
         return int.from_bytes(blake2b(path + b"\0" + content, key=self._secret, digest_size=16).digest(), "big")
 
-    def _reads_other(self, descent: Descent, one: Recorded) -> str:
+    def _reads_other(self, opener: ParentOpener, one: Recorded) -> str:
         try:
-            above, name = descent.parent(one.entry.path)
+            above, name = opener.parent(one.entry.path)
             found = content_hash(above, name, self._on_piece)
         except OSError as error:
             return f"cannot be read: {error.strerror}"

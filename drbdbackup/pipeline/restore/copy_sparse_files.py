@@ -16,9 +16,9 @@ from typing import BinaryIO
 
 from drbdbackup.manifest import Recorded
 from drbdbackup.pipeline.files.compare import largest
-from drbdbackup.pipeline.files.content import content_hash, copy_content
+from drbdbackup.pipeline.files.content import content_hash, copy_content, drop_cached
 from drbdbackup.pipeline.files.rate_limit import Pace
-from drbdbackup.pipeline.files.tree import Descent
+from drbdbackup.pipeline.files.tree import ParentOpener
 from drbdbackup.scan import HOLED
 from drbdbackup.tools import rsync
 from drbdbackup.tools.rsync import Item
@@ -28,13 +28,13 @@ _MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FEW = 2  # less than this part of it is content
 
 
-def is_holed(one: Recorded, descent: Descent) -> bool:
-    """Whether the medium has it as a large file that is mostly holes. `descent` is in its tree, in merge order."""
+def is_holed(one: Recorded, opener: ParentOpener) -> bool:
+    """Whether the medium has it as a large file that is mostly holes. `opener` is in its tree, in merge order."""
     entry = one.entry
     if entry.kind != b"f" or largest(one) < HOLED or entry.nlink != 1:
         return False
     try:
-        above, name = descent.parent(entry.path)
+        above, name = opener.parent(entry.path)
         seen = os.stat(name, dir_fd=above, follow_symlinks=False)
     except OSError:
         return False
@@ -75,7 +75,7 @@ def bring(
             pace.spend(length)
         on_piece()
 
-    with closing(Descent(data)) as there, closing(Descent(folder)) as here:
+    with closing(ParentOpener(data)) as there, closing(ParentOpener(folder)) as here:
         for path in paths:
             try:
                 (above, name), (into, _) = there.parent(path), here.parent(path)
@@ -98,6 +98,7 @@ def _bring(above: int, into: int, name: bytes, path: bytes, on_bytes: Callable[[
         if not is_same:
             with _fresh(into, name) as target:
                 content = copy_content(reader, target, on_bytes)
+        drop_cached(reader.fileno())
     handle = os.open(name, _READ, dir_fd=into)
     try:
         os.utime(handle, ns=(seen.st_mtime_ns, seen.st_mtime_ns))

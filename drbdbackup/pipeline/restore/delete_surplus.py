@@ -15,7 +15,7 @@ from msgspec import Struct, field
 from drbdbackup.errors import Damaged
 from drbdbackup.manifest import Entry, Recorded
 from drbdbackup.pipeline.files.compare import paired
-from drbdbackup.pipeline.files.tree import Descent, Excluded, path_of
+from drbdbackup.pipeline.files.tree import Excluded, ParentOpener, path_of
 from drbdbackup.scan import exclusion
 from drbdbackup.targets.sidecar import Sidecar
 
@@ -37,43 +37,45 @@ class Surplus(Struct):
             self.shown.append(entry.path)
 
 
-def may_delete(told: Sidecar) -> bool:
+def may_delete(sidecar: Sidecar) -> bool:
     """Not if more was left out of the snapshot than its sidecar names: unread, excluded, or another file system."""
-    return told.unread_count <= len(told.unread) and told.exclude is not None and told.left_out is not None
+    return sidecar.unread_count <= len(sidecar.unread) and sidecar.exclude is not None and sidecar.left_out is not None
 
 
-def left_out(told: Sidecar) -> frozenset[bytes]:
+def left_out(sidecar: Sidecar) -> frozenset[bytes]:
     """Mount points in the volume that were not entered when the snapshot was made."""
-    return frozenset(os.fsencode(path) for path in told.left_out or ())
+    return frozenset(os.fsencode(path) for path in sidecar.left_out or ())
 
 
-def spared(told: Sidecar, patterns: tuple[str, ...]) -> Excluded | None:
+def spared(sidecar: Sidecar, patterns: tuple[str, ...]) -> Excluded | None:
     """What is out of a restore's sight: excluded by the `patterns` of now, or by those of then.
 
     One test for each of them, because a pattern may take back one before it. Raises Damaged for recorded patterns that
     are none.
     """
     try:
-        tests = [test for test in (exclusion(patterns), exclusion(told.exclude or ())) if test is not None]
+        tests = [test for test in (exclusion(patterns), exclusion(sidecar.exclude or ())) if test is not None]
     except ValueError as error:
-        raise Damaged(f"{told.snapshot} was made with invalid patterns: {error}") from None
+        raise Damaged(f"{sidecar.snapshot} was made with invalid patterns: {error}") from None
     return (lambda path, is_folder: any(test(path, is_folder) for test in tests)) if tests else None
 
 
 def surplus(
-    recorded: Iterable[Recorded], found: Iterable[Entry], told: Sidecar, mountpoints: frozenset[bytes], *,
-    in_the_way: bool = False,
+    recorded: Iterable[Recorded], found: Iterable[Entry], sidecar: Sidecar, mountpoints: frozenset[bytes], *,
+    in_the_way: bool = False, seen: Callable[[Recorded | None, Entry | None], None] = lambda *_: None,
 ) -> Iterator[Entry]:  # fmt: skip
     """The entries found that the snapshot does not have, in merge order.
 
     What it cannot know of is not among them: paths that were not read when it was made, and mount points. Of all that,
-    `in_the_way` is what lies in folders where the snapshot has something else.
+    `in_the_way` is what lies in folders where the snapshot has something else. `seen` gets every pair that may change.
     """
-    if not may_delete(told):
+    if not may_delete(sidecar):
         return
-    spared = mountpoints | {os.fsencode(path) for path, _ in told.unread}
+    spared = mountpoints | {os.fsencode(path) for path, _ in sidecar.unread}
     within = b"" if in_the_way else None
     for one, there in paired(recorded, found):
+        if one is not None or (there is not None and not is_in(there.path, spared)):
+            seen(one, there)
         if there is None:
             continue
         if one is not None:
@@ -92,27 +94,27 @@ def delete(
     """
     problems: list[tuple[bytes, str]] = []
     waiting: list[bytes] = []
-    descent = Descent(folder)
+    opener = ParentOpener(folder)
     try:
         for entry in gone:
             on_entry()
             while waiting and not entry.path.startswith(waiting[-1] + b"/"):
-                _remove(descent, waiting.pop(), problems, is_folder=True)
+                _remove(opener, waiting.pop(), problems, is_folder=True)
             counted.count(entry)
             if entry.kind == b"d":
                 waiting.append(entry.path)
             else:
-                _remove(descent, entry.path, problems, is_folder=False)
+                _remove(opener, entry.path, problems, is_folder=False)
         while waiting:
-            _remove(descent, waiting.pop(), problems, is_folder=True)
+            _remove(opener, waiting.pop(), problems, is_folder=True)
     finally:
-        descent.close()
+        opener.close()
     return problems
 
 
-def _remove(descent: Descent, path: bytes, problems: list[tuple[bytes, str]], is_folder: bool) -> None:
+def _remove(opener: ParentOpener, path: bytes, problems: list[tuple[bytes, str]], *, is_folder: bool) -> None:
     try:
-        above, name = descent.parent(path)
+        above, name = opener.parent(path)
         before = os.fstat(above)
         if is_folder:
             os.rmdir(name, dir_fd=above)

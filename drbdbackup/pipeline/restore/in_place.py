@@ -1,9 +1,12 @@
 """A restore over the live volume: what is done around it, in an order that can be interrupted anywhere.
 
-Write down that it begins; stop the services; see who else writes there; keep what is there; open copy and volume; write
-down that it is being replaced; bring the copy; write down that it is there; start the services; forget. As long as
-nothing was replaced a failure starts the services again. On half a volume nothing is ever started: `--resume` goes on,
-from either node.
+1. The record says that it has begun, and the services are stopped.
+2. A process that still writes there refuses it. A safety copy is made.
+3. The job opens copy and volume. The record says that the volume is being replaced, and the job replaces it.
+4. The record says that all is back, the services are started, and the record is removed.
+
+A failure before the volume was replaced starts the services again. After that nothing is ever started on half a
+volume: `--resume` goes on, from either node.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from drbdbackup.errors import (
     VolumeInUse,
 )
 from drbdbackup.model.backup import Copy, snapshot_name
+from drbdbackup.model.mount import MountIdentity
 from drbdbackup.model.restoring import RESUME, RestoreStage, Restoring
 from drbdbackup.pipeline.backup import safety_copy
 from drbdbackup.pipeline.progress import Watcher
@@ -56,7 +60,7 @@ class InPlace(Struct, frozen=True, kw_only=True):
     resume: bool = False
 
 
-class AroundRestore(Struct, frozen=True):
+class InPlaceOutcome(Struct, frozen=True):
     """What came of what was done around it: the safety copy, and what is wrong with which services.
 
     `left` says that they were left stopped, because the volume is not what it is to be.
@@ -68,7 +72,7 @@ class AroundRestore(Struct, frozen=True):
     left: bool = False
 
 
-NOTHING = AroundRestore()
+NOTHING = InPlaceOutcome()
 
 
 def busy(config: Config, resource: ResourceConfig, path: str) -> tuple[Opener, ...]:
@@ -93,7 +97,7 @@ def will_keep(before: Restoring | None, *, is_wanted: bool) -> bool:
 
 def restore_in_place(
     what: InPlace, watcher: Watcher, bring: Callable[[Callable[[], None]], Brought]
-) -> tuple[Brought, AroundRestore]:
+) -> tuple[Brought, InPlaceOutcome]:
     """Do it all; `bring` is the restore itself, which calls what it is given before it replaces anything.
 
     Raises what it raises, with a hint how to go on, and Interrupted.
@@ -101,14 +105,14 @@ def restore_in_place(
     config, resource, before = what.config, what.resource, what.before
     services.check(resource)
     is_half = before is not None and before.is_half
-    mounted = _mounted(resource)
-    book = RestoreRecord(config, resource, _begun(what))
-    book.enter(RestoreStage.REPLACING if is_half else RestoreStage.BEGUN)
+    mounted = mounted_now(resource.source)
+    record = RestoreRecord(config, resource, _begun(what))
+    record.enter(RestoreStage.REPLACING if is_half else RestoreStage.BEGUN)
     kept, is_whole = None, True
 
     def replacing() -> None:
         nonlocal is_whole
-        book.enter(RestoreStage.REPLACING, safety=kept.snapshot if kept else "")
+        record.enter(RestoreStage.REPLACING, safety=kept.snapshot if kept else "")
         is_whole = False
 
     try:
@@ -118,16 +122,16 @@ def restore_in_place(
         hints: list[str] = []
         # Where the volume goes away, who takes it over starts what belongs there.
         if is_whole and not isinstance(error, Interrupted):
-            hints += _left_alone(what, book, mounted, error)
+            hints += _left_alone(what, record, mounted, error)
         if is_half or not is_whole:
             hints.append(_how_to_go_on(resource, kept))
         if isinstance(error, DrbdBackupError):
             error.hint = _joined(error.hint, *hints)
         raise
     if done.problem_count:
-        return done, AroundRestore(kept, resource.services, left=True)
-    book.enter(RestoreStage.RESTORED)
-    return done, AroundRestore(kept, resource.services, _finished(config, resource, book))
+        return done, InPlaceOutcome(kept, resource.services, left=True)
+    record.enter(RestoreStage.RESTORED)
+    return done, InPlaceOutcome(kept, resource.services, _finished(config, resource, record))
 
 
 def finish(config: Config, resource: ResourceConfig, before: Restoring) -> tuple[str, ...]:
@@ -142,10 +146,6 @@ def interrupted(config: Config, resource: ResourceConfig) -> Restoring:
     if before is None:
         raise NothingFound(f"no restore in place of {resource.name} was interrupted", "There is nothing to do.")
     return before
-
-
-def _mounted(resource: ResourceConfig) -> dict[str, str] | None:
-    return mounted_now(resource.source)
 
 
 def _begun(what: InPlace) -> Restoring:
@@ -189,23 +189,23 @@ def _brought(
 
 
 def _left_alone(
-    what: InPlace, book: RestoreRecord, mounted: dict[str, str] | None, error: Exception
+    what: InPlace, record: RestoreRecord, mounted: MountIdentity | None, error: Exception
 ) -> tuple[str, ...]:
     """Nothing was written: start the services, unless the volume was half restored before; what is wrong with which.
 
     Raises Interrupted where the volume has gone away meanwhile: here nothing is started any more.
     """
-    if _mounted(what.resource) != mounted:
+    if mounted_now(what.resource.source) != mounted:
         raise Interrupted(f"{what.resource.source} was unmounted meanwhile: {error}", _GO_THERE) from None
     is_half = what.before is not None and what.before.is_half
-    return () if is_half else _finished(what.config, what.resource, book)
+    return () if is_half else _finished(what.config, what.resource, record)
 
 
-def _finished(config: Config, resource: ResourceConfig, book: RestoreRecord) -> tuple[str, ...]:
+def _finished(config: Config, resource: ResourceConfig, record: RestoreRecord) -> tuple[str, ...]:
     """Start the services, then forget; a record that cannot be removed says that all is back, which does no harm."""
     problems = services.start(config, resource)
     with suppress(Failure):
-        book.end()
+        record.end()
     return problems
 
 

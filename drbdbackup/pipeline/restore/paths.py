@@ -1,4 +1,7 @@
-"""Where a restore may go, and what of a snapshot may be asked for: paths from the command line, made plain."""
+"""Where a restore may go, and what of a snapshot may be asked for: paths from the command line, made plain.
+
+It refuses, and never makes or opens a folder.
+"""
 
 from __future__ import annotations
 
@@ -53,8 +56,10 @@ def refuse_ours(config: Config, to: str, option: str, hint: str = "Name a folder
     places.append(("drbdbackup's own state", config.state_dir))
     for what, place in places:
         for path in {place, _real(config, place)}:
-            if to == path or to.startswith(path.rstrip("/") + "/") or path.startswith(to.rstrip("/") + "/"):
+            if to == path or path.startswith(to.rstrip("/") + "/"):
                 raise UsageError(f"{option} {to} is, or holds, {what} ({path})", hint)
+            if to.startswith(path.rstrip("/") + "/"):
+                raise UsageError(f"{option} {to} lies in {what} ({path})", hint)
 
 
 def _real(config: Config, place: str) -> str:

@@ -2,7 +2,7 @@
 twice as long.
 
 It does the plain case only, from a medium that is mounted here and holds all that a file has, into a folder in which
-nothing was before. Folders and symlinks get what is their own later (`put_right`), by the manifest. Whatever is odd (it
+nothing was before. Folders and symlinks get their metadata later (`apply_proven`), by the manifest. Whatever is odd (it
 is missing, cannot be read, does not fit, has become something else) is taken back and left to rsync, which knows what
 to do and what to say. It never follows a symlink, on neither side.
 """
@@ -21,9 +21,9 @@ from msgspec import Struct
 from drbdbackup.errors import Damaged
 from drbdbackup.manifest import NO_ATTRIBUTES, RACY, ROOT, SETTLED, Recorded, is_odd_time, known_attributes, lacks_of
 from drbdbackup.pipeline.files.compare import is_privileged
-from drbdbackup.pipeline.files.content import bring_content, read_ahead
+from drbdbackup.pipeline.files.content import bring_content, drop_cached, read_ahead
 from drbdbackup.pipeline.files.metadata import ACCESS, SET_ID, attributes, gives_acls
-from drbdbackup.pipeline.files.tree import Descent, path_of
+from drbdbackup.pipeline.files.tree import ParentOpener, path_of
 from drbdbackup.pipeline.restore.transfer_list import DEEPEST, TransferList
 from drbdbackup.tools import rsync
 
@@ -84,7 +84,7 @@ class PlainFiles:
         self._others = others
         self._on_restored = on_restored
         self._on_piece = on_piece
-        self._source, self._target = Descent(data), Descent(folder)
+        self._source, self._target = ParentOpener(data), ParentOpener(folder)
         self._folder: _Into | None = None
         self._waiting: deque[tuple[Recorded, int]] = deque()
         self._brought = 0
@@ -127,6 +127,7 @@ class PlainFiles:
         try:
             content = self._restored(one, source)
         finally:
+            drop_cached(source)  # of the copy; what is restored will be needed
             os.close(source)
         if content:
             self.count += 1
@@ -232,7 +233,7 @@ class PlainFiles:
 
 
 def _give(folder: _Into, target: int, one: Recorded) -> None:
-    """Give it what is its own: owner first (it clears rights), then attributes, mode, and times last."""
+    """Give it its metadata: owner first (it clears rights), then attributes, mode, and times last."""
     entry, known = one.entry, known_attributes(one.attributes) or NO_ATTRIBUTES
     if folder.owner is None:
         made = os.fstat(target)

@@ -1,4 +1,7 @@
-"""What a restore is asked for, what it will do, and what came of it, as values."""
+"""What a restore is asked for, what it will do, and what came of it, as values.
+
+Nothing here decides or acts: `commands/restore` makes the plan, `restore_job` does the work.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from msgspec import Struct
 
 from drbdbackup.model.backup import Copy
 from drbdbackup.pipeline.copies.choose import Choice
-from drbdbackup.pipeline.restore.in_place import NOTHING, AroundRestore
+from drbdbackup.pipeline.restore.in_place import NOTHING, InPlaceOutcome
 from drbdbackup.pipeline.restore.restore_protocol import Brought
 from drbdbackup.tools.openers import Opener
 
@@ -83,9 +86,9 @@ class Restored(Struct, frozen=True):
     brought: Brought
     started_at: datetime
     finished_at: datetime
-    around: AroundRestore = NOTHING
+    in_place_outcome: InPlaceOutcome = NOTHING
 
     @property
     def status(self) -> int:
         """The exit status."""
-        return 1 if self.brought.problem_count or self.around.problems else 0
+        return 1 if self.brought.problem_count or self.in_place_outcome.problems else 0

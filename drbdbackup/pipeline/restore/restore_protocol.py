@@ -54,7 +54,8 @@ class Replace(Answer, frozen=True):
 class RestoreLook(JobEvent, frozen=True, kw_only=True, tag="done"):
     """What a restore would do.
 
-    It would bring so many `entries`, `files` and `bytes`, of which `needs` have to be `free` (None: not known);
+    It would bring so many `entries`, `files` and `bytes`, of which `needs` have to be `free` (None: not known), and for
+    which so many inodes are missing there (`lacks_inodes`);
     `deleted` would go, of which `shown` are the first. `unread` entries could not be read when the copy was made, and
     `failed_above` says why what is wanted, or a folder above it, was not. `may_delete` is False where it is not known
     what the copy leaves out. `modified_ns` is the time of what is wanted, `inside` are the first names in it.
@@ -65,6 +66,7 @@ class RestoreLook(JobEvent, frozen=True, kw_only=True, tag="done"):
     bytes: int
     free: int | None
     needs: int
+    lacks_inodes: int
     deleted: int
     deleted_bytes: int
     shown: tuple[str, ...]

@@ -23,11 +23,11 @@ def check(resource: ResourceConfig) -> None:
     try:
         interferes = pacemaker.interferes()
     except ToolError as error:
-        told = f"cannot find out whether Pacemaker is in maintenance mode: {error.message}"
-        raise ServiceError(told, _MAINTENANCE) from None
+        message = f"cannot find out whether Pacemaker is in maintenance mode: {error.message}"
+        raise ServiceError(message, _MAINTENANCE) from None
     if interferes:
-        told = f"Pacemaker looks after {', '.join(resource.services)} here, and would start again what is stopped"
-        raise ServiceError(told, _MAINTENANCE)
+        message = f"Pacemaker looks after {', '.join(resource.services)} here, and would start again what is stopped"
+        raise ServiceError(message, _MAINTENANCE)
 
 
 def stop(config: Config, resource: ResourceConfig) -> None:
@@ -42,5 +42,5 @@ def stop(config: Config, resource: ResourceConfig) -> None:
 
 def start(config: Config, resource: ResourceConfig) -> tuple[str, ...]:
     """Start them all, whatever becomes of one of them; what is wrong, a text for each."""
-    told = (tool.start(service, config.limits.services) for service in tool.of(resource))
-    return tuple(filter(None, told))
+    problems = (tool.start(service, config.limits.services) for service in tool.of(resource))
+    return tuple(filter(None, problems))

@@ -19,7 +19,7 @@ from drbdbackup.pipeline.copies.open_copy import OpenCopy
 from drbdbackup.pipeline.files import tree
 from drbdbackup.pipeline.files.compare import attributes_to_tell, is_aside, wrong_size
 from drbdbackup.pipeline.files.metadata import attributes, own
-from drbdbackup.pipeline.files.tree import Descent
+from drbdbackup.pipeline.files.tree import ParentOpener
 from drbdbackup.pipeline.restore.copy_sparse_files import is_holed
 from drbdbackup.targets.abilities import Abilities
 from drbdbackup.tools import rsync
@@ -50,7 +50,7 @@ class TransferList:
         self._begin(top.rpartition(b"/")[0] + b"/" if b"/" in top else b"")
         self._can = can
         self._is_own = is_own
-        self._descent = None if data is None else Descent(data)
+        self._opener = None if data is None else ParentOpener(data)
         self._not_below = b""
         self.holed = f"{file}-holed"
         self._holed = open(self.holed, "wb")  # noqa: SIM115
@@ -62,7 +62,7 @@ class TransferList:
             return
         if self._not_below and path.startswith(self._not_below):
             return
-        is_sound = self._descent is None or self._look_at(one, self._descent)
+        is_sound = self._opener is None or self._look_at(one, self._opener)
         if path == ROOT or not is_sound:
             return
         if one.entry.kind == b"d" and not self._is_folder(path):
@@ -71,17 +71,17 @@ class TransferList:
             self._open.pop()[1].close()
         base, file = self._open[-1]
         name = path[len(base) :]
-        if len(self._open) == 1 and self._descent is not None and is_holed(one, self._descent):
+        if len(self._open) == 1 and self._opener is not None and is_holed(one, self._opener):
             file = self._holed
         file.write(rsync.listed(name))
-        if one.entry.kind == b"d" and name.count(b"/") + 1 >= DEEPEST and self._descent is not None:
+        if one.entry.kind == b"d" and name.count(b"/") + 1 >= DEEPEST and self._opener is not None:
             self.deep.append((one, self._begin(path + b"/")))
 
-    def _look_at(self, one: Recorded, descent: Descent) -> bool:
+    def _look_at(self, one: Recorded, opener: ParentOpener) -> bool:
         """Whether it may be read: not a file that somebody has made larger or smaller since."""
         path = one.entry.path
         try:
-            above, name = descent.parent(path)
+            above, name = opener.parent(path)
             there = tree.entry_at(above, name, path)
             if there.kind == one.entry.kind == b"f" and (why := wrong_size(one, there.size)):
                 self.damaged.append((path, why))
@@ -113,15 +113,15 @@ class TransferList:
         self._holed.close()
         while self._open:
             self._open.pop()[1].close()
-        if self._descent is not None:
-            self._descent.close()
+        if self._opener is not None:
+            self._opener.close()
 
     def _is_folder(self, path: bytes) -> bool:
         """Whether it is one on the medium. rsync would follow a symlink in its place to what is in it."""
-        if self._descent is None:
+        if self._opener is None:
             return True
         try:
-            self._descent.parent(path + b"/.")
+            self._opener.parent(path + b"/.")
         except OSError:
             return False
         return True
@@ -135,12 +135,12 @@ def ends(copy: OpenCopy, folder: int, top: bytes, folders: bytes = b"") -> Itera
     through a symlink.
     """
     with ExitStack() as stack:
-        above = stack.enter_context(closing(Descent(folder))).parent(top)[0]
+        above = stack.enter_context(closing(ParentOpener(folder))).parent(top)[0]
         if copy.shell:
             source = copy.at_peer(top)
         else:
             data = stack.enter_context(tree.open_folder(copy.data))
             if folders:
-                stack.enter_context(closing(Descent(data))).parent(folders + b"/.")
-            source = tree.shown_to_others(stack.enter_context(closing(Descent(data))).parent(top)[0])
+                stack.enter_context(closing(ParentOpener(data))).parent(folders + b"/.")
+            source = tree.shown_to_others(stack.enter_context(closing(ParentOpener(data))).parent(top)[0])
         yield source, tree.shown_to_others(above)

@@ -9,12 +9,14 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from itertools import islice
 from stat import S_IMODE
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
-from drbdbackup import proc
+from drbdbackup import plain_file, proc
 from drbdbackup.errors import FileTooLarge
 from drbdbackup.manifest import (
     CHANGED,
@@ -30,19 +32,24 @@ from drbdbackup.manifest import (
     parse,
 )
 from drbdbackup.pipeline.files.compare import grown
-from drbdbackup.pipeline.files.content import PIECE, content_hash
-from drbdbackup.pipeline.files.metadata import ACLS, attributes, own
+from drbdbackup.pipeline.files.content import PIECE, bring_content, content_hash, drop_cached, hash_of
+from drbdbackup.pipeline.files.metadata import ACLS, attributes, give, own
+from drbdbackup.pipeline.files.page_cache import CacheLook, ReadOnce
 from drbdbackup.pipeline.files.rate_limit import Pace
 from drbdbackup.pipeline.files.rsync_run import follow
-from drbdbackup.pipeline.snapshot import copy_deep_links
+from drbdbackup.pipeline.snapshot import copy_deep_links, leased_files
 from drbdbackup.pipeline.snapshot.checkpoints import Checkpoints
-from drbdbackup.pipeline.snapshot.copy_plain_files import PlainCopier
+from drbdbackup.pipeline.snapshot.copy_plain_files import PlainCopier, PlainRead, opened_below
+from drbdbackup.pipeline.snapshot.exchanged_files import FoldersAbove, SourceLook, WalkedFolder, as_read
 from drbdbackup.pipeline.snapshot.plan import is_plain, size_of
-from drbdbackup.pipeline.snapshot.target_limits import TOO_LARGE
+from drbdbackup.pipeline.snapshot.target_limits import LIMITED, TOO_LARGE
 from drbdbackup.scan import HOLED, kind_of
 from drbdbackup.targets import removal
 from drbdbackup.tools import rsync
 
+_TOGETHER = 1000  # entries that are written down, and signed, at a time
+_MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)  # the last two: a folder above has become something else
 
 
@@ -50,7 +57,8 @@ class CopySettings(Struct, kw_only=True):
     """Where from, where to and how: `started_ns` is the walk's start, `scratch` a local folder for lists.
 
     `clone`: `data` holds an older copy's entries already. `check_source` raises if the source is not there any more.
-    `rate`: see `CopyJob`.
+    `rate`: see `CopyJob`. `reading` are the copies that read the source at the same time. `written` are files whose
+    content may not be on the medium yet.
     """
 
     source: str
@@ -62,6 +70,15 @@ class CopySettings(Struct, kw_only=True):
     clone: bool = False
     check_source: Callable[[], None] = lambda: None
     rate: int = 0
+    reading: ReadOnce = field(default_factory=ReadOnce)
+    written: list[bytes] = field(default_factory=list)
+
+    def forget_written(self) -> None:
+        """All of it is on the medium: the page cache need not hold it."""
+        data = os.fsencode(self.data)
+        for path in self.written:
+            drop_cached(b"%b/%b" % (data, path))
+        self.written.clear()
 
     @property
     def holds_all(self) -> bool:
@@ -74,19 +91,20 @@ class CopySettings(Struct, kw_only=True):
         return self.holds.acls and self.holds.xattrs
 
     def kept(
-        self, path: bytes, ctime: int, problems: list[tuple[bytes, str]], lacks: Collection[str] = (),
+        self, path: bytes, ctime: int, inode: int, problems: list[tuple[bytes, str]], lacks: Collection[str] = (),
         given: Mapping[str, bytes] | None = None,
     ) -> bytes:  # fmt: skip
         """The attributes of an entry, as the manifest keeps them. Raises OSError.
 
         `given` are those that the copy got, if that is known. Else they are read of the source, and not known if that
-        has another `ctime` by now. `lacks` is what the target cannot hold of this one entry. The manifest keeps no
-        more than can be read again: what has more, and is not on the target, is one of the `problems`.
+        has another `ctime` by now; where the target does not hold them, none are noted of another `inode`. `lacks` is
+        what the target cannot hold of this one entry. The manifest keeps no more than can be read again: what has more,
+        and is not on the target, is one of the `problems`.
         """
         source = os.path.join(os.fsencode(self.source), path)
         if self.holds_attributes and not lacks:
             return noted(given) if given is not None else self._as_walked(source, ctime)
-        word = encode_attributes(attributes(source), lacks)
+        word = encode_attributes(attributes_of(source, inode)[0] if given is None else given, lacks)
         if len(word) > LARGEST_ATTRIBUTES:
             problems.append((path, "its attributes are too large to be kept for it"))
             return encode_attributes({}, lacks) if lacks else NOTHING
@@ -94,13 +112,26 @@ class CopySettings(Struct, kw_only=True):
 
     def _as_walked(self, source: bytes, ctime: int) -> bytes:
         try:
-            found = own(attributes(source))
-            is_same = os.lstat(source).st_ctime_ns == ctime
+            found, seen = attributes_of(source)
+            is_same = seen.st_ctime_ns == ctime
         except OSError as error:
             if error.errno in _GONE:
                 return NOTHING
             raise
-        return noted(found) if is_same else NOTHING
+        return noted(own(found)) if is_same else NOTHING
+
+
+def attributes_of(path: bytes, inode: int | None = None) -> tuple[dict[bytes, bytes], os.stat_result]:
+    """The extended attributes of an entry, none if it is another `inode`, and what stat(2) says of that very one.
+
+    By its name somebody else's could be read. Raises OSError.
+    """
+    entry = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        seen = os.fstat(entry)
+        return attributes(entry) if inode in (None, seen.st_ino) else {}, seen
+    finally:
+        os.close(entry)
 
 
 def noted(given: Mapping[str, bytes]) -> bytes:
@@ -154,15 +185,22 @@ class Copier:
     ) -> None:  # fmt: skip
         """`on_progress` is called while `filled` grows. Without `kept` everything is one run."""
         self._place = place
-        self._record = open(os.path.join(place.scratch, record), "wb", buffering=0)  # noqa: SIM115
+        self._record = open(os.path.join(place.scratch, record), "wb")  # noqa: SIM115
         self._filled = filled
         self._on_progress = on_progress
         self._kept = kept
         self._plain: PlainCopier | None = None
         if place.holds_all:
-            self._plain = PlainCopier(place.source, place.data, place.clone, self._came, self._copied)
+            self._plain = PlainCopier(
+                place.source, place.data, self._came, self._copied, place.reading, is_clone=place.clone
+            )
         self._pace = Checkpoints(is_steady=self._plain is not None)
+        self._entries = 0
+        self._kept_up_to = 0
         self._lines: dict[bytes, bytes] = {}
+        self._folders = FoldersAbove()
+        self._above: dict[bytes, WalkedFolder | None] = {}
+        self._again: dict[int, bytes] = {}
         self._fronts: dict[bytes, bytes] = {}
         self._hashes: dict[bytes, bytes] = {}
         self._bytes = 0
@@ -170,17 +208,44 @@ class Copier:
         self._first: dict[int, bytes] = {}
         self._is_noted = False
         self._pacing = Pace(place.rate)
+        self._of_rsync: list[tuple[bytes, CacheLook]] = []
+        self._patience = leased_files.PATIENCE
 
-    def add(self, path: bytes, line: bytes) -> None:
-        """Copy this entry, soon."""
+    def add(self, path: bytes, line: bytes, number: int = 0) -> None:
+        """Copy this entry, soon; its number is that of its spool line."""
         self._lines[path] = line
+        self._entries += 1
+        self._above[path] = self._folders.above(path)
         self._bytes += size_of(line)
         if self._plain is not None and (is_plain(line) or self._is_first_of_large(path, line)):
-            self._plain.add(path)
-        if self._kept and self._pace.is_due(len(self._lines), self._bytes):
+            self._plain.add(path, number)
+        elif self._plain is None and self._kept and is_plain(line):
+            self._look_at(path, number)
+        if self._kept and self._pace.is_due(self._entries, self._bytes):
             self._keep(self._kept)
+        elif self._kept and not self._entries % _TOGETHER:
+            self._write_down()
 
-    def same_content(self, path: bytes, line: bytes, recorded: bytes) -> bytes:
+    def entered(self, line: bytes) -> None:
+        """The spool line of a folder: what follows is in it."""
+        self._folders.entered(line)
+
+    def passed(self, number: int) -> None:
+        """All that is to be copied up to this spool line has been added."""
+        if self._plain is not None:
+            self._plain.catch_up()
+        if self._plain is not None or not self._lines:
+            self._place.reading.passed(number)
+
+    def _look_at(self, path: bytes, number: int) -> None:
+        with suppress(OSError):
+            file = os.open(os.path.join(os.fsencode(self._place.source), path), _LOOK)
+            try:
+                self._of_rsync.append((path, self._place.reading.look(number, file)))
+            finally:
+                os.close(file)
+
+    def same_content(self, path: bytes, line: bytes, recorded: bytes, number: int = 0) -> bytes:
         """The `hash flag attributes` of a plain file whose content and attributes are those recorded of an older copy.
 
         Nothing if they are not, or that cannot be told: then it is copied. After a restore of the whole volume each
@@ -190,14 +255,12 @@ class Copier:
         ctime, problems, size = int(line.split(b" ", 7)[6]), list[tuple[bytes, str]](), size_of(line)
         source = os.path.join(os.fsencode(self._place.source), path)
 
-        def on_piece() -> None:
-            self._pacing.spend(min(size, PIECE))
-            self._on_progress()
-
         try:
-            if content != content_hash(None, source, on_piece, most=grown(size)).encode():
+            with self._place.reading.reading(source, number):
+                found = content_hash(None, source, lambda: self._came_again(min(size, PIECE)), most=grown(size))
+            if content != found.encode():
                 return b""
-            word = self._place.kept(path, ctime, problems)
+            word = self._place.kept(path, ctime, int(line.split(b" ", 8)[7]), problems)
             if word in (NOTHING, b"") or word != attributes_then or os.lstat(source).st_ctime_ns != ctime:
                 return b""
         except OSError:
@@ -232,10 +295,35 @@ class Copier:
         self._run()
         self._record.close()
 
-    def _run(self) -> bytes:
-        """Copy what has been collected; its manifest lines."""
-        if not self._lines:
-            return b""
+    def _write_down(self) -> None:
+        """Write down what is done, and think of it no more: what comes after an entry that is not has to wait."""
+        done = list[tuple[bytes, bytes, bytes]]()
+        for path, line in self._lines.items():
+            if not (front := self._fronts.get(path, b"")):
+                break
+            done.append((path, front, line))
+        self._record.write(b"".join([b"%b %b" % (front, line) for _, front, line in done]))
+        for path, _, _ in done:
+            del self._lines[path], self._fronts[path], self._above[path]
+        self._place.written += (path for path, _, line in done if line[:1] == b"f")
+
+    def _run(self) -> None:
+        """Copy what has been collected and write it down."""
+        if not self._entries:
+            return
+        with ExitStack() as held:
+            self._run_holding(held)
+        self._lines.clear()
+        self._above.clear()
+        self._again.clear()
+        self._fronts.clear()
+        self._hashes.clear()
+        self._entries = self._bytes = 0
+
+    def _run_holding(self, held: ExitStack) -> None:
+        """The same. What rsync is to read stays `held` open until it has been held against what rsync has made of it:
+        a lease that came in between would keep that from being opened again.
+        """
         if self._plain is not None:
             self._plain.finish()
             for path, line in self._lines.items() if self._first else ():
@@ -243,18 +331,28 @@ class Copier:
             self._first.clear()
         rest = [path for path, line in self._lines.items() if path not in self._fronts and not self._linked(path, line)]
         if rest:
-            self._copy(rest)
+            self._copy(rest, held)
+        for path, look in self._of_rsync:
+            with suppress(OSError):
+                file = os.open(os.path.join(os.fsencode(self._place.source), path), _LOOK)
+                try:
+                    self._place.reading.finished(look, file)
+                finally:
+                    os.close(file)
+        self._of_rsync.clear()
+        self._place.written += (path for path, line in self._lines.items() if line[:1] == b"f")
         self._place.check_source()
         if not self._kept:
             self._by_inode = {os.lstat(self._at(path)).st_ino: found for path, found in self._hashes.items() if found}
-        fronts = [(self._fronts.get(path) or self._front(path, line), line) for path, line in self._lines.items()]
-        lines = b"".join(front + b" " + line for front, line in fronts if front)
-        self._record.write(lines)
-        self._lines.clear()
-        self._fronts.clear()
-        self._hashes.clear()
-        self._bytes = 0
-        return lines
+        source = opened_below(self._place.source, b"")
+        try:
+            by_name = SourceLook(source)
+            for path, line in tuple(self._lines.items()):  # a line may get the owner and mode of what was read
+                if front := self._fronts.get(path) or self._front(path, line, by_name):
+                    self._record.write(b"%b %b" % (front, self._lines[path]))
+        finally:
+            os.close(source)
+        self._record.flush()
 
     def _linked(self, path: bytes, line: bytes) -> bool:
         """Whether it is a symlink too deep for rsync, which has been copied without it, or cannot be copied."""
@@ -270,11 +368,15 @@ class Copier:
 
     def _keep(self, kept: ResumeFile) -> None:
         """Content first: what the lines say must be true even after a power cut."""
-        entries, size = len(self._lines), self._bytes
-        lines = self._run()
+        entries, size = self._entries, self._bytes
+        self._run()
         proc.run(proc.Command(argv=("sync", "--file-system", self._place.data), timeout=proc.FOREVER))
-        with open(kept.file, "ab") as file:
-            file.write(kept.sign(lines))
+        self._place.forget_written()
+        with open(self._record.name, "rb") as record, open(kept.file, "ab") as file:
+            record.seek(self._kept_up_to)
+            while lines := b"".join(islice(record, _TOGETHER)):
+                file.write(kept.sign(lines))
+            self._kept_up_to = record.tell()
         self._pace.kept(entries, size)
 
     def _came(self, length: int) -> None:
@@ -282,22 +384,41 @@ class Copier:
         self._pacing.spend(length)
         self._on_progress()
 
+    def _came_again(self, length: int) -> None:
+        """Bytes that are read beside what is counted as copied: the limit of the rate is for them, too."""
+        self._pacing.spend(length)
+        self._on_progress()
+
     def _copied(
-        self, path: bytes, content: bytes, begins: bytes, lacks: Collection[str], given: Mapping[bytes, bytes]
+        self, path: bytes, content: bytes, read: PlainRead, lacks: Collection[str], given: Mapping[bytes, bytes]
     ) -> None:
         """A plain file is there, with all that it has but what it `lacks`."""
         line = self._lines[path]
         self._filled.entries += 1
         ctime = int(line.split(b" ", 7)[6])
-        if line.startswith(begins):
+        self._lines[path] = as_read(line, read.seen, read.folder, self._above[path])
+        if self._lines[path] == line and line.startswith(read.begins):
             flag = settled(ctime, self._place.started_ns)
         else:
             self._filled.changed += 1
             flag = CHANGED
-        word = self._place.kept(path, ctime, self._filled.problems, lacks, own(given))
+        if read.seen.st_nlink > 1:  # its other names, which rsync brings, become names of this one where it changed
+            self._again[read.seen.st_ino], self._hashes[path] = path, content
+        word = self._place.kept(path, ctime, read.seen.st_ino, self._filled.problems, lacks, own(given))
         self._fronts[path] = b" ".join((content, flag, word))
 
-    def _copy(self, paths: list[bytes]) -> None:
+    def _copy(self, paths: list[bytes], held: ExitStack) -> None:
+        """Run rsync on what nobody keeps from being read."""
+        files = (path for path in paths if _may_be_leased(self._lines[path]))
+        holding = leased_files.held_open(self._place.source, files, self._patience)
+        leased, self._patience = held.enter_context(holding)
+        for path in sorted(leased):
+            self._filled.problems.append((path, leased_files.WHY))
+            del self._lines[path]
+        if left := [path for path in paths if path not in leased]:
+            self._copy_listed(left)
+
+    def _copy_listed(self, paths: list[bytes]) -> None:
         """Run rsync. The hash of each entry that it copied: empty for what has none (or is a further name)."""
         listing = os.path.join(self._place.scratch, "listing")
         with open(listing, "wb") as file:
@@ -320,9 +441,9 @@ class Copier:
             left = [one for one in paths if one not in self._hashes and one != path]
             if len(left) == len(paths):
                 raise
-            self._filled.problems.append((path, TOO_LARGE))
+            self._filled.problems.append((path, LIMITED if plain_file.is_size_limited() else TOO_LARGE))
             self._lines.pop(path, None)
-            return self._copy(left) if left else None
+            return self._copy_listed(left) if left else None
         self._is_noted = self._is_noted or bool(notes)
         for note in notes:  # what these leave undone is seen of the entries themselves
             if not (rsync.is_of_metadata(note) or rsync.is_of_links(note) or rsync.is_of_depth(note)):
@@ -330,10 +451,10 @@ class Copier:
         if any(map(rsync.is_of_links, notes)):  # those that are left get an inode of their own
             left = [path for path in paths if path not in self._hashes and not os.path.lexists(self._at(path))]
             if 0 < len(left) < len(paths):
-                return self._copy(left)
+                return self._copy_listed(left)
         return None
 
-    def _front(self, path: bytes, line: bytes) -> bytes:
+    def _front(self, path: bytes, line: bytes, look: SourceLook) -> bytes:
         """The entry's `hash flag attributes`, or nothing (and a problem) if it has not been copied."""
         seen = parse(line)
         try:
@@ -342,20 +463,82 @@ class Copier:
                 removal.remove_tree(os.fsencode(self._place.data), path)
                 self._missed(path)
                 return b""
-            content, flag = NOTHING, settled(seen.ctime, self._place.started_ns)
+            content, flag, is_other = NOTHING, settled(seen.ctime, self._place.started_ns), False
             if seen.kind == b"f":
-                content = self._content(path, there.st_ino)
+                content, is_other = self._vouched(path, line, look, self._content(path, there.st_ino))
+                there = os.lstat(self._at(path)) if is_other else there
             lacks = self._lacks(path, seen, there)
-            if not lacks and self._differs(path, seen, there):
+            if is_other or (not lacks and self._differs(path, seen, there)):
                 self._filled.changed += 1
                 flag = CHANGED
-            return b" ".join((content, flag, self._place.kept(path, seen.ctime, self._filled.problems, lacks)))
+            word = self._place.kept(path, seen.ctime, seen.inode, self._filled.problems, lacks)
+            return b" ".join((content, flag, word))
         except OSError as error:
-            if error.errno in _GONE:
+            if error.errno in (*_GONE, errno.EINVAL):
                 self._missed(path)
             else:
                 self._filled.problems.append((path, error.strerror or "could not be read again"))
         return b""
+
+    def _vouched(self, path: bytes, line: bytes, look: SourceLook, content: bytes) -> tuple[bytes, bool]:
+        """The hash of a file's content, and whether it is not surely the one that the walk saw.
+
+        rsync reads what a name leads to. Then it is held against one open file, or copied anew from that: owner and
+        mode in the file's line are those of this one. Raises OSError; of what is gone nothing is left.
+        """
+        seen, walked, at = parse(line), self._above[path], self._at(path)
+        try:
+            with look.opened(path) as (file, now, folder):
+                is_same = (now.st_ino, now.st_ctime_ns) == (seen.inode, seen.ctime)
+                if is_same and look.is_unmoved(walked):
+                    return content, False
+                self._lines[path] = as_read(line, now, folder, walked)
+                if now.st_ino in self._again and self._is_joined(path, self._again[now.st_ino]):
+                    return self._hashes[self._again[now.st_ino]], True
+                is_there = os.path.lexists(at)
+                piece = min(now.st_size, PIECE)
+                is_other = (
+                    not is_there
+                    or hash_of(file, lambda: self._came_again(piece), grown(seen.size)).encode() != content
+                )
+                self._hashes[path] = self._copied_again(path, file, now) if is_other else content
+                if now.st_nlink > 1:
+                    self._again[now.st_ino] = path
+                return self._hashes[path], is_other or not is_same
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise rsync.full(is_quota=error.errno == errno.EDQUOT) from None
+            with suppress(FileNotFoundError):
+                os.unlink(at)
+            raise
+
+    def _is_joined(self, path: bytes, first: bytes) -> bool:
+        """Whether it is one more name of what was held against the file before, or has become one."""
+        at, leader = self._at(path), self._at(first)
+        if os.path.samestat(os.lstat(at), os.lstat(leader)):
+            return True
+        os.unlink(at)
+        try:
+            os.link(leader, at, follow_symlinks=False)
+        except OSError:  # a share without links, or there are too many
+            return False
+        return True
+
+    def _copied_again(self, path: bytes, file: int, now: os.stat_result) -> bytes:
+        """Copy an open file to where rsync has put another, or an older state of it; the hash of its content."""
+        holds, at = self._place.holds, self._at(path)
+        with suppress(FileNotFoundError):
+            os.unlink(at)
+        os.lseek(file, 0, os.SEEK_SET)
+        target = os.open(at, _MAKE, 0o600)
+        try:
+            content = bring_content(file, target, now, self._came_again).encode()
+            entry = replace(parse(self._lines[path]), mtime=now.st_mtime_ns)
+            extended = {os.fsdecode(name): value for name, value in held(attributes(file), holds).items()}
+            give(target, entry, extended, owners=holds.owners, modes=holds.modes)
+        finally:
+            os.close(target)
+        return content
 
     def _content(self, path: bytes, inode: int) -> bytes:
         """The content's hash: rsync's, or that of another name of the inode, or read again where it gave none."""
@@ -401,7 +584,7 @@ class Copier:
         return there.st_size != seen.size or apart > (0 if self._place.nanoseconds else SETTLE_NS)
 
     def _missed(self, path: bytes) -> None:
-        """Vanished is what files do; the rest is worth a word."""
+        """A file that vanished is normal; every other problem is noted."""
         try:
             there = os.lstat(os.path.join(os.fsencode(self._place.source), path))
         except OSError as error:
@@ -422,3 +605,9 @@ class Copier:
 
     def _at(self, path: bytes) -> bytes:
         return os.path.join(os.fsencode(self._place.data), path)
+
+
+def _may_be_leased(line: bytes) -> bool:
+    """Whether a spool line is of a file of somebody else's: nobody but root has a lease on root's."""
+    kind, _, uid, _ = line.split(b" ", 3)
+    return kind == b"f" and uid != b"0"

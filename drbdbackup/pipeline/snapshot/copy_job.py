@@ -11,16 +11,18 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
+from functools import partial
 
 import cryptography.hazmat.primitives.asymmetric.ed25519  # noqa: F401  loaded once, for the copies of all targets
 from msgspec.structs import replace
 
 from drbdbackup import __version__
-from drbdbackup.catalog import exchange
+from drbdbackup.catalog import transfer
 from drbdbackup.errors import Failure
 from drbdbackup.manifest import SHORT
 from drbdbackup.model.backup import is_snapshot_name
 from drbdbackup.pipeline.cage.worker import Channel
+from drbdbackup.pipeline.files.page_cache import ReadOnce
 from drbdbackup.pipeline.progress import Progress
 from drbdbackup.pipeline.snapshot import make_room
 from drbdbackup.pipeline.snapshot.copy_files import CopySettings
@@ -40,6 +42,7 @@ from drbdbackup.pipeline.snapshot.copy_protocol import (
 )
 from drbdbackup.pipeline.snapshot.link_sources import (
     left_behind,
+    make_tree,
     newest_base,
     note_abilities,
     note_whole,
@@ -51,21 +54,19 @@ from drbdbackup.pipeline.snapshot.recycled_tree import UnusableTreeError, give_u
 from drbdbackup.pipeline.snapshot.workspace import Workspace
 from drbdbackup.pipeline.target import remove_snapshots
 from drbdbackup.pipeline.target.open_target import OpenTarget, open_target
+from drbdbackup.pipeline.target.published_snapshots import published
 from drbdbackup.pipeline.volume.guard import guarded
 from drbdbackup.scan import Spool, Totals
 from drbdbackup.targets import layout
 from drbdbackup.targets.sidecar import KEPT_PROBLEMS, MANIFEST, Sidecar
-from drbdbackup.tools import btrfs
 
 
 def do(job: CopyJob, channel: Channel) -> Done:
     """Make the snapshot that the job names; see `copy_protocol` for the conversation."""
     guard = guarded(job)
     with open_target(job.to_open, write=True, may_enrol=True) as at:
-        backups, kept = layout.snapshots(at.root, job.resource), layout.safety(at.root, job.resource)
-        lying_there = remove_snapshots.copies_there(at.medium, at.identity.medium, (*backups, *kept))
-        names = layout.names(at.root, job.resource)
-        channel.send(Opened(at.known_as, tuple(at.abilities.lacks()), guard.note, tuple(lying_there), tuple(names)))
+        there = published(at.medium, at.identity.medium, job.resource)
+        channel.send(Opened(at.known_as, tuple(at.abilities.lacks()), guard.note, there.copies, there.names))
         if not at.abilities.hard_links or at.abilities.subvolumes:
             with channel.beating():
                 # Nothing can be linked from what crashes left: it only takes room.
@@ -75,18 +76,20 @@ def do(job: CopyJob, channel: Channel) -> Done:
         fresh = layout.partial(at.root, job.resource, name)
         with make_room.cleared_when_full(fresh):
             try:
-                workspace, spool, made = _made(job, channel, at, fresh, backups, guard.check)
+                workspace, spool, made = _made(job, channel, at, fresh, there.backups, guard.check)
             except UnusableTreeError:
                 give_up(fresh)
-                workspace, spool, made = _made(job, channel, at, fresh, backups, guard.check, may_recycle=False)
+                workspace, spool, made = _made(job, channel, at, fresh, there.backups, guard.check, may_recycle=False)
             note_whole(at.root, fresh, made.manifest_sha256, job.key)
+            if not job.target.is_mounted_for_use:  # else it is unmounted soon, and nothing of it stays
+                workspace.place.forget_written()
         guard.check()
         totals = spool.totals or Totals()
         channel.send(Ready(_counts(workspace), totals.files, totals.bytes, totals.allocated))
         answer: Publish | HoldBack = channel.receive(Publish, HoldBack)
         if isinstance(answer, HoldBack):
-            return Done((hold_back(at, job, fresh),))
-        told = replace(
+            return Done((hold_back(at, job, fresh),), at.room)
+        new_sidecar = replace(
             _sidecar(job, at, workspace, spool, made, answer.sequence),
             snapshot=name, exclude=job.exclude,
             left_out=tuple(sorted(os.fsdecode(point) for point in guard.mountpoints)),
@@ -94,10 +97,10 @@ def do(job: CopyJob, channel: Channel) -> Done:
             instant=job.lvm_snapshot.kind if job.lvm_snapshot else "",
         )  # fmt: skip
         with make_room.cleared_when_full(fresh):
-            body = publish(at, fresh, told, guard.check)
-        channel.send(Published(body, told.problems))
+            body = publish(at, fresh, new_sidecar, guard.check)
+        channel.send(Published(body, new_sidecar.problems))
         _afterwards(job, channel, at)
-    return Done()
+        return Done(room=at.room)
 
 
 def _made(
@@ -123,26 +126,16 @@ def _workspace(
     recycling = may_recycle and newest is not None and _recycled(job, channel, at, fresh, backups, newest.data)
     note_abilities(fresh, can)
     data = layout.data(fresh)
-    updating = False
-    if at.abilities.subvolumes:
-        updating = bool(bases) and btrfs.is_subvolume(bases[0].data)
-        if updating:
-            btrfs.snapshot(bases[0].data, data)
-            bases = bases[:1]
-        else:
-            btrfs.create(data)
-            bases = []
-    else:
-        if not recycling:
-            os.mkdir(data, 0o700)
+    updating = not recycling and make_tree(data, newest, subvolumes=at.abilities.subvolumes)
+    if not at.abilities.subvolumes:
         bases += left_behind(at.root, job.resource, fresh, can, stack, job.about, job.scratch)
-    if not at.abilities.hard_links and not updating:
+    if not updating and (at.abilities.subvolumes or not at.abilities.hard_links):
         bases = []
     keeps_ns = at.abilities.nanoseconds
     place = CopySettings(
         source=job.source, data=data, scratch=job.scratch, holds=at.abilities.holds, nanoseconds=keeps_ns,
-        clone=updating, rate=job.rate,
-    )
+        clone=updating, rate=job.rate, reading=ReadOnce(job.positions, job.reader),
+    )  # fmt: skip
     return Workspace(
         place=place, fresh=fresh, bases=bases, updating=updating, recycling=recycling, workers=at.link_workers,
         holdable=at.abilities.kinds, names=at.names, sign=lambda lines: signed(lines, job.key),
@@ -163,8 +156,9 @@ def _recycled(
     at.check_still_there()
     with suppress(Failure):
         if answer.catalog:
-            exchange.put(answer.catalog, layout.catalogs(at.root), job.here.node)
-    return bool(answer.snapshot) and take(at.root, job.resource, answer.snapshot, fresh)
+            transfer.put(answer.catalog, layout.catalogs(at.root), job.here.node)
+    is_held = partial(at.is_held, answer.snapshot)
+    return bool(answer.snapshot) and take(at.root, job.resource, answer.snapshot, fresh, is_held)
 
 
 def _counts(workspace: Workspace) -> CopyCounts:
@@ -209,8 +203,8 @@ def _afterwards(job: CopyJob, channel: Channel, at: OpenTarget) -> None:
         catalogs = layout.catalogs(at.root)
         known = dict(job.about.known_files)
         if answer.catalog:
-            known[f"{job.here.node}.db"] = exchange.put(answer.catalog, catalogs, job.here.node)
-        fetched = exchange.fetch(catalogs, job.about.incoming, known, job.about.nodes)
+            known[f"{job.here.node}.db"] = transfer.put(answer.catalog, catalogs, job.here.node)
+        fetched = transfer.fetch(catalogs, job.about.incoming, known, job.about.nodes)
         channel.send(Fetched(fetched))
 
 

@@ -19,6 +19,7 @@ from msgspec import Struct
 from drbdbackup.manifest import SETTLE_NS, is_odd_time, line_begins
 from drbdbackup.pipeline.files.content import bring_content, read_ahead
 from drbdbackup.pipeline.files.metadata import ACCESS, SET_ID, gives_acls
+from drbdbackup.pipeline.files.page_cache import WRITE_BEHIND, CacheLook, ReadOnce, write_behind
 from drbdbackup.tools.rsync import full
 
 _AHEAD = 64  # files that the kernel reads meanwhile
@@ -32,11 +33,14 @@ _NOTHING: frozenset[str] = frozenset()
 
 
 class _Folder(Struct):
-    """A folder of source and target, open; `owner` is whom a file made there belongs to, once one has been."""
+    """A folder of source and target, open; `inode` is that of the source's. `owner` is whom a file made there belongs
+    to, once one has been.
+    """
 
     path: bytes
     source: int
     target: int
+    inode: int
     gives_acls: bool
     owner: tuple[int, int] | None = None
 
@@ -46,46 +50,65 @@ class _Folder(Struct):
         os.close(self.target)
 
 
+class PlainRead(Struct, frozen=True):
+    """What was read for a copy: `begins` is how its spool line begins if it is what the walk saw, `folder` the inode of
+    the folder that it was in.
+    """
+
+    begins: bytes
+    seen: os.stat_result
+    folder: int
+
+
 class PlainCopier:
     """Copies files in the order in which they are added, each some way behind, since the source is read ahead."""
 
     def __init__(
-        self, source: str, data: str, is_clone: bool, on_piece: Callable[[int], None],
-        on_copied: Callable[[bytes, bytes, bytes, Collection[str], Mapping[bytes, bytes]], None],
+        self, source: str, data: str, on_piece: Callable[[int], None],
+        on_copied: Callable[[bytes, bytes, PlainRead, Collection[str], Mapping[bytes, bytes]], None],
+        reading: ReadOnce | None = None, *, is_clone: bool,
     ) -> None:  # fmt: skip
         """From below `source` to below `data`; `is_clone`: older files are there, and are replaced.
 
         `on_piece` gets how many bytes were copied, as it goes on (negative for what was taken back), `on_copied`
-        for each file its path, the hash of its content, how its spool line begins if it is what the walk saw, what
+        for each file its path, the hash of its content, what was read, what
         of it the target cannot hold, and the attributes that it was given. What it does not get is a matter for rsync,
-        and nothing is left of it.
+        and nothing is left of it. `reading` are the copies that read the source at the same time.
         """
+        self._reading = reading or ReadOnce()
+        self._look = CacheLook(0, b"")
+        self._from = self._to = -1
         self._roots = source, data
         self._is_clone = is_clone
         self._on_piece = on_piece
         self._on_copied = on_copied
         self._folder: _Folder | None = None
-        self._waiting: deque[tuple[_Folder, bytes, bytes, int]] = deque()
-        self._brought = 0
+        self._waiting: deque[tuple[_Folder, bytes, bytes, int, CacheLook]] = deque()
+        self._brought = self._begun = 0
 
-    def add(self, path: bytes) -> None:
-        """Copy this file, soon. Raises TargetFull."""
+    def add(self, path: bytes, number: int = 0) -> None:
+        """Copy this file, soon; its number is that of its spool line. Raises TargetFull."""
         folder, _, name = path.rpartition(b"/")
         try:
             here = self._folder if self._folder and self._folder.path == folder else self._enter(folder)
             source = os.open(name, _READ, dir_fd=here.source)
         except OSError:
             return
+        look = self._reading.look(number, source)
         read_ahead(source)
-        self._waiting.append((here, path, name, source))
+        self._waiting.append((here, path, name, source, look))
         if len(self._waiting) > _AHEAD:
             self._next()
 
     def finish(self) -> None:
         """Copy what has been added and let go of all folders. Raises TargetFull."""
+        self.catch_up()
+        self._leave()
+
+    def catch_up(self) -> None:
+        """Copy what has been added. Raises TargetFull."""
         while self._waiting:
             self._next()
-        self._leave()
 
     def _enter(self, folder: bytes) -> _Folder:
         self._leave()
@@ -94,7 +117,7 @@ class PlainCopier:
             undo.callback(os.close, source)
             target = opened_below(self._roots[1], folder)
             undo.callback(os.close, target)
-            self._folder = _Folder(folder, source, target, gives_acls(target))
+            self._folder = _Folder(folder, source, target, os.fstat(source).st_ino, gives_acls(target))
             undo.pop_all()
             return self._folder
 
@@ -105,7 +128,8 @@ class PlainCopier:
             folder.close()
 
     def _next(self) -> None:
-        folder, path, name, source = self._waiting.popleft()
+        folder, path, name, source, look = self._waiting.popleft()
+        self._look, self._from = look, source
         try:
             copied = self._copy(folder, name, source)
             if copied is not None:
@@ -114,13 +138,14 @@ class PlainCopier:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise full(is_quota=error.errno == errno.EDQUOT) from None
         finally:
+            self._reading.finished(look, source)
             os.close(source)
         if folder is not self._folder and not (self._waiting and self._waiting[0][0] is folder):
             folder.close()
 
     def _copy(
         self, folder: _Folder, name: bytes, source: int
-    ) -> tuple[bytes, bytes, Collection[str], Mapping[bytes, bytes]] | None:
+    ) -> tuple[bytes, PlainRead, Collection[str], Mapping[bytes, bytes]] | None:
         """What `on_copied` gets; None for what is no regular file any more."""
         seen = os.fstat(source)
         if not S_ISREG(seen.st_mode):
@@ -128,8 +153,8 @@ class PlainCopier:
         if self._is_clone:
             with suppress(FileNotFoundError):
                 os.unlink(name, dir_fd=folder.target)
-        target = os.open(name, _MAKE, 0o600, dir_fd=folder.target)
-        self._brought = 0
+        self._to = target = os.open(name, _MAKE, 0o600, dir_fd=folder.target)
+        self._brought = self._begun = 0
         try:
             content = bring_content(source, target, seen, self._came).encode()
             given = dict[bytes, bytes]()
@@ -142,16 +167,19 @@ class PlainCopier:
             os.close(target)
         mode = S_IMODE(seen.st_mode)
         begins = line_begins(b"f", mode, seen.st_uid, seen.st_gid, self._brought, seen.st_mtime_ns)
-        return content, begins, lacks, given
+        return content, PlainRead(begins, seen, folder.inode), lacks, given
 
     def _came(self, length: int) -> None:
         self._brought += length
+        self._reading.came(self._look, self._from, length)
+        if self._brought - self._begun >= WRITE_BEHIND:
+            self._begun = write_behind(self._to, self._begun, self._brought)
         self._on_piece(length)
 
     def _given(
         self, folder: _Folder, source: int, target: int, seen: os.stat_result, given: dict[bytes, bytes]
     ) -> frozenset[str]:
-        """Give it what is its own; what of that the target cannot hold. The attributes come into `given`."""
+        """Give it its metadata; what of that the target cannot hold. The attributes come into `given`."""
         lacks = _NOTHING
         try:
             self._give(folder, source, target, seen, given)

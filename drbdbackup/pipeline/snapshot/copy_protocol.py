@@ -26,12 +26,14 @@ from typing import Any
 
 from msgspec import Struct
 
+from drbdbackup.catalog.free_space import LastRoom
 from drbdbackup.catalog.signatures import OwnKey
 from drbdbackup.config.values import TargetConfig
 from drbdbackup.model.generation import Generation
+from drbdbackup.model.medium import KnownMedium
 from drbdbackup.pipeline.cage.protocol import Answer, Conversation, EndedRuns, JobEvent
 from drbdbackup.pipeline.progress import Progress
-from drbdbackup.pipeline.target.target_protocol import KnownMedium, Pruned, TargetJob
+from drbdbackup.pipeline.target.target_protocol import Pruned, TargetJob
 from drbdbackup.pipeline.volume.source_protocol import SourceJob
 
 CopyBody = dict[str, Any]  # of a "copy" fact; what a medium says is judged by `bodies.copy_from`
@@ -48,7 +50,7 @@ class TargetFacts(Struct, frozen=True, kw_only=True):
     stamps of those that were taken in.
     """
 
-    expected: dict[str, Any] | None
+    expected: KnownMedium | None
     damaged: frozenset[str]
     verified: frozenset[str]
     manifests: dict[str, str]
@@ -67,7 +69,8 @@ class CopyJob(SourceJob, frozen=True, kw_only=True):
     The walk writes `spool`, and `patience` is how many seconds it may say nothing. `scratch` is a folder of the job's
     own. `problems` (path, why) came before the walk, and are the snapshot's. `purpose` is "safety" for what a restore
     in place keeps. `key` signs what is noted for the next run. `rate` is how many bytes it may copy in a second, 0 for
-    as many as it can.
+    as many as it can. `positions` is the file by which those that copy the volume know how far each is, `reader` its
+    number among them (see `files.page_cache`).
     """
 
     resource: str
@@ -83,6 +86,8 @@ class CopyJob(SourceJob, frozen=True, kw_only=True):
     purpose: str
     key: OwnKey
     rate: int
+    positions: str
+    reader: int
 
     @property
     def is_background_work(self) -> bool:
@@ -187,9 +192,10 @@ class Fetched(JobEvent, frozen=True):
 
 
 class Done(JobEvent, frozen=True):
-    """All is done; `notes` are worth a word."""
+    """All is done; `notes` are shown, and `room` is what is left on the target."""
 
     notes: tuple[str, ...] = ()
+    room: LastRoom | None = None
 
 
 class Forecast(JobEvent, frozen=True, kw_only=True, tag="done"):
@@ -224,7 +230,7 @@ class Noted(Answer, frozen=True):
 
 class Recycle(Answer, frozen=True):
     """This snapshot is recorded as gone, and its tree is the job's; "" for none. `catalog` says so, and is put on the
-    medium first, "" for none: who reads the snapshot on another node is to learn that nobody has damaged it.
+    medium first, "" for none: a reader on another node can check that nobody has damaged the snapshot.
     """
 
     snapshot: str

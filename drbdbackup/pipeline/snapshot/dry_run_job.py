@@ -6,15 +6,16 @@ import os
 from contextlib import ExitStack
 
 from drbdbackup.manifest import KINDS
+from drbdbackup.pipeline.cage.protocol import MediumOpened, Opening
 from drbdbackup.pipeline.cage.worker import Channel
 from drbdbackup.pipeline.progress import Progress
 from drbdbackup.pipeline.snapshot.copy_protocol import CopyJob, Forecast
-from drbdbackup.pipeline.snapshot.estimate import foresee, shortage, space
+from drbdbackup.pipeline.snapshot.estimate import estimate_copy, shortage, space
 from drbdbackup.pipeline.snapshot.link_sources import newest_base
 from drbdbackup.pipeline.snapshot.plan import Planner
-from drbdbackup.pipeline.snapshot.target_limits import Foretold
+from drbdbackup.pipeline.snapshot.target_limits import LimitsForecast
 from drbdbackup.pipeline.target.open_target import secluded
-from drbdbackup.pipeline.target.remove_snapshots import copies_there
+from drbdbackup.pipeline.target.published_snapshots import published
 from drbdbackup.pipeline.volume.guard import guarded
 from drbdbackup.scan import Spool
 from drbdbackup.targets import abilities, identity, layout
@@ -30,15 +31,19 @@ def do(job: CopyJob, channel: Channel) -> Forecast:
     def tell(entries: int) -> None:
         channel.send_progress(Progress(entries, 0, 0))
 
-    # A share is opened as the run opens it, which writes nothing: what the run will say of it is said now.
+    # A share is opened as the run opens it, which writes nothing: what the run will report is reported now.
     is_there = not job.target.is_mounted_for_use
+    channel.send(Opening())
     with secluded(job.target, job.here, write=is_there, resource=job.resource) as medium, ExitStack() as stack:
         if is_there:
             layout.refuse_unwritable(medium.root, job.resource)
         if medium.identity is not None or about.expected:
             identity.check(medium, about.expected, job.here.node, may_enrol=False)
         identity.refuse_foreign(medium, about.nodes, about.ours)
-        backups = layout.snapshots(medium.root, job.resource)
+        marked = medium.identity.medium if medium.identity else ""
+        known = published(medium, marked, job.resource)
+        backups = known.backups
+        channel.send(MediumOpened())
         last = backups[-1] if backups else None
         can = dict(last.abilities) if last else {}
         engine = medium.engine
@@ -51,20 +56,17 @@ def do(job: CopyJob, channel: Channel) -> Forecast:
         planner = Planner(bases if can_share else [], KINDS)
         spool, there = Spool(job.spool, job.patience), space(medium)
         held = bounds(medium.fstype, there.block, nanoseconds=can.get("nanoseconds", True))
-        foretold = Foretold(job.source, held, can)
-        foreseen = foresee(
+        foretold = LimitsForecast(job.source, held, can)
+        estimate = estimate_copy(
             spool, planner, bases, source=job.source, block=there.block, tell=tell,
             look=foretold.look if engine is None else lambda _: None,
         )  # fmt: skip
-        marked = medium.identity.medium if medium.identity else ""
-        counts = {**foreseen.counts, "needed_bytes": foreseen.laid_out}
+        counts = {**estimate.counts, "needed_bytes": estimate.laid_out}
         if engine is None:
             counts["free_bytes"] = there.free
-        kept = layout.safety(medium.root, job.resource)
-        lying_there = copies_there(medium, marked, (*backups, *kept))
         problems: list[tuple[bytes, bytes | str]] = [*spool.problems, *foretold.problems]
         return Forecast(
-            counts=counts, medium=marked, room=shortage(foreseen, there, bases, spool), snapshots=tuple(lying_there),
+            counts=counts, medium=marked, room=shortage(estimate, there, bases, spool), snapshots=known.copies,
             problems=tuple((os.fsdecode(path), os.fsdecode(why)) for path, why in problems[:KEPT_PROBLEMS]),
             problem_count=len(spool.problems) + foretold.count,
             recycles=engine is None and job.target.recycle and bool(bases) and abilities.from_document(can).can_recycle,

@@ -23,7 +23,7 @@ _ANY = 1 << 62  # bytes
 _BEAT = 0xFFF  # entries between two signs of life
 
 
-class Foreseen(Struct):
+class CopyEstimate(Struct):
     """Counts of entries and of those to be copied. Bytes: `content` is at least what is written, holes left out;
     `laid_out` is that with what whole blocks, folders and the manifest take.
     """
@@ -49,9 +49,9 @@ class Space(Struct, frozen=True):
     block: int
     is_exact: bool
 
-    def refuses(self, foreseen: Foreseen) -> bool:
+    def refuses(self, estimate: CopyEstimate) -> bool:
         """Whether it is certain that this does not fit."""
-        return self.is_exact and foreseen.content > self.free
+        return self.is_exact and estimate.content > self.free
 
 
 def space(medium: Medium) -> Space:
@@ -64,47 +64,47 @@ def space(medium: Medium) -> Space:
     return Space(free, used + free, seen.f_frsize, medium.fstype in _EXACT)
 
 
-def foresee(
+def estimate_copy(
     lines: Iterable[bytes], planner: Planner, bases: Sequence[Base], *, source: str, block: int,
     tell: Callable[[int], None], look: Callable[[Planned], None] = lambda _: None,
-) -> Foreseen:  # fmt: skip
+) -> CopyEstimate:  # fmt: skip
     """Plan for the spool's `lines`, which are waited for; `bases` are the planner's, or what only counts as gone.
 
     `tell` gets now and then how many entries were met; `look` gets each as it is planned. `block` is in bytes.
     """
-    told = Foreseen()
+    estimate = CopyEstimate()
 
     def gone(_: bytes) -> None:
-        told.gone += 1
+        estimate.gone += 1
 
     for base in bases[:1]:
         base.on_gone = gone
     for line in lines:
-        told.entries += 1
+        estimate.entries += 1
         planned = planner.decide(line)
         look(planned)
         step = planned.step
         if step in _COPIES and planner.alike[0] < 0:  # else most likely it has the content that is there: it is linked
-            told.copied += 1
-            told.copied_bytes += size_of(line)
+            estimate.copied += 1
+            estimate.copied_bytes += size_of(line)
             content = _written(line, source)
-            told.content += content
-            told.laid_out += -(-content // block) * block
+            estimate.content += content
+            estimate.laid_out += -(-content // block) * block
         elif step is Step.FOLDER:
-            told.laid_out += block
-        told.laid_out += _MANIFEST_LINE
-        if not told.entries & _BEAT:
-            tell(told.entries)
+            estimate.laid_out += block
+        estimate.laid_out += _MANIFEST_LINE
+        if not estimate.entries & _BEAT:
+            tell(estimate.entries)
     for base in bases:
         base.finish()
-    return told
+    return estimate
 
 
-def shortage(told: Foreseen, there: Space, bases: Sequence[Base], spool: Spool) -> Room:
+def shortage(estimate: CopyEstimate, there: Space, bases: Sequence[Base], spool: Spool) -> Room:
     """What the supervisor learns of the room on a target: bytes needed and free, the base, the walk's totals."""
     totals = spool.totals
     return Room(
-        needs=told.laid_out, free=there.free, refused=there.refuses(told),
+        needs=estimate.laid_out, free=there.free, refused=there.refuses(estimate),
         base=os.path.basename(os.path.dirname(bases[0].data)) if bases else "",
         files=totals.files if totals else 0, bytes=totals.bytes if totals else 0,
         allocated=totals.allocated if totals else 0,

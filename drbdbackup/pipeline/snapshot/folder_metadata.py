@@ -6,15 +6,17 @@ differ or were written into. It must never follow a symlink.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping
 from contextlib import suppress
+from stat import S_IMODE
 
 from msgspec.structs import replace
 
 from drbdbackup.manifest import Entry, is_unknown, parse, path_of, split
 from drbdbackup.pipeline.files.metadata import attributes, give, lacks, own
-from drbdbackup.pipeline.snapshot.copy_files import held, noted
+from drbdbackup.pipeline.snapshot.copy_files import attributes_of, held, noted
 from drbdbackup.pipeline.snapshot.plan import Planned
 from drbdbackup.pipeline.snapshot.workspace import Workspace
 from drbdbackup.targets import removal
@@ -81,16 +83,20 @@ class Folders:
         place = self._making.place
         source = os.path.join(os.fsencode(place.source), entry.path)
         target = os.path.join(os.fsencode(place.data), entry.path)
-        there = attributes(source)
+        there = _attributes(source, entry.inode)
         wanted = _named(held(there, place.holds))
-        for name in own(held(attributes(target), place.holds)).keys() - wanted.keys():
+        has = _named(held(attributes(target), place.holds))
+        surplus = own(has).keys() - wanted.keys()
+        for name in surplus:
             with suppress(OSError):  # inherited from a default ACL, or gone from the source since
                 os.removexattr(target, name, follow_symlinks=False)
         if place.holds_attributes and self._is_other(source, entry, front, word := noted(own(there))):
             self._making.words[entry.path] = word
         if not place.holds.owners:  # else we could not read our own copy again
             entry = replace(entry, mode=entry.mode | 0o700)
-        if lost := give(target, entry, wanted, place.holds.owners, place.holds.modes):
+        if self._making.recycling and not surplus and wanted.items() <= has.items() and _has_given(target, entry):
+            return  # each of the calls that this saves is a request to a share
+        if lost := give(target, entry, wanted, owners=place.holds.owners, modes=place.holds.modes):
             self._making.short[entry.path] = lacks(lost)
 
     def _is_other(self, source: bytes, entry: Entry, front: bytes, word: bytes) -> bool:
@@ -101,6 +107,22 @@ class Folders:
             return os.lstat(source).st_ctime_ns != entry.ctime
         except OSError:
             return True
+
+
+def _has_given(target: bytes, entry: Entry) -> bool:
+    """Whether a folder has the entry's owner, mode and times already."""
+    seen = os.lstat(target)
+    return (S_IMODE(seen.st_mode), seen.st_uid, seen.st_gid, seen.st_mtime_ns) == (
+        entry.mode, entry.uid, entry.gid, entry.mtime
+    )  # fmt: skip
+def _attributes(source: bytes, inode: int) -> Mapping[bytes, bytes]:
+    """Those of the folder that the walk saw; none of another, which somebody may have put in its place."""
+    try:
+        return attributes_of(source, inode)[0]
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return {}
+        raise
 
 
 def _named(extended: Mapping[bytes, bytes]) -> dict[str, bytes]:

@@ -17,20 +17,33 @@ from typing import Any, BinaryIO
 
 from drbdbackup import manifest, plain_file
 from drbdbackup.catalog.signatures import OwnKey, is_signed
-from drbdbackup.errors import Damaged, NothingFound, TargetError
+from drbdbackup.errors import Damaged, NothingFound, StateError, TargetError
 from drbdbackup.pipeline.files.compare import recorded_below
 from drbdbackup.pipeline.snapshot.copy_protocol import TargetFacts
 from drbdbackup.pipeline.snapshot.plan import Base
 from drbdbackup.pipeline.snapshot.workspace import COPIED, WHOLE
 from drbdbackup.targets import document, layout
 from drbdbackup.targets.sidecar import MANIFEST, Sidecar
+from drbdbackup.tools import btrfs
 
 ABILITIES = "abilities.json"
 _SIGNED = "signed"  # how no line of a manifest begins
 _TO_SIGN = b"drbdbackup-unfinished\n"
 _LARGEST_CHUNK = 64 << 20  # bytes; of paths of 4 KiB each, as many entries as there are in one
 _LARGEST_NOTES = 1 << 40  # bytes; never held in memory
-_LONGEST_NOTE = 1024
+_LONGEST_NOTE = 1024  # bytes
+
+
+def make_tree(data: str, base: Base | None, *, subvolumes: bool) -> bool:
+    """Make the fresh tree `data`, empty; with `subvolumes` a clone of the `base`, if that is one: then True."""
+    if not subvolumes:
+        os.mkdir(data, 0o700)
+    elif base is not None and btrfs.is_subvolume(base.data):
+        btrfs.snapshot(base.data, data)
+        return True
+    else:
+        btrfs.create(data)
+    return False
 
 
 def newest_base(
@@ -51,7 +64,7 @@ def newest_base(
         here = os.path.join(scratch, "base.gz")
         if not trusted(one) or dict(one.abilities) != abilities:
             continue
-        with suppress(OSError, Damaged, NothingFound, TargetError):
+        with suppress(OSError, Damaged, NothingFound, StateError, TargetError):
             bring(one.snapshot)
             if manifest.copied(layout.manifest(folder), here) == one.manifest_sha256:
                 if not about.manifests[one.snapshot]:
@@ -162,11 +175,11 @@ def _is_signed_whole(folder: str, keys: Mapping[str, str], here: str) -> bool:
     """Whether a node says that all that the manifest there names is there. That is copied to the file `here`."""
     try:
         note = plain_file.content(os.path.join(folder, WHOLE), _LONGEST_NOTE)
-        said, _, by = note.partition(b"\n")
-        if not _is_signed(said + b"\n", by, keys):
+        statement, _, by = note.partition(b"\n")
+        if not _is_signed(statement + b"\n", by, keys):
             return False
-        return said == f"whole {manifest.copied(os.path.join(folder, MANIFEST), here)}".encode()
-    except (OSError, Damaged):
+        return statement == f"whole {manifest.copied(os.path.join(folder, MANIFEST), here)}".encode()
+    except (OSError, Damaged, StateError):
         return False
 
 

@@ -7,8 +7,9 @@ into what a crash left.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
+from functools import partial
 from typing import BinaryIO
 
 from msgspec import Struct
@@ -19,7 +20,7 @@ from drbdbackup.pipeline.snapshot import plan
 from drbdbackup.pipeline.snapshot.copy_files import Copier, ResumeFile, settled
 from drbdbackup.pipeline.snapshot.folder_metadata import Folders
 from drbdbackup.pipeline.snapshot.hard_links import Linker
-from drbdbackup.pipeline.snapshot.plan import KEPT, Planned, Planner, Step, size_of
+from drbdbackup.pipeline.snapshot.plan import KEPT, Planned, Planner, SameFiles, Step, size_of
 from drbdbackup.pipeline.snapshot.recycled_tree import RecycledTree
 from drbdbackup.pipeline.snapshot.set_aside import Aside
 from drbdbackup.pipeline.snapshot.target_limits import short
@@ -45,8 +46,13 @@ def make_snapshot(workspace: Workspace, spool: Spool) -> Made:
         kept = ResumeFile(workspace.at(COPIED), workspace.sign)
         filler = Copier(workspace.place, COPIED, workspace.filled, workspace.tell, kept)
         _first_pass(workspace, spool, planner, linker, filler, planned.write, folders, tree)
+        for base in workspace.bases:
+            base.finish()
+        if tree is not None:
+            tree.finish()
         linker.finish()
         filler.close()
+        workspace.place.reading.close()
         planned.flush()
         _second_pass(workspace, planner, linker, folders, tree)
         _third_pass(workspace, planner, linker.failed)
@@ -63,15 +69,14 @@ def _first_pass(
     aside = Aside(workspace.place, workspace.fresh, bases, workspace.filled)
     data = os.open(workspace.place.data, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        for line in spool:
-            workspace.place.started_ns = spool.started_ns
-            workspace.met(line)
+        keep = partial(_keep, workspace, linker, write, tree)
+        for line in _to_decide(workspace, spool, planner, filler, keep):
             planned = planner.decide(line)
             if planned.step is Step.ASIDE:
                 planned = aside.put(planned)
             path = path_of(line)
             index, recorded_there = planner.alike
-            if index >= 0 and (same := filler.same_content(path, line, recorded_there)):
+            if index >= 0 and (same := filler.same_content(path, line, recorded_there, workspace.seen)):
                 planned = Planned(Step.LINK, index, same, line)
             is_there = workspace.updating or (tree is not None and tree.has(planned, path))
             if is_there and planned.step is Step.LINK_GROUP:
@@ -83,19 +88,50 @@ def _first_pass(
                     linker.add(planned.base, path)
             elif planned.step is Step.COPY:
                 folders.touched(path)
-                filler.add(path, line)
+                filler.add(path, line, workspace.seen)
             elif planned.step is Step.FOLDER:
                 folders.entered(planned)
+                filler.entered(line)
                 if not (workspace.updating and planned.front and not is_unknown(planned.front)):
                     folders.differs()
-                with suppress(FileExistsError):
-                    os.mkdir(path, 0o700, dir_fd=data)
-        for base in workspace.bases:
-            base.finish()
-        if tree is not None:
-            tree.finish()
+                if not (is_there and tree):
+                    with suppress(FileExistsError):
+                        os.mkdir(path, 0o700, dir_fd=data)
     finally:
         os.close(data)
+
+
+def _keep(
+    workspace: Workspace, linker: Linker, write: Callable[[bytes], object], tree: RecycledTree | None, same: SameFiles
+) -> None:
+    """Files that are linked from the first base, unless they are there."""
+    workspace.linked_bytes += same.bytes
+    if not workspace.updating:
+        for path in same.paths if tree is None else tree.lacking(same.paths):
+            linker.add(0, path)
+    write(plan.write_same(same))
+
+
+def _to_decide(
+    workspace: Workspace, spool: Spool, planner: Planner, filler: Copier, keep: Callable[[SameFiles], None]
+) -> Iterator[bytes]:
+    """The spool lines, but for those of files that there is nothing to think about; `workspace.seen` is the number of
+    each.
+    """
+    for lines in spool.batches():
+        workspace.place.started_ns = spool.started_ns
+        number = 0
+        while number < len(lines):
+            if same := planner.same_files(lines, number):
+                keep(same)
+                number += len(same.paths)
+                if workspace.met_more(len(same.paths)):
+                    filler.passed(workspace.seen)
+            else:
+                if workspace.met(lines[number]):
+                    filler.passed(workspace.seen - 1)
+                yield lines[number]
+                number += 1
 
 
 def _second_pass(
@@ -107,6 +143,7 @@ def _second_pass(
         for planned in decided(workspace, planner):
             if planned.step is Step.FOLDER:
                 folders.entered(planned)
+                groups.entered(planned.line)
             elif planned.step is Step.COPY_GROUP:
                 folders.touched(path_of(planned.line))
                 if tree is not None:
@@ -123,7 +160,9 @@ def _third_pass(workspace: Workspace, planner: Planner, unlinked: set[bytes]) ->
     again = Copier(workspace.place, UNLINKED, workspace.filled, workspace.tell)
     if unlinked:
         for planned in decided(workspace, planner):
-            if planned.step in (Step.LINK, Step.LINK_GROUP) and path_of(planned.line) in unlinked:
+            if planned.step is Step.FOLDER:
+                again.entered(planned.line)
+            elif planned.step in (Step.LINK, Step.LINK_GROUP) and path_of(planned.line) in unlinked:
                 again.add(path_of(planned.line), planned.line)
     again.close()
 
@@ -144,12 +183,16 @@ def write_manifest(workspace: Workspace, planner: Planner, unlinked: set[bytes])
             name: _Recorded(stack.enter_context(open(workspace.scratch(name), "rb")))
             for name in (COPIED, GROUPS, UNLINKED)
         }
-        for line in stack.enter_context(open(workspace.scratch(PLAN), "rb", buffering=1 << 18)):
-            found = b"" if unlinked else plan.linked(line)
+        lines = stack.enter_context(open(workspace.scratch(PLAN), "rb", buffering=1 << 18))
+        for count, part in plan.parts(lines, whole=not unlinked):
+            if count:
+                writer.add_lines(part)
+                entries += count
+                continue
+            found = b"" if unlinked else plan.linked(part)
             if not found:
-                planned = planner.resolve(plan.read(line))
-                front = _front(workspace, planned, written, unlinked)
-                found = front + b" " + planned.line if front else b""
+                planned = planner.resolve(plan.read(part))
+                found = _line(workspace, planned, written, unlinked)
             if found:
                 found = _with_attributes(workspace, found)
                 writer.add_line(found)
@@ -160,21 +203,27 @@ def write_manifest(workspace: Workspace, planner: Planner, unlinked: set[bytes])
     return Made(writer.sha256, entries)
 
 
-def _front(workspace: Workspace, planned: Planned, written: Mapping[str, _Recorded], unlinked: set[bytes]) -> bytes:
-    """An entry's `hash flag attributes`; nothing if it has no place in the manifest."""
+def _line(workspace: Workspace, planned: Planned, written: Mapping[str, _Recorded], unlinked: set[bytes]) -> bytes:
+    """An entry's line; nothing if it has no place in the manifest."""
     step, line = planned.step, planned.line
     if step is Step.LOST:
         return b""
+    if step is Step.COPY:
+        return written[COPIED].of(line)
+    if step is Step.COPY_GROUP:
+        return written[GROUPS].of(line)
+    if unlinked and step is not Step.FOLDER and path_of(line) in unlinked:
+        return written[UNLINKED].of(line)
+    return _front(workspace, planned) + b" " + line
+
+
+def _front(workspace: Workspace, planned: Planned) -> bytes:
+    """The `hash flag attributes` of an entry that was not copied."""
+    step, line = planned.step, planned.line
     if step is Step.FOLDER and workspace.short and path_of(line) in workspace.short:
         return _own_front(workspace, line)
     if step is Step.FOLDER and workspace.words and (word := workspace.words.get(path_of(line))):
         return b" ".join(((planned.front or _own_front(workspace, line)).rsplit(b" ", 1)[0], word))
-    if step is Step.COPY:
-        return written[COPIED].front(line)
-    if step is Step.COPY_GROUP:
-        return written[GROUPS].front(line)
-    if unlinked and step is not Step.FOLDER and path_of(line) in unlinked:
-        return written[UNLINKED].front(line)
     return planned.front or _own_front(workspace, line)
 
 
@@ -183,27 +232,30 @@ class _Recorded:
 
     def __init__(self, lines: BinaryIO) -> None:
         self._lines = lines
-        self._front, self._line = b"", b""
+        self._recorded, self._line = b"", b""
         self._next()
 
-    def front(self, line: bytes) -> bytes:
-        """The entry's front, or nothing if it was not copied."""
-        if line != self._line:
+    def of(self, line: bytes) -> bytes:
+        """The line of the entry that has this spool line, or nothing if it was not copied.
+
+        Owner and mode may be others: of what was copied.
+        """
+        if line != self._line and (not self._line or path_of(line) != path_of(self._line)):
             return b""
-        front = self._front
+        recorded = self._recorded
         self._next()
-        return front
+        return recorded
 
     def _next(self) -> None:
-        line = self._lines.readline()
-        self._front, self._line = manifest.split(line) if line else (b"", b"")
+        self._recorded = self._lines.readline()
+        self._line = manifest.split(self._recorded)[1] if self._recorded else b""
 
 
 def _own_front(workspace: Workspace, line: bytes) -> bytes:
     """The front of what has no content: folders, and entries that only the manifest keeps."""
     entry = parse(line)
     lacks = workspace.short.get(entry.path, ())
-    kept = workspace.place.kept(entry.path, entry.ctime, workspace.filled.problems, lacks)
+    kept = workspace.place.kept(entry.path, entry.ctime, entry.inode, workspace.filled.problems, lacks)
     return b" ".join((NOTHING, settled(entry.ctime, workspace.place.started_ns), kept))
 
 
@@ -214,7 +266,7 @@ def _with_attributes(workspace: Workspace, line: bytes) -> bytes:
         return line
     entry = parse(rest)
     with suppress(OSError):
-        word = workspace.place.kept(entry.path, entry.ctime, workspace.filled.problems)
+        word = workspace.place.kept(entry.path, entry.ctime, entry.inode, workspace.filled.problems)
     return b" ".join((content, flag, word, rest))
 
 

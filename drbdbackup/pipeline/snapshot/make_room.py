@@ -27,7 +27,7 @@ from drbdbackup.pipeline.snapshot.copy_protocol import (
     Stuck,
     TargetFacts,
 )
-from drbdbackup.pipeline.snapshot.estimate import Foreseen, Space, foresee, shortage, space
+from drbdbackup.pipeline.snapshot.estimate import CopyEstimate, Space, estimate_copy, shortage, space
 from drbdbackup.pipeline.snapshot.link_sources import left_behind, newest_base
 from drbdbackup.pipeline.snapshot.plan import Planner
 from drbdbackup.pipeline.target import remove_snapshots, unfinished_snapshots
@@ -82,7 +82,7 @@ class RoomPlan(Struct):
     job: Coming
     channel: Channel
     at: OpenTarget
-    foreseen: Foreseen
+    estimate: CopyEstimate
     needs: Room
 
     @property
@@ -93,7 +93,7 @@ class RoomPlan(Struct):
     @property
     def fits(self) -> bool:
         """Whether the copy should fit by now."""
-        return self.foreseen.laid_out <= self.space.free
+        return self.estimate.laid_out <= self.space.free
 
     def drop(self, snapshot: str, reason: str) -> None:
         """Have a copy go, and its room come back."""
@@ -116,12 +116,12 @@ def make_room(job: Coming, channel: Channel, at: OpenTarget) -> None:
 
 
 def make_room_for(job: Coming, channel: Channel, at: OpenTarget) -> None:
-    """The same for a copy whose source says nothing about its size: every entry is looked at."""
-    room = _foreseen(job, channel, at)
+    """The same for a copy whose source says nothing about its size: every entry is looked at. Raises TargetFull."""
+    room = _estimated(job, channel, at)
     if not room.fits and unfinished_snapshots.removable(at.root, job.to_open.removal):
         with channel.beating():
             remove_snapshots.sweep(at, job.to_open.removal)  # they save work, but no room
-        room = _foreseen(job, channel, at)
+        room = _estimated(job, channel, at)
     if room.fits:
         return
     channel.send(Short(room.needs))
@@ -131,15 +131,15 @@ def make_room_for(job: Coming, channel: Channel, at: OpenTarget) -> None:
             return
     if at.medium.config.on_full == "replace":
         _give_up(room)
-    elif room.space.refuses(room.foreseen):
+    elif room.space.refuses(room.estimate):
         hint = f"{HINT} {_REPLACE_HINT}" if at.medium.config.can_replace else HINT
-        raise TargetFull(missing(room.foreseen, room.space), hint)
+        raise TargetFull(missing(room.estimate, room.space), hint)
 
 
-def missing(foreseen: Foreseen, there: Space) -> str:
+def missing(estimate: CopyEstimate, there: Space) -> str:
     """How much room there is not, in words."""
-    lacks = max(foreseen.laid_out - there.free, 0)
-    return f"the copy needs {size(foreseen.laid_out)} and {size(there.free)} are free: {size(lacks)} are missing"
+    lacks = max(estimate.laid_out - there.free, 0)
+    return f"the copy needs {size(estimate.laid_out)} and {size(there.free)} are free: {size(lacks)} are missing"
 
 
 @contextmanager
@@ -150,10 +150,10 @@ def cleared_when_full(fresh: str) -> Iterator[None]:
     except (TargetFull, OSError) as error:
         if not isinstance(error, TargetFull) and error.errno not in FULL:
             raise
-        told = _full(fresh, error)  # before there is room again
+        explained = _full(fresh, error)  # before there is room again
         with suppress(Failure, OSError):
             removal.remove_tree(os.path.dirname(fresh), os.fsencode(os.path.basename(fresh)))
-        raise told from None
+        raise explained from None
 
 
 def _full(folder: str, error: TargetFull | OSError) -> TargetFull | OSError:
@@ -173,29 +173,29 @@ def _give_up(room: RoomPlan) -> None:
     """
     job, at = room.job, room.at
     there = layout.snapshots(at.root, job.resource)
-    short = missing(room.foreseen, room.space)
-    full = _foreseen(job, room.channel, at, from_base=False)
-    comes_back = max((told.bytes for told in there), default=0)
+    short = missing(room.estimate, room.space)
+    full = _estimated(job, room.channel, at, from_base=False)
+    comes_back = max((copy.bytes for copy in there), default=0)
     most = min(room.space.total, room.space.free + comes_back)
-    if full.foreseen.laid_out > most:
+    if full.estimate.laid_out > most:
         raise TargetFull(
-            f"{short}; a copy alone needs {size(full.foreseen.laid_out)}, and there is room for about {size(most)}",
+            f"{short}; a copy alone needs {size(full.estimate.laid_out)}, and there is room for about {size(most)}",
             "Its medium is too small for a whole copy: give it more room, or leave more out (exclude).",
         )
     room.channel.send(Stuck(room.needs))
     if why := room.channel.receive(LastCopies).kept_because:
         raise TargetFull(f"{short}; its last copies were not given up: {why}", HINT)
     base = room.needs.base
-    for told in sorted(there, key=lambda told: told.snapshot == base):
-        if told.snapshot == base:
-            room.foreseen = full.foreseen
-        room.channel.send(GivingUp(told.snapshot))
+    for copy in sorted(there, key=lambda copy: copy.snapshot == base):
+        if copy.snapshot == base:
+            room.estimate = full.estimate
+        room.channel.send(GivingUp(copy.snapshot))
         room.channel.receive(Noted)  # it is written down by now: from here on nobody counts on that copy
-        room.drop(told.snapshot, "given up for a newer one: the target has no room for both")
+        room.drop(copy.snapshot, "given up for a newer one: the target has no room for both")
         if room.fits:
             return
-    if room.space.refuses(room.foreseen):
-        raise TargetFull(missing(room.foreseen, room.space), HINT)
+    if room.space.refuses(room.estimate):
+        raise TargetFull(missing(room.estimate, room.space), HINT)
 
 
 def _ample(source: str) -> int:
@@ -205,7 +205,7 @@ def _ample(source: str) -> int:
     return blocks + (seen.f_files - seen.f_ffree) * _INODE + blocks // 50
 
 
-def _foreseen(job: Coming, channel: Channel, at: OpenTarget, *, from_base: bool = True) -> RoomPlan:
+def _estimated(job: Coming, channel: Channel, at: OpenTarget, *, from_base: bool = True) -> RoomPlan:
     """What the copy needs, linked from what lies there; without `from_base` as if nothing did."""
     can = at.abilities
     with ExitStack() as stack:
@@ -219,7 +219,7 @@ def _foreseen(job: Coming, channel: Channel, at: OpenTarget, *, from_base: bool 
                 at.root, job.resource, "", can.as_document(), stack, job.about, job.scratch,
             )
         spool, there = Spool(job.spool, job.patience), space(at.medium)
-        found = foresee(
+        found = estimate_copy(
             spool, Planner(bases, at.abilities.kinds, at.names), bases, source=job.source, block=there.block,
             tell=lambda _: channel.send(Alive()),
         )  # fmt: skip

@@ -7,12 +7,15 @@ files: the inodes to be copied are kept in a bitmap of fixed size, where a colli
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import io
+from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
+from itertools import islice
+from typing import BinaryIO
 
 from msgspec import Struct
 
-from drbdbackup.manifest import SETTLED, order, path_of, split
+from drbdbackup.manifest import NO_ATTRIBUTES_WORD, SETTLED, order, path_of, split
 from drbdbackup.targets.names import Names
 
 
@@ -30,6 +33,10 @@ class Step(Enum):
 
 
 KEPT = -2  # in place of the index of a base: the entry is there already
+# A line of the manifest that says of a plain file that it is settled and has no attributes: so it goes on after a hash,
+_SURE = b" " + SETTLED + b" " + NO_ATTRIBUTES_WORD + b" f "
+_HASH = 32  # which is so long,
+_LINE = _HASH + len(_SURE) - 2  # and here the spool line begins.
 
 
 class Planned(Struct, frozen=True):
@@ -42,6 +49,14 @@ class Planned(Struct, frozen=True):
     base: int
     front: bytes
     line: bytes
+
+
+class SameFiles(Struct):
+    """Plain files that are in the newest copy as the walk saw them: their paths, lines of its manifest, and bytes."""
+
+    paths: list[bytes]
+    recorded: list[bytes]
+    bytes: int = 0
 
 
 class Inodes:
@@ -71,7 +86,9 @@ class Base:
         self.data = data
         self.on_gone: Callable[[bytes], None] | None = None
         self.alike = b""
+        self.was_unsure = False
         self._lines = lines
+        self._recorded = b""
         self._front = b""
         self._flag = b""
         self._tail: bytes | None = b""
@@ -81,11 +98,12 @@ class Base:
         """The `hash flag attributes` recorded for this very entry, if its flag is that; else nothing.
 
         Asked in merge order. `alike` is then what was recorded for a plain file that differs by its inode only, as it
-        does after a restore.
+        does after a restore. `was_unsure` is then whether a path was recorded here that may have changed at that time.
         """
-        self.alike = b""
+        self.alike, self.was_unsure = b"", False
         if self._tail != line and not self._reach(line):
             return b""
+        self.was_unsure = self._flag != SETTLED
         same = self._tail == line
         front = self._front if same and self._flag == flag else b""
         if not same and self._tail is not None and self._tail[:1] != line[:1]:
@@ -94,6 +112,26 @@ class Base:
             self.alike = self._front
         self._next()
         return front
+
+    def same_files(self, lines: Sequence[bytes], first: int) -> SameFiles:
+        """What `unchanged` would say of the lines from the `first` on, as long as they are of plain files without any
+        attributes that are recorded here. In a usual tree that is nearly all, so it is done with little ado.
+        """
+        paths, found, size, recorded = list[bytes](), list[bytes](), 0, self._recorded
+        for line in islice(lines, first, None):
+            if recorded[_LINE:] != line or not recorded.startswith(_SURE, _HASH) or recorded.find(b" ") != _HASH:
+                break
+            fields = line.split(b" ", 10)
+            path = fields[10]
+            if fields[8] != b"1" or b"\\" in path:
+                break
+            size += int(fields[4])
+            paths.append(path[:-1])
+            found.append(recorded)
+            recorded = next(self._lines, b"")
+        if found:
+            self._take(recorded)
+        return SameFiles(paths, found, size)
 
     def finish(self) -> None:
         """The walk is over: what is left here is gone."""
@@ -117,8 +155,12 @@ class Base:
             self.on_gone(self._tail)
 
     def _next(self) -> None:
-        recorded = next(self._lines, None)
-        if recorded is None:
+        self._take(next(self._lines, b""))
+
+    def _take(self, recorded: bytes) -> None:
+        """The next line, or nothing if there is none."""
+        self._recorded = recorded
+        if not recorded:
             self._tail = None
         else:
             self._front, self._tail = split(recorded)
@@ -162,6 +204,15 @@ class Planner:
         self.copied_inodes.add(int(fields[7]))
         return Planned(Step.COPY_GROUP, -1, b"", line)
 
+    def same_files(self, lines: Sequence[bytes], first: int) -> SameFiles | None:
+        """The lines from the `first` on for which `decide` would say that they are linked from the first base, as far
+        as that is seen at a glance; None if it is not.
+        """
+        if not self._bases or self._names is not None or b"f" not in self._holdable:
+            return None
+        found = self._bases[0].same_files(lines, first)
+        return found if found.paths else None
+
     def resolve(self, planned: Planned) -> Planned:
         """The last word on a name of a multiply linked inode, once every line has been decided."""
         if planned.step is Step.LINK_GROUP and int(planned.line.split(b" ", 8)[7]) in self.copied_inodes:
@@ -199,6 +250,29 @@ def read(line: bytes) -> Planned:
     return Planned(_STEPS[mark], int(base), b"" if front == b"- - -" else front, spool_line)
 
 
+def write_same(same: SameFiles) -> bytes:
+    """Files that are linked from the first base as a part of the plan file: how many and how long, then their lines."""
+    lines = b"".join(same.recorded)
+    return b"%s %d %d\n%s" % (_SAME, len(same.recorded), len(lines), lines)
+
+
+def parts(file: BinaryIO, *, whole: bool) -> Iterator[tuple[int, bytes]]:
+    """A plan file: lines to `read`, each with a 0. If they are wanted `whole`, what `write_same` has made comes as the
+    manifest's lines, with how many these are.
+    """
+    while line := file.readline():
+        if line[:1] != _SAME:
+            yield 0, line
+            continue
+        _, count, length = line.split(b" ")
+        recorded = file.read(int(length))
+        if whole:
+            yield int(count), recorded
+        else:
+            for one in io.BytesIO(recorded):
+                yield 0, b"%s 0 %s" % (_LINKED, one)
+
+
 def linked(line: bytes) -> bytes:
     """The manifest's line in a plan's line, where that is known already; nothing for anything but a plain link."""
     return line.split(b" ", 2)[2] if line[:1] == _LINKED else b""
@@ -217,3 +291,4 @@ def size_of(line: bytes) -> int:
 _STEPS = {step.value: step for step in Step}
 _MARKS = {step: mark for mark, step in _STEPS.items()}
 _LINKED = Step.LINK.value
+_SAME = b"!"

@@ -17,7 +17,7 @@ from drbdbackup.tools import btrfs
 
 
 def publish(
-    at: OpenTarget, fresh: str, told: Sidecar, check_source: Callable[[], None], *, again: bool = False
+    at: OpenTarget, fresh: str, new_sidecar: Sidecar, check_source: Callable[[], None], *, again: bool = False
 ) -> dict[str, Any]:
     """Write the sidecar into the folder `fresh` and rename that to the snapshot's name; the body of its "copy" fact.
 
@@ -25,14 +25,14 @@ def publish(
     was settled, and a document brings itself there. Raises TargetError, OSError, and what `check_source` raises.
     """
     at.check_still_there()
-    sidecar.write(fresh, told)
+    sidecar.write(fresh, new_sidecar)
     clear_notes(fresh)
     if at.abilities.subvolumes:
         btrfs.set_read_only(layout.data(fresh), read_only=True)
         layout.sync(at.root)
     check_source()  # since the supervisor said so the node may have had to let go of it
     if again:
-        layout.publish_again(at.root, told.resource, told.snapshot)
-        return copy_body(layout.copy_of(at.root, told, at.medium.location))
-    named = told.named(layout.publish(at.root, told.resource, told.snapshot))
+        layout.publish_again(at.root, new_sidecar.resource, new_sidecar.snapshot)
+        return copy_body(layout.copy_of(at.root, new_sidecar, at.medium.location))
+    named = new_sidecar.named(layout.publish(at.root, new_sidecar.resource, new_sidecar.snapshot))
     return copy_body(layout.copy_of(at.root, named, at.medium.location))

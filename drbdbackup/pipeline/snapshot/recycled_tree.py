@@ -5,12 +5,13 @@ nothing has to be believed of the old snapshot: what stays is what a link from t
 is removed here, before anything is linked or copied in its place.
 
 Its inodes belong to older snapshots, too. No file of it is ever opened, written to or given an attribute: its name
-stays or goes. Only folders are changed in place, by who links and copies into them.
+stays or goes. Only folders are changed in place, by linking and copying into them.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 
 from msgspec import Struct
@@ -40,11 +41,14 @@ class _Level(Struct):
     names: dict[bytes, int]
 
 
-def take(root: str, resource: str, snapshot: str, fresh: str) -> bool:
+def take(root: str, resource: str, snapshot: str, fresh: str, is_held: Callable[[], bool] = lambda: False) -> bool:
     """Turn a snapshot into the unfinished one in the empty folder `fresh`, in one step; whether that could be done.
 
-    It has to be recorded as gone by then. From here on nobody takes it for the snapshot that it was. Raises OSError.
+    It has to be recorded as gone by then. From here on nobody takes it for the snapshot that it was. Not one that
+    somebody reads (`is_held`, as in `removal.retire`). Raises OSError.
     """
+    if is_held():
+        return False
     folder = layout.snapshot_folder(root, resource, snapshot)
     with ExitStack() as stack:
         try:
@@ -52,6 +56,10 @@ def take(root: str, resource: str, snapshot: str, fresh: str) -> bool:
             os.close(os.open(layout.DATA, _FOLDER, dir_fd=old))
             os.rename(folder, fresh)
         except OSError:  # it went meanwhile, or it is immutable: one more that is pruned in the ordinary way
+            return False
+        if is_held():
+            os.rename(fresh, folder)
+            os.mkdir(fresh, 0o700)
             return False
         durable.sync_folder(os.path.dirname(fresh))
         for name in os.listdir(old):  # by its descriptor: on a share something else may have its name by now
@@ -83,22 +91,34 @@ class RecycledTree:
         self._levels.append(top)
 
     def has(self, planned: Planned, path: bytes) -> bool:
-        """Whether an entry is there already, as it is to be; else way is made for it. Asked in merge order."""
+        """Whether an entry is there already, as it is to be (a folder but for its metadata); else way is made for it.
+
+        Asked in merge order.
+        """
         if path == ROOT:
             return False
-        level = self._levels[-1]
-        while not path.startswith(level.prefix):
-            self._leave()
-            level = self._levels[-1]
+        level = self._level_of(path)
         name = path[len(level.prefix) :]
         found = level.names.pop(name, None)
         if found == _SAME and planned.base == 0 and (planned.step is Step.LINK or planned.step is Step.LINK_GROUP):
             return True
         if found == _FOLDERS and planned.step is Step.FOLDER:
-            self._enter(level, name, path)
-        elif found is not None:
+            return self._enter(level, name, path)
+        if found is not None:
             self._remove(level, name)
         return False
+
+    def lacking(self, paths: Sequence[bytes]) -> list[bytes]:
+        """Those of files that are to be linked from the first base which are not there as they are to be."""
+        lacking = list[bytes]()
+        for path in paths:
+            level = self._level_of(path)
+            found = level.names.pop(path[len(level.prefix) :], None)
+            if found != _SAME:
+                lacking.append(path)
+                if found is not None:
+                    self._remove(level, path[len(level.prefix) :])
+        return lacking
 
     def finish(self) -> None:
         """The walk is over: what is left here is gone."""
@@ -119,13 +139,22 @@ class RecycledTree:
                 os.close(fd)
         self._levels.clear()
 
-    def _enter(self, level: _Level, name: bytes, path: bytes) -> None:
+    def _level_of(self, path: bytes) -> _Level:
+        """The innermost open folder that it lies in; the others are left."""
+        level = self._levels[-1]
+        while not path.startswith(level.prefix):
+            self._leave()
+            level = self._levels[-1]
+        return level
+
+    def _enter(self, level: _Level, name: bytes, path: bytes) -> bool:
         """Go down into a folder, or remove one that cannot be dealt with: then it is made anew."""
         inner = self._opened(level.fd, name, path + b"/") if len(self._levels) < _DEEPEST else None
         if inner is None:
             self._remove(level, name)
-        else:
-            self._levels.append(inner)
+            return False
+        self._levels.append(inner)
+        return True
 
     def _opened(self, above: int | None, name: bytes, prefix: bytes) -> _Level | None:
         """A folder with what is in it; None for one that is too large, cannot be read, or is a mount."""

@@ -13,6 +13,7 @@ from contextlib import suppress
 from drbdbackup.manifest import CHANGED, NOTHING, Entry, parse
 from drbdbackup.pipeline.files.content import copy_content
 from drbdbackup.pipeline.snapshot.copy_files import Copied, CopySettings, settled
+from drbdbackup.pipeline.snapshot.exchanged_files import as_read
 from drbdbackup.pipeline.snapshot.plan import Planned, Step
 from drbdbackup.targets.layout import stored_at
 
@@ -35,12 +36,15 @@ class Aside:
         target = stored_at(self._fresh, entry.path)
         with suppress(FileExistsError):
             os.mkdir(os.path.dirname(target), 0o700)
+        line = planned.line
         try:
-            front = self._linked(planned, target, entry.path) or self._copied(entry, target)
+            front = self._linked(planned, target, entry.path)
+            if not front:
+                front, line = self._copied(entry, target, line)
         except OSError as error:
             self._filled.problems.append((entry.path, f"not put aside: {error.strerror}"))
             return Planned(Step.LOST, -1, b"", planned.line)
-        return Planned(Step.KEEP, -1, front, planned.line)
+        return Planned(Step.KEEP, -1, front, line)
 
     def _linked(self, planned: Planned, target: str, path: bytes) -> bytes:
         if not planned.front:
@@ -51,16 +55,18 @@ class Aside:
             return b""
         return planned.front
 
-    def _copied(self, entry: Entry, target: str) -> bytes:
+    def _copied(self, entry: Entry, target: str, line: bytes) -> tuple[bytes, bytes]:
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         source = os.path.join(os.fsencode(self._place.source), entry.path)
         with open(os.open(source, flags), "rb") as reader, open(target, "xb") as writer:
+            read = os.fstat(reader.fileno())
             content = copy_content(reader, writer)
             size = writer.tell()
+        now = as_read(line, read, 0, None)
         self._filled.entries += 1
         self._filled.bytes += size
-        return self._front(entry, content.encode(), size != entry.size)
+        return self._front(entry, content.encode(), changed=size != entry.size or now != line), now
 
-    def _front(self, entry: Entry, content: bytes, changed: bool = False) -> bytes:
+    def _front(self, entry: Entry, content: bytes, *, changed: bool = False) -> bytes:
         flag = (CHANGED if changed else settled(entry.ctime, self._place.started_ns)).upper()
-        return b" ".join((content, flag, self._place.kept(entry.path, entry.ctime, self._filled.problems)))
+        return b" ".join((content, flag, self._place.kept(entry.path, entry.ctime, entry.inode, self._filled.problems)))

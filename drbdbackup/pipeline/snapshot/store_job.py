@@ -8,9 +8,11 @@ only when the supervisor says so.
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 
 from msgspec import Struct, field
@@ -18,7 +20,7 @@ from msgspec import Struct, field
 from drbdbackup import __version__, manifest
 from drbdbackup.catalog.bodies import copy_body
 from drbdbackup.errors import RepositoryLocked, TargetError, ToolError
-from drbdbackup.manifest import CHANGED, NOTHING, ROOT, Entry, parse, path_of
+from drbdbackup.manifest import CHANGED, NOTHING, ROOT, SETTLED, Entry, parse, path_of
 from drbdbackup.pipeline.cage.protocol import Alive
 from drbdbackup.pipeline.cage.worker import Channel
 from drbdbackup.pipeline.files.compare import grown
@@ -36,17 +38,21 @@ from drbdbackup.pipeline.snapshot.copy_protocol import (
     Published,
     Ready,
 )
+from drbdbackup.pipeline.snapshot.exchanged_files import as_taken
+from drbdbackup.pipeline.snapshot.exclude_patterns import shortened
 from drbdbackup.pipeline.snapshot.link_sources import newest_base
 from drbdbackup.pipeline.snapshot.plan import Base, Planner
 from drbdbackup.pipeline.target import remove_snapshots
 from drbdbackup.pipeline.target.open_target import OpenTarget, open_target
+from drbdbackup.pipeline.target.published_snapshots import published
 from drbdbackup.pipeline.volume.guard import Guarded, guarded
-from drbdbackup.scan import NOT_OURS, Problem, Spool, Totals, Walk, exclusion, raise_open_files
+from drbdbackup.scan import NOT_OURS, Spool, Totals, raise_open_files
 from drbdbackup.targets import layout, sidecar
 from drbdbackup.targets.medium import Engine, Stored, Storing, ToStore
 from drbdbackup.targets.sidecar import KEPT_PROBLEMS, MANIFEST, Sidecar
 
-_READ = b"+"
+_OLDER, _READ, _UNSURE = b"=", b"+", b"?"
+_HELD_BACK = "it changed twice within a moment: an earlier content of it is stored, until it changes again"
 _WAIT = 0.5
 _BEAT = 0xFFF  # entries between two signs of life
 _OF_ROOT = ("attributes", "mode", "owner", "times")  # an engine stores what is in the source, and not itself
@@ -54,16 +60,34 @@ _OF_ROOT = ("attributes", "mode", "owner", "times")  # an engine stores what is 
 
 class Record(Struct, kw_only=True):
     """What the manifest is made of, and what came of it. `lines` is a file with those that it will have, each behind a
-    mark: `+` where the entry was read for it, `=` where an older snapshot's manifest has it. `read` files of `size`.
+    mark: `=` where an older snapshot's manifest has the entry, `+` where it was read for this one, `?` where a change
+    of it may have left its times as they are, so that the engine may have another content. `read` files of `size`.
+
+    `files` and `folders` are those in the source, `top_links` the walk's lines of the symlinks in its top folder.
     """
 
     lines: str
     entries: int = 0
+    files: int = 0
+    folders: int = 0
+    fresh: int = 0
+    top_links: list[bytes] = field(default_factory=list)
     read: int = 0
     size: int = 0
     changed: int = 0
     vanished: int = 0
     problems: list[tuple[bytes, str]] = field(default_factory=list)
+
+
+    def count(self, line: bytes, *, is_root: bool) -> None:
+        """One more entry of the walk."""
+        kind = line[:1]
+        if kind == b"f":
+            self.files += 1
+        elif kind == b"d":
+            self.folders += not is_root
+        elif kind == b"l" and b"/" not in path_of(line):
+            self.top_links.append(line)
 
 
 def do(job: CopyJob, channel: Channel) -> Done:
@@ -72,19 +96,19 @@ def do(job: CopyJob, channel: Channel) -> Done:
     guard = guarded(job)
     with open_target(job.to_open, write=True, may_enrol=True) as at:
         engine = _engine(at)
-        backups = layout.snapshots(at.root, job.resource)
-        kept = layout.safety(at.root, job.resource)
-        lying_there = remove_snapshots.copies_there(at.medium, at.identity.medium, (*backups, *kept))
-        names = layout.names(at.root, job.resource)
-        channel.send(Opened(at.known_as, (), guard.note, tuple(lying_there), tuple(names)))
+        there = published(at.medium, at.identity.medium, job.resource)
+        backups = there.backups
+        channel.send(Opened(at.known_as, (), guard.note, there.copies, there.names))
         name = layout.begin(at.root, job.resource, job.snapshot)
         folder = os.path.join(job.scratch, "record")
         os.mkdir(folder, 0o700)
         spool = Spool(job.spool, job.patience)
-        _await(spool, channel)
+        spool.await_end(lambda passed: channel.send_progress(Progress(passed, 0, 0)))
+        stored = (path_of(line) for line in Spool(job.spool, job.patience))
+        left_out, left_out_names = shortened(tuple(_left_out(spool)), stored, job.source)
         wanted = ToStore(
             source=job.source, resource=job.resource, snapshot=name, node=job.here.node, started_at=job.started_at,
-            left_out=tuple(_left_out(job, guard, spool)), scratch=job.scratch, rate=_rate(job),
+            left_out=left_out, left_out_names=left_out_names, scratch=job.scratch, rate=_rate(job),
         )  # fmt: skip
         with ExitStack() as stack:
             base = newest_base(
@@ -93,13 +117,20 @@ def do(job: CopyJob, channel: Channel) -> Done:
                     job.resource, name, tree=False, sidecar_sha256=job.about.sidecars.get(name, "")
                 ),
             )  # fmt: skip
-            storing = engine.store(wanted)
+            if job.about.damaged:
+                with suppress(TargetError):  # it is locked, say: the next run tries again
+                    _wait(engine.mend(), channel, Alive)
+            begun_ns = time.time_ns()
+            storing = engine.store(wanted, _stored_as(backups, base))
             stack.callback(storing.end)
-            record = _recorded(job, at, Planner([base] if base else [], manifest.KINDS), channel, storing)
-            _finish(storing, record, channel)
+            record = _recorded(job, at, base, begun_ns, channel, storing)
+            _wait(storing, channel, lambda: Progress(record.entries, storing.bytes, record.size))
+            is_same = _is_same(job, spool, record, storing)
         guard.check()
-        writer = manifest.Writer(os.path.join(folder, MANIFEST))
-        entries = _write(job, engine, wanted, record, writer, channel)
+        writer = manifest.Writer(
+            os.path.join(folder, MANIFEST), variant=int(job.started_at.timestamp()) if job.about.damaged else 0
+        )
+        entries = _write(job, engine, wanted, record, writer, channel, is_same=is_same)
         guard.check()
         totals = spool.totals or Totals()
         counts = CopyCounts(
@@ -109,16 +140,21 @@ def do(job: CopyJob, channel: Channel) -> Done:
         answer: Publish | HoldBack = channel.receive(Publish, HoldBack)
         if isinstance(answer, HoldBack):
             return Done((f"held back on {at.medium.location}: it is stored there, and not recorded",))
-        told = _sidecar(job, at, guard, answer, spool, record, name, entries, writer.sha256, _base_of(base))
-        sidecar.write(folder, told)
+        id_there = engine.stored_as(job.resource, name)
+        new_sidecar = _sidecar(
+            job, at, guard, answer, spool, record, name, entries, writer.sha256, _base_of(base), id_there
+        )
+        sidecar.write(folder, new_sidecar)
         guard.check()
-        tags = {"sequence": str(told.sequence)}
-        if told.generation is not None:
-            tags["generation"] = told.generation.current
-        engine.record(folder, wanted, tags)
-        body = copy_body(layout.copy_of(at.root, told, at.medium.location))
-        channel.send(Published(body, told.problems))
-        return Done(tuple(_afterwards(job, channel, at, engine)))
+        tags = {"sequence": str(new_sidecar.sequence)}
+        if new_sidecar.generation is not None:
+            tags["generation"] = new_sidecar.generation.current
+        with channel.beating():
+            engine.record(folder, wanted, tags)
+        body = copy_body(layout.copy_of(at.root, new_sidecar, at.medium.location))
+        channel.send(Published(body, new_sidecar.problems))
+        notes = (f"it has waited {math.ceil(storing.waited)} s for a lock in the repository",) if storing.waited else ()
+        return Done((*notes, *_afterwards(job, channel, at, engine)))
 
 
 def _engine(at: OpenTarget) -> Engine:
@@ -127,35 +163,11 @@ def _engine(at: OpenTarget) -> Engine:
     return at.medium.engine
 
 
-def _await(spool: Spool, channel: Channel) -> None:
-    """Wait until the walk is complete: what it leaves out must be known before anything is stored."""
-    for number, _ in enumerate(spool):
-        if not number & _BEAT:
-            channel.send_progress(Progress(number, 0, 0))
-
-
-def _left_out(job: CopyJob, guard: Guarded, spool: Spool) -> Iterator[bytes]:
+def _left_out(spool: Spool) -> Iterator[bytes]:
     """The paths that the walk did not take: what is ours, what `exclude` means, and files too large to be copied."""
     yield from sorted(NOT_OURS)
     yield from (path for path, why in spool.problems if why.startswith(b"its size is"))
-    is_excluded = exclusion(job.exclude)
-    if is_excluded is None:
-        return
-    found: list[bytes] = []
-
-    def excluded(path: bytes, is_folder: bool) -> bool:
-        if is_excluded(path, is_folder):
-            found.append(path)
-            return True
-        return False
-
-    def pass_over(_: Problem) -> None:
-        """The walk has said so."""
-
-    for _ in Walk(job.source, excluded, guard.mountpoints, pass_over):
-        yield from found
-        found.clear()
-    yield from found
+    yield from spool.left_out
 
 
 def _rate(job: CopyJob) -> int:
@@ -163,10 +175,18 @@ def _rate(job: CopyJob) -> int:
     return min((int(rate) for rate in (job.rate, job.target.rate) if rate), default=0)
 
 
-def _recorded(job: CopyJob, at: OpenTarget, planner: Planner, channel: Channel, storing: Storing) -> Record:
-    """Note for each entry what the manifest will say of it. What has changed is read for that, beside the engine."""
+def _recorded(
+    job: CopyJob, at: OpenTarget, base: Base | None, begun_ns: int, channel: Channel, storing: Storing
+) -> Record:
+    """Note for each entry what the manifest will say of it. What has changed is read for that, beside the engine.
+
+    Neither reads before `begun_ns`: what changed well before that, and has its times still, is the same for both.
+    """
     record = Record(lines=os.path.join(job.scratch, "lines"))
-    place = CopySettings(source=job.source, data="", scratch=job.scratch, holds=at.abilities.holds)
+    place = CopySettings(
+        source=job.source, data="", scratch=job.scratch, holds=at.abilities.holds, started_ns=begun_ns
+    )
+    planner = Planner([base] if base else [], manifest.KINDS)
     spool, by_inode = Spool(job.spool, job.patience), dict[int, bytes]()
 
     def tell() -> None:
@@ -174,16 +194,20 @@ def _recorded(job: CopyJob, at: OpenTarget, planner: Planner, channel: Channel, 
 
     with open(record.lines, "wb", buffering=1 << 18) as lines:
         for line in spool:
-            place.started_ns = spool.started_ns
             record.entries += 1
             if not record.entries & _BEAT:
                 tell()
+            is_root = record.entries == 1
+            record.count(line, is_root=is_root)
             planned = planner.decide(line)
-            front = planned.front if path_of(line) != ROOT else b""
-            if front:
-                lines.write(b"=%s %s" % (front, line))
+            if planned.front and not is_root:
+                lines.write(b"%s%s %s" % (_OLDER, planned.front, line))
             else:
-                lines.write(b"+%s %s" % (_read(place, record, parse(line), by_inode, tell), line))
+                record.fresh += not is_root
+                entry = parse(line)
+                read = _read(place, record, entry, by_inode, tell)
+                is_sure = settled(entry.ctime, begun_ns) == SETTLED and not (base and base.was_unsure)
+                lines.write(b"%s%s %s" % (_READ if is_sure else _UNSURE, read, line))
     return record
 
 
@@ -203,33 +227,55 @@ def _read(
                 by_inode[entry.inode] = content
             record.read += 1
         lacks = _OF_ROOT if entry.path == ROOT else ()
-        word = place.kept(entry.path, entry.ctime, record.problems, lacks)
+        word = place.kept(entry.path, entry.ctime, entry.inode, record.problems, lacks)
     except OSError:  # it is not what it was: what the engine has of it is seen later
         return b" ".join((NOTHING, CHANGED, NOTHING))
     return b" ".join((content, flag, word))
 
 
-def _finish(storing: Storing, record: Record, channel: Channel) -> None:
-    """Wait for the engine; the supervisor hears from us as long as it moves. Raises TargetError."""
-    stirred = -1
-    while not storing.has_ended(_WAIT):
-        before, stirred = stirred, storing.stirred()
-        if stirred != before:
-            channel.send_progress(Progress(record.entries, storing.bytes, record.size))
+def _wait(work: Storing | None, channel: Channel, sign: Callable[[], Progress | Alive]) -> None:
+    """Wait for the engine; the supervisor gets a sign as long as it moves. Raises TargetError."""
+    if work is None:
+        return
+    activity = -1
+    try:
+        while not work.has_ended(_WAIT):
+            before, activity = activity, work.activity()
+            if activity != before:
+                channel.send_progress(sign())
+    finally:
+        work.end()
+
+
+def _is_same(job: CopyJob, spool: Spool, record: Record, storing: Storing) -> bool:
+    """Whether the engine has each entry as the walk saw it, by what it says of all: then nothing has to be listed.
+
+    Each is as an older manifest has it, and that says nothing that the engine had not. The engine has met as many files
+    and folders, each of them as it was then, too: another one in the place of one that the walk has met would have a
+    change time of its own. A list of a folder holds the links in it; for those at the top, which is in no list, it
+    counts that they were there all the time.
+    """
+    is_as_before = not record.fresh and not spool.problems and storing.has_stored_the_same(record.files, record.folders)
+    return is_as_before and not any(_has_changed(job, parse(line)) for line in record.top_links)
 
 
 def _write(
-    job: CopyJob, engine: Engine, wanted: ToStore, record: Record, writer: manifest.Writer, channel: Channel
-) -> int:
-    """Write the manifest: of what is stored, and as it is stored. The number of entries in it."""
+    job: CopyJob, engine: Engine, wanted: ToStore, record: Record, writer: manifest.Writer, channel: Channel, *,
+    is_same: bool,
+) -> int:  # fmt: skip
+    """Write the manifest: of what is stored, and as it is stored. The number of entries in it.
+
+    With `is_same` that is known of each already.
+    """
     entries = 0
     with open(record.lines, "rb", buffering=1 << 18) as lines, open(record.lines, "rb", buffering=1 << 18) as again:
         parsed = (parse(manifest.split(line[1:])[1]) for line in again)
-        verdicts = engine.compare(job.resource, wanted.snapshot, parsed)
+        verdicts = (Stored.SAME for _ in again) if is_same else engine.compare(job.resource, wanted.snapshot, parsed)
         for number, (line, verdict) in enumerate(zip(lines, verdicts, strict=True)):
             if not number & _BEAT:
                 channel.send_progress(Progress(record.entries, record.size, record.size))
-            found = _as_stored(job, engine, wanted, record, line, verdict)
+            is_older = verdict is Stored.SAME and line.startswith(_OLDER)
+            found = line[1:] if is_older else _as_stored(job, engine, wanted, record, line, verdict)
             if found:
                 writer.add_line(found)
                 entries += 1
@@ -247,22 +293,30 @@ def _as_stored(
         return line
     path = path_of(tail)
     is_same = verdict is Stored.SAME and front.split(b" ", 2)[1] != CHANGED
-    if is_same and not (mark == _READ and tail[:1] == b"f" and _has_changed(job, parse(tail))):
+    is_sure = tail[:1] != b"f" or mark == _OLDER or (mark == _READ and not _has_changed(job, parse(tail)))
+    if is_same and is_sure:
         return line
     if verdict is Stored.MISSING:
         _missed(job, record, parse(tail))
         return b""
-    record.changed += 1
     content, _, word = front.split(b" ", 2)
+    was_read, as_stored = content, tail
     if tail[:1] == b"f":
         try:
             shown = os.path.join(os.fsencode(engine.show_stored(job.resource, wanted.snapshot)), path)
             content = content_hash(None, shown, most=grown(int(tail.split(b" ", 5)[4]))).encode()
+            as_stored = tail if is_same else as_taken(tail, os.lstat(shown))
         except (OSError, TargetError, ToolError) as error:
             why = error.strerror if isinstance(error, OSError) else error.message
-            record.problems.append((path, f"it changed while it was stored, and cannot be read again: {why}"))
+            record.problems.append((path, f"what is stored of it cannot be read again: {why}"))
             return b""
-    return b" ".join((content, CHANGED, word)) + b" " + tail
+    if is_same and mark == _UNSURE:
+        if content == was_read:
+            return line
+        if not _has_changed(job, parse(tail)):
+            record.problems.append((path, _HELD_BACK))
+    record.changed += 1
+    return b" ".join((content, CHANGED, word)) + b" " + as_stored
 
 
 def _has_changed(job: CopyJob, entry: Entry) -> bool:
@@ -274,7 +328,7 @@ def _has_changed(job: CopyJob, entry: Entry) -> bool:
 
 
 def _missed(job: CopyJob, record: Record, entry: Entry) -> None:
-    """Vanished is what files do; the rest is worth a word."""
+    """A file that vanished is normal; every other problem is noted."""
     try:
         there = os.lstat(os.path.join(os.fsencode(job.source), entry.path))
     except OSError:
@@ -288,7 +342,7 @@ def _missed(job: CopyJob, record: Record, entry: Entry) -> None:
 
 def _sidecar(
     job: CopyJob, at: OpenTarget, guard: Guarded, answer: Publish, spool: Spool, record: Record, name: str,
-    entries: int, digest: str, base: str,
+    entries: int, digest: str, base: str, stored: str,
 ) -> Sidecar:  # fmt: skip
     """What snapshot.json says."""
     problems = list(job.problems)
@@ -303,7 +357,7 @@ def _sidecar(
         base=base, medium=at.identity.medium, target=medium.config.name, kind=medium.config.kind,
         holder=medium.holder, program=f"drbdbackup {__version__}", allocated=totals.allocated, exclude=job.exclude,
         left_out=tuple(sorted(os.fsdecode(point) for point in guard.mountpoints)), generation=answer.generation,
-        purpose=job.purpose, instant=job.lvm_snapshot.kind if job.lvm_snapshot else "",
+        purpose=job.purpose, instant=job.lvm_snapshot.kind if job.lvm_snapshot else "", stored=stored,
     )  # fmt: skip
 
 
@@ -311,8 +365,18 @@ def _base_of(base: Base | None) -> str:
     return os.path.basename(os.path.dirname(base.data)) if base else ""
 
 
+def _stored_as(backups: Sequence[Sidecar], base: Base | None) -> str:
+    """What the engine may compare with: the very copy that the manifest is compared with. "" for none, and for one of
+    an older version, whose sidecar does not say it.
+    """
+    return next((one.stored for one in backups if one.snapshot == _base_of(base)), "")
+
+
 def _afterwards(job: CopyJob, channel: Channel, at: OpenTarget, engine: Engine) -> Iterator[str]:
-    """What retention drops goes, and what runs have left; words about what has to wait."""
+    """What retention drops goes, and what runs have left; words about what has to wait.
+
+    A restore may have begun to read what has just gone. What it is made of stays there as long as anything is read.
+    """
     answer = channel.receive(Finish)
     if engine.is_append_only:
         return
@@ -321,14 +385,7 @@ def _afterwards(job: CopyJob, channel: Channel, at: OpenTarget, engine: Engine) 
             remove_snapshots.sweep(at, job.to_open.removal)
             if answer.prune:
                 remove_snapshots.drop(at, job.resource, answer.prune, channel)
-        tidying = engine.tidy()
-        if tidying is not None:
-            with ExitStack() as stack:
-                stack.callback(tidying.end)
-                stirred = -1
-                while not tidying.has_ended(_WAIT):
-                    before, stirred = stirred, tidying.stirred()
-                    if stirred != before:
-                        channel.send_progress(Alive())
+        if not at.is_read:
+            _wait(engine.tidy(), channel, Alive)
     except RepositoryLocked as error:
         yield f"old snapshots go with a later run: {error.message}"

@@ -17,6 +17,7 @@ from drbdbackup.targets.filesystem_limits import Bounds
 from drbdbackup.targets.sidecar import KEPT_PROBLEMS
 
 TOO_LARGE = "the file is larger than the target can hold"
+LIMITED = "the file is larger than `ulimit -f` (LimitFSIZE= of the unit) allows"
 _WRITTEN = (Step.FOLDER, Step.COPY, Step.COPY_GROUP)
 
 
@@ -25,7 +26,7 @@ def short(path: bytes, lacks: frozenset[str]) -> tuple[bytes, str]:
     return path, f"{SHORT}{' and '.join(sorted(lacks))}; the manifest keeps that"
 
 
-class Foretold:
+class LimitsForecast:
     """Looks at each planned entry in turn; `count` problems, the first of which are in `problems` as (path, why)."""
 
     def __init__(self, source: str, bounds: Bounds, can: Mapping[str, bool]) -> None:

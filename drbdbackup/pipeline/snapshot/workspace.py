@@ -1,4 +1,7 @@
-"""A snapshot under way on one target: where it is made, from what, and how far it is."""
+"""A snapshot under way on one target: where it is made, from what, and how far it is.
+
+The steps of `make` share it. It decides nothing itself.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ WHOLE = "whole"  # is there once all that the manifest names is on the medium
 GROUPS = "groups"
 UNLINKED = "unlinked"
 PLAN = "plan"
+_OFTEN = 4096  # entries between two words on how far it is
 
 
 class Workspace(Struct, kw_only=True):
@@ -45,13 +49,20 @@ class Workspace(Struct, kw_only=True):
     short: dict[bytes, frozenset[str]] = field(default_factory=dict)
     words: dict[bytes, bytes] = field(default_factory=dict)
 
-    def met(self, line: bytes) -> None:
-        """The walk found this entry."""
+    def met(self, line: bytes) -> bool:
+        """The walk found this entry; whether it is time to tell the other copies, too."""
         if self.root is None:
             self.root = parse(line)
-        self.seen += 1
-        if not self.seen & 0xFFF:
+        return self.met_more(1)
+
+    def met_more(self, count: int) -> bool:
+        """The same for so many that are not the first."""
+        before = self.seen
+        self.seen += count
+        is_due = before // _OFTEN != self.seen // _OFTEN
+        if is_due:
             self.tell()
+        return is_due
 
     def at(self, name: str) -> str:
         """A file in the fresh folder."""
@@ -69,5 +80,5 @@ class Workspace(Struct, kw_only=True):
 def decided(workspace: Workspace, planner: Planner) -> Iterator[Planned]:
     """The plan again, with the last word on every entry."""
     with open(workspace.scratch(PLAN), "rb", buffering=1 << 18) as lines:
-        for line in lines:
+        for _, line in plan.parts(lines, whole=False):
             yield planner.resolve(plan.read(line))

@@ -22,17 +22,17 @@ def do(job: InspectJob, channel: Channel) -> TargetLook:
     """Open the job's target and report what it is."""
     here = job.here
     with secluded(job.target, here, write=job.accept) as medium:
-        mark = identity.accept(medium, here.node) if job.accept else medium.identity
-        sidecars = [told for resource in _resources(medium.root) for told in layout.snapshots(medium.root, resource)]
+        sidecars = [one for resource in _resources(medium.root) for one in layout.snapshots(medium.root, resource)]
+        mark = identity.accept(medium, here.node, _was(job, medium, sidecars)) if job.accept else medium.identity
         if job.sidecars:
-            kept = [told for resource in _resources(medium.root) for told in layout.safety(medium.root, resource)]
-            for told in (*sidecars, *kept):
-                channel.send(SidecarRead(told.as_document()))
+            kept = [one for resource in _resources(medium.root) for one in layout.safety(medium.root, resource)]
+            for one in (*sidecars, *kept):
+                channel.send(SidecarRead(one.as_document()))
         return _look(medium, mark, job, _lacks(sidecars))
 
 
 def _look(medium: Medium, mark: Identity | None, job: InspectJob, lacks: tuple[str, ...] | None) -> TargetLook:
-    objection = "" if job.accept else identity.objection_to(medium, job.expected or {}, job.here.node)
+    objection = "" if job.accept else identity.objection_to(medium, job.expected, job.here.node)
     space = os.statvfs(medium.root) if medium.engine is None else None
     return TargetLook(
         medium=mark.medium if mark else "", enrolled_at=iso(mark.enrolled_at) if mark else "",
@@ -42,6 +42,14 @@ def _look(medium: Medium, mark: Identity | None, job: InspectJob, lacks: tuple[s
         free_bytes=space.f_bavail * space.f_frsize if space else 0,
         total_bytes=space.f_blocks * space.f_frsize if space else 0, lacks=lacks if medium.engine is None else (),
     )  # fmt: skip
+
+
+def _was(job: InspectJob, medium: Medium, sidecars: list[Sidecar]) -> str:
+    """The medium that all snapshots on it say that they lie on, if it is the expected one: its mark was lost."""
+    if job.expected is None or {one.medium for one in sidecars} != {job.expected.medium}:
+        return ""
+    is_another = medium.filesystem_uuid and job.expected.filesystem_uuid not in ("", medium.filesystem_uuid)
+    return "" if is_another else job.expected.medium
 
 
 def _resources(root: str) -> list[str]:
@@ -59,5 +67,5 @@ def _lacks(sidecars: list[Sidecar]) -> tuple[str, ...] | None:
     """What the last run found that it cannot hold: finding out anew would be writing to it."""
     if not sidecars:
         return None
-    newest = max(sidecars, key=lambda told: (told.sequence, told.started_at))
+    newest = max(sidecars, key=lambda one: (one.sequence, one.started_at))
     return tuple(abilities.from_document(newest.abilities).lacks())

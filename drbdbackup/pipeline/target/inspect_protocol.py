@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from drbdbackup.model.medium import KnownMedium
 from drbdbackup.pipeline.cage.protocol import Conversation, JobEvent
 from drbdbackup.pipeline.target.target_protocol import TargetJob
 
@@ -43,11 +44,9 @@ class TargetLook(JobEvent, frozen=True, kw_only=True, tag="done"):
     total_bytes: int
     lacks: tuple[str, ...] | None
 
-    def as_expected(self, kind: str) -> dict[str, str]:
-        """The body of the fact that this is the target from now on."""
-        return {
-            "medium": self.medium, "filesystem_uuid": self.filesystem_uuid, "location": self.location, "kind": kind,
-        }  # fmt: skip
+    def known_as(self, kind: str) -> KnownMedium:
+        """What the catalog is to expect from now on."""
+        return KnownMedium(self.medium, self.filesystem_uuid, self.location, kind)
 
 
 INSPECT: Conversation[InspectJob, SidecarRead, TargetLook] = Conversation(

@@ -1,4 +1,7 @@
-"""A target as a caged job sees it: opened, verified to be the same medium as before, and what it can hold."""
+"""A target as a caged job sees it: opened, verified to be the same medium as before, and what it can hold.
+
+Nothing is written to a medium that was not recognised, but for the mark on one that is new.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,19 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 
 from msgspec import Struct
 
+from drbdbackup.catalog.free_space import LastRoom
 from drbdbackup.config.values import TargetConfig
 from drbdbackup.errors import NotMounted, ToolError
+from drbdbackup.model.medium import KnownMedium
 from drbdbackup.pipeline.cage.nosymfollow import without_symlinks
 from drbdbackup.pipeline.cage.protocol import NodeFacts
 from drbdbackup.pipeline.target import unfinished_snapshots
-from drbdbackup.pipeline.target.target_protocol import KnownMedium, TargetJob
+from drbdbackup.pipeline.target.copies_in_use import held_copies
+from drbdbackup.pipeline.target.target_protocol import TargetJob
 from drbdbackup.targets import abilities, identity, layout, removal, target
 from drbdbackup.targets.abilities import Abilities
 from drbdbackup.targets.mark import Identity
@@ -27,12 +34,13 @@ _NETWORK = ("nfs", "cifs", "smb", "fuse", "ceph", "9p", "glusterfs")
 
 
 class OpenTarget(Struct, frozen=True):
-    """An opened target."""
+    """An opened target. `held`: the folder that says which copies are being read."""
 
     medium: Medium
     identity: Identity
     abilities: Abilities
     device: int
+    held: str
 
     @property
     def root(self) -> str:
@@ -49,7 +57,9 @@ class OpenTarget(Struct, frozen=True):
     def names(self) -> Names | None:
         """Decides which names it can hold; None where it holds them all."""
         can = self.abilities
-        return None if can.case_sensitive and can.any_name else Names(can.case_sensitive, can.any_name)
+        return None if can.case_sensitive and can.any_name else Names(
+            case_sensitive=can.case_sensitive, any_name=can.any_name
+        )
 
     @property
     def recycles(self) -> bool:
@@ -61,12 +71,38 @@ class OpenTarget(Struct, frozen=True):
         """How many links to make at a time: each is a round trip on a share."""
         return SHARE_WORKERS if self.medium.fstype.startswith(_NETWORK) else 1
 
+    def is_held(self, snapshot: str) -> bool:
+        """Whether a restore of this node reads that copy now."""
+        return (self.identity.medium, snapshot) in held_copies(self.held)
+
+    @property
+    def is_read(self) -> bool:
+        """Whether a restore of this node reads any copy there now."""
+        return any(medium == self.identity.medium for medium, _ in held_copies(self.held))
+
+    @property
+    def room(self) -> LastRoom | None:
+        """What is free on it now; None where an engine keeps the copies: what is behind that nobody knows."""
+        return None if self.medium.engine is not None else room_at(self.root, self.abilities)
+
     def check_still_there(self) -> None:
-        """Look again before anything is published or removed: an unmounted path is not the target."""
+        """Look again before anything is published or removed. Raises NotMounted: it is only a path then."""
         with suppress(OSError):
             if os.stat(self.root).st_dev == self.device:
                 return
         raise NotMounted(f"{self.medium.location} is not mounted any more", "Mount it; the next run copies again.")
+
+
+def room_at(path: str, can: Abilities) -> LastRoom | None:
+    """What is free now on the file system of `path`, which `can` hold that; None where it does not answer."""
+    try:
+        seen = os.statvfs(path)
+    except OSError:
+        return None
+    return LastRoom(
+        at=datetime.now(UTC), free=seen.f_bavail * seen.f_frsize, total=seen.f_blocks * seen.f_frsize,
+        free_inodes=seen.f_favail if seen.f_files else None, links=can.hard_links,
+    )  # fmt: skip
 
 
 @contextmanager
@@ -91,11 +127,11 @@ def secluded(config: TargetConfig, here: NodeFacts, *, write: bool, resource: st
 def open_target(job: TargetJob, *, write: bool, may_enrol: bool = False) -> Iterator[OpenTarget]:
     """Open the job's target; raises TargetError (NotMounted, WrongTarget) before anything is touched."""
     with secluded(job.target, job.here, write=write, resource=job.resource) as medium:
-        found = identity.check(medium, job.expected, job.here.node, may_enrol)
+        found = identity.check(medium, job.expected, job.here.node, may_enrol=may_enrol)
         if may_enrol:
             identity.refuse_foreign(medium, job.nodes, job.ours)
         can = _probed(medium, job) if write else abilities.from_document({})
-        yield OpenTarget(medium, found, can, os.stat(medium.root).st_dev)
+        yield OpenTarget(medium, found, can, os.stat(medium.root).st_dev, job.here.held)
 
 
 def _probed(medium: Medium, job: TargetJob) -> Abilities:

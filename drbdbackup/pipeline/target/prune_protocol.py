@@ -4,14 +4,15 @@
 |----------------|-----------------|--------------------------------------|
 | `PruneOpened`  | `Drop`          | what lies on the medium; what goes   |
 | `Pruned`       |                 | one of them is gone                  |
-| `Ended`        |                 | all are                              |
+| `PruneEnd`     |                 | all are                              |
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from drbdbackup.pipeline.cage.protocol import Answer, Conversation, Ended, JobEvent
+from drbdbackup.catalog.free_space import LastRoom
+from drbdbackup.pipeline.cage.protocol import Answer, Conversation, JobEvent
 from drbdbackup.pipeline.target.target_protocol import Pruned, TargetJob
 
 
@@ -31,5 +32,11 @@ class Drop(Answer, frozen=True):
     drop: tuple[tuple[str, str], ...]
 
 
+class PruneEnd(JobEvent, frozen=True, tag="done"):
+    """All are gone; `room` is what is left on the target."""
+
+    room: LastRoom | None
+
+
 PruneEvent = PruneOpened | Pruned
-PRUNE: Conversation[PruneJob, PruneEvent, Ended] = Conversation("prune", PruneJob, Ended, PruneEvent)
+PRUNE: Conversation[PruneJob, PruneEvent, PruneEnd] = Conversation("prune", PruneJob, PruneEnd, PruneEvent)

@@ -8,48 +8,32 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any
+from functools import partial
 
-from msgspec.structs import replace
-
-from drbdbackup.catalog.bodies import copy_body
 from drbdbackup.pipeline.cage.worker import Channel
 from drbdbackup.pipeline.target import unfinished_snapshots
 from drbdbackup.pipeline.target.open_target import OpenTarget
 from drbdbackup.pipeline.target.target_protocol import Pruned, Removal
 from drbdbackup.targets import layout, removal
-from drbdbackup.targets.medium import Medium
-from drbdbackup.targets.sidecar import Sidecar
-
-
-def copies_there(there: Medium, medium: str, sidecars: Iterable[Sidecar]) -> list[dict[str, Any]]:
-    """The copies that the `sidecars` on a `medium` show, as bodies of facts: what the supervisor decides by.
-
-    Where they lie is not for a sidecar to say.
-    """
-    config = there.config
-    return [
-        copy_body(replace(
-            layout.copy_of(there.root, one, there.location), medium=medium, target=config.name, kind=config.kind,
-            holder=there.holder,
-        ))
-        for one in sidecars
-    ]  # fmt: skip
 
 
 def drop(at: OpenTarget, resource: str, snapshots: Iterable[tuple[str, str]], channel: Channel) -> None:
-    """Remove these snapshots; one that is not there any more counts as removed."""
+    """Remove these snapshots; one that is not there any more counts as removed.
+
+    One that a restore of this node has begun to read by now stays. An engine cannot give back what it has
+    removed, so the question is not asked again there: data stays until the next tidying, which waits for readers.
+    """
     engine = at.medium.engine
     if engine is not None:
-        reasons = dict(snapshots)
+        reasons = {snapshot: reason for snapshot, reason in snapshots if not at.is_held(snapshot)}
         return engine.remove(resource, reasons, lambda snapshot: channel.send(Pruned(snapshot, reasons[snapshot])))
     removed = False
     for snapshot, reason in snapshots:
         at.check_still_there()
         folder = layout.published(at.root, resource, snapshot)
-        removal.retire(os.path.dirname(folder), os.path.basename(folder))
-        channel.send(Pruned(snapshot, reason))
-        removed = True
+        if removal.retire(os.path.dirname(folder), os.path.basename(folder), partial(at.is_held, snapshot)):
+            channel.send(Pruned(snapshot, reason))
+            removed = True
     if removed:
         with suppress(OSError):  # somebody may have put something else there; it is a convenience
             layout.point_latest(at.root, resource)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from msgspec import Struct
 
 from drbdbackup.config.values import TargetConfig
+from drbdbackup.model.medium import KnownMedium
 from drbdbackup.pipeline.cage.protocol import CageJob, EndedRuns, JobEvent
 
 
@@ -25,12 +24,12 @@ class Removal(Struct, frozen=True):
 class TargetJob(CageJob, frozen=True, kw_only=True):
     """A job that opens a target.
 
-    `expected` is the body of its newest "target" fact, None if it was never seen; `ours` are the media that any of the
+    `expected` is the medium that it was the last time, None if it was never seen; `ours` are the media that any of the
     cluster's `nodes` has said are this target. `over`: of which runs what they left may go, to make room for a probe.
     """
 
     target: TargetConfig
-    expected: dict[str, Any] | None = None
+    expected: KnownMedium | None = None
     resource: str = ""
     nodes: tuple[str, ...] = ()
     ours: tuple[str, ...] = ()
@@ -40,15 +39,6 @@ class TargetJob(CageJob, frozen=True, kw_only=True):
     def removal(self) -> Removal:
         """Which unfinished snapshots may go."""
         return Removal(self.here.node, self.resource, self.over, self.target.is_local)
-
-
-class KnownMedium(Struct, frozen=True):
-    """What the catalog remembers of a target: the fields are those of its "target" fact."""
-
-    medium: str
-    filesystem_uuid: str
-    location: str
-    kind: str
 
 
 class Pruned(JobEvent, frozen=True):

@@ -2,7 +2,7 @@
 
 Another node may still be at work on its own, as Primary of a split brain, or hung and forgotten after a failover. So
 what is another's is linked from and never written into, and it goes only once that node said that its run has ended, or
-when no run can last that long. What is this node's own may go: who asks holds the node's lock. On a disk of this node
+when no run can last that long. What is this node's own may go: the caller holds the node's lock. On a disk of this node
 that is all: a replication takes the name that the snapshot has, and ends as soon as another is at work.
 """
 

@@ -18,10 +18,11 @@ from drbdbackup import manifest
 from drbdbackup.errors import Damaged, NothingFound
 from drbdbackup.manifest import ROOT, Entry, Recorded
 from drbdbackup.pipeline.cage.worker import Channel
-from drbdbackup.pipeline.copies.open_copy import OpenCopy, open_medium
+from drbdbackup.pipeline.copies.open_copy import OpenCopy, is_kept_by_engine, open_engine, open_medium
 from drbdbackup.pipeline.copies.read_protocol import Unread
 from drbdbackup.pipeline.files.compare import is_aside, recorded_below
-from drbdbackup.pipeline.files.tree import Descent, entry_at, open_folder
+from drbdbackup.pipeline.files.tree import ParentOpener, entry_at, open_folder
+from drbdbackup.pipeline.verify import scrub_repository
 from drbdbackup.pipeline.verify.scrub_protocol import CopyScrubbed, ScrubEnd, ScrubJob
 from drbdbackup.pipeline.verify.verification import Verification, content, judge_aside, judge_own, names_like
 from drbdbackup.scan import raise_open_files
@@ -57,6 +58,9 @@ def do(job: ScrubJob, channel: Channel) -> ScrubEnd:
     scrubbing = Scrubbing(
         part=job.part, of=job.of, until=monotonic() + job.seconds, channel=channel, ignore=names_like(job.ignore)
     )
+    if is_kept_by_engine(job):
+        with open_engine(job, channel) as engine:
+            return scrub_repository.read(job, engine, channel)
     name_left, entry_left = job.left or ("", 0)
     with open_medium(job, channel) as copy_of, ExitStack() as stack:
         before = -1
@@ -69,7 +73,7 @@ def do(job: ScrubJob, channel: Channel) -> ScrubEnd:
                 one = _Copy(scrubbing, copy, at, before, entry_left if name == name_left else 0)
                 stopped = one.read()
             except (Damaged, NothingFound) as error:
-                channel.send(Unread(name, error.message))
+                channel.send(Unread(name, error.message, is_gone=isinstance(error, NothingFound)))
                 continue
             before = at
             channel.send(one.scrubbed(name, is_whole=not stopped))
@@ -85,8 +89,8 @@ class _Copy:
         self._scrubbing, self._copy, self._skip = scrubbing, copy, skip
         self._verifying = Verification(copy=copy, share=1.0, channel=scrubbing.channel, ignore=scrubbing.ignore)
         self._held = copy.can.kinds
-        self._here = Descent(at)
-        self._before = Descent(before) if before >= 0 else None
+        self._here = ParentOpener(at)
+        self._before = ParentOpener(before) if before >= 0 else None
 
     def read(self) -> int:
         """How many entries were looked at when the time was over, 0 if all were."""

@@ -14,6 +14,8 @@ from drbdbackup.pipeline.verify.verify_protocol import NO_EXTRAS, Extras
 class ScrubJob(ReadJob, frozen=True, kw_only=True):
     """Read `part` of `of` of each of `snapshots`, for `seconds` at most; `left` is where the last scrub stopped.
 
+    `before` is what `left` said in the part before, 0 if that was read in one night. With an engine `left` names no
+    snapshot, and a piece of the part (see `scrub_repository`).
     `ignore`: see `VerifyConfig`.
     """
 
@@ -22,6 +24,7 @@ class ScrubJob(ReadJob, frozen=True, kw_only=True):
     snapshots: tuple[str, ...]
     seconds: float
     left: tuple[str, int] | None
+    before: int = 0
     ignore: tuple[str, ...]
 
     @property

@@ -1,4 +1,7 @@
-"""What verify and scrub share: a copy that is read again, and what was found wrong with it."""
+"""What verify and scrub share: a copy that is read again, and what was found wrong with it.
+
+It only reads: nothing on a medium is repaired or removed here.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +30,9 @@ class Verification(Struct, kw_only=True):
     """A verify under way: `files` and `size` (bytes) that were read and found right, `count` of all problems.
 
     `wanted` files are in the manifest, `read` were drawn; `spare` judges one that was not, each as likely as the next.
-    `names` has the first name of each file that had several, by the inode that it had in the source. `ignore` matches
-    the names of what a NAS adds by itself; for `added` and `ignored` see `Extras`. `unknown` entries have attributes
-    of which the manifest says nothing.
+    `names` has the first name of each file that had several, by the inode that it had in the source, `contents` the
+    hash of each of those, by the inode that it has. `ignore` matches the names of what a NAS adds by itself; for
+    `added` and `ignored` see `Extras`. `unknown` entries have attributes of which the manifest says nothing.
     """
 
     copy: OpenCopy
@@ -44,6 +47,7 @@ class Verification(Struct, kw_only=True):
     problems: list[tuple[bytes, str]] = field(default_factory=list)
     spare: Callable[[], None] | None = None
     names: dict[int, Entry] = field(default_factory=dict)
+    contents: dict[int, str] = field(default_factory=dict)
     ignore: re.Pattern[str] | None = None
     added: list[bytes] = field(default_factory=list)
     added_count: int = 0
@@ -138,9 +142,13 @@ def judge_aside(verifying: Verification, one: Recorded) -> None:
         verifying.object(one.entry.path, why)
 
 
-def content(verifying: Verification, folder: int, name: bytes, one: Recorded, size: int) -> str:
-    """Read a file; what is wrong with it. Raises OSError."""
-    if content_hash(folder, name, verifying.tell, from_medium=True, most=size + 1) != one.hash:
+def content(verifying: Verification, folder: int, name: bytes, one: Recorded, size: int, inode: int = 0) -> str:
+    """Read a file, once if it has an `inode` because it has several names; what is wrong with it. Raises OSError."""
+    found = verifying.contents.get(inode)
+    if found is None:
+        found = content_hash(folder, name, verifying.tell, from_medium=True, most=size + 1)
+        verifying.contents.update({inode: found} if inode else {})
+    if found != one.hash:
         return "has another content than was backed up"
     verifying.files += 1
     verifying.size += size

@@ -14,7 +14,8 @@ from drbdbackup.manifest import CHANGED, Entry, Recorded
 from drbdbackup.pipeline.cage.worker import Channel
 from drbdbackup.pipeline.copies.open_copy import open_copy
 from drbdbackup.pipeline.files.compare import is_aside, paired, recorded_below
-from drbdbackup.pipeline.files.tree import Descent, entries, open_folder
+from drbdbackup.pipeline.files.tree import ParentOpener, entries, open_folder
+from drbdbackup.pipeline.target.open_target import room_at
 from drbdbackup.pipeline.verify.verification import Verification, content, judge_aside, judge_own, names_like
 from drbdbackup.pipeline.verify.verify_protocol import VerifyJob, VerifyResult
 from drbdbackup.scan import Problem, raise_open_files
@@ -34,10 +35,12 @@ def do(job: VerifyJob, channel: Channel) -> VerifyResult:
         _compare(verifying)
         if verifying.count:
             copy.check_still_there()
+        room = room_at(copy.folder, copy.can) if copy.is_own else None
     return VerifyResult(
         wanted=verifying.wanted, files=verifying.files, bytes=verifying.size, problems=verifying.as_texts,
         problem_count=verifying.count, manifest_sha256=copy.sidecar.manifest_sha256,
         sidecar_sha256=copy.sidecar.sha256, extras=verifying.extras, unknown=verifying.unknown,
+        room=room,
     )  # fmt: skip
 
 
@@ -53,7 +56,7 @@ def _compare(verifying: Verification) -> None:
 
     held = verifying.copy.can.kinds
     with (
-        open_folder(verifying.copy.data) as data, closing(Descent(data)) as descent,
+        open_folder(verifying.copy.data) as data, closing(ParentOpener(data)) as opener,
         manifest.reading(verifying.copy.manifest) as lines,
     ):  # fmt: skip
         for one, there in paired(recorded_below(lines, b""), entries(data, b"", not_read)):
@@ -69,18 +72,19 @@ def _compare(verifying: Verification) -> None:
             elif one is not None and is_aside(one):
                 judge_aside(verifying, one)
             elif one is not None and there is not None:
-                _judge(verifying, descent, one, there)
+                _judge(verifying, opener, one, there)
             elif one is not None and one.entry.kind in held and not _is_below(one.entry.path, unread):
                 verifying.object(one.entry.path, "is not there")
         verifying.draw_spare()
 
 
-def _judge(verifying: Verification, descent: Descent, one: Recorded, there: Entry) -> None:
+def _judge(verifying: Verification, opener: ParentOpener, one: Recorded, there: Entry) -> None:
     try:
-        place = descent.parent(one.entry.path)
+        place = opener.parent(one.entry.path)
         why = judge_own(verifying, one, there, *place) or _lost_name(verifying, one, there)
-        if not why and one.entry.kind == b"f" and verifying.draws(lambda: _judge(verifying, descent, one, there)):
-            why = content(verifying, *place, one, there.size)
+        if not why and one.entry.kind == b"f" and verifying.draws(lambda: _judge(verifying, opener, one, there)):
+            inode = there.inode if one.entry.nlink > 1 else 0  # what is unchanged has several in the snapshots
+            why = content(verifying, *place, one, there.size, inode)
     except OSError as error:
         why = f"cannot be read: {error.strerror}"
     if why:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from drbdbackup.catalog.free_space import LastRoom
 from drbdbackup.pipeline.cage.protocol import Conversation, JobEvent
 from drbdbackup.pipeline.copies.read_protocol import ReadJob
 from drbdbackup.pipeline.progress import Progress
@@ -35,6 +36,7 @@ class VerifyResult(JobEvent, frozen=True, tag="done", kw_only=True):
 
     `problems` are the first 1000 of `problem_count`, as (path, why); `manifest_sha256` is that of the manifest, and
     `sidecar_sha256` that of what the sidecar says. `unknown` entries have attributes that the manifest does not know.
+    `room` is what is free on this node's own disk, None if it was read elsewhere.
     """
 
     wanted: int
@@ -46,6 +48,7 @@ class VerifyResult(JobEvent, frozen=True, tag="done", kw_only=True):
     sidecar_sha256: str
     extras: Extras = NO_EXTRAS
     unknown: int = 0
+    room: LastRoom | None = None
 
 
 VERIFY: Conversation[VerifyJob, Progress, VerifyResult] = Conversation("verify", VerifyJob, VerifyResult, Progress)

@@ -1,1 +1,1 @@
-"""The replicated volume: who may use it now, who learns of that, and the LVM volume below it."""
+"""The replicated volume: whether it may be used now, who is notified, and the LVM volume below it."""

@@ -13,14 +13,14 @@ from contextlib import ExitStack, contextmanager, suppress
 
 from drbdbackup import proc
 from drbdbackup.errors import Interrupted, UsageError
-from drbdbackup.model.mount import Mount
+from drbdbackup.model.mount import Mount, MountIdentity
 from drbdbackup.pipeline.cage.nosymfollow import without_symlinks
 from drbdbackup.pipeline.files.tree import shown_to_others
 from drbdbackup.pipeline.volume import trusted_path
 from drbdbackup.pipeline.volume.destination_protocol import Destination, OverVolume, ToFolder
 from drbdbackup.pipeline.volume.guard import identity, mounted_now
 from drbdbackup.scan import NOT_OURS
-from drbdbackup.tools import mount, mounts
+from drbdbackup.tools import chattr, mount, mounts
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -35,14 +35,36 @@ def check(place: Destination) -> None:
         _refuse_read_only(place)
         return
     where = place.to
-    _refuse_read_only(place)
     try:
+        _refuse_read_only(place)
+        _refuse_protected(where)
         names = os.listdir(where)
     except FileNotFoundError:
         return
     except NotADirectoryError:
         raise UsageError(f"--to {where} is not a folder", "Name an empty folder, or one that does not exist.") from None
+    except OSError as error:  # else the copy would be blamed
+        raise UsageError(f"--to {where} cannot be restored to: {error.strerror}", "Name another folder.") from None
     _refuse_full(place, names)
+
+
+def to_merge_into(place: Destination) -> int | None:
+    """The open folder that a restore is to be merged into, where there is one."""
+    if isinstance(place, ToFolder) and place.merge:
+        with suppress(FileNotFoundError):
+            return os.open(place.to, _FOLDER)
+    return None
+
+
+def _refuse_protected(where: str) -> None:
+    """In a folder that is immutable nothing can be made, and in one that is append-only nothing gets its name."""
+    folder = os.open(where, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if chattr.is_protected(folder, b""):
+            hint = f"`chattr -i -a {where}`, or name another folder."
+            raise UsageError(f"--to {where} cannot be restored to: it is immutable or append-only", hint)
+    finally:
+        os.close(folder)
 
 
 def _refuse_read_only(place: Destination) -> None:
@@ -59,7 +81,10 @@ def _refuse_full(place: ToFolder, names: list[str]) -> None:
 
 @contextmanager
 def opened(place: Destination, *, caged: bool) -> Iterator[int]:
-    """The destination as an open folder, made where it is absent (0700 until it gets its own mode)."""
+    """The destination as an open folder, made where it is absent (0700 until it gets its own mode).
+
+    Raises as `check`, and UsageError where it cannot be opened.
+    """
     check(place)
     with ExitStack() as stack:
         try:
@@ -68,7 +93,7 @@ def opened(place: Destination, *, caged: bool) -> Iterator[int]:
             else:
                 folder = _new_folder(place, stack, caged=caged)
         except OSError as error:
-            raise UsageError(f"{place.path} cannot be restored to: {error.strerror}") from None
+            raise UsageError(f"{place.path} cannot be restored to: {error.strerror}", "Name another folder.") from None
         yield folder
 
 
@@ -84,7 +109,7 @@ def _new_folder(place: ToFolder, stack: ExitStack, *, caged: bool) -> int:
     """Raises UsageError where somebody replaces it, or a folder above, meanwhile."""
     parent, name, folder = stack.enter_context(trusted_path.opened(place.to, make=True))
     _refuse_full(place, os.listdir(folder))
-    return _seclude(place.to, parent, name, folder, stack) if caged else folder
+    return _seclude(place, parent, name, folder, stack) if caged else folder
 
 
 def free(place: Destination) -> int | None:
@@ -93,6 +118,18 @@ def free(place: Destination) -> int | None:
     """
     seen = _file_system(place)
     return seen.f_bavail * seen.f_frsize if seen.f_blocks else None
+
+
+def lacking_inodes(place: Destination, needed: int) -> int:
+    """How many of the inodes that are needed there are not free. 0 where they are not limited."""
+    seen = _file_system(place)
+    return max(0, needed - seen.f_favail) if seen.f_files else 0
+
+
+def has_no_inodes(folder: int) -> bool:
+    """Whether the file system of an open folder has no more of them."""
+    seen = os.fstatvfs(folder)
+    return bool(seen.f_files) and not seen.f_favail
 
 
 def _file_system(place: Destination) -> os.statvfs_result:
@@ -128,25 +165,29 @@ def mountpoints(place: Destination) -> frozenset[bytes]:
     return frozenset(os.fsencode(os.path.relpath(one.point, place.source)) for one in below)
 
 
-def _judged(source: str, mounted: dict[str, str] | None) -> Mount | None:
+def _judged(source: str, mounted: MountIdentity | None) -> Mount | None:
     seen = mounts.mounted_at(mounts.table(), source)
     if identity(seen) != mounted:
         raise Interrupted(f"{source} is not mounted any more as it was when this began")
     return seen
 
 
-def _seclude(where: str, parent: int, name: str, folder: int, stack: ExitStack) -> int:
+def _seclude(place: ToFolder, parent: int, name: str, folder: int, stack: ExitStack) -> int:
     """The folder with a mount over it in which no symlink leads a write out: whoever owns a folder of the volume can
     swap one while we restore.
 
-    Where something is mounted below it, which a mount of its own would hide, only rsync's care is left. Raises
-    Unguarded; UsageError where somebody has put something else in its place.
+    Where something is mounted below it, which a mount of its own would hide, only rsync's care is left: with `merge`.
+    In an empty folder (of ours nothing is mounted there) another user has done that, for whom it must not be lost.
+    Raises Unguarded; UsageError for that, and where somebody has put something else in its place.
     """
-    if mounts.below(mounts.table(), where):
+    where = place.to
+    if found := mounts.below(mounts.table(), where):
+        if not place.merge:
+            raise UsageError(f"--to {where}: something is mounted at {found[0].point}", "Unmount it, or name another.")
         return folder
     point, source = os.path.join(shown_to_others(parent), name), shown_to_others(folder)
     guard = ("nosymfollow",)
-    is_guarded = proc.had(lambda: mount.bind_open(source, point, guard), f"{where} could not be guarded")
+    is_guarded = proc.try_guard(lambda: mount.bind_open(source, point, guard), f"{where} could not be guarded")
     over = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=parent)
     stack.callback(os.close, over)
     is_over = mounts.mount_id_of(over) != mounts.mount_id_of(folder)
@@ -155,14 +196,14 @@ def _seclude(where: str, parent: int, name: str, folder: int, stack: ExitStack) 
     return over
 
 
-def _protected(place: OverVolume) -> dict[str, str] | None:
+def _protected(place: OverVolume) -> MountIdentity | None:
     """Let no symlink in the live volume lead a write out of it; in a cage only, where the mount is our own.
 
     What is mounted there from then on. Raises Unguarded.
     """
     source, mounted = place.source, place.mounted
     if _judged(source, mounted) is None:
-        if not proc.had(lambda: mount.bind(source, source), f"{source} could not be made a mount"):
+        if not proc.try_guard(lambda: mount.bind(source, source), f"{source} could not be made a mount"):
             return mounted
         mounted = mounted_now(source)
     without_symlinks(source, mount.forbid_symlinks)  # where that is refused, rsync's own care is left

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from drbdbackup.model.mount import MountIdentity
+
 
 class OverVolume(Struct, frozen=True, tag_field="over", tag="volume"):
     """The live volume at `source`; `mounted` is what was there when it was judged (`guard.identity`)."""
 
     source: str
-    mounted: dict[str, str] | None
+    mounted: MountIdentity | None
 
     @property
     def path(self) -> str:

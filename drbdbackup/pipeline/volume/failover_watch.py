@@ -16,7 +16,7 @@ from drbdbackup.config.values import Config, ResourceConfig
 from drbdbackup.model.role import Decision, Verdict
 from drbdbackup.pipeline.volume.in_use import clear_in_use, mark_in_use
 from drbdbackup.pipeline.volume.mount_watch import MountWatch
-from drbdbackup.proc import Talking
+from drbdbackup.proc import PipedProcess
 
 LINGERING = 2.0  # seconds
 
@@ -33,23 +33,23 @@ class FailoverWatch:
         """
         self._config, self._resource, self._judge = config, resource, judge
         self._volume = MountWatch(resource.source, on_gone)
-        self._stream: Talking | None = None
-        self._stirred = threading.Event()
+        self._stream: PipedProcess | None = None
+        self._news = threading.Event()
         self.mount = self._volume.mount
 
     def start(self) -> None:
         """Watch from now on (and for what has happened to the mount since the first look)."""
         mark_in_use(self._config.state_dir)
         self._volume.start()
-        self._stream = roles.follow(self._config.role, self._resource.name, self._stirred.set)
+        self._stream = roles.follow(self._config.role, self._resource.name, self._news.set)
 
-    def stop(self, lingers: Callable[[], bool]) -> None:
+    def stop(self, has_processes: Callable[[], bool]) -> None:
         """Watch no longer, as soon as no process of the run is left that uses the volume.
 
         One that hangs in the kernel is not waited for longer than `LINGERING`: nobody can help that.
         """
         until = time.monotonic() + LINGERING
-        while lingers() and time.monotonic() < until:
+        while has_processes() and time.monotonic() < until:
             time.sleep(0.01)
         self._volume.stop()
         if self._stream is not None:
@@ -60,8 +60,8 @@ class FailoverWatch:
         """Why the run must end now, or nothing."""
         if self._volume.is_gone:
             return f"{self._resource.source} was unmounted during the run"
-        if self._stirred.is_set():
-            self._stirred.clear()
+        if self._news.is_set():
+            self._news.clear()
             verdict = self._judge()
             if verdict.decision is not Decision.PROCEED:
                 return "; ".join(verdict.because)
@@ -69,4 +69,4 @@ class FailoverWatch:
 
     def wait(self, seconds: float) -> None:
         """Wait for news, no longer than that."""
-        self._stirred.wait(seconds)
+        self._news.wait(seconds)

@@ -11,10 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from msgspec import Struct
-from msgspec.structs import asdict
 
 from drbdbackup.errors import Interrupted, LvmSnapshotError, ToolError
-from drbdbackup.model.mount import Mount
+from drbdbackup.model.mount import Mount, MountIdentity
 from drbdbackup.pipeline.cage.nosymfollow import mount_id, without_symlinks
 from drbdbackup.pipeline.volume.source_protocol import SourceJob
 from drbdbackup.tools import mount, mounts
@@ -80,17 +79,17 @@ def _mount_snapshot(point: str, device: str, fstype: str) -> None:
         raise LvmSnapshotError(f"the LVM snapshot {device} could not be mounted: {error.message}", hint) from None
 
 
-def identity(seen: Mount | None) -> dict[str, str] | None:
-    """What of a mount must stay the same during a run."""
-    return None if seen is None else {key: asdict(seen)[key] for key in ("device", "source", "fstype", "root")}
+def identity(seen: Mount | None) -> MountIdentity | None:
+    """What of a mount must stay the same during a run; None for a plain folder."""
+    return None if seen is None else seen.identity
 
 
-def mounted_now(source: str) -> dict[str, str] | None:
+def mounted_now(source: str) -> MountIdentity | None:
     """The same of what is mounted at a folder at this moment."""
     return identity(mounts.mounted_at(mounts.table(), source))
 
 
-def unmounted(source: str, before: dict[str, str] | None) -> str:
+def unmounted(source: str, before: MountIdentity | None) -> str:
     """Why work on a volume must end: it is not mounted as it was before (`mounted_now`); "" if it is."""
     return "" if mounted_now(source) == before else f"{source} was unmounted meanwhile"
 

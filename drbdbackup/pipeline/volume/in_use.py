@@ -1,4 +1,7 @@
-"""The file by which the cluster's resource agent knows that processes of ours use a volume."""
+"""The file by which the cluster's resource agent knows that processes of ours use a volume.
+
+Nothing of ours decides by it.
+"""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from drbdbackup.tools.lvm import LogicalVolume
 
 
 def sweep(config: Config, resource: ResourceConfig) -> None:
-    """Remove what is left of the resource. Who calls holds the lock. What cannot be removed, the doctor reports."""
+    """Remove what is left of the resource. The caller holds the lock. The doctor reports what cannot be removed."""
     if not is_noted(config, resource):
         return
     with suppress(SourceError, ToolError):
@@ -34,12 +34,12 @@ def is_noted(config: Config, resource: ResourceConfig) -> bool:
 
 
 def note(config: Config, resource: ResourceConfig, snapshot: str) -> None:
-    """To be called before the snapshot of that full name is made. Raises OSError."""
+    """Note that the snapshot of that full name is about to be made. Raises OSError."""
     document.write(os.path.realpath(_note(config, resource)), {"snapshot": snapshot})
 
 
 def forget(config: Config, resource: ResourceConfig) -> None:
-    """To be called when none is left."""
+    """Note that none is left."""
     with suppress(OSError):  # a note too many does no harm
         os.unlink(_note(config, resource))
 

@@ -1,4 +1,7 @@
-"""An LVM snapshot of the disk below DRBD, as those who read it know it; who makes it is `backup.take_lvm_snapshot`."""
+"""An LVM snapshot of the disk below DRBD, for the jobs that read it; `backup.take_lvm_snapshot` makes it.
+
+Nothing here makes or removes one.
+"""
 
 from __future__ import annotations
 
@@ -52,6 +55,8 @@ class LvmSnapshot(Struct, frozen=True, kw_only=True):
             hint = "Somebody else has removed it: find out who, and run it again."
             return LvmSnapshotError(f"the LVM snapshot {self.name} is gone", hint)
         if found.is_invalid or found.used >= 1:
-            told = f"the LVM snapshot {found.full_name} ran over: more was written to the volume than it has room for"
-            return LvmSnapshotError(told, f"Give it more: snapshot_size in [resource.{self.backing.resource.name}].")
+            message = (
+                f"the LVM snapshot {found.full_name} ran over: more was written to the volume than it has room for"
+            )
+            return LvmSnapshotError(message, f"Give it more: snapshot_size in [resource.{self.backing.resource.name}].")
         return None

@@ -52,12 +52,14 @@ class BackingVolume(Struct, frozen=True):
         """Whether a snapshot can be made now. Raises SourceError."""
         volume, without = self.volume, _WITHOUT.format(self.resource.name)
         if volume.segtype == "thin":
-            told = f"{volume.full_name} is a thin volume: its snapshot could fill the pool, and stop the volume itself"
-            raise LvmSnapshotError(told, f"Move it to a volume that is not thin, {without}")
+            message = (
+                f"{volume.full_name} is a thin volume: its snapshot could fill the pool, and stop the volume itself"
+            )
+            raise LvmSnapshotError(message, f"Move it to a volume that is not thin, {without}")
         if self.needs > volume.free:
-            told = f"{volume.group} has {size(volume.free)} left, and the snapshot is to have {size(self.needs)}"
+            message = f"{volume.group} has {size(volume.free)} left, and the snapshot is to have {size(self.needs)}"
             hint = f"`vgextend` it, give snapshot_size less in [resource.{self.resource.name}], {without}"
-            raise LvmSnapshotError(told, hint)
+            raise LvmSnapshotError(message, hint)
 
 
 def below(resource: ResourceConfig, timeout: float) -> BackingVolume:
@@ -80,11 +82,11 @@ def check_mount(live: Mount, resource: ResourceConfig) -> None:
     """Whether a snapshot of what is mounted there can be mounted beside it, and shows the same. Raises SourceError."""
     without = _WITHOUT.format(resource.name)
     if live.fstype not in FSTYPES:
-        told = f"a snapshot of a file system of type {live.fstype} cannot be mounted beside it"
-        raise LvmSnapshotError(told, f"Use {', '.join(FSTYPES)}, {without}")
+        message = f"a snapshot of a file system of type {live.fstype} cannot be mounted beside it"
+        raise LvmSnapshotError(message, f"Use {', '.join(FSTYPES)}, {without}")
     if live.root != "/":
-        told = f"at {live.point} only {live.root} of the volume is mounted, and a snapshot would show all of it"
-        raise LvmSnapshotError(told, f"Mount the volume itself there, {without}")
+        message = f"at {live.point} only {live.root} of the volume is mounted, and a snapshot would show all of it"
+        raise LvmSnapshotError(message, f"Mount the volume itself there, {without}")
 
 
 def _disk(resource: ResourceConfig, timeout: float) -> str:
@@ -93,9 +95,9 @@ def _disk(resource: ResourceConfig, timeout: float) -> str:
     for device, disk in drbd.disks(resource.name, timeout).items():
         if os.path.realpath(device) == real and disk != "none":
             return disk
-    told = f"DRBD has no disk below {resource.device} here"
+    message = f"DRBD has no disk below {resource.device} here"
     hint = f"`drbdadm sh-dev {resource.name}` and `drbdadm sh-ll-dev {resource.name}` say what it has."
-    raise LvmSnapshotError(told, hint)
+    raise LvmSnapshotError(message, hint)
 
 
 def _number(path: str) -> str:

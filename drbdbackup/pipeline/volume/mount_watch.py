@@ -2,7 +2,7 @@
 
 In a thread of its own, because the supervisor may be asking DRBD or writing the catalog just then, and a volume that is
 unmounted and mounted again can have the number that it had. Since Linux 6.8 a mount has an id that lasts, too; before,
-only who looks between the two sees it. It never touches the volume.
+only a look between the two shows it. It never touches the volume.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ class MountWatch:
         """Look once; `mount` is what is there, None for a plain folder."""
         from drbdbackup.tools import mount_ids  # with ctypes, which a stand-down does without
 
-        self.mount = mounts.mounted_at(mounts.table(), source)
+        self._table = mounts.opened()  # here: a thread that cannot open it would end without a word
+        self.mount = mounts.mounted_at(mounts.reread(self._table), source)
         self._lasting = mount_ids.lasting_id(self.mount.mount_id) if self.mount else None
         self.is_gone = False
         self._source = source
@@ -43,25 +44,25 @@ class MountWatch:
         if self._thread.ident is not None:
             self._thread.join()
         os.close(self._over)
+        self._table.close()
 
     def _watch(self) -> None:
-        with open("/proc/self/mountinfo", "rb") as table:
-            changes = select.poll()
-            changes.register(table, select.POLLPRI | select.POLLERR)
-            changes.register(self._over, select.POLLIN)
-            while True:
-                if self._is_another():
-                    self.is_gone = True
-                    self._on_gone()
-                    return
-                if any(descriptor == self._over for descriptor, _ in changes.poll()):
-                    return
+        changes = select.poll()
+        changes.register(self._table, select.POLLPRI | select.POLLERR)
+        changes.register(self._over, select.POLLIN)
+        while True:
+            if self._is_another():
+                self.is_gone = True
+                self._on_gone()
+                return
+            if any(descriptor == self._over for descriptor, _ in changes.poll()):
+                return
 
     def _is_another(self) -> bool:
         """Whether what was there at first has gone, even if its like is there by now."""
         from drbdbackup.tools import mount_ids
 
-        if _itself(mounts.mounted_at(mounts.table(), self._source)) != _itself(self.mount):
+        if _itself(mounts.mounted_at(mounts.reread(self._table), self._source)) != _itself(self.mount):
             return True
         return self._lasting is not None and not mount_ids.is_there(self._lasting)
 

@@ -7,7 +7,6 @@ look there. Where the volume can be looked at, only the record counts: a new fil
 from __future__ import annotations
 
 import os
-import stat
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -20,11 +19,11 @@ from drbdbackup.config.values import Config, ResourceConfig
 from drbdbackup.errors import CatalogError, Damaged, Failure, Stalled
 from drbdbackup.model.restoring import RESUME, RestoreStage, Restoring, from_document
 from drbdbackup.model.role import Decision, Verdict
-from drbdbackup.pipeline import roads
+from drbdbackup.pipeline import catalog_exchange
 from drbdbackup.targets import document
 
 _NAME = "restoring.json"
-_LIMIT = 1 << 16
+_LIMIT = 1 << 16  # bytes
 
 
 class RestoreRecord:
@@ -40,12 +39,12 @@ class RestoreRecord:
         """It has come to this stage. Raises DrbdBackupError if the volume does not take that: only it fails over."""
         self.restoring = replace(self.restoring, stage=stage, safety=safety or self.restoring.safety)
         content = self.restoring.as_document()
-        roads.open_volume(self._config, self._resource)
+        catalog_exchange.open_volume(self._config, self._resource)
         try:
             self._touch(lambda file: document.write(file, content))
         except Failure as error:
-            told = f"how far it is cannot be written down on the volume: {error.message}"
-            raise Failure(told, "Make a little room there, or see why it cannot be written to.") from None
+            message = f"how far it is cannot be written down on the volume: {error.message}"
+            raise Failure(message, "Make a little room there, or see why it cannot be written to.") from None
         with suppress(CatalogError):
             self._say()
 
@@ -63,10 +62,10 @@ class RestoreRecord:
         _record(self._config, self.restoring)
         # What follows RESTORED takes but a moment, and ends in a word of its own.
         if self.restoring.stage is not RestoreStage.RESTORED:
-            roads.put_all(self._config, self._resource, on_volume=True)
+            catalog_exchange.put_all(self._config, self._resource, on_volume=True)
 
     def _touch(self, do: Any) -> None:
-        find = roads.volume_folder(self._resource, may_write=False)
+        find = catalog_exchange.volume_folder(self._resource, may_write=False)
         look = lambda: do(os.path.join(os.path.dirname(find()), _NAME))  # noqa: E731
         proc.probe(look, self._config.limits.probe, self._resource.source)
 
@@ -77,14 +76,16 @@ def on_volume(config: Config, resource: ResourceConfig, times: int = 1) -> Resto
     Where the volume's top is not root's, its owner can put another folder in the place of ours. That says nothing; then
     what the catalog has heard counts. Raises DrbdBackupError if it cannot be looked at.
     """
-    find = roads.volume_folder(resource, may_write=False)
+    find = catalog_exchange.volume_folder(resource, may_write=False)
 
     def look() -> dict[str, Any] | bool | None:
         try:
-            folder = os.path.dirname(find())
-            return document.read(os.path.join(folder, _NAME), _LIMIT) if _is_ours(folder) else False
+            with durable.opened_folder(os.path.dirname(find()), follow=False) as folder:
+                return document.read_in(folder, _NAME, _LIMIT) if _is_ours(folder) else False
         except FileNotFoundError:
             return None
+        except NotADirectoryError:  # a symlink, or a file: not ours
+            return False
         except Damaged:
             return {}
 
@@ -123,8 +124,8 @@ def looked(
     try:
         found = on_volume(config, resource, times) if proceeds else _heard(config, resource)
     except Stalled as error:
-        told = f"cannot find out whether a restore in place was left unfinished there: {error.message}"
-        refused = replace(verdict, decision=Decision.REFUSE, because=(*verdict.because, told), hint=error.hint)
+        problem = f"cannot find out whether a restore in place was left unfinished there: {error.message}"
+        refused = replace(verdict, decision=Decision.REFUSE, because=(*verdict.because, problem), hint=error.hint)
         return _heard(config, resource), refused
     except Failure:
         found = _heard(config, resource)
@@ -144,10 +145,10 @@ def _record(config: Config, restoring: Restoring) -> None:
     store.record(config.state_dir, config.node, [bodies.restoring(config.node, datetime.now(UTC), restoring)])
 
 
-def _is_ours(folder: str) -> bool:
-    """Whether it is a folder of this user's, and nobody else may write to it. Raises FileNotFoundError."""
-    seen = os.lstat(folder)
-    return stat.S_ISDIR(seen.st_mode) and seen.st_uid == os.geteuid() and not seen.st_mode & 0o022
+def _is_ours(folder: int) -> bool:
+    """Whether an open folder is this user's, and nobody else may write to it. Asked of its name it could be another."""
+    seen = os.fstat(folder)
+    return seen.st_uid == os.geteuid() and not seen.st_mode & 0o022
 
 
 def _remove(file: str) -> None:

@@ -7,6 +7,7 @@ from typing import Never
 
 from msgspec import Struct
 
+from drbdbackup.model.mount import MountIdentity
 from drbdbackup.pipeline.cage.protocol import CageJob, Conversation, Ended, JobEvent
 
 
@@ -30,7 +31,7 @@ class SourceJob(CageJob, frozen=True, kw_only=True):
     """
 
     source: str
-    mounted: dict[str, str] | None
+    mounted: MountIdentity | None
     lvm_snapshot: SnapshotMount | None = None
 
     @property
@@ -40,10 +41,11 @@ class SourceJob(CageJob, frozen=True, kw_only=True):
 
 
 class WalkJob(SourceJob, frozen=True, kw_only=True):
-    """The walk: into the file `spool`, without what `exclude` matches."""
+    """The walk: into the file `spool`, without what `exclude` matches; with `tells_left_out` it says what that is."""
 
     exclude: tuple[str, ...]
     spool: str
+    tells_left_out: bool = False
 
     @property
     def is_background_work(self) -> bool:

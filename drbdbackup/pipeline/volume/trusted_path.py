@@ -57,8 +57,8 @@ def _target(here: str, trusted: Collection[int]) -> str | None:
         if not stat.S_ISLNK(seen.st_mode):
             return None
         if seen.st_uid not in trusted:
-            told = f"{here} is a symlink of user {seen.st_uid}, who could have it lead anywhere"
-            raise UsageError(told, "Name the folder that you mean, without that symlink.")
+            message = f"{here} is a symlink of user {seen.st_uid}, who could have it lead anywhere"
+            raise UsageError(message, "Name the folder that you mean, without that symlink.")
         return os.readlink("", dir_fd=link)
     finally:
         os.close(link)

@@ -1,8 +1,12 @@
-"""The caged job that walks the source and writes the spool."""
+"""The caged job that walks the source and writes the spool.
+
+It reads names and metadata, never the content of a file.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from drbdbackup.pipeline.cage.worker import Channel
 from drbdbackup.pipeline.volume.guard import guarded
@@ -22,9 +26,25 @@ def do(job: WalkJob, channel: Channel) -> Walked:
         started_ns = time.time_ns()  # before the sync: what is written while that runs is not settled
         mount.sync(source)
     problems: list[Problem] = []
-    walk = Walk(source, exclusion(job.exclude), guard.mountpoints, problems.append)
+    left_out: list[bytes] = []
+    excluded = exclusion(job.exclude)
+    if excluded is not None and job.tells_left_out:
+        excluded = _noted(excluded, left_out)
+    walk = Walk(source, excluded, guard.mountpoints, problems.append)
     totals = write_spool(
-        walk, job.spool, started_ns, problems, lambda met: channel.send_progress(WalkProgress(met.entries))
+        walk, job.spool, started_ns, problems, lambda met: channel.send_progress(WalkProgress(met.entries)), left_out
     )
     guard.check()
     return Walked(totals.entries, totals.files, totals.bytes)
+
+
+def _noted(excluded: Callable[[bytes, bool], bool], left_out: list[bytes]) -> Callable[[bytes, bool], bool]:
+    """The same test, which notes what it excludes."""
+
+    def noted(path: bytes, is_folder: bool) -> bool:  # noqa: FBT001 as all such tests of a path
+        is_excluded = excluded(path, is_folder)
+        if is_excluded:
+            left_out.append(path)
+        return is_excluded
+
+    return noted

@@ -26,11 +26,11 @@ from drbdbackup.lineage import Lineages
 from drbdbackup.model.backup import Copy, Outcome, Reach, iso
 from drbdbackup.pipeline.copies.known_copies import KnownCopy
 from drbdbackup.report import text
-from drbdbackup.report.html.nights import NodeNights, calendars, local_day
+from drbdbackup.report.html.nights import MISSED, NodeNights, calendars, local_day
 
 NIGHTS = 35
 _RUNS, _TROUBLED, _COPIES = 120, 60, 150  # that are listed; the commands show the rest
-_POINTS = 60
+_POINTS = 60  # bars of a plot
 _WELL = frozenset({Outcome.COMPLETE, Outcome.STOOD_DOWN})
 _STATES = {Severity.OK: "OK", Severity.WARNING: "WARNING", Severity.CRITICAL: "CRITICAL"}
 _REACH = {Reach.YES: "reachable", Reach.NO: "out of reach now", Reach.UNKNOWN: "not known from here"}
@@ -47,16 +47,23 @@ _MEANINGS = {
 }  # fmt: skip
 
 
+class LineageLosses(Struct, frozen=True):
+    """What would be lost if the data of a lineage is kept; `name` is "" where there is but one."""
+
+    name: str
+    cases: Sequence[Left]
+
+
 class ReportedResource(Struct, frozen=True, kw_only=True):
     """One resource: its health, what all nodes have done (newest first), and what would be lost.
 
-    `cases` has a name and the cases for each lineage that may be kept: one, or one for each rival of a split brain.
-    `due` are the days on which a backup was due, as far as the calendar goes back.
+    `losses` has one item, or one for each rival of a split brain: any of them may be kept. `due` are the days on which
+    a backup was due, as far as the calendar goes back.
     """
 
     health: Health
     done: Sequence[Activity]
-    cases: Sequence[tuple[str, Sequence[Left]]]
+    losses: Sequence[LineageLosses]
     lines: Lineages
     due: Collection[date]
 
@@ -68,6 +75,46 @@ class Plot(Struct, frozen=True):
     note: str
     svg: Markup
     rows: Sequence[tuple[str, str]]
+
+
+class CopyRow(Struct, frozen=True):
+    """A copy, whether it can be read from here, and what is proven of it, in words."""
+
+    known: KnownCopy
+    reach: str
+    proof: str
+
+
+class CaseRow(Struct, frozen=True):
+    """What is gone, what is lost with it, and what is left where, in words."""
+
+    gone: str
+    lost: str
+    left: str
+
+
+class CaseTable(Struct, frozen=True):
+    """The cases of a lineage; `name` as in `LineageLosses`."""
+
+    name: str
+    rows: Sequence[CaseRow]
+
+
+class TroubleRow(Struct, frozen=True):
+    """A night that went wrong: an outcome or "missed", when and on which node, and why, in words."""
+
+    day: date
+    state: str
+    when: str
+    node: str
+    words: Sequence[str]
+
+
+class DoneRow(Struct, frozen=True):
+    """Something that was done, and what came of it, in words."""
+
+    done: Activity
+    words: Sequence[str]
 
 
 class RoomRow(Struct, frozen=True):
@@ -110,7 +157,7 @@ def _printable(value: Any) -> Any:
 
 
 def _time(moment: datetime) -> Markup:
-    """A time on the wall here, with UTC for who points at it."""
+    """A time on the wall here, with UTC as its tooltip."""
     return Markup('<time datetime="{}" title="{} UTC">{}</time>').format(
         iso(moment), f"{moment.astimezone(UTC):%Y-%m-%d %H:%M}", text.local(moment)
     )
@@ -130,14 +177,15 @@ def _shown(number: int, one: ReportedResource, nodes: Sequence[str], node: str, 
     return {
         "ident": f"r{number}", "name": one.health.name, "health": one.health, "state": _STATES[one.health.severity],
         "newest": newest, "lies": _lies(seen.known, newest), "answer": _answer(one, newest, now),
-        "seen": seen, "lines": [(name, [_case(left, node) for left in cases]) for name, cases in one.cases],
-        "calendars": shown, "plots": list(_plots(f"r{number}", one, now)),
+        "seen": seen, "losses": [_case_table(line, node) for line in one.losses],
+        "calendars": shown, "plots": list(_plots(f"r{number}", one)),
         "wrong": wrong[:_TROUBLED], "lately": _lately_told(wrong), "proven": _proven(seen, newest, now),
         "shown_states": _shown_states(shown),
-        "rooms": [_room(room, one, node, now) for room in seen.rooms],
-        "copies": [(copy, _REACH[copy.reach], _proof(copy.copy)) for copy in seen.known[:_COPIES]],
+        "rooms": [_room(room, one, now) for room in seen.rooms],
+        "copies": [_copy_row(known) for known in seen.known[:_COPIES]],
         "more_copies": max(0, len(seen.known) - _COPIES),
-        "listed": [(activity, list(_words(activity))) for activity in listed], "more": len(one.done) - len(listed),
+        "listed": [DoneRow(activity, list(_words(activity))) for activity in listed],
+        "more": len(one.done) - len(listed),
     }  # fmt: skip
 
 
@@ -148,16 +196,17 @@ def _answer(one: ReportedResource, newest: Copy | None, now: datetime) -> str:
         return f"Split brain: {names} wrote different data, so there is no single newest backup."
     if newest is None:
         return "There is no backup that can be restored."
-    places = " and ".join(copy.location for copy, _, _ in _lies(one.health.evidence.known, newest))
+    places = " and ".join(row.known.copy.location for row in _lies(one.health.evidence.known, newest))
     return f"The newest backup was made {text.age(newest.started_at, now)} by {newest.node}; it is on {places}."
 
 
-def _lies(known: Sequence[KnownCopy], newest: Copy | None) -> list[tuple[Copy, str, str]]:
-    """Every copy of the newest snapshot: whether it can be read, and what is proven."""
-    return [
-        (one.copy, _REACH[one.reach], _proof(one.copy)) for one in known
-        if newest is not None and one.copy.snapshot == newest.snapshot
-    ]  # fmt: skip
+def _lies(known: Sequence[KnownCopy], newest: Copy | None) -> list[CopyRow]:
+    """Every copy of the newest snapshot."""
+    return [_copy_row(one) for one in known if newest is not None and one.copy.snapshot == newest.snapshot]
+
+
+def _copy_row(known: KnownCopy) -> CopyRow:
+    return CopyRow(known, _REACH[known.reach], _proof(known.copy))
 
 
 def _proof(copy: Copy) -> str:
@@ -183,25 +232,25 @@ def _proven(seen: PairEvidence, newest: Copy | None, now: datetime) -> str:
     return f"{verified} {drilled}"
 
 
-def _wrong(done: Sequence[Activity], shown: Sequence[NodeNights]) -> list[tuple[str, str, str, list[str]]]:
-    """What went wrong, the newest first: its state, when, on which node, and why."""
+def _wrong(done: Sequence[Activity], shown: Sequence[NodeNights]) -> list[TroubleRow]:
+    """What went wrong, the newest first."""
     failed = [
-        (local_day(run), (run.outcome.value, text.local(run.started_at), run.node, list(_words(run))))
+        TroubleRow(local_day(run), run.outcome.value, text.local(run.started_at), run.node, list(_words(run)))
         for run in done if run.outcome not in _WELL
     ]  # fmt: skip
     missed = [
-        (night.day, ("missed", f"{night.day:%a %Y-%m-%d}", known.node, [_MEANINGS["missed"]]))
+        TroubleRow(night.day, MISSED, f"{night.day:%a %Y-%m-%d}", known.node, [_MEANINGS[MISSED]])
         for known in shown for night in known.missed
     ]  # fmt: skip
-    return [words for _, words in sorted(failed + missed, key=lambda one: one[0], reverse=True)]
+    return sorted(failed + missed, key=lambda one: one.day, reverse=True)
 
 
-def _lately_told(wrong: Sequence[tuple[str, str, str, list[str]]]) -> str:
+def _lately_told(wrong: Sequence[TroubleRow]) -> str:
     """How the nights of the calendar went, in one sentence."""
     if not wrong:
         return "Nothing went wrong."
-    state, when, node, _ = wrong[0]
-    return f"{text.count(len(wrong), 'problem')}, the last on {when} on {node} ({state}); see below."
+    last = wrong[0]
+    return f"{text.count(len(wrong), 'problem')}, the last on {last.when} on {last.node} ({last.state}); see below."
 
 
 def _shown_states(shown: Sequence[NodeNights]) -> list[str]:
@@ -211,8 +260,11 @@ def _shown_states(shown: Sequence[NodeNights]) -> list[str]:
     return [state for state in _MEANINGS if state in there]
 
 
-def _case(left: Left, node: str) -> tuple[str, str, str]:
-    """What is gone, what is lost, and what is left where."""
+def _case_table(losses: LineageLosses, node: str) -> CaseTable:
+    return CaseTable(losses.name, [_case(left, node) for left in losses.cases])
+
+
+def _case(left: Left, node: str) -> CaseRow:
     gone = left.without
     name = "nothing else" if gone.kind is LossKind.NOTHING else gone.name
     if gone.kind is LossKind.NODE and gone.name == node:
@@ -220,10 +272,10 @@ def _case(left: Left, node: str) -> tuple[str, str, str]:
     elif gone.holder:
         name += f" ({gone.holder}'s)"
     if left.copy is None or left.lost is None:
-        return name, "everything", "no whole copy is left"
+        return CaseRow(name, "everything", "no whole copy is left")
     takes = f"; restoring takes about {text.span(left.estimate.seconds)}" if left.estimate else ""
     lost = f"the last {text.span(left.lost.total_seconds())}"
-    return name, lost, f"{left.copy.snapshot} on {left.copy.location}{takes}"
+    return CaseRow(name, lost, f"{left.copy.snapshot} on {left.copy.location}{takes}")
 
 
 def _calendars(one: ReportedResource, nodes: Sequence[str], now: datetime) -> list[NodeNights]:
@@ -242,7 +294,7 @@ def _lately(done: Sequence[Activity], now: datetime) -> list[Activity]:
     return [one for one in done if local_day(one) >= first]
 
 
-def _plots(ident: str, one: ReportedResource, now: datetime) -> Iterator[Plot]:
+def _plots(ident: str, one: ReportedResource) -> Iterator[Plot]:
     """Of the runs that made a backup; the size is known of those that are still kept."""
     runs = [run for run in one.done if run.what is TaskKind.RUN and run.outcome in (Outcome.COMPLETE, Outcome.PARTIAL)]
     copies = [known.copy for known in one.health.evidence.known]
@@ -275,12 +327,14 @@ def _size(value: float) -> str:
     return text.size(int(value))
 
 
-def _room(room: TargetRoom, one: ReportedResource, node: str, now: datetime) -> RoomRow:
+def _room(room: TargetRoom, one: ReportedResource, now: datetime) -> RoomRow:
     if room.problem:
         return RoomRow(room.target, f"cannot be used now: {room.problem}", "not known")
     if room.free is None:
-        return RoomRow(room.target, "not known: it is mounted only while it is used", "not known")
+        return RoomRow(room.target, "not known yet: it is mounted only while it is used", "not known")
     free = f"{text.size(room.free)}{f' of {text.size(room.total)}' if room.total else ''}"
+    if room.seen_at is not None:
+        free += f", at its last use {text.age(room.seen_at, now)}"
     measured = growth(one.done, room.target, "", now)
     days = measured.full_in(room.free) if measured else None
     if measured is None:
@@ -307,9 +361,9 @@ def _words(done: Activity) -> Iterator[str]:
     if done.outcome is not Outcome.COMPLETE:
         yield from (why for why in done.because if why)
     for name, ended in done.targets:
-        if ended.get("outcome") not in ("complete", None):
-            yield f"{name} {ended.get('outcome')}: {ended.get('message', '')}"
-            if ended.get("hint"):
-                yield ended["hint"]
+        if ended.outcome not in ("complete", ""):
+            yield f"{name} {ended.outcome}: {ended.message}"
+            if ended.hint:
+                yield ended.hint
 
 

@@ -1,7 +1,7 @@
 """Plots of what was measured, as SVG for a page: pygal draws, and what the page does not want is taken out.
 
 No script, no style and no font comes with a plot: its colours are those of the page's own style sheet, for both
-schemes. Each is a picture with a name for who cannot see it; the page has the figures as a table beside it.
+schemes. Each has a text alternative; the page has the figures as a table beside it.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ def _bare(root: ET.Element, title: str, ident: str) -> str:
                 parent.remove(child)
         parent.attrib.pop("style", None)
     for bar in [one for one in root.iter() if one.get("class") == "bar"]:
-        told = {child.get("class"): child.text or "" for child in bar if child.tag == "desc"}
+        texts = {child.get("class"): child.text or "" for child in bar if child.tag == "desc"}
         for child in [one for one in bar if one.tag == "desc"]:
             bar.remove(child)
-        ET.SubElement(bar, "title").text = f"{told.get('x_label', '')}: {told.get('value', '')}"
+        ET.SubElement(bar, "title").text = f"{texts.get('x_label', '')}: {texts.get('value', '')}"
     for child in [one for one in root if one.tag == "title"]:
         root.remove(child)
     named = ET.Element("title", {"id": f"{ident}-title"})

@@ -1,4 +1,4 @@
-"""What Prometheus is told: the names, labels and values of all metrics (docs/monitoring.md has a table).
+"""What Prometheus reads: the names, labels and values of all metrics (docs/monitoring.md has a table).
 
 Both nodes say the same of a pair, so whoever asks takes `max by (resource)`. No sample has a time: that of a success is
 its value, so that a node that only stands down does not move it.
@@ -117,6 +117,7 @@ def _of_runs(resources: Sequence[MeasuredResource]) -> Iterator[GaugeMetricFamil
 def _of_pairs(resources: Sequence[MeasuredResource]) -> Iterator[GaugeMetricFamily]:
     state = _gauge("pair_state", "1 for the state of the pair, 0 for the others.", "resource", "state")
     overdue = _gauge("overdue", "1 if no node has met the last due time.", "resource")
+    late = _gauge("target_late", "1 if the copy of a target with its own schedule is late.", "resource", "target")
     half = _gauge("half_restored", "1 if the volume is neither what it was nor what a restore makes it.", "resource")
     verified = _gauge("last_verified_timestamp_seconds", "When a copy was last verified completely.", "resource")
     drilled = _gauge("last_drill_timestamp_seconds", "When a copy was last restored in a drill.", "resource")
@@ -125,11 +126,13 @@ def _of_pairs(resources: Sequence[MeasuredResource]) -> Iterator[GaugeMetricFami
         for word in PairState:
             state.add_metric([seen.resource, word.value], float(seen.pair.state is word))
         overdue.add_metric([seen.resource], float(one.is_overdue))
+        for own in seen.own_schedules:
+            late.add_metric([seen.resource, own.target], float(own in seen.late))
         half.add_metric([seen.resource], float(seen.restoring is not None and seen.restoring.is_half))
         for family, at in ((verified, seen.verified_at), (drilled, seen.drilled_at)):
             if at is not None:
                 family.add_metric([seen.resource], at.timestamp())
-    yield from (state, overdue, half, verified, drilled)
+    yield from (state, overdue, late, half, verified, drilled)
 
 
 def _of_losses(resources: Sequence[MeasuredResource]) -> Iterator[GaugeMetricFamily]:
@@ -160,14 +163,20 @@ def _of_nodes(heard: Mapping[str, datetime]) -> Iterator[GaugeMetricFamily]:
 
 
 def _of_targets(rooms: Sequence[TargetRoom]) -> Iterator[GaugeMetricFamily]:
-    free = _gauge("target_free_bytes", "Room on a share, as this node sees it.", "target")
-    total = _gauge("target_size_bytes", "Size of a share.", "target")
+    free = _gauge("target_free_bytes", "Room on a target, of a disk at its last use.", "target")
+    total = _gauge("target_size_bytes", "Size of a target.", "target")
+    inodes = _gauge("target_free_inodes", "Inodes that are free, where their number is fixed.", "target")
+    used = _gauge("target_last_use_timestamp_seconds", "When the room on a disk was found out.", "target")
     needed = _gauge("target_needed_bytes", "What a night with many changes needs there.", "target")
     reachable = _gauge("target_reachable", "1 if a run here could use the target now.", "target")
     for room in rooms:
-        reachable.add_metric([room.target], float(not room.problem))
+        if room.is_asked:
+            reachable.add_metric([room.target], float(not room.problem))
         likely = room.need.likely if room.need else None
-        for family, value in ((free, room.free), (total, room.total), (needed, likely)):
+        at = room.seen_at.timestamp() if room.seen_at else None
+        for family, value in (
+            (free, room.free), (total, room.total), (needed, likely), (inodes, room.free_inodes), (used, at),
+        ):  # fmt: skip
             if value is not None:
                 family.add_metric([room.target], value)
-    yield from (free, total, needed, reachable)
+    yield from (free, total, needed, inodes, used, reachable)

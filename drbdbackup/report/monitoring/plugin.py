@@ -1,6 +1,8 @@
 """What `check` prints: a Nagios plugin's output, checkmk's lines for a local check, or one JSON document.
 
 Source: Monitoring Plugins Development Guidelines, "Plugin Output" and "Performance data"; checkmk, "Local checks".
+
+Pure. A monitoring system takes apart what is printed: a label, once there, must never change.
 """
 
 from __future__ import annotations
@@ -36,14 +38,18 @@ def checkmk(found: Sequence[Health], thresholds: Thresholds) -> Iterator[str]:
         measures = "|".join(
             f"{label.replace(' ', '_')}={value}" for label, value in _measures(one, thresholds, "", unit=False)
         )
-        said = "; ".join(trouble.what for trouble in one.troubles) or _summary(one)
-        yield f'{int(one.severity)} "drbdbackup {one.name}" {measures or "-"} {_plain(said)}'
+        summary = "; ".join(trouble.what for trouble in one.troubles) or _summary(one)
+        yield f'{int(one.severity)} "drbdbackup {one.name}" {measures or "-"} {_plain(summary)}'
 
 
-def failed(message: str, *, as_checkmk: bool) -> str:
-    """The line where `check` itself failed."""
-    first = _plain(message.partition("\n")[0])
-    return f'{UNKNOWN} "drbdbackup" - {first}' if as_checkmk else f"{NAME} UNKNOWN - {first}"
+def failed(message: str, hint: str, *, as_checkmk: bool) -> Iterator[str]:
+    """The lines where `check` itself failed, with what to do. checkmk takes each line for a check of its own."""
+    first, *further = (_plain(line) for line in (*message.split("\n"), *filter(None, [hint])))
+    if as_checkmk:
+        yield f'{UNKNOWN} "drbdbackup" - {"; ".join([first, *further])}'
+        return
+    yield f"{NAME} UNKNOWN - {first}"
+    yield from further
 
 
 def document(found: Sequence[Health]) -> dict[str, Any]:
@@ -60,7 +66,8 @@ def _resource(one: Health) -> dict[str, Any]:
         "drilled_at": documents.time(seen.drilled_at),
         "targets": [
             {"target": room.target, "free_bytes": room.free, "total_bytes": room.total,
-             "needed_bytes": room.need.likely if room.need else None, "problem": room.problem}
+             "needed_bytes": room.need.likely if room.need else None, "problem": room.problem,
+             "free_inodes": room.free_inodes, "seen_at": documents.time(room.seen_at)}
             for room in seen.rooms
         ],
     }  # fmt: skip
@@ -90,7 +97,9 @@ def _also(one: Health) -> Iterator[str]:
     yield f"verified {proven[0]}, drilled {proven[1]}"
     for room in seen.rooms:
         if room.free is not None and room.total is not None:
-            yield f"{room.target}: {text.size(room.free)} of {text.size(room.total)} are free"
+            amount = f"{text.size(room.free)} of {text.size(room.total)}"
+            last = f" were free at its last use, {text.age(room.seen_at, seen.now)}" if room.seen_at else " are free"
+            yield f"{room.target}: {amount}{last}"
 
 
 def _measures(

@@ -60,35 +60,40 @@ def _of_attempts(attempts: Sequence[Attempt]) -> Iterator[LogEntry]:
         if attempt.is_reported:
             continue
         wrong = list(runs.errors(attempt))
-        told = [runs.outcome_line(attempt), *(one.message for one in wrong)]
+        lines = [runs.outcome_line(attempt), *(one.message for one in wrong)]
         snapshot = attempt.result.snapshot if attempt.result else ""
-        priority = _PRIORITIES.get(attempt.outcome, _ERROR)
-        yield _entry(told, priority, RUN_ENDED, attempt.resource, snapshot, attempt.outcome.value, wrong)
+        yield _entry(
+            lines, _PRIORITIES.get(attempt.outcome, _ERROR), wrong, MESSAGE_ID=RUN_ENDED, RESOURCE=attempt.resource,
+            RUN=snapshot, OUTCOME=attempt.outcome.value,
+        )  # fmt: skip
 
 
 def _of_replicas(replicas: Sequence[Replicated]) -> Iterator[LogEntry]:
     for one in replicas:
         if one.is_known:
             continue
-        told = [*runs.replicas([one], dry_run=False), *([one.error.message] if one.error else [])]
+        lines = [*runs.replicas([one], dry_run=False), *([one.error.message] if one.error else [])]
         outcome, priority = (Outcome.FAILED, _ERROR) if one.error else (Outcome.COMPLETE, _INFO)
         wrong = [one.error] if one.error else []
-        yield _entry(told, priority, RUN_ENDED, one.resource, one.snapshot, outcome.value, wrong)
+        yield _entry(
+            lines, priority, wrong, MESSAGE_ID=RUN_ENDED, RESOURCE=one.resource, RUN=one.snapshot,
+            OUTCOME=outcome.value,
+        )  # fmt: skip
 
 
 def _of_alarms(alarms: Sequence[Alarm]) -> Iterator[LogEntry]:
     for alarm in alarms:
-        yield _entry([alarm.error.message], _CRITICAL, PAIR_CRITICAL, alarm.resource, "", "critical", [alarm.error])
+        yield _entry(
+            [alarm.error.message], _CRITICAL, [alarm.error], MESSAGE_ID=PAIR_CRITICAL, RESOURCE=alarm.resource,
+            OUTCOME="critical",
+        )  # fmt: skip
 
 
-def _entry(
-    told: Sequence[str], priority: int, message_id: str, resource: str, run: str, outcome: str,
-    wrong: Sequence[DrbdBackupError],
-) -> LogEntry:  # fmt: skip
-    message = "; ".join(text.printable(one) for one in told)[:_LONGEST]
-    code = wrong[0].code if wrong else ""
-    fields = {"MESSAGE_ID": message_id, "RESOURCE": resource, "RUN": run, "OUTCOME": outcome, "ERROR_CODE": code}
-    return LogEntry(message, priority, {name: value for name, value in fields.items() if value})
+def _entry(lines: Sequence[str], priority: int, wrong: Sequence[DrbdBackupError], **fields: str) -> LogEntry:
+    """The entry with these `fields` by their names in the journal, and the code of the first error."""
+    message = "; ".join(text.printable(one) for one in lines)[:_LONGEST]
+    every = {**fields, "ERROR_CODE": wrong[0].code if wrong else ""}
+    return LogEntry(message, priority, {name: value for name, value in every.items() if value})
 
 
 def _for_journal(entry: LogEntry) -> bytes:

@@ -6,7 +6,7 @@ Its type says what it takes: `bool` is a flag, `str` one value, `list[str] | Non
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, get_args, get_type_hints
 
 from msgspec import Struct
@@ -29,14 +29,15 @@ class Argument(Struct, frozen=True):
 
 
 class PluginStatuses(Struct, frozen=True):
-    """The exit statuses of a command that a monitoring system starts: `told` says them in its help.
+    """The exit statuses of a command that a monitoring system starts: `statuses` says them in its help.
 
-    `unknown` is that of every error, and `line` is what is printed then, on stdout, where such a system reads.
+    `unknown` is that of every error, and `lines` gives what is printed then, of its message and its hint, on stdout,
+    where such a system reads.
     """
 
-    told: str
+    statuses: str
     unknown: int
-    line: Callable[[str, Sequence[str]], str]
+    lines: Callable[[str, str, Sequence[str]], Iterable[str]]
 
 
 class CliCommand(Struct, frozen=True):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 from drbdbackup.errors import ToolTimedOut
 from drbdbackup.proc.caging import Caged, Job, can_cage
 from drbdbackup.proc.child import Child
 from drbdbackup.proc.command import FOREVER, Command, found
-from drbdbackup.proc.group import moved
+from drbdbackup.proc.group import io_bytes
 from drbdbackup.proc.start_program import spawn
 
 _LOOK = 5.0  # seconds between two looks whether it still moves
@@ -24,6 +25,24 @@ def pass_through(command: Command, patience: float) -> int:
     """
     pid = spawn(found(command.argv[0]), command)
     return _watched(command.name, Child(pid), patience, command.timeout)
+
+
+def pass_on(command: Command, on_piece: Callable[[bytes], object], most: int) -> int:
+    """Run it with our own stdin and stderr, give its output to `on_piece` as it comes, up to `most` bytes at once.
+
+    Its exit status, negative for a signal; it is no error here. It is of our group, and whoever ends that ends both; a
+    reader that is gone ends it, too. Raises ToolMissing.
+    """
+    output, into = os.pipe()
+    try:
+        pid = spawn(found(command.argv[0]), command, (0, into, 2), own_session=False)
+    finally:
+        os.close(into)
+    with suppress(BrokenPipeError):
+        while piece := os.read(output, most):
+            on_piece(piece)
+    os.close(output)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def pass_through_caged(job: Job, patience: float) -> int:
@@ -41,29 +60,29 @@ def _watched(name: str, child: Child, patience: float, timeout: float) -> int:
 
 def _ended(name: str, child: Child, patience: float, timeout: float) -> int:
     until = time.monotonic() + timeout
-    stirred, moved_at = -1, time.monotonic()
+    activity, moved_at = -1, time.monotonic()
     while True:
         status = child.wait(min(until, time.monotonic() + _LOOK))
         if status is not None:
             return status
-        before, stirred = stirred, _stirred(child.pid)
+        before, activity = activity, _activity(child.pid)
         now = time.monotonic()
-        moved_at = now if stirred != before else moved_at
+        moved_at = now if activity != before else moved_at
         if now - moved_at > patience or now >= until:
             raise ToolTimedOut(f"{name}: nothing moved for {now - moved_at:.0f} s")
 
 
-def _stirred(pid: int) -> int:
+def _activity(pid: int) -> int:
     """Bytes that it and all that it started have read and written so far (proc(5), /proc/PID/io)."""
     parents: dict[int, int] = {}
     for name in filter(str.isdigit, os.listdir("/proc")):
-        with suppress(OSError, ValueError, IndexError), open(f"/proc/{name}/stat", "rb") as told:
-            parents[int(name)] = int(told.read().rpartition(b")")[2].split()[1])
+        with suppress(OSError, ValueError, IndexError), open(f"/proc/{name}/stat", "rb") as file:
+            parents[int(name)] = int(file.read().rpartition(b")")[2].split()[1])
     total = 0
     for one in parents:
         if _is_from(one, pid, parents):
             with suppress(OSError, ValueError):
-                total += moved(one)
+                total += io_bytes(one)
     return total
 
 

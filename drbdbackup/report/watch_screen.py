@@ -18,7 +18,7 @@ from textual.widgets import Footer, Static
 from drbdbackup.commands.watch import WatchedPair
 from drbdbackup.errors import DrbdBackupError
 from drbdbackup.pipeline.progress_file import JobProgress
-from drbdbackup.report import console, live, text
+from drbdbackup.report import console, text, watch_lines
 from drbdbackup.report.full_screen import FullScreenApp, shown
 
 _BEAT = 1.0  # seconds between two looks at the jobs
@@ -45,7 +45,7 @@ class WatchScreen(FullScreenApp[None]):
         self._seen: WatchedPair | None = None
         self._failed = ""
         self._is_looking = False
-        self._meter = live.RateMeter()
+        self._meter = watch_lines.RateMeter()
 
     def compose(self) -> ComposeResult:
         """The texts and the keys."""
@@ -88,16 +88,16 @@ class WatchScreen(FullScreenApp[None]):
     def draw_all(self) -> None:
         """What is known, with its ages at this moment."""
         now, width = datetime.now(UTC), max(20, self.size.width - 2)  # a scroll bar has two
-        told = [f"{text.local(now)}:{now:%S}"]
+        title = [f"{text.local(now)}:{now:%S}"]
         if self._seen is not None:
-            told.append(f"as {self._seen.status.node} knew it {text.age(self._seen.at, now)}")
-        head = [", ".join(told), *([f"FAILED: {self._failed}"] if self._failed else []), ""]
+            title.append(f"as {self._seen.status.node} knew it {text.age(self._seen.at, now)}")
+        head = [", ".join(title), *([f"FAILED: {self._failed}"] if self._failed else []), ""]
         under_way = self._jobs()
         shown_now = {"newest": [*head, "looking ..."], "standing": []}
         if self._seen is not None:
-            shown_now["newest"] = [*head, *live.newest(self._seen, width, now)]
-            shown_now["standing"] = list(live.standing(self._seen, width, now))
-        shown_now["jobs"] = ["", *live.jobs(under_way, self._meter.rates(under_way), width, now), ""]
+            shown_now["newest"] = [*head, *watch_lines.newest(self._seen, width, now)]
+            shown_now["standing"] = list(watch_lines.standing(self._seen, width, now))
+        shown_now["jobs"] = ["", *watch_lines.jobs(under_way, self._meter.rates(under_way), width, now), ""]
         for name, lines in shown_now.items():
             self.query_one(f"#{name}", Static).update(_drawn(lines))
 

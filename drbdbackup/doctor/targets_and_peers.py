@@ -10,15 +10,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 from drbdbackup.catalog import key_sheets, pair, view
+from drbdbackup.catalog.unconfigured_resources import other_resources
 from drbdbackup.config.values import Config, TargetConfig
 from drbdbackup.doctor import clocks, media, peers, repository
 from drbdbackup.doctor.clocks import ShareFacts
-from drbdbackup.doctor.finding import Finding
+from drbdbackup.doctor.finding import Check, Finding
 from drbdbackup.errors import CatalogError, Failure
 from drbdbackup.model.backup import Copy
 from drbdbackup.model.mount import Mount
 from drbdbackup.pair import digests
-from drbdbackup.pipeline import roads
+from drbdbackup.pipeline import catalog_exchange
 from drbdbackup.pipeline.target import inspect_target
 from drbdbackup.pipeline.target.inspect_protocol import TargetLook
 
@@ -26,29 +27,30 @@ from drbdbackup.pipeline.target.inspect_protocol import TargetLook
 def examine(config: Config, table: Sequence[Mount]) -> Iterator[Finding]:
     """Take in what the others have left, then look. Raises CatalogError."""
     with suppress(OSError):  # what is wrong with the state folder is a finding of its own
-        roads.fetch_all(config)
+        catalog_exchange.fetch_all(config)
     shares: dict[str, float] = {}
     for target in config.targets:
-        expected = view.expected(config, target) or {}
         facts = _medium(config, target, table)
         yield from media.judge(facts)
         if not target.has_tree and facts.is_the_one:
             is_printed = key_sheets.is_printed(config.state_dir, facts.medium)
             yield from repository.judge(repository.gather(target.name, is_printed=is_printed))
         if target.carries_catalogs and facts.is_the_one:
-            share = clocks.gather_share(config, target, expected)
+            share = clocks.gather_share(config, target)
             yield from clocks.judge_share(share)
             shares |= _known(share)
-    told = peers.gather(config)
-    own = digests.here(config)
+    for other in other_resources(config):
+        yield Check("other resource", other.name).warn(f"{other.described}; nothing prunes them", other.way)
+    peer_facts = peers.gather(config)
+    own = digests.own_summary(config)
     if digests.record(config):
-        roads.put_all(config, config.resources[0], on_volume=False)
+        catalog_exchange.put_all(config, config.resources[0], on_volume=False)
     newest = pair.newest(config.state_dir, config.node)
     surroundings = peers.Surroundings(
         own, newest.at if newest else None, has_disks=any(target.is_local for target in config.targets),
         resources=tuple(one.name for one in config.resources) if config.role.source == "drbd" else (),
     )  # fmt: skip
-    for peer in told:
+    for peer in peer_facts:
         yield from peers.judge(peer, surroundings)
         yield from clocks.judge_node(clocks.gather_node(config, peer.node, peer.ahead, shares))
 

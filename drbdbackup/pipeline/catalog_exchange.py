@@ -16,9 +16,9 @@ from msgspec import Struct, field
 from drbdbackup import proc, verbose
 from drbdbackup.catalog import folders, merge, publish, view
 from drbdbackup.catalog.bodies import subject
-from drbdbackup.catalog.exchange import fetch, put
 from drbdbackup.catalog.folders import private_folder
 from drbdbackup.catalog.signatures import known_key, signers
+from drbdbackup.catalog.transfer import fetch, put
 from drbdbackup.config.values import Config, PeerConfig, ResourceConfig, TargetConfig
 from drbdbackup.errors import DrbdBackupError, Failure, NotMounted, Stalled
 from drbdbackup.model.backup import Copy, Reach
@@ -29,7 +29,7 @@ OWN_FOLDER = ".drbdbackup"
 VOLUME = "volume-"
 
 
-class Travelled(Struct):
+class ExchangeResult(Struct):
     """What came by which road: new facts by road, refused files, and why a road was closed, in words.
 
     `unmounted` are the replicated volumes that are not mounted here: on a Secondary that is as it should be. `late` are
@@ -52,7 +52,7 @@ class Travelled(Struct):
         return {**refused, **self.closed}
 
     @contextmanager
-    def along(self, road: str) -> Iterator[None]:
+    def trying(self, road: str) -> Iterator[None]:
         """Try a road; why it is closed is remembered, not raised."""
         try:
             yield
@@ -87,9 +87,9 @@ class Travelled(Struct):
                 self.refused.setdefault(merged.file, merged.refused)
 
 
-def fetch_all(config: Config, resource: ResourceConfig | None = None, deadline: float | None = None) -> Travelled:
+def fetch_all(config: Config, resource: ResourceConfig | None = None, deadline: float | None = None) -> ExchangeResult:
     """Take in what the other nodes left on every road; `deadline` is in seconds, for each (default: the limits)."""
-    travelled = Travelled()
+    exchange = ExchangeResult()
     volumes = dict(_volume_folders(config, resource))
     into = {road: folders.incoming_folder(config.state_dir, road) for road, _ in _folders(config, resource)}
     looks = {
@@ -102,23 +102,23 @@ def fetch_all(config: Config, resource: ResourceConfig | None = None, deadline: 
     found = proc.probe_all(looks, deadline or config.limits.probe)
     # Those that introduce a node come first: what a share says in its name is measured by them.
     for road in volumes:
-        with travelled.along(road):
-            travelled.merge_road(config, road, into[road], _value(found[road]), others)
+        with exchange.trying(road):
+            exchange.merge_road(config, road, into[road], _value(found[road]), others)
     for peer in config.peers:
-        with travelled.along(peer.node):
-            _fetch_from_peer(config, peer, deadline or config.limits.ssh, travelled)
+        with exchange.trying(peer.node):
+            _fetch_from_peer(config, peer, deadline or config.limits.ssh, exchange)
     for road in (one for one in found if one not in volumes):
-        with travelled.along(road):
-            travelled.merge_road(config, road, into[road], _value(found[road]))
-    return travelled
+        with exchange.trying(road):
+            exchange.merge_road(config, road, into[road], _value(found[road]))
+    return exchange
 
 
-def put_all(config: Config, resource: ResourceConfig | None = None, *, on_volume: bool) -> Travelled:
+def put_all(config: Config, resource: ResourceConfig | None = None, *, on_volume: bool) -> ExchangeResult:
     """Leave this node's catalog on every road that takes it (a peer fetches it by itself).
 
     `on_volume` says that this node may write to the replicated volume: its gate said proceed, and it still is there.
     """
-    travelled = Travelled()
+    exchange = ExchangeResult()
     published = publish.publish(config.state_dir, config.node)
     volumes = dict(_volume_folders(config, resource))
     looks = {
@@ -126,9 +126,9 @@ def put_all(config: Config, resource: ResourceConfig | None = None, *, on_volume
         if on_volume or road not in volumes
     }  # fmt: skip
     for road, stamp in proc.probe_all(looks, config.limits.probe).items():
-        with travelled.along(road):
+        with exchange.trying(road):
             merge.remember(config.state_dir, road, {f"{config.node}.db": _value(stamp)})
-    return travelled
+    return exchange
 
 
 def open_volume(config: Config, resource: ResourceConfig) -> None:
@@ -137,7 +137,7 @@ def open_volume(config: Config, resource: ResourceConfig) -> None:
     If our catalog is not there yet, it is put there: should this run end in a failover, the next Primary knows our key.
     """
     find, name = volume_folder(resource, may_write=True), f"{config.node}.db"
-    with Travelled().along(VOLUME + resource.name):
+    with ExchangeResult().trying(VOLUME + resource.name):
         is_there = proc.probe(lambda: os.path.lexists(os.path.join(find(), name)), config.limits.probe, resource.source)
         if not is_there:
             putting = _putting(find, publish.publish(config.state_dir, config.node), config.node)
@@ -145,9 +145,9 @@ def open_volume(config: Config, resource: ResourceConfig) -> None:
 
 
 def reach(
-    config: Config, copies: Iterable[Copy], travelled: Travelled, deadline: float | None = None
+    config: Config, copies: Iterable[Copy], exchange: ExchangeResult, deadline: float | None = None
 ) -> dict[tuple[str, str], Reach]:
-    """Which copies can be read from here, now, by (medium, snapshot); `travelled` says which roads were open.
+    """Which copies can be read from here, now, by (medium, snapshot); `exchange` says which roads were open.
 
     A share whose road is closed is not looked at again, and an engine, whose way may be long, not at all; `deadline` is
     as in `fetch_all`.
@@ -159,7 +159,7 @@ def reach(
     }
     looks = {
         place.name: _looking(config, place, here)
-        for place, here in near.items() if here and place.has_tree and place.name not in travelled.closed
+        for place, here in near.items() if here and place.has_tree and place.name not in exchange.closed
     }  # fmt: skip
     seen = proc.probe_all(looks, deadline or config.limits.probe)
     held = {
@@ -170,36 +170,36 @@ def reach(
     found = {key: Reach.YES if key in held else Reach.NO for key in keys}
     far = [copy for place, here in near.items() if not place.has_tree for copy in here]
     found |= {(copy.medium, copy.snapshot): Reach.UNKNOWN for copy in far}
-    reachable = {peer.node for peer in config.peers if peer.node in travelled.new}
+    reachable = {peer.node for peer in config.peers if peer.node in exchange.new}
     asked = {peer.node for peer in config.peers}
     for copy in wanted:
         if copy.holder not in ("", config.node):
             known = Reach.YES if copy.holder in reachable else Reach.NO
-            is_known = copy.holder in asked and copy.holder not in travelled.late
+            is_known = copy.holder in asked and copy.holder not in exchange.late
             found[copy.medium, copy.snapshot] = known if is_known else Reach.UNKNOWN
     return found
 
 
 def _folders(
-    config: Config, resource: ResourceConfig | None, may_write: bool = False
+    config: Config, resource: ResourceConfig | None, *, may_write: bool = False
 ) -> Iterator[tuple[str, Callable[[], str]]]:
     """Each road's name and what finds its folder; the finding is for a probe, as it may hang."""
     for share in config.targets:
         if share.carries_catalogs:
-            yield share.name, _share_folder(config, share, may_write)
-    yield from _volume_folders(config, resource, may_write)
+            yield share.name, _share_folder(config, share, may_write=may_write)
+    yield from _volume_folders(config, resource, may_write=may_write)
 
 
 def _volume_folders(
-    config: Config, resource: ResourceConfig | None, may_write: bool = False
+    config: Config, resource: ResourceConfig | None, *, may_write: bool = False
 ) -> Iterator[tuple[str, Callable[[], str]]]:
     """Those on replicated volumes. Only root of a node can write there, so it is they that introduce a node."""
     for volume in config.resources:
         if resource in (None, volume):
-            yield VOLUME + volume.name, volume_folder(volume, may_write)
+            yield VOLUME + volume.name, volume_folder(volume, may_write=may_write)
 
 
-def _share_folder(config: Config, share: TargetConfig, may_write: bool) -> Callable[[], str]:
+def _share_folder(config: Config, share: TargetConfig, *, may_write: bool) -> Callable[[], str]:
     """What is read there is judged by its own digests and signatures; only a writer asks whether it is the target."""
     if not may_write:
         return lambda: _catalogs_there(share)
@@ -221,12 +221,13 @@ def _catalogs_there(share: TargetConfig) -> str:
         return layout.catalogs(share.path)
 
 
-def volume_folder(volume: ResourceConfig, may_write: bool) -> Callable[[], str]:
+def volume_folder(volume: ResourceConfig, *, may_write: bool) -> Callable[[], str]:
     """What finds the folder for catalogs on a replicated volume; it is for a probe. It raises NotMounted."""
 
     def find() -> str:
         mounted = mounts.mounted_at(mounts.table(), volume.source)
-        if volume.device and (mounted is None or os.path.realpath(mounted.source) != os.path.realpath(volume.device)):
+        known = mounted.source if mounted is not None and mounted.may_show_device() else ""
+        if volume.device and (not known or os.path.realpath(known) != os.path.realpath(volume.device)):
             raise NotMounted(f"{volume.device} is not mounted at {volume.source}")
         folder = os.path.join(volume.source, OWN_FOLDER)
         if may_write:
@@ -256,12 +257,12 @@ def _putting(find: Callable[[], str], published: str, node: str) -> Callable[[],
 
 def _looking(config: Config, place: TargetConfig, copies: list[Copy]) -> Callable[[], object]:
     """Which of these copies are there, as [medium, snapshot]. A disk is not mounted for this: its UUID must do."""
-    expected = view.expected(config, place) or {}
+    expected = view.expected(config, place)
 
     def look_at_device() -> list[list[str]]:
-        if blkid.filesystem(place.address).uuid != expected.get("filesystem_uuid"):
+        if expected is None or blkid.filesystem(place.address).uuid != expected.filesystem_uuid:
             return []
-        return [[copy.medium, copy.snapshot] for copy in copies if copy.medium == expected.get("medium")]
+        return [[copy.medium, copy.snapshot] for copy in copies if copy.medium == expected.medium]
 
     def look_at_folder() -> list[list[str]]:
         with target(place).opened(config.node, write=False) as medium:
@@ -276,7 +277,7 @@ def _looking(config: Config, place: TargetConfig, copies: list[Copy]) -> Callabl
     return look_at_device if place.is_mounted_for_use else look_at_folder
 
 
-def _fetch_from_peer(config: Config, peer: PeerConfig, deadline: float, travelled: Travelled) -> None:
+def _fetch_from_peer(config: Config, peer: PeerConfig, deadline: float, exchange: ExchangeResult) -> None:
     from drbdbackup.tools import ssh
 
     folder = folders.incoming_folder(config.state_dir, peer.node)
@@ -285,4 +286,4 @@ def _fetch_from_peer(config: Config, peer: PeerConfig, deadline: float, travelle
     name = f"{peer.node}.db"
     with open(os.path.join(folder, name), "wb") as file:
         file.write(content)
-    travelled.merge_road(config, peer.node, folder, {name: [0, len(content), 0]}, [peer.node])
+    exchange.merge_road(config, peer.node, folder, {name: [0, len(content), 0]}, [peer.node])

@@ -40,8 +40,8 @@ class RateMeter:
 
 def newest(seen: WatchedPair, width: int, now: datetime) -> Iterator[str]:
     """Where the newest backup is, and what another node has begun."""
-    told = [overview.sentence(known, now) for known in seen.latest] + [_begun(one, now) for one in seen.elsewhere]
-    yield from text.fitted([(one,) for one in told], width, wrap=(0,))
+    sentences = [overview.sentence(known, now) for known in seen.latest] + [_begun(one, now) for one in seen.elsewhere]
+    yield from text.fitted([(one,) for one in sentences], width, wrap=(0,))
 
 
 def standing(seen: WatchedPair, width: int, now: datetime) -> Iterator[str]:
@@ -55,8 +55,8 @@ def jobs(under_way: Sequence[JobProgress], rates: Rates, width: int, now: dateti
         yield "Nothing is under way on this node."
     for job in under_way:
         began = f"{job.what} of {job.resource}" if job.resource else job.what
-        told = f"{began}, process {job.pid}, began {text.when(job.started_at, now)}"
-        yield from text.fitted([(told,)], width, wrap=(0,))
+        heading = f"{began}, process {job.pid}, began {text.when(job.started_at, now)}"
+        yield from text.fitted([(heading,)], width, wrap=(0,))
         widest = max((len(one.name) for one in job.targets), default=0)
         yield from (_target(job, one, rates.get((job.pid, one.name)), width, widest) for one in job.targets)
 
@@ -69,15 +69,15 @@ def _target(job: JobProgress, one: TargetProgress, rate: float | None, width: in
     if job.bytes is None:
         return f"{head}looking, {text.count(one.entries, 'entry', 'entries')} so far"
     done = min(1.0, one.bytes / job.bytes) if job.bytes else 1.0
-    told = [f"{int(done * 100):3}%", f"{text.size(one.bytes)} of {text.size(job.bytes)}"]
+    details = [f"{int(done * 100):3}%", f"{text.size(one.bytes)} of {text.size(job.bytes)}"]
     if rate is not None:
-        told.append(f"{text.size(int(rate))}/s")
+        details.append(f"{text.size(int(rate))}/s")
         if rate >= 1 and done < 1:
-            told.append(f"{text.span((job.bytes - one.bytes) / rate)} left")
+            details.append(f"{text.span((job.bytes - one.bytes) / rate)} left")
     room = max(_LEAST, min(_MOST, width - len(head) - _BESIDE))
     filled = int(done * room)
     line = f"{head}{_DONE * filled}{_LEFT * (room - filled)}"
-    for word in told:
+    for word in details:
         if len(line) + 2 + len(word) <= width:
             line += f"  {word}"
     return line

@@ -14,21 +14,21 @@ from drbdbackup.report import console
 from drbdbackup.report.console import CAREFUL
 from drbdbackup.report.text import printable
 
-_WIDEST = 100
+_WIDEST = 100  # columns
 _BOLD, _END = "\033[1m", "\033[0m"
 
 
-def tell(told: Shown) -> None:
+def tell(part: Shown) -> None:
     """Show one thing at once, for it may be a while until the next; in bold letters where a person is watching."""
     width = min(_WIDEST, shutil.get_terminal_size((_WIDEST, 25)).columns)
-    bold = console.has_colours() and isinstance(told, Heading | Typed)
-    for line in _drawn(told, width):
+    bold = console.has_colours() and isinstance(part, Heading | Typed)
+    for line in _drawn(part, width):
         CAREFUL.write(f"{_BOLD}{line}{_END}\n" if bold and line else f"{line}\n")
     CAREFUL.flush()
 
 
-def _drawn(told: Shown, width: int) -> Iterator[str]:
-    match told:
+def _drawn(part: Shown, width: int) -> Iterator[str]:
+    match part:
         case Heading(text):
             yield from ("", "", printable(text))
         case Words(text):

@@ -21,7 +21,7 @@ from drbdbackup.catalog.folders import private_folder
 from drbdbackup.errors import CatalogError
 
 LARGEST = 64 << 20  # bytes; what a pair has recorded in ten years takes a third
-_CHUNK = 1 << 20
+_CHUNK = 1 << 20  # bytes
 _FOLDER = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _STALE = 3600.0  # seconds after which a temporary file is a crash's
 
@@ -33,8 +33,8 @@ def put(published: str, folder: str, node: str) -> list[int]:
     The folder is made (0700) if only it is missing, never what is above it: that the medium is mounted there is the
     caller's to know. Raises CatalogError for what the disk says.
     """
-    with _told(folder):
-        with _above(folder) as above, suppress(FileExistsError):
+    with _guarded(folder):
+        with _opened_parent(folder) as above, suppress(FileExistsError):
             os.mkdir(os.path.basename(folder), 0o700, dir_fd=above)
         with _opened(folder) as at:
             _sweep(at, node)
@@ -55,9 +55,9 @@ def fetch(
     write. Raises CatalogError if the road cannot be listed, or is somebody else's.
     """
     fetched: dict[str, list[int]] = {}
-    with _told(into):
+    with _guarded(into):
         private_folder(into)
-    with _told(folder), suppress(FileNotFoundError), _opened(folder, only_ours=only_ours) as at, _opened(into) as to:
+    with _guarded(folder), suppress(FileNotFoundError), _opened(folder, only_ours=only_ours) as at, _opened(into) as to:
         wanted = {f"{node}.db" for node in nodes}
         for name in set(filter(_is_catalog, os.listdir(to))) - wanted:
             os.unlink(name, dir_fd=to)
@@ -83,7 +83,7 @@ def _copy(source: str, source_at: int | None, node: str, to: int, *, only_ours: 
         if only_ours:
             _check_is_ours(reader.fileno(), source)
         with durable.replacing(to, f"{node}.db", draft=draft) as writer:
-            _pour(reader, writer)
+            _copy_bytes(reader, writer)
     return _stamp(status)
 
 
@@ -97,7 +97,7 @@ def _plain(reader: FileIO) -> os.stat_result:
     return status
 
 
-def _pour(reader: FileIO, writer: BufferedWriter) -> None:
+def _copy_bytes(reader: FileIO, writer: BufferedWriter) -> None:
     """All bytes; OSError for more than a catalog has."""
     left = LARGEST
     while chunk := reader.read(_CHUNK):
@@ -121,7 +121,7 @@ def _check_is_ours(handle: int, name: str) -> None:
 @contextmanager
 def _opened(folder: str, *, only_ours: bool = False) -> Iterator[int]:
     """The folder as a descriptor. Neither it nor the one above it may be a symlink: both are ours, also on a share."""
-    with _above(folder) as above:
+    with _opened_parent(folder) as above:
         handle = os.open(os.path.basename(folder), os.O_RDONLY | _FOLDER, dir_fd=above)
         try:
             if only_ours:
@@ -137,7 +137,7 @@ def _opened(folder: str, *, only_ours: bool = False) -> Iterator[int]:
 
 
 @contextmanager
-def _above(folder: str) -> Iterator[int]:
+def _opened_parent(folder: str) -> Iterator[int]:
     handle = os.open(os.path.dirname(folder), os.O_PATH | _FOLDER)
     try:
         yield handle
@@ -155,7 +155,7 @@ def _sweep(at: int, node: str) -> None:
 
 
 @contextmanager
-def _told(place: str) -> Iterator[None]:
+def _guarded(place: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -1,8 +1,8 @@
-"""The rsync that is here: new enough, able to do what a run asks it for, and without what is known to be wrong.
+"""The rsync of this node: new enough, built with what a run needs, and without known security holes.
 
-A compromised peer talks to it. Most distributions repair theirs without a new version, so only that is said which the
-version tells for certain: 3.5.0 has all that was repaired up to August 2026 (DSA-6527-1 has the list), and the Debians
-in `_REPAIRED` bring it as an update.
+It only asks rsync for its version, and never installs one. A compromised peer talks to it. Most distributions repair
+theirs without a new version, so only what the version tells for certain is reported: 3.5.0 has all that was repaired
+up to August 2026 (DSA-6527-1 has the list), and the Debians in `_REPAIRED` bring it as an update.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from drbdbackup.doctor.finding import Check, Finding
 from drbdbackup.errors import ToolError
 from drbdbackup.tools import text_file
 
-LEAST = (3, 2)
-SOUND = (3, 5)
+OLDEST_USABLE = (3, 2)
+REPAIRED_SINCE = (3, 5)
 _REPAIRED = {"12": "3.5.0+ds1-0+deb12u1", "13": "3.5.0+ds1-0+deb13u1"}
 _RELEASE = "/etc/os-release"
 _VERSION = re.compile(r"rsync +version +v?(\d{1,9})\.(\d{1,9})", re.ASCII)
@@ -64,17 +64,17 @@ def debian_in(release: str) -> str:
 
 def judge(facts: RsyncFacts) -> list[Finding]:
     """3.2 or newer, with everything that a run needs."""
-    check, wanted = Check("rsync"), ".".join(map(str, LEAST))
+    check, wanted = Check("rsync"), ".".join(map(str, OLDEST_USABLE))
     if facts.problem or facts.version is None:
         return [check.fail(facts.problem or "its version is unknown", "apt install rsync")]
     version = ".".join(map(str, facts.version))
-    if facts.version < LEAST:
+    if facts.version < OLDEST_USABLE:
         return [check.fail(f"it is {version}; {wanted} is needed", "Install a newer one; Debian 12 has it.")]
     if facts.lacks:
         return [check.fail(f"it was built without {' and '.join(facts.lacks)}", "Install Debian's rsync.")]
-    if facts.version < SOUND and (repaired := _REPAIRED.get(facts.debian)):
-        because = f"{version}: what was found until August 2026 is not repaired, and a compromised peer could use it"
+    if facts.version < REPAIRED_SINCE and (repaired := _REPAIRED.get(facts.debian)):
+        because = f"{version} lacks the security fixes up to August 2026: a compromised peer could exploit that"
         return [check.warn(because, f"Debian {facts.debian} has {repaired}: `apt update && apt install rsync`")]
-    if facts.version < SOUND:
+    if facts.version < REPAIRED_SINCE:
         return [check.ok(f"{version}; install your distribution's security updates: 3.5.0 has them all")]
     return [check.ok(f"{version}")]

@@ -21,14 +21,14 @@ from textual.screen import ModalScreen
 from textual.widgets import Footer, Input, Label, Static, Tree
 from textual.widgets.tree import TreeNode
 
-from drbdbackup.commands.browse import Picked, Shelf
+from drbdbackup.commands.browse import ManifestCache, Picked
 from drbdbackup.errors import DrbdBackupError, NothingFound
 from drbdbackup.manifest import Recorded
 from drbdbackup.moment import of_file
 from drbdbackup.report import text
 from drbdbackup.report.full_screen import FullScreenApp, shown
 
-_PATIENCE, _PAUSE = 10.0, 0.05  # seconds
+_TIMEOUT, _PAUSE = 10.0, 0.05  # seconds
 PAGE = 500  # entries of a folder that are shown at once
 
 
@@ -56,53 +56,26 @@ _KEYS = (
 )
 
 
-class Where(ModalScreen[str]):
-    """Asks for the folder; "" for no."""
+class Question(ModalScreen[str]):
+    """Asks for one line of text; "" for no answer."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss('')", "back")]
     CSS = """
-    Where { align: center middle; }
-    Where > Vertical { width: 100%; max-width: 70; height: auto; border: round $primary; }
-    Where Label { width: 100%; }
+    Question { align: center middle; }
+    Question > Vertical { width: 100%; max-width: 70; height: auto; border: round $primary; }
+    Question Label { width: 100%; }
     """
 
-    def __init__(self, what: str) -> None:
-        """`what` is shown above the line."""
+    def __init__(self, *lines: str, example: str, value: str = "") -> None:
+        """`lines` are shown above what is typed, which begins as `value`."""
         super().__init__()
-        self._what = what
+        self._lines, self._example, self._value = lines, example, value
 
     def compose(self) -> ComposeResult:
-        """A sentence and a line to type in."""
+        """The question and a line to type in."""
         with Vertical():
-            yield Label(Text(self._what))
-            yield Label(Text("into which folder? It must be empty or absent."))
-            yield Input(placeholder="/root/restored")
-
-    def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Enter."""
-        self.dismiss(event.value.strip())
-
-
-class WhatToFind(ModalScreen[str]):
-    """Asks for a part of a name; "" for no."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss('')", "back")]
-    CSS = """
-    WhatToFind { align: center middle; }
-    WhatToFind > Vertical { width: 100%; max-width: 70; height: auto; border: round $primary; }
-    WhatToFind Label { width: 100%; }
-    """
-
-    def __init__(self, snapshot: str, before: str) -> None:
-        """`before` is what was looked for last."""
-        super().__init__()
-        self._snapshot, self._before = snapshot, before
-
-    def compose(self) -> ComposeResult:
-        """A sentence and a line to type in."""
-        with Vertical():
-            yield Label(Text(f"a part of a name in {self._snapshot}"))
-            yield Input(self._before, placeholder="index.php")
+            yield from (Label(Text(line)) for line in self._lines)
+            yield Input(self._value, placeholder=self._example)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Enter."""
@@ -123,16 +96,16 @@ class Browser(FullScreenApp[Picked | None]):
     ]
     keys = _KEYS
 
-    def __init__(self, shelf: Shelf) -> None:
-        """`shelf` stays open for as long as this runs."""
+    def __init__(self, cache: ManifestCache) -> None:
+        """`cache` stays open for as long as this runs."""
         super().__init__()
-        self._shelf = shelf
+        self._cache = cache
         self._marked: dict[bytes, Node] = {}
         self._sought = ""
 
     def compose(self) -> ComposeResult:
         """The tree, a line about what is marked, the keys."""
-        yield Branches(Text(self._shelf.resource.name), ShownEntry(is_open=True))
+        yield Branches(Text(self._cache.resource.name), ShownEntry(is_open=True))
         keys = "space marks, r restores the marked entries (or the current one) to another folder"
         yield Static(Text(keys), id="told")
         yield Footer()
@@ -142,7 +115,7 @@ class Browser(FullScreenApp[Picked | None]):
         self.heed_signals()
         tree = self.query_one(Branches)
         now = datetime.now(UTC)
-        for name, copies in self._shelf.snapshots.items():
+        for name, copies in self._cache.snapshots.items():
             on = ", ".join(dict.fromkeys(one.copy.target for one in copies))
             copy = copies[0].copy
             damaged = ", DAMAGED" if all(one.copy.damaged_at for one in copies) else ""
@@ -173,7 +146,7 @@ class Browser(FullScreenApp[Picked | None]):
     def _look_into(self, node: Node, shown: ShownEntry) -> None:
         """In a thread."""
         try:
-            self._show(node, self._shelf.leaves(shown.snapshot).children(shown.path))
+            self._show(node, self._cache.index_of(shown.snapshot).children(shown.path))
         except (DrbdBackupError, OSError) as error:
             self.call_from_thread(self._failed, node, shown, error)
 
@@ -236,14 +209,15 @@ class Browser(FullScreenApp[Picked | None]):
         more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
 
         def answered(to: str | None) -> None:
-            if to:
-                self.exit(Picked(snapshot, paths, to))
+            if to and to.strip():
+                self.exit(Picked(snapshot, paths, to.strip()))
 
-        self.push_screen(Where(f"{names}{more} of {snapshot}"), answered)
+        lines = f"{names}{more} of {snapshot}", "into which folder? It must be empty or absent."
+        self.push_screen(Question(*lines, example="/root/restored"), answered)
 
     def exit(self, *args: Any, **more: Any) -> None:
         """The end, also for what is still being brought."""
-        self._shelf.is_closed = True
+        self._cache.is_closed = True
         super().exit(*args, **more)
 
     def action_find(self) -> None:
@@ -258,7 +232,8 @@ class Browser(FullScreenApp[Picked | None]):
                 self._sought = part
                 self.action_find_next()
 
-        self.push_screen(WhatToFind(top.data.snapshot, self._sought), answered)
+        question = f"a part of a name in {top.data.snapshot}"
+        self.push_screen(Question(question, example="index.php", value=self._sought), answered)
 
     def action_find_next(self) -> None:
         """Find the next one behind the cursor."""
@@ -272,7 +247,7 @@ class Browser(FullScreenApp[Picked | None]):
         """In a thread."""
         snapshot = top.data.snapshot if top.data else ""
         try:
-            found = self._shelf.leaves(snapshot).search(part, after, lambda: self._shelf.is_closed)
+            found = self._cache.index_of(snapshot).search(part, after, lambda: self._cache.is_closed)
             if found is None:
                 self.call_from_thread(self.notify, f"no name in {snapshot} has that", severity="warning", markup=False)
                 return
@@ -282,16 +257,16 @@ class Browser(FullScreenApp[Picked | None]):
                 node = self._opened_to(node, b"/".join(parts[:depth]))
             self.call_from_thread(self._go_to, node)
         except (DrbdBackupError, OSError) as error:
-            told = text.lines(str(error))
-            self.call_from_thread(self.notify, told, title="cannot be read", severity="error", markup=False)
+            message = text.lines(str(error))
+            self.call_from_thread(self.notify, message, title="cannot be read", severity="error", markup=False)
 
     def _opened_to(self, node: Node, path: bytes) -> Node:
         """In a thread: what is shown of a folder goes at least so far; the node of that path."""
         shown_here = node.data or ShownEntry()
         if not shown_here.is_open:
             shown_here.is_open = True
-            self._show(node, self._shelf.leaves(shown_here.snapshot).children(shown_here.path), path)
-        until = time.monotonic() + _PATIENCE
+            self._show(node, self._cache.index_of(shown_here.snapshot).children(shown_here.path), path)
+        until = time.monotonic() + _TIMEOUT
         while (found := self.call_from_thread(self._child, node, path)) is None and time.monotonic() < until:
             if (rest := self.call_from_thread(self._take_rest, node)) is not None:
                 self._show(node, rest, path)
@@ -341,6 +316,6 @@ def label(one: Recorded) -> str:
     return f"{name}  {text.size(entry.size)}, {changed}" if entry.kind == b"f" else name
 
 
-def pick(shelf: Shelf) -> Picked | None:
+def pick(cache: ManifestCache) -> Picked | None:
     """Let somebody look around; what is wanted back, None for nothing. Raises Terminated, Failure."""
-    return shown(Browser(shelf), "`drbdbackup find` and `restore --path` need none.")
+    return shown(Browser(cache), "`drbdbackup find` and `restore --path` need none.")

@@ -1,4 +1,4 @@
-"""Rendered files into a folder: what is as it should be is left alone, of everything else it says what was done.
+"""Writes rendered files into a folder: a file that is as it should be is left alone, every other one is reported.
 
 The folder is its owner's only; those below have the modes that they have on a node, because a copy takes them along.
 """
@@ -28,23 +28,25 @@ class FileState(Enum):
     LEFT = "left"  # of an earlier rendering, no longer one of the pair's
 
 
-class Placed(Struct, frozen=True):
+class WrittenFile(Struct, frozen=True):
     """A file below the folder, and what became of it."""
 
     path: str
     state: FileState
 
 
-def place(out: str, nodes: Sequence[str], files: Sequence[Rendered], *, dry_run: bool = False) -> tuple[Placed, ...]:
+def write(
+    out: str, nodes: Sequence[str], files: Sequence[Rendered], *, dry_run: bool = False
+) -> tuple[WrittenFile, ...]:
     """Put the files of every node below `out`; with `dry_run` only say so. Raises UsageError for an unfit `out`."""
     _check(out)
     if not dry_run:
         os.makedirs(out, exist_ok=True)
         os.chmod(out, PRIVATE)
     wanted = [(os.path.join(node, file.path), file) for node in nodes for file in files]
-    placed = [_placed(out, path, file, dry_run=dry_run) for path, file in wanted]
+    written = [_written(out, path, file, dry_run=dry_run) for path, file in wanted]
     known = {path for path, _ in wanted}
-    return (*placed, *(Placed(path, FileState.LEFT) for path in _rendered_before(out) if path not in known))
+    return (*written, *(WrittenFile(path, FileState.LEFT) for path in _rendered_before(out) if path not in known))
 
 
 def _check(out: str) -> None:
@@ -56,11 +58,11 @@ def _check(out: str) -> None:
         raise UsageError(f"{out} is not empty, and others than its owner can look into it", hint)
 
 
-def _placed(out: str, path: str, file: Rendered, *, dry_run: bool) -> Placed:
+def _written(out: str, path: str, file: Rendered, *, dry_run: bool) -> WrittenFile:
     state = _state(os.path.join(out, path), file)
     if state is not FileState.UNCHANGED and not dry_run:
         _write(out, path, file)
-    return Placed(path, state)
+    return WrittenFile(path, state)
 
 
 def _state(path: str, file: Rendered) -> FileState:
