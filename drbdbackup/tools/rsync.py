@@ -43,8 +43,12 @@ _OF_RENAME = r'rsync: \[(?P<who>receiver)\] (?P<what>rename) "(?P<path>[^"]*)" -
 _REFUSED_WRITE = r'(?m)^rsync: \[receiver\] write failed on ".*": (.*) \(\d+\)$'
 _UNFINISHED = re.compile(rb"\.(.+)\.[0-9A-Za-z]{6}\Z")  # what the receiver calls a file before it is whole
 # What is gone, also with a folder that has become something else, and what is tried again: no problem of an entry.
+# Of what goes between its lstat(2) and the look at its ACL or attributes rsync does not say that it has vanished.
 _PASSING = (
     r'(?:rsync: (?:\[sender\] )?(?:link_stat ".*" failed|send_files failed to open ".*"): Not a directory \(20\)'
+    r'|rsync: (?:\[sender\] )?(?:get_acl: sys_acl_get_file\(.*, ACL_TYPE_(?:ACCESS|DEFAULT)\)'
+    r'|get_xattr_names: llistxattr\(".*",\d+\) failed|get_xattr_data: lgetxattr\(".*",".*",\d+\) failed)'
+    r': (?:No such file or directory \(2\)|Not a directory \(20\))'
     r'|file has vanished: ".*"|WARNING: .* failed verification -- update discarded \(will try again\)\.)\Z'
 )
 _ONLY_MODE = re.compile(rb"\.[fd]\.\.\.p\.+")

@@ -60,7 +60,7 @@ def test_its_name_is_enough_to_verify_it_and_to_see_what_the_restore_did(pair: P
     assert "mail/1" in pair.run("www4", "verify", kept["snapshot"]).stderr
     assert safety_copies(pair)[0]["damaged_at"] is not None
     shutil.rmtree(Path(kept["path"]).parent)
-    assert pair.run("www4", "verify", kept["snapshot"]).returncode == 1
+    assert pair.run("www4", "verify", kept["snapshot"]).returncode == 6
     assert [one["copy"]["snapshot"] for one in pair.json("www4", "verify")["copies"]] == [backup]
 
 

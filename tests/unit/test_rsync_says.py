@@ -53,14 +53,19 @@ def test_a_file_that_is_called_like_an_error_ends_no_copy(name: str) -> None:
     [
         'rsync: [sender] link_stat "/srv/raid/site/index.php" failed: Not a directory (20)',
         'rsync: [sender] send_files failed to open "/srv/raid/site/index.php": Not a directory (20)',
+        "rsync: [sender] get_acl: sys_acl_get_file(site/index.php, ACL_TYPE_ACCESS): No such file or directory (2)",
+        "rsync: [sender] get_acl: sys_acl_get_file(site, ACL_TYPE_DEFAULT): Not a directory (20)",
+        'rsync: [sender] get_xattr_names: llistxattr("/srv/raid/a",1024) failed: No such file or directory (2)',
+        'rsync: [sender] get_xattr_data: lgetxattr("/srv/raid/a","user.b",0) failed: No such file or directory (2)',
         'file has vanished: "/srv/raid/site/index.php"',
         "WARNING: site/index.php failed verification -- update discarded (will try again).",
     ],
 )
 def test_what_vanished_or_is_tried_again_is_no_problem_beside_one_that_is(said: str) -> None:
     other = 'rsync: [sender] send_files failed to open "/srv/failed: Not a directory (20)": Permission denied (13)'
+    acl = "rsync: [sender] get_acl: sys_acl_get_file(a, ACL_TYPE_ACCESS): Input/output error (5)"
     final = "ERROR: site/index.php failed verification -- update discarded."
-    assert rsync.answered(23, [said, other, final, "rsync error: some files (code 23)"]) == (other, final)
+    assert rsync.answered(23, [said, other, acl, final, "rsync error: some files (code 23)"]) == (other, acl, final)
 
 
 @pytest.mark.parametrize(
