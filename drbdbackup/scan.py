@@ -22,6 +22,7 @@ from msgspec import Struct
 from drbdbackup.durable import write_all
 from drbdbackup.errors import ConfigError, Interrupted, SourceError
 from drbdbackup.manifest import DEEPEST_PATH, ROOT, escape, spool_line, unescape
+from drbdbackup.model.problem import Problem
 
 DATABASES = b"drbdbackup-databases"  # where databases leave their consistent copies before a walk
 NOT_OURS = frozenset({b".drbdbackup", b"lost+found"})
@@ -37,13 +38,6 @@ LARGEST_FILE = 64 << 40  # bytes; holes are hashed with 60 GB/s, so this takes t
 NAMES = 2 << 30  # bytes of memory for the names in the folders that the walk is in: half of what a job may have
 _A_NAME = 64  # bytes that a name takes, and its own
 MOST_BYTES = 1 << 60  # in all; what a catalog can say
-
-
-class Problem(Struct, frozen=True):
-    """An entry that could not be read (or copied), and why."""
-
-    path: bytes
-    why: str
 
 
 class Totals(Struct):
@@ -143,11 +137,11 @@ class Walk:
         except OSError as error:
             if error.errno in (errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO) and not os.path.isdir(self._root):
                 raise Interrupted(f"{self._root} went away in mid-walk") from None
-            self._problem(Problem(path, f"folder not read: {error.strerror}"))
+            self._problem(Problem.at(path, f"folder not read: {error.strerror}"))
             return -1
         if self._is_foreign(fd):
             os.close(fd)
-            self._problem(Problem(path, "folder not read: another file system appeared there"))
+            self._problem(Problem.at(path, "folder not read: another file system appeared there"))
             return -1
         return fd
 
@@ -173,7 +167,7 @@ class Walk:
         if why and not path:
             raise SourceError(f"{self._root} cannot be read: {why}", "See `dmesg`, and what is in it.")
         if why:
-            self._problem(Problem(path.rstrip(b"/"), f"folder not read: {why}"))
+            self._problem(Problem.at(path.rstrip(b"/"), f"folder not read: {why}"))
             names, memory = [], 0
         self._memory -= memory
         names.sort(reverse=True)
@@ -182,7 +176,7 @@ class Walk:
     def _look(self, fd: int, name: bytes, path: bytes) -> _Look | None:
         """An entry, as `looks` has it; None if it is left out, gone or cannot be read."""
         if len(path) > DEEPEST_PATH:
-            self._problem(Problem(path, "the path is too long to be copied"))
+            self._problem(Problem.at(path, "the path is too long to be copied"))
             return None
         try:
             seen = os.stat(name, dir_fd=fd, follow_symlinks=False)
@@ -193,10 +187,10 @@ class Walk:
         except FileNotFoundError:
             return None
         except OSError as error:
-            self._problem(Problem(path, f"not read: {error.strerror}"))
+            self._problem(Problem.at(path, f"not read: {error.strerror}"))
             return None
         if kind == b"f" and seen.st_size > LARGEST_FILE:
-            self._problem(Problem(path, f"its size is {seen.st_size} bytes, most of them holes: it is not copied"))
+            self._problem(Problem.at(path, f"its size is {seen.st_size} bytes, most of them holes: it is not copied"))
             return None
         self._count(kind, seen)
         return kind, seen, path, link
@@ -260,7 +254,7 @@ def write_spool(
                 buffer.clear()
                 on_progress(walk.totals)
         for problem in problems:
-            buffer += b"#problem %s\t%s\n" % (escape(problem.path), os.fsencode(problem.why))
+            buffer += b"#problem %s\t%s\n" % (escape(problem.entry_path), os.fsencode(problem.reason))
         for path in left_out:
             buffer += b"#left-out %s\n" % escape(path)
         totals = walk.totals
@@ -286,7 +280,7 @@ class Spool:
         self._patience = patience
         self._on_wait = on_wait
         self.started_ns = 0
-        self.problems: list[tuple[bytes, bytes]] = []
+        self.problems: list[Problem] = []
         self.left_out: list[bytes] = []
         self.totals: Totals | None = None
 
@@ -342,7 +336,7 @@ class Spool:
             self.started_ns = int(rest.split()[1])
         elif word == b"#problem":
             path, _, why = rest.partition(b"\t")
-            self.problems.append((path, why))
+            self.problems.append(Problem.at(path, os.fsdecode(why)))
         elif word == b"#left-out":
             self.left_out.append(unescape(rest))
         else:

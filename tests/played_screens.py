@@ -50,6 +50,7 @@ from drbdbackup.exposure import Known, LossKind, Without, left
 from drbdbackup.health.judge import Thresholds
 from drbdbackup.model.backup import Copy, Outcome, Reach, snapshot_name
 from drbdbackup.model.medium import KnownMedium
+from drbdbackup.model.problem import Problem
 from drbdbackup.model.role import Decision, Role, Verdict
 from drbdbackup.oversight import PairState, PairVerdict
 from drbdbackup.pipeline.backup.order import TargetResult
@@ -197,8 +198,8 @@ DONE_WELL = TargetResult(
 )  # fmt: skip
 LACKS = TargetResult(
     name="other-building", copy=NAS, done=True, counts=COUNTS, problem_count=2, problems=(
-        ("www/shop/uploads/a name with blanks that is not short at all.jpg", "Input/output error"),
-        ("mail/1234", "Permission denied"),
+        Problem("www/shop/uploads/a name with blanks that is not short at all.jpg", "Input/output error"),
+        Problem("mail/1234", "Permission denied"),
     ),
 )  # fmt: skip
 
@@ -233,17 +234,19 @@ PLAN = RestorePlan(
 )  # fmt: skip
 BROUGHT = Brought(
     entries=48_377, files=48_112, bytes=23 << 30, deleted=12_345, changed=90, problem_count=1,
-    problems=(("mail/1234", "Permission denied"),),
+    problems=(Problem("mail/1234", "Permission denied"),),
 )  # fmt: skip
 VERIFIED = (
     Verified(copy=NAS, share=1.0, files=48_112, bytes=23 << 30),
     Verified(copy=DISK, share=1.0, files=48_110, bytes=23 << 30, problem_count=2, problems=(
-        ("www/shop/index.php", "its content is not what it was when it was copied"), ("mail/1", "is missing"))),
+        Problem("www/shop/index.php", "its content is not what it was when it was copied"),
+        Problem("mail/1", "is missing"),
+    )),
     Verified(copy=SNAPSHOTS[1][2].copy, share=0.05, error=ToolError("ssh: Connection refused", "Is sshd running?")),
 )  # fmt: skip
 DRILLED = Drilled(
     copy=NAS, files=48_112, bytes=23 << 30, tables=212, problem_count=1, damaged=(), dumps=1,
-    problems=(("shop.orders", "1 client is using or has not closed the table properly"),),
+    problems=(Problem("shop.orders", "1 client is using or has not closed the table properly"),),
     started_at=ago(minutes=31), finished_at=ago(minutes=2),
 )  # fmt: skip
 WEEDED = (

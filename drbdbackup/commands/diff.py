@@ -21,6 +21,7 @@ from drbdbackup.errors import Interrupted, NothingFound, PartialResult, UsageErr
 from drbdbackup.lock import lock_file
 from drbdbackup.model.backup import Copy
 from drbdbackup.model.mount import MountIdentity
+from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.cage.node_facts import node_facts
 from drbdbackup.pipeline.cage.protocol import Conversation, EndT, EventT, JobT
 from drbdbackup.pipeline.cage.supervisor import Patience, run_job
@@ -69,7 +70,7 @@ class Compared(Struct, frozen=True, kw_only=True):
     counts: dict[str, int]
     bytes: dict[str, int]
     same: int
-    problems: tuple[tuple[str, str], ...]
+    problems: tuple[Problem, ...]
     problem_count: int
     path: str
     renamed: tuple[RenamedFolder, ...]

@@ -25,6 +25,7 @@ from drbdbackup.config.values import Config, ResourceConfig
 from drbdbackup.errors import Damaged, DestinationFull, NothingFound, OutOfReach, UsageError
 from drbdbackup.model.amount import size
 from drbdbackup.model.backup import Copy, Outcome
+from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline import catalog_exchange
 from drbdbackup.pipeline.cage.node_facts import node_facts
 from drbdbackup.pipeline.cage.protocol import Conversation, EndT, JobT
@@ -48,15 +49,15 @@ class Drilled(Struct, frozen=True, kw_only=True):
     """What came of it: what was restored, how many `dumps` and physical `backups` of databases it holds and, where a
     database was started, how many `tables` were checked (or None).
 
-    `problems` are the first 1000 of `problem_count`, as (path or table, why). `damaged` are copies that come before the
-    one that was restored and were found damaged on the way.
+    `problems` are the first 1000 of `problem_count`, each of a path or of a table. `damaged` are copies that come
+    before the one that was restored and were found damaged on the way.
     """
 
     copy: Copy
     files: int
     bytes: int
     tables: int | None
-    problems: tuple[tuple[str, str], ...]
+    problems: tuple[Problem, ...]
     problem_count: int
     damaged: tuple[Verified, ...]
     started_at: datetime
@@ -74,7 +75,7 @@ class _Databases(Struct, frozen=True):
     """What was found in the databases; fields as in `Drilled`."""
 
     tables: int | None = None
-    problems: tuple[tuple[str, str], ...] = ()
+    problems: tuple[Problem, ...] = ()
     problem_count: int = 0
     dumps: int = 0
     backups: int = 0
@@ -101,7 +102,7 @@ def drill(config: Config, resource: ResourceConfig, watcher: Watcher, *, snapsho
             if found.status:
                 task.outcome = Outcome.FAILED
                 task.because += [f"{one.copy.snapshot} at {one.copy.location} is damaged" for one in found.damaged]
-                task.because += [f"{where}: {why}".removeprefix(": ") for where, why in found.problems[:_SHOWN]]
+                task.because += [f"{one.path}: {one.reason}".removeprefix(": ") for one in found.problems[:_SHOWN]]
         catalog_exchange.put_all(config, None, on_volume=False)
         return found
 
@@ -207,7 +208,7 @@ def _record(config: Config, found: Drilled, *, by_database: bool) -> None:
     node, copy, now = config.node, found.copy, datetime.now(UTC)
     if by_database:
         known = view.copies(config.state_dir, config.node, copy.resource, [copy.target])
-        problems = [f"{table}: {why}" for table, why in found.problems]
+        problems = [f"{one.path}: {one.reason}" for one in found.problems]
         same = [one for one in known if one.snapshot == copy.snapshot]
         store.record(config.state_dir, node, [bodies.damaged(node, now, one, problems, by_drill=True) for one in same])
     elif not found.problem_count:

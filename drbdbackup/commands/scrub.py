@@ -22,6 +22,7 @@ from drbdbackup.config.target_kinds import has_tree
 from drbdbackup.config.values import Config, ResourceConfig, TargetConfig
 from drbdbackup.errors import CalledOff, Interrupted, Locked, TargetError, Unguarded
 from drbdbackup.model.backup import Copy
+from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline import catalog_exchange
 from drbdbackup.pipeline.cage.protocol import NodeFacts
 from drbdbackup.pipeline.copies.read_copy import CopyAccess, run_read_job
@@ -66,14 +67,14 @@ class _Work(Struct):
             # admin has removed there its next run notes.
             if event.is_gone and not copy.holder:
                 return
-            self._find(copy, 0, 0, (("", event.why),), 1)
+            self._find(copy, 0, 0, (Problem("", event.why),), 1)
         else:
             if event.is_whole:
                 self.whole.append(copy.snapshot)
             self._find(copy, event.files, event.bytes, event.problems, event.problem_count, event.extras)
 
     def _find(
-        self, copy: Copy, files: int, size: int, problems: tuple[tuple[str, str], ...], count: int,
+        self, copy: Copy, files: int, size: int, problems: tuple[Problem, ...], count: int,
         extras: Extras = NO_EXTRAS,
     ) -> None:  # fmt: skip
         now = datetime.now(UTC)

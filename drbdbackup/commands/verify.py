@@ -22,6 +22,7 @@ from drbdbackup.config.values import Config, ResourceConfig, TargetConfig
 from drbdbackup.errors import Damaged, DrbdBackupError, Failure, NothingFound, PartialResult, UsageError
 from drbdbackup.model.amount import count
 from drbdbackup.model.backup import Copy, Outcome, recorded
+from drbdbackup.model.problem import Problem
 from drbdbackup.model.role import Decision
 from drbdbackup.pipeline import catalog_exchange
 from drbdbackup.pipeline.copies.choose import resolved
@@ -42,8 +43,8 @@ _FRACTION = re.compile(r"[01]?\.\d{1,9}\Z", re.ASCII)
 class Verified(Struct, frozen=True, kw_only=True):
     """One copy: `files` and `bytes` that were read and found right, or why it could not be read (`error`).
 
-    `problems` are the first 1000 of `problem_count`, as (path, why); `share` of its files was to be read, 1.0 for all;
-    it took `seconds`. `manifest_sha256` is that of the manifest that it was held to, `sidecar_sha256` that of what its
+    `problems` are the first 1000 of `problem_count`; `share` of its files was to be read, 1.0 for all; it took
+    `seconds`. `manifest_sha256` is that of the manifest that it was held to, `sidecar_sha256` that of what its
     sidecar says. `extras` is what lies in it besides: none of that makes it damaged. `unknown` of its entries have
     extended attributes that its manifest does not know, because an older version made it.
     """
@@ -52,7 +53,7 @@ class Verified(Struct, frozen=True, kw_only=True):
     share: float
     files: int = 0
     bytes: int = 0
-    problems: tuple[tuple[str, str], ...] = ()
+    problems: tuple[Problem, ...] = ()
     problem_count: int = 0
     error: DrbdBackupError | None = None
     finished_at: datetime | None = None
@@ -198,7 +199,7 @@ def _may_be_pruned(config: Config, copy: Copy) -> bool:
 
 def damage(config: Config, found: Verified) -> Fact:
     """The fact of what was found wrong."""
-    lines = [f"{path}: {why}".removeprefix(": ") for path, why in found.problems]
+    lines = [f"{one.path}: {one.reason}".removeprefix(": ") for one in found.problems]
     plain = [text.encode(errors="replace").decode() for text in lines]
     return bodies.damaged(config.node, datetime.now(UTC), found.copy, plain)
 
@@ -249,7 +250,8 @@ def _read(config: Config, access: CopyAccess, copy: Copy, share: float, watcher:
                 copy=copy, share=share, error=NothingFound(error.message, _GONE if is_theirs else _REMOVED)
             )
         found = Verified(
-            copy=copy, share=share, problems=(("", error.message),), problem_count=1, finished_at=datetime.now(UTC),
+            copy=copy, share=share, problems=(Problem("", error.message),), problem_count=1,
+            finished_at=datetime.now(UTC),
         )
     except Failure as error:
         return Verified(copy=copy, share=share, error=error)

@@ -104,14 +104,14 @@ def document(found: Compared) -> tuple[dict[str, Any], Iterator[dict[str, Any]]]
             {"from": one.before, "to": one.after, "entries": one.entries, "bytes": one.bytes} for one in found.renamed
         ],
         "problem_count": found.problem_count,
-        "problems": [{"path": path, "problem": why} for path, why in found.problems],
+        "problems": [problem.as_document() for problem in found.problems],
     }, (_changed(one) for one in found.changes())  # fmt: skip
 
 
 def complain(found: Compared) -> None:
     """What could not be read, on stderr."""
     if found.problem_count:
-        shown = [f"{text.printable(path)}: {why}" for path, why in found.problems[:_SHOWN]]
+        shown = [f"{text.printable(one.path)}: {one.reason}" for one in found.problems[:_SHOWN]]
         more = [f"and {found.problem_count - len(shown):,} more"] if found.problem_count > len(shown) else []
         entries = text.count(found.problem_count, "entry", "entries")
         console.complain(f"{found.resource}: {entries} could not be read and compared", "\n".join([*shown, *more]))

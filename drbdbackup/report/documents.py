@@ -215,7 +215,7 @@ def _target_result(target: TargetResult) -> dict[str, Any]:
         "copy": None if made is None else copy(made, Reach.YES), "notes": target.notes,
         "counts": target.counts, "pruned": target.pruned, "recycled": target.recycled or None,
         "missing": target.missing, "problem_count": target.problem_count,
-        "problems": [{"path": path, "problem": why} for path, why in target.problems],
+        "problems": [problem.as_document() for problem in target.problems],
     }  # fmt: skip
 
 
@@ -323,7 +323,7 @@ def restored(done: Restored) -> dict[str, Any]:
         "services": {"named": list(done.in_place_outcome.services), "problems": list(done.in_place_outcome.problems),
                      "left_stopped": done.in_place_outcome.left},
         "problem_count": brought.problem_count,
-        "problems": [{"path": path, "problem": why} for path, why in brought.problems],
+        "problems": [problem.as_document() for problem in brought.problems],
     }  # fmt: skip
 
 
@@ -348,7 +348,7 @@ def drilled(done: Drilled) -> dict[str, Any]:
         "tables": done.tables, "dumps": done.dumps, "backups": done.backups,
         "started_at": iso(done.started_at), "finished_at": iso(done.finished_at),
         "problem_count": done.problem_count,
-        "problems": [{"path": path, "problem": why} for path, why in done.problems],
+        "problems": [problem.as_document() for problem in done.problems],
         "damaged": [_verified(one) for one in done.damaged],
     }  # fmt: skip
 
@@ -371,7 +371,7 @@ def _verified(one: Verified) -> dict[str, Any]:
         "copy": copy(one.copy, Reach.NO if one.error else Reach.YES), "ok": one.is_well, "well": one.is_well,
         "share": one.share, "files": one.files, "bytes": one.bytes, "finished_at": time(one.finished_at),
         "problem_count": one.problem_count,
-        "problems": [{"path": path, "problem": why} for path, why in one.problems],
+        "problems": [problem.as_document() for problem in one.problems],
         "added_count": one.extras.added_count, "added": list(one.extras.added), "ignored": one.extras.ignored,
         "unknown_attributes": one.unknown,
         "error": error(one.error),

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from drbdbackup.model.problem import Problem
 from drbdbackup.model.restoring import RESUME
 from drbdbackup.report import console, text
 
@@ -146,7 +147,7 @@ def complain_of_damage(found: Sequence[Verified]) -> None:
             console.complain(message, text.problems(one.problems, one.problem_count))
         if added := one.extras.added_count:
             message = f"{where} holds {text.count(added, 'entry', 'entries')} that were not backed up"
-            named = text.problems([(path, "") for path in one.extras.added], added)
+            named = text.problems([Problem(path, "") for path in one.extras.added], added)
             console.complain(message, f"{named}\n{_NEVER_RESTORED}")
         if one.error is not None:
             console.complain(f"{where} could not be read: {one.error.message}", one.error.hint)

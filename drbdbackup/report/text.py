@@ -11,6 +11,7 @@ from datetime import datetime
 
 from drbdbackup.model.amount import count as count
 from drbdbackup.model.amount import size as size
+from drbdbackup.model.problem import Problem
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _PROBLEMS = 10  # that are shown; the catalog and the sidecar keep more
@@ -33,10 +34,10 @@ def lines(text: str) -> str:
     return "\n".join(printable(line) for line in text.split("\n"))
 
 
-def problems(found: Sequence[tuple[str, str]], count: int, kept_in: str = "") -> str:
+def problems(found: Sequence[Problem], count: int, kept_in: str = "") -> str:
     """The first few of `count`, each on its line, those that name a path before the others; `kept_in` has the rest."""
-    first = sorted(found, key=lambda one: not one[0])[:_PROBLEMS]
-    shown = [": ".join(_short(printable(part)) for part in one if part) for one in first]
+    first = sorted(found, key=lambda one: not one.path)[:_PROBLEMS]
+    shown = [": ".join(_short(printable(part)) for part in (one.path, one.reason) if part) for one in first]
     more = [f"and {count - len(shown):,} more{kept_in}"] if count > len(shown) else []
     return "\n".join([*shown, *more])
 

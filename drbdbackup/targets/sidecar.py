@@ -20,6 +20,7 @@ from drbdbackup.errors import Damaged
 from drbdbackup.manifest import SHORT
 from drbdbackup.model import generation
 from drbdbackup.model.backup import Copy, from_iso, is_snapshot_name, iso
+from drbdbackup.model.problem import Problem
 from drbdbackup.targets import document
 
 NAME, MANIFEST = "snapshot.json", "manifest.gz"
@@ -38,7 +39,7 @@ _TEXTS = ("manifest", "manifest_sha256", "hash", "base", "medium", "target", "ki
 class Sidecar(Struct, frozen=True, kw_only=True):
     """A snapshot's own description. `abilities` is what the medium could hold when it was made.
 
-    `problems` are the first 1000 as (path, problem), the path with surrogates for undecodable bytes; `base` is the
+    `problems` are the first 1000 of `problem_count`; `base` is the
     snapshot that unchanged files were linked from, "" if none. `exclude` are the patterns that held when it was made,
     `left_out` the mount points in the volume that were not entered, as paths from its top; None where that is unknown.
     `generation` is that of DRBD's data, None where it is unknown; `purpose` is "" for a backup (see `Copy`).
@@ -61,7 +62,7 @@ class Sidecar(Struct, frozen=True, kw_only=True):
     manifest_sha256: str = ""
     hash: str = "xxh128"
     abilities: Mapping[str, bool] = field(default_factory=dict)
-    problems: tuple[tuple[str, str], ...] = ()
+    problems: tuple[Problem, ...] = ()
     problem_count: int = 0
     base: str = ""
     medium: str = ""
@@ -79,9 +80,9 @@ class Sidecar(Struct, frozen=True, kw_only=True):
     sha256: str = ""
 
     @property
-    def unread(self) -> tuple[tuple[str, str], ...]:
+    def unread(self) -> tuple[Problem, ...]:
         """Of the problems those of what is not, or not surely, in the snapshot. They come before the others."""
-        return tuple(one for one in self.problems if not one[1].startswith(SHORT))
+        return tuple(one for one in self.problems if not one.reason.startswith(SHORT))
 
     @property
     def unread_count(self) -> int:
@@ -99,7 +100,7 @@ class Sidecar(Struct, frozen=True, kw_only=True):
             "schema": 1, "snapshot": self.snapshot, "resource": self.resource, "sequence": self.sequence,
             "node": self.node, "started_at": iso(self.started_at), "finished_at": iso(self.finished_at),
             **{name: getattr(self, name) for name in (*_COUNTS, *_TEXTS)}, "abilities": dict(self.abilities),
-            "problems": [{"path": path, "problem": problem} for path, problem in _few(self.problems)],
+            "problems": [problem.as_document() for problem in _few(self.problems)],
             **{name: list(value) for name in _LISTS if (value := getattr(self, name)) is not None},
             **({"allocated": self.allocated} if self.allocated is not None else {}),
             **({"generation": self.generation.as_document()} if self.generation else {}),
@@ -117,14 +118,14 @@ class Sidecar(Struct, frozen=True, kw_only=True):
         )  # fmt: skip
 
 
-def _few(problems: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+def _few(problems: Sequence[Problem]) -> Iterator[Problem]:
     """The first of them, as many as are kept."""
     left = _PROBLEMS
-    for path, problem in problems[:KEPT_PROBLEMS]:
-        left -= len(json.dumps([path, problem])) + _AROUND
+    for problem in problems[:KEPT_PROBLEMS]:
+        left -= len(json.dumps([problem.path, problem.reason])) + _AROUND
         if left < 0:
             return
-        yield path, problem
+        yield problem
 
 
 def digest_of(found: Mapping[str, Any]) -> str:
@@ -223,8 +224,9 @@ def _texts(value: Any) -> tuple[str, ...] | None:
     return tuple(value)
 
 
-def _problems(value: Any) -> tuple[tuple[str, str], ...]:
+def _problems(value: Any) -> tuple[Problem, ...]:
     if not isinstance(value, list):
         return ()
     pairs = [(item.get("path"), item.get("problem")) for item in value if isinstance(item, dict)]
-    return tuple((path, why) for path, why in pairs if isinstance(path, str) and isinstance(why, str))[:KEPT_PROBLEMS]
+    problems = (Problem(path, why) for path, why in pairs if isinstance(path, str) and isinstance(why, str))
+    return tuple(problems)[:KEPT_PROBLEMS]

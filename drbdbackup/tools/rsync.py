@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from drbdbackup import plain_file
 from drbdbackup.errors import FileTooLarge, Killed, TargetFull, TargetReadOnly, ToolError, hint_for
+from drbdbackup.model.problem import Problem
 from drbdbackup.proc import FOREVER, LONGEST_LINE, Command
 from drbdbackup.tools import ssh
 
@@ -323,20 +324,21 @@ def is_of_metadata(line: str) -> bool:
     return bool(re.match(_METADATA, line))
 
 
-def entry_of(line: str, target: str, base: bytes) -> tuple[bytes, str]:
-    """The entry that a line on an owner, an ACL, an attribute or its name is about, and what is wrong with it.
+def problem_of(line: str, target: str, base: bytes) -> Problem:
+    """What a line on an owner, an ACL, an attribute or a name says that is wrong with an entry.
 
-    `target` is the folder that rsync brings to, `base` what that is called, with a slash. (b"", line) for other lines.
+    `target` is the folder that rsync brings to, `base` what that is called, with a slash. Other lines are of no
+    entry.
     """
     found = next(filter(None, (re.fullmatch(form, line) for form in (*_OF_METADATA, _OF_RENAME))), None)
     if found is None:
-        return b"", line
+        return Problem("", line)
     folder, _, name = os.fsencode(found["path"].removeprefix(target)).rpartition(b"/")
     if found["who"] == "receiver" and (unfinished := _UNFINISHED.fullmatch(name)):
         name = unfinished[1]
     path = _plain(folder + b"/" + name if folder else name)
     what = {"chown": "owner", "chgrp": "owner", "rename": "not replaced"}.get(found["what"], found["what"])
-    return base + path, f"{what}: {found['why']}"
+    return Problem.at(base + path, f"{what}: {found['why']}")
 
 
 def _why(line: str) -> str:

@@ -18,8 +18,9 @@ import xxhash
 from msgspec.structs import replace
 
 from drbdbackup.manifest import SETTLED, Entry, Recorded
+from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.files.tree import entries, open_folder
-from drbdbackup.pipeline.restore.apply_metadata import Given, Giver, Pair, Problems
+from drbdbackup.pipeline.restore.apply_metadata import Given, Giver, Pair
 from drbdbackup.pipeline.restore.privileged_files import RightsGiver
 from drbdbackup.pipeline.restore.proven_metadata import EntryGiver, apply_proven
 from drbdbackup.targets.abilities import Abilities
@@ -148,7 +149,7 @@ def is_wrong(name: str, seen: os.stat_result) -> bool:
     return bool(seen.st_mode & 0o6000) and (seen.st_uid == 0 or name != "www/set")
 
 
-def gives_rights(folder: Path, giver: type[Giver], path: str, content: bytes) -> Problems:
+def gives_rights(folder: Path, giver: type[Giver], path: str, content: bytes) -> list[Problem]:
     """What could not be given to a file below the `folder` that should be as it is, but with this content."""
     with open_folder(str(folder)) as tree:
         seen = next(entries(tree, path.encode(), lambda _: None))
@@ -291,13 +292,13 @@ def test_a_program_of_a_closed_folder_is_made_in_none_that_is_open_to_others(
         at = len(wanted) - 1 if is_above else 0
         giver = RightsGiver(tree, Giver(ALL, is_own=True), lambda _: None, wanted[:at])
         problems = giver.give_all(wanted[at:], (), met)
-    assert [path for path, _ in problems] == ([] if is_made else [b"www/closed/in/set"])
+    assert [one.path for one in problems] == ([] if is_made else ["www/closed/in/set"])
     assert (closed / "in/set").stat().st_mode & 0o4000 == (0o4000 if is_made else 0)
 
 
 def test_it_is_told_that_a_large_file_is_being_read_before_it_gets_its_own(tmp_path: Path) -> None:
     """Whoever waits for the restore would take it for one that hangs."""
-    file, told, problems = tmp_path / "large", list[int](), Problems()
+    file, told, problems = tmp_path / "large", list[int](), list[Problem]()
     file.write_bytes(b"x" * (3 << 20))
     with open_folder(str(tmp_path)) as tree:
         [seen] = entries(tree, b"large", lambda _: None)
@@ -331,10 +332,10 @@ def test_nothing_of_roots_that_has_his_name_by_now_is_given_to_a_user(tmp_path: 
             (tmp_path / name).write_text("secret of root's")
         (tmp_path / "folder").mkdir(mode=0o700)
         (tmp_path / "folder/secret").write_text("of root's")
-        problems = Problems()
+        problems = list[Problem]()
         to = EntryGiver(folder=tree, giver=Giver(ALL, is_own=True), problems=problems)
         assert list(apply_proven(sorted(pairs, key=lambda pair: pair[0].entry.path), to))
-    assert {path.decode() for path, _ in problems} == {"link", "fifo", "file", "folder"}
+    assert {one.path for one in problems} == {"link", "fifo", "file", "folder"}
     assert {name: (tmp_path / name).stat().st_uid for name in kinds} == {**dict.fromkeys(kinds, 0), "other": 33}
 
 
@@ -356,7 +357,7 @@ def test_nothing_of_roots_that_looks_like_his_is_given_to_a_user(tmp_path: Path)
     (tmp_path / "roots/folder").chmod(0o700)
     names = "folder", "folder/inner", "folder/inner/key", "folder/key", "fifo", "plug", "file"
     of_root = {name: (tmp_path / "roots" / name).stat() for name in names}
-    problems, begun = Problems(), time.time_ns()
+    problems, begun = list[Problem](), time.time_ns()
 
     def met() -> Iterator[Pair]:
         found = list(entries(tree, b"his", lambda _: None))
@@ -379,7 +380,7 @@ def test_nothing_of_roots_that_looks_like_his_is_given_to_a_user(tmp_path: Path)
     assert kept == {"file", *(name for name in names if name.startswith("folder"))}
     assert {given[name].st_uid for name in kept} == {0}
     assert (given["fifo"].st_uid, given["plug"].st_uid, given["fifo"].st_mode & 0o7777) == (33, 33, 0o777)
-    assert {path.decode() for path, _ in problems} == {"his", "his/file", "his/folder"}
+    assert {one.path for one in problems} == {"his", "his/file", "his/folder"}
 
 
 @pytest.mark.parametrize(("uid", "mode"), [(33, 0o700), (0, 0o755)])
@@ -400,7 +401,7 @@ def test_what_roots_closed_folder_has_is_open_to_nobody_while_it_is_given(tmp_pa
         seen_then.append((now.st_uid, now.st_mode & 0o7777))
 
     with open_folder(str(tmp_path)) as tree:
-        to = EntryGiver(folder=tree, giver=Giver(ALL, is_own=True), problems=Problems(), begun=time.time_ns())
+        to = EntryGiver(folder=tree, giver=Giver(ALL, is_own=True), problems=list[Problem](), begun=time.time_ns())
         list(apply_proven(met(), to))
     assert (folder / "key").stat().st_mode & 0o7777 == 0o644
     assert seen_then == [(0, 0o700)]

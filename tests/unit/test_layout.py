@@ -12,6 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from drbdbackup.errors import Damaged, NothingFound
+from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.target import remove_snapshots
 from drbdbackup.targets import layout, sidecar
 from drbdbackup.targets.sidecar import Sidecar
@@ -158,7 +159,7 @@ def test_something_else_in_the_place_of_latest_does_not_stop_a_removal(tmp_path:
 def test_a_sidecar_comes_back_as_it_was(tmp_path: Path):
     whole = told(
         files=3, bytes=1 << 40, entries=5, manifest_sha256="ab" * 32, abilities={"owners": True, "acls": False},
-        problems=((os.fsdecode(b"b\xff\n"), "Permission denied"),), problem_count=1, base="x", medium="m", target="nas",
+        problems=(Problem.at(b"b\xff\n", "Permission denied"),), problem_count=1, base="x", medium="m", target="nas",
         kind="nas", holder="", program="drbdbackup 0.1.0",
     )  # fmt: skip
     sidecar.write(str(tmp_path), whole)
@@ -168,20 +169,20 @@ def test_a_sidecar_comes_back_as_it_was(tmp_path: Path):
 
 
 def test_only_the_first_thousand_problems_are_kept():
-    many = told(problems=tuple((f"f{index}", "why") for index in range(1500)), problem_count=1500)
+    many = told(problems=tuple(Problem(f"f{index}", "why") for index in range(1500)), problem_count=1500)
     assert len(many.as_document()["problems"]) == 1000
-    assert len(told(problems=(("f" * 500, "why" * 20),) * 1000).as_document()["problems"]) == 1000
+    assert len(told(problems=(Problem("f" * 500, "why" * 20),) * 1000).as_document()["problems"]) == 1000
     assert sidecar.from_document(many.as_document()).problem_count == 1500
 
 
 def test_the_digest_of_a_sidecar_is_that_of_all_it_says_and_a_peer_may_leave_many_problems_out():
-    many = told(problems=tuple((f"f{index}", "why") for index in range(1500)), problem_count=1500, medium="m")
+    many = told(problems=tuple(Problem(f"f{index}", "why") for index in range(1500)), problem_count=1500, medium="m")
     document = json.loads(json.dumps(many.as_document()))
     digest = sidecar.digest_of(document)
     [short] = sidecar.abridged([{**document, "medium": "another"}])
     assert (short["problems"], sidecar.digest_of(short)) == ([], digest)
-    few = told(problems=(("f", "why"),), problem_count=1).as_document()
-    full = told(problems=(("f" * 150_000, "why"),), problem_count=1).as_document()
+    few = told(problems=(Problem("f", "why"),), problem_count=1).as_document()
+    full = told(problems=(Problem("f" * 150_000, "why"),), problem_count=1).as_document()
     assert [one["problems"] == [] for one in sidecar.abridged([full, few, full, few])] == [True, False, False, False]
     altered = [
         {"exclude": ["*"]}, {"left_out": ["www"]}, {"problems": []}, {"problem_count": 0}, {"colour": "green"},

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from drbdbackup import manifest, plain_file
 from drbdbackup.config.values import Config, PeerConfig, TargetConfig
 from drbdbackup.errors import Damaged, DrbdBackupError, PeerError, TargetError
+from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.backup import journal
 from drbdbackup.pipeline.copies.open_copy import _pulled
 from drbdbackup.pipeline.copies.read_copy import CopyAccess
@@ -208,7 +209,7 @@ def test_a_time_that_not_every_zone_has_is_damaged(tmp_path: Path, at: str) -> N
 
 
 def test_what_is_written_of_a_snapshot_can_be_read_again(tmp_path: Path) -> None:
-    long = tuple((os.fsdecode(b"\xff" * 4000), "why") for _ in range(1000))
+    long = tuple(Problem.at(b"\xff" * 4000, "why") for _ in range(1000))
     sidecar.write(str(tmp_path), Sidecar(
         snapshot=NAME, resource="raid", sequence=1, node="www4", started_at=NOW, finished_at=NOW, problems=long,
         problem_count=1000,

@@ -9,6 +9,7 @@ import pytest
 from drbdbackup.commands.run import Attempt, RunAnswer, worst
 from drbdbackup.errors import CatalogError, DrbdBackupError, Interrupted, NotMounted, Stopped, Terminated
 from drbdbackup.model.backup import Copy, Outcome
+from drbdbackup.model.problem import Problem
 from drbdbackup.model.role import Decision, Role, Verdict
 from drbdbackup.pipeline.backup.order import TargetResult
 from drbdbackup.pipeline.backup.run import RunResult
@@ -96,7 +97,7 @@ def test_each_target_that_failed_is_told_with_its_hint(capsys: pytest.CaptureFix
 
 
 def test_files_with_problems_are_counted_and_the_first_are_named(capsys: pytest.CaptureFixture[str]) -> None:
-    problems = [(f"odd\n\x1b[31m{number:02}\udcff", "Input/output error") for number in range(12)]
+    problems = [Problem(f"odd\n\x1b[31m{number:02}\udcff", "Input/output error") for number in range(12)]
     runs.complain(
         [attempt(Outcome.PARTIAL, TargetResult(name="nas", copy=COPY, problems=problems, problem_count=1200))]
     )

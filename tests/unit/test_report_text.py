@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from drbdbackup.model.problem import Problem
 from drbdbackup.report import console, text
 
 NOW = datetime(2026, 11, 23, 4, 30, tzinfo=UTC)
@@ -38,13 +39,13 @@ def test_a_name_in_any_script_stays_what_it_is() -> None:
 
 
 def test_of_problems_those_with_a_path_come_first_and_none_fills_the_screen():
-    told = [("", "rsync failed"), *((f"{number}/" + "deep/" * 800, "too long") for number in range(12))]
+    told = [Problem("", "rsync failed"), *(Problem(f"{number}/" + "deep/" * 800, "too long") for number in range(12))]
     shown = text.problems(told, 1000, ", elsewhere").split("\n")
     assert [line[:2] for line in shown] == [f"{number}/" for number in range(10)] + ["an"]
     assert all(len(line) < 300 for line in shown)
     assert shown[0].endswith("deep/: too long")
     assert shown[-1] == "and 990 more, elsewhere"
-    assert text.problems([("", "a"), ("b", "")], 2) == "b\na"
+    assert text.problems([Problem("", "a"), Problem("b", "")], 2) == "b\na"
 
 
 def test_lines_stay_lines() -> None:

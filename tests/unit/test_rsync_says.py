@@ -9,6 +9,7 @@ import pytest
 
 from drbdbackup import proc
 from drbdbackup.errors import FileTooLarge, TargetFull, TargetReadOnly, ToolError
+from drbdbackup.model.problem import Problem
 from drbdbackup.tools import rsync
 
 NAMED = ("chown", "set_acl", "rsync_xal_set/lsetxattr", "f: chown (2)", "rsync: [receiver] chown")
@@ -84,24 +85,24 @@ def test_what_an_entry_could_not_be_given_is_no_full_target(said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "entry"),
+    ("said", "problem"),
     [
         ("rsync: [receiver] set_acl: xacl_set(www/.a2.AeB2AU, ACL_TYPE_ACCESS): Operation not supported (95)",
-         (b"top/www/a2", "ACL: Operation not supported")),
+         Problem("top/www/a2", "ACL: Operation not supported")),
         ("rsync: [generator] set_acl: sys_acl_set_file(www/.a2.AeB2AU, ACL_TYPE_DEFAULT): Operation not supported (95)",
-         (b"top/www/.a2.AeB2AU", "ACL: Operation not supported")),
+         Problem("top/www/.a2.AeB2AU", "ACL: Operation not supported")),
         ('rsync: [receiver] rsync_xal_set: fsetxattr("/proc/1/fd/5/w,\\#012w/.b.mfiRFj","user.k") failed: Denied (1)',
-         (b"top/w,\nw/b", "user.k: Denied")),
+         Problem("top/w,\nw/b", "user.k: Denied")),
         ('rsync: [generator] chown "/proc/1/fd/5/a" failed: Operation not permitted (1)',
-         (b"top/a", "owner: Operation not permitted")),
+         Problem("top/a", "owner: Operation not permitted")),
         ('rsync: [receiver] rename "/proc/1/fd/5/w/.b.hzqcqc" -> "w/b": Operation not permitted (1)',
-         (b"top/w/b", "not replaced: Operation not permitted")),
+         Problem("top/w/b", "not replaced: Operation not permitted")),
         ('rsync: [sender] send_files failed to open "/a": Input/output error (5)',
-         (b"", 'rsync: [sender] send_files failed to open "/a": Input/output error (5)')),
+         Problem("", 'rsync: [sender] send_files failed to open "/a": Input/output error (5)')),
     ],
 )  # fmt: skip
-def test_what_is_said_of_an_owner_or_an_attribute_names_the_entry(said: str, entry: tuple[bytes, str]) -> None:
-    assert rsync.entry_of(said, "/proc/1/fd/5/", b"top/") == entry
+def test_what_is_said_of_an_owner_or_an_attribute_names_the_entry(said: str, problem: Problem) -> None:
+    assert rsync.problem_of(said, "/proc/1/fd/5/", b"top/") == problem
 
 
 def test_what_a_peer_has_said_through_it_has_an_end() -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from drbdbackup.errors import SourceError
-from drbdbackup.scan import Problem, Spool, Walk, write_spool
+from drbdbackup.model.problem import Problem
+from drbdbackup.scan import Spool, Walk, write_spool
 
 
 def written(folder: Path, spool: Path) -> None:
@@ -61,7 +62,7 @@ def test_the_walk_is_not_given_up_for_the_time_that_the_reader_took(tmp_path):
     while time.monotonic() < until:
         pass
     assert list(lines) == [b"f 2 and more\n"]
-    assert (len(waited), spool.problems, spool.totals.files) == (1, [(b"x", b"because")], 2)
+    assert (len(waited), spool.problems, spool.totals.files) == (1, [Problem("x", "because")], 2)
 
 
 def test_who_passes_over_the_entries_hears_what_comes_after_them(tmp_path):
@@ -75,14 +76,14 @@ def test_who_passes_over_the_entries_hears_what_comes_after_them(tmp_path):
     def write() -> None:
         if not file.exists():
             walk = Walk(str(source), None, frozenset(), lambda _: None)
-            write_spool(walk, str(file), 7, [Problem(b"x\ty", "because")], lambda _: None, out)
+            write_spool(walk, str(file), 7, [Problem("x\ty", "because")], lambda _: None, out)
 
     read, passing = Spool(str(file), 10.0, on_wait=write), Spool(str(file), 10.0)
     lines = list(read)
     passing.await_end(passed.append)
     assert passing.totals == read.totals
     assert passing.totals.entries == len(lines) == 3002
-    assert (passing.started_ns, passing.problems, passing.left_out) == (7, [(b"x\\ty", b"because")], out)
+    assert (passing.started_ns, passing.problems, passing.left_out) == (7, [Problem("x\\ty", "because")], out)
     assert (read.problems, read.left_out) == (passing.problems, out)
     assert len(passed) > 2
     assert passed[-1] >= 3002
@@ -95,7 +96,7 @@ def test_a_folder_with_too_many_names_is_a_problem_and_the_others_are_read(tmp_p
             (tmp_path / folder / f"{number:03}").touch()
     problems = list[Problem]()
     lines = list(Walk(str(tmp_path), None, frozenset(), problems.append, memory=80 * 67))
-    assert [one.path for one in problems] == [b"crowd"]
+    assert [one.path for one in problems] == ["crowd"]
     assert sum(line.startswith(b"f") for line in lines) == 120
     assert any(line.endswith(b" crowd\n") for line in lines)
     with pytest.raises(SourceError):

@@ -12,6 +12,7 @@ from drbdbackup import proc
 from drbdbackup.config.load import VARIABLE
 from drbdbackup.errors import Cancelled, DrbdBackupError, HookFailed, Interrupted, PartialResult
 from drbdbackup.model.backup import Outcome, iso
+from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.backup.database_dumps import DatabaseDumps
 from drbdbackup.pipeline.backup.hooks import Hooks
 from drbdbackup.pipeline.backup.journal import BEGUN, Journal
@@ -39,7 +40,7 @@ class BeforeAfter:
         }  # fmt: skip
         self._databases = DatabaseDumps(order)
 
-    def before(self) -> Sequence[tuple[str, str]]:
+    def before(self) -> Sequence[Problem]:
         """Run the before-hooks of the run, then have its databases dumped; path and problem of each that was not.
 
         Raises HookFailed, Unguarded, Interrupted if the volume has to be let go of.

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from drbdbackup.config.values import DatabaseConfig
 from drbdbackup.errors import DrbdBackupError, Failure, Interrupted, PartialResult
+from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.backup.order import Order
 from drbdbackup.pipeline.cage.node_facts import node_facts
 from drbdbackup.pipeline.cage.supervisor import Cage, Patience, run_job
@@ -33,9 +34,9 @@ class DatabaseDumps:
         """Whether there are any."""
         return bool(self._databases)
 
-    def dump(self, why_stop: Callable[[], str]) -> list[tuple[str, str]]:
-        """Dump them; what failed, as path and problem. Raises Interrupted for what `why_stop` says."""
-        problems = []
+    def dump(self, why_stop: Callable[[], str]) -> list[Problem]:
+        """Dump them; what failed. Raises Interrupted for what `why_stop` says."""
+        problems: list[Problem] = []
         for database in self._databases:
             try:
                 self._dump(database, why_stop)
@@ -43,7 +44,7 @@ class DatabaseDumps:
                 raise type(error)(error.message, Interrupted.made_there) from None
             except Failure as error:
                 message = f"the database {database.name} was not dumped: {error.message}"
-                problems.append((dump_files.place(database.name), message))
+                problems.append(Problem(dump_files.place(database.name), message))
                 self.wrong.append(PartialResult(message, error.hint))
         return problems
 

@@ -18,6 +18,7 @@ from drbdbackup.errors import DrbdBackupError
 from drbdbackup.model.backup import Copy
 from drbdbackup.model.generation import Generation
 from drbdbackup.model.mount import Mount
+from drbdbackup.model.problem import Problem
 from drbdbackup.model.role import Verdict
 from drbdbackup.pipeline.backup.hooks import Hooks
 from drbdbackup.pipeline.cage.node_facts import node_facts
@@ -42,7 +43,7 @@ class TargetResult(Struct, frozen=True, kw_only=True):
     error: DrbdBackupError | None = None
     done: bool = False
     notes: tuple[str, ...] = ()
-    problems: tuple[tuple[str, str], ...] = ()
+    problems: tuple[Problem, ...] = ()
     problem_count: int = 0
     counts: Mapping[str, int] = field(default_factory=dict)
     pruned: tuple[str, ...] = ()
@@ -82,12 +83,12 @@ class Order(Struct, frozen=True, kw_only=True):
 class Prepared(Struct, frozen=True, kw_only=True):
     """What hooks, databases and LVM add to an order before its session works.
 
-    `hooks` are those of targets, by name. `problems` (path, why) are of dumps, and become the snapshot's. The walk and
+    `hooks` are those of targets, by name. `problems` are of dumps, and become the snapshot's. The walk and
     the copies read `lvm_snapshot` in place of the volume, if there is one; `note` says with every target why not.
     """
 
     hooks: Mapping[str, Hooks] = field(default_factory=dict)
-    problems: Sequence[tuple[str, str]] = ()
+    problems: Sequence[Problem] = ()
     lvm_snapshot: LvmSnapshot | None = None
     note: str = ""
 

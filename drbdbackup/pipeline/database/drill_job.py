@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from drbdbackup import proc
 from drbdbackup.errors import DatabaseFailed, DrillError, Stalled, ToolError
+from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.cage.protocol import Alive, Ended
 from drbdbackup.pipeline.cage.worker import Channel
 from drbdbackup.pipeline.database import dump_files, mariadb_sandbox, prepare
@@ -51,7 +52,7 @@ def do(job: SweepJob | DumpsJob | TablesJob, channel: Channel) -> Ended | DumpsC
 
 def _dumps(volume: int) -> DumpsChecked:
     found = list(dump_files.looked_at(volume))
-    wrong = [(path, why) for path, why in found if why]
+    wrong = [Problem(path, why) for path, why in found if why]
     return DumpsChecked(len(found), tuple(dump_files.backups(volume)), tuple(wrong[:KEPT_PROBLEMS]), len(wrong))
 
 
@@ -67,11 +68,11 @@ def _tables(job: TablesJob, home: str, volume: int, channel: Channel) -> TablesC
                 if not problems:
                     tables, problems = _judged(job, place, channel)
     if is_backup:  # there may be several
-        problems = [(": ".join(dict.fromkeys((path, table))), why) for table, why in problems]
+        problems = [Problem(": ".join(dict.fromkeys((path, one.path))), one.reason) for one in problems]
     return TablesChecked(tables, tuple(problems[:KEPT_PROBLEMS]), len(problems))
 
 
-def _looked_at(data: int, path: str, *, is_backup: bool) -> list[tuple[str, str]]:
+def _looked_at(data: int, path: str, *, is_backup: bool) -> list[Problem]:
     """What is wrong with a physical backup before any program sees it; it is harmless then.
 
     Raises DrillError for a server's own folder that leads out of itself, which is no damage.
@@ -79,9 +80,9 @@ def _looked_at(data: int, path: str, *, is_backup: bool) -> list[tuple[str, str]
     if is_backup:
         _without_links_to_tables(data)
         return prepare.rewrite_settings(data)
-    for name, why in prepare.special_files(data):
+    for wrong in prepare.special_files(data):
         hint = "A drill starts a database only from what is in one folder: take `drill.mariadb` out, or move it in."
-        raise DrillError(f"{path}/{name} {why}", hint)
+        raise DrillError(f"{path}/{wrong.path} {wrong.reason}", hint)
     return []
 
 
@@ -135,7 +136,7 @@ def _furnished(job: TablesJob, home: str, outputs: int, data: int, channel: Chan
         raise DrillError(error.message, error.hint) from None
 
 
-def _made_ready(job: TablesJob, place: _Place, channel: Channel, *, has_plugin: bool) -> list[tuple[str, str]]:
+def _made_ready(job: TablesJob, place: _Place, channel: Channel, *, has_plugin: bool) -> list[Problem]:
     """What is wrong with a physical backup; nothing if it is one that a server can start from now.
 
     Raises DrbdBackupError if it cannot be made ready for a reason that says nothing of it.
@@ -144,13 +145,13 @@ def _made_ready(job: TablesJob, place: _Place, channel: Channel, *, has_plugin: 
         why = prepare.prepare(place.sandbox, place.data, channel, has_plugin=has_plugin)
     except DatabaseFailed as error:
         if errors := mariadbd.corruption(error.message):
-            return [(job.mariadb, why) for why in errors]
+            return [Problem(job.mariadb, why) for why in errors]
         hint = error.hint if has_plugin else _OF_A_BACKUP
         raise DrillError(f"{job.mariadb} cannot be made ready here: {error.message}", hint) from None
-    return [(job.mariadb, why)] if why else []
+    return [Problem(job.mariadb, why)] if why else []
 
 
-def _judged(job: TablesJob, place: _Place, channel: Channel) -> tuple[int, list[tuple[str, str]]]:
+def _judged(job: TablesJob, place: _Place, channel: Channel) -> tuple[int, list[Problem]]:
     """How many tables there are, and what is wrong; a server that cannot cope with its data is one problem."""
     box = place.sandbox
     if job.is_backup:
@@ -162,10 +163,10 @@ def _judged(job: TablesJob, place: _Place, channel: Channel) -> tuple[int, list[
     try:
         _await(running, place, channel, job.starting)
         found = _check(job, running, place, channel)
-        return len(found), [(table, why) for table, why in found if why]
+        return len(found), [Problem(table, why) for table, why in found if why]
     except ToolError as error:
         if errors := mariadbd.corruption(_log(place)):
-            return 0, [(job.mariadb, why) for why in errors]
+            return 0, [Problem(job.mariadb, why) for why in errors]
         hint = _OF_A_BACKUP if job.is_backup else _HINT
         raise DrillError(f"mariadbd did not start on the restored data: {error.message}", hint) from None
     finally:

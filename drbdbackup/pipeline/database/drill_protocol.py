@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Never
 
+from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.cage.protocol import CageJob, Conversation, Ended, JobEvent
 
 
@@ -51,20 +52,20 @@ class TablesJob(DrillJob, frozen=True, kw_only=True, tag_field="step", tag="tabl
 class DumpsChecked(JobEvent, frozen=True, tag="done"):
     """How many `dumps` there are, and where the newest physical backup of each database is.
 
-    `problems` are the first 1000 of `problem_count`, as (path, why).
+    `problems` are the first 1000 of `problem_count`.
     """
 
     dumps: int
     backups: tuple[str, ...]
-    problems: tuple[tuple[str, str], ...]
+    problems: tuple[Problem, ...]
     problem_count: int
 
 
 class TablesChecked(JobEvent, frozen=True, tag="done"):
-    """How many `tables` there are; `problems` as above, as (table, why)."""
+    """How many `tables` there are; `problems` as above, each of a table."""
 
     tables: int
-    problems: tuple[tuple[str, str], ...]
+    problems: tuple[Problem, ...]
     problem_count: int
 
 

@@ -54,8 +54,8 @@ def _prepare(job: PrepareJob, channel: Channel) -> None:
     _check_maker(job.brought)
     with open_folder(job.brought) as data:
         has_plugin = prepare.loads_plugin(data)
-        for path, why in prepare.rewrite_settings(data):
-            raise DatabaseFailed(f"{path} {why}", prepare.PREPARING)
+        for wrong in prepare.rewrite_settings(data):
+            raise DatabaseFailed(f"{wrong.path} {wrong.reason}", prepare.PREPARING)
         commands, caged = [mariadb.prepare("")], job.here.caged
         with mariadb_sandbox.entered(job.brought, data, None, commands, caged=caged, channel=channel) as box:
             why = prepare.prepare(box, data, channel, has_plugin=has_plugin)

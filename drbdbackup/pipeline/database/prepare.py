@@ -10,6 +10,7 @@ import stat
 from collections.abc import Iterable, Iterator
 
 from drbdbackup.errors import DatabaseFailed
+from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.cage.long_program import work
 from drbdbackup.pipeline.cage.worker import Channel
 from drbdbackup.pipeline.database.mariadb_sandbox import MariadbSandbox
@@ -25,17 +26,18 @@ _ENCRYPTED = (
 )
 
 
-def special_files(data: int) -> Iterator[tuple[str, str]]:
+def special_files(data: int) -> Iterator[Problem]:
     """What lies in a folder (open) and is neither folder nor plain file: no program should follow or open it."""
     for folder, folders, files, at in os.fwalk(".", dir_fd=data, follow_symlinks=False):
         for name in (*folders, *files):
             mode = os.stat(name, dir_fd=at, follow_symlinks=False).st_mode
             if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
                 kind = "a symlink" if stat.S_ISLNK(mode) else "no plain file"
-                yield os.path.normpath(os.path.join(folder, name)), f"is {kind}, which no backup of a database has"
+                path = os.path.normpath(os.path.join(folder, name))
+                yield Problem(path, f"is {kind}, which no backup of a database has")
 
 
-def rewrite_settings(data: int) -> list[tuple[str, str]]:
+def rewrite_settings(data: int) -> list[Problem]:
     """Write the settings of the backup in a folder (open) anew; what is wrong with it, if it cannot be used."""
     wrong = list(special_files(data))
     if wrong:
@@ -43,10 +45,10 @@ def rewrite_settings(data: int) -> list[tuple[str, str]]:
     texts = [_read(data, name) for name in (mariadb.SETTINGS, mariadb.CHECKPOINTS)]
     for name, text in zip((mariadb.SETTINGS, mariadb.CHECKPOINTS), texts, strict=True):
         if text is None:
-            wrong.append((name, "is missing: the backup was never whole"))
+            wrong.append(Problem(name, "is missing: the backup was never whole"))
     settings = mariadb.settings(texts[0] or "")
     if settings.wrong:
-        wrong.append((mariadb.SETTINGS, settings.wrong))
+        wrong.append(Problem(mariadb.SETTINGS, settings.wrong))
     wrong += _missing(data, settings.data_files)
     if not wrong:
         os.unlink(mariadb.SETTINGS, dir_fd=data)
@@ -55,7 +57,7 @@ def rewrite_settings(data: int) -> list[tuple[str, str]]:
     return wrong
 
 
-def _missing(data: int, files: Iterable[tuple[str, int]]) -> Iterator[tuple[str, str]]:
+def _missing(data: int, files: Iterable[tuple[str, int]]) -> Iterator[Problem]:
     """Data files that the settings name and the backup has not, or not so large: InnoDB would make them."""
     for name, size in files:
         try:
@@ -64,7 +66,8 @@ def _missing(data: int, files: Iterable[tuple[str, int]]) -> Iterator[tuple[str,
             there = -1
         if there < size:
             found = f"it has {there}" if there >= 0 else "it is missing"
-            yield mariadb.SETTINGS, f"innodb_data_file_path says that {name} has {size} bytes, and {found}"
+            why = f"innodb_data_file_path says that {name} has {size} bytes, and {found}"
+            yield Problem(mariadb.SETTINGS, why)
 
 
 def loads_plugin(data: int) -> bool:
@@ -79,8 +82,8 @@ def prepare(sandbox: MariadbSandbox, data: int, channel: Channel, *, has_plugin:
     """
     command = mariadb.prepare(sandbox.data, sandbox.work)
     lines = work(command, channel, _ENCRYPTED if has_plugin else PREPARING, within=sandbox.prefix)
-    for path, why in special_files(data):
-        raise DatabaseFailed(f"{path} {why}", PREPARING)
+    for found in special_files(data):
+        raise DatabaseFailed(f"{found.path} {found.reason}", PREPARING)
     return mariadb.cut_off(lines, _read(data, mariadb.CHECKPOINTS) or "")
 
 

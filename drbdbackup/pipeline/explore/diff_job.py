@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from drbdbackup import manifest
 from drbdbackup.manifest import Recorded, path_of, split, unescape
+from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.cage.worker import Channel
 from drbdbackup.pipeline.explore.changes import (
     Change,
@@ -57,7 +58,7 @@ class Comparing(Struct, kw_only=True):
     problem_count: int = 0
     counts: dict[ChangeKind, int] = field(default_factory=lambda: dict.fromkeys(ChangeKind, 0))
     sizes: dict[ChangeKind, int] = field(default_factory=lambda: dict.fromkeys(ChangeKind, 0))
-    problems: list[tuple[bytes, str]] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
     whole: dict[ChangeKind, WholeFolders] = field(
         default_factory=lambda: {ChangeKind.REMOVED: WholeFolders(), ChangeKind.ADDED: WholeFolders()}
     )
@@ -70,7 +71,7 @@ class Comparing(Struct, kw_only=True):
         """Note an entry that cannot be compared."""
         self.problem_count += 1
         if len(self.problems) < KEPT_PROBLEMS:
-            self.problems.append((path, why))
+            self.problems.append(Problem.at(path, why))
 
     def write_single(self, kind: ChangeKind, one: Recorded) -> None:
         """One more entry that only one side has."""
@@ -122,7 +123,7 @@ def do(job: DiffJob, channel: Channel) -> DiffResult:
     return DiffResult(
         {kind.value: number for kind, number in comparing.counts.items()},
         {kind.value: size for kind, size in comparing.sizes.items()}, comparing.same, comparing.problem_count,
-        tuple((os.fsdecode(path), why) for path, why in comparing.problems),
+        tuple(comparing.problems),
         renamed(comparing.whole[ChangeKind.REMOVED], comparing.whole[ChangeKind.ADDED]),
     )  # fmt: skip
 
@@ -142,10 +143,11 @@ def _add_problems(comparing: Comparing, volume: WalkedVolume, top: bytes, *, is_
     for number, _ in enumerate(spool):
         if not number & _BEAT:
             comparing.tell()
-    for path, why in ((unescape(path), why) for path, why in spool.problems):
+    unread = {unescape(problem.entry_path): problem.reason for problem in spool.problems}
+    for path, reason in unread.items():
         if not top or (path + b"/").startswith(top + b"/") or (top + b"/").startswith(path + b"/"):
-            comparing.object(path, os.fsdecode(why))
-    comparing.unread = frozenset(unescape(path) for path, _ in spool.problems)
+            comparing.object(path, reason)
+    comparing.unread = frozenset(unread)
     comparing.gone = ChangeKind.REMOVED if is_after else ChangeKind.ADDED
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from drbdbackup.model.mount import MountIdentity
+from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.cage.protocol import CageJob, Conversation, JobEvent
 from drbdbackup.pipeline.progress import Progress
 from drbdbackup.pipeline.volume.source_protocol import SourceJob
@@ -68,7 +69,7 @@ class RenamedFolder(Struct, frozen=True):
 class DiffResult(JobEvent, frozen=True, tag="done"):
     """What came of it: entries and bytes of files by `ChangeKind`, entries that are the `same`.
 
-    `problems` are the first 1000 of `problem_count`, as (path, why): what the walk or the job could not read.
+    `problems` are the first 1000 of `problem_count`: what the walk or the job could not read.
     `renamed` are the first 1000 folders that were.
     """
 
@@ -76,7 +77,7 @@ class DiffResult(JobEvent, frozen=True, tag="done"):
     bytes: dict[str, int]
     same: int
     problem_count: int
-    problems: tuple[tuple[str, str], ...]
+    problems: tuple[Problem, ...]
     renamed: tuple[RenamedFolder, ...] = ()
 
 

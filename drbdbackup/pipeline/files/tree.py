@@ -13,7 +13,8 @@ from contextlib import contextmanager, suppress
 
 from drbdbackup.errors import DestinationFull, Failure, UsageError
 from drbdbackup.manifest import ROOT, Entry
-from drbdbackup.scan import Problem, Walk, kind_of
+from drbdbackup.model.problem import Problem
+from drbdbackup.scan import Walk, kind_of
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 Excluded = Callable[[bytes, bool], bool]
@@ -88,7 +89,10 @@ def entries(
         below = top + b"/" if top else b""
         within = frozenset(point[len(below) :] for point in mountpoints if point.startswith(below))
         leaves_out = None if excluded is None else lambda path, is_folder: excluded(below + path, is_folder)
-        walk = Walk(os.fsdecode(at), leaves_out, within, lambda one: on_problem(Problem(below + one.path, one.why)))
+        def on_problem_below(one: Problem) -> None:
+            on_problem(Problem.at(below + one.entry_path, one.reason))
+
+        walk = Walk(os.fsdecode(at), leaves_out, within, on_problem_below)
         for _, seen, path, link in walk.looks():
             yield entry_of(seen, path if not top else top if path == ROOT else below + path, link)
     except (FileNotFoundError, NotADirectoryError):

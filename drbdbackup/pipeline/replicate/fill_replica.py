@@ -34,6 +34,7 @@ from drbdbackup.manifest import (
     recorded,
     split,
 )
+from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.copies.open_copy import OpenCopy
 from drbdbackup.pipeline.files import tree
 from drbdbackup.pipeline.files.compare import (
@@ -97,8 +98,8 @@ class Replica(Struct, kw_only=True):
     linked_bytes: int = 0
     files: int = 0
     size: int = 0
-    damaged: list[tuple[bytes, str]] = field(default_factory=list)
-    problems: list[tuple[bytes, str]] = field(default_factory=list)
+    damaged: list[Problem] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
     short: dict[bytes, frozenset[str]] = field(default_factory=dict)
     kept: dict[bytes, dict[str, bytes]] = field(default_factory=dict)
     is_unsure: bool = False
@@ -142,7 +143,7 @@ class Replica(Struct, kw_only=True):
         if odd_time(one, there):
             self.lost(path, ("times",))
         if given.removed and not one.attributes:  # else it is what was backed up
-            self.problems += ((path, why) for why in given.of_medium)
+            self.problems += (Problem.at(path, why) for why in given.of_medium)
         kept = self._on_medium(one, source) if source is not None and (is_noted or given.missing) else {}
         if kept and not kept.items() <= own(attributes(at)).items():
             self.lost(path, ("attributes",))
@@ -316,9 +317,9 @@ class Fetcher:
         for content in (False, True):
             if not content or check.is_content_in_doubt:
                 check.all(self._folder, paired(entries, self._present(entries)), self._step, content=content)
-        wrong = dict(check.problems) | dict(damaged)
+        wrong = {one.entry_path: one.reason for one in (*check.problems, *damaged)}
         self._settle(entries, wrong)
-        replica.damaged += wrong.items()
+        replica.damaged += (Problem.at(path, why) for path, why in wrong.items())
         sound = [one for one in entries if one.entry.path not in wrong]
         files = [one.entry for one in sound if one.entry.kind == b"f"]
         replica.files += len(files)
@@ -327,7 +328,7 @@ class Fetcher:
         if self._notes:
             self._note(sound)
 
-    def bring(self, entries: Iterable[Recorded], check: RestoreCheck) -> list[tuple[bytes, str]]:
+    def bring(self, entries: Iterable[Recorded], check: RestoreCheck) -> list[Problem]:
         """Let rsync bring these entries, but for the damaged ones that it returns; the check says what is there."""
         replica = self._replica
         copy, file = replica.copy, os.path.join(replica.scratch, "listing")
@@ -380,7 +381,7 @@ class Fetcher:
             if rsync.is_of_metadata(note) and not replica.copy.shell:
                 self._is_noted = True  # what it leaves undone is seen of the entries themselves
             else:
-                replica.problems.append((b"", note))
+                replica.problems.append(Problem("", note))
                 replica.is_unsure = True
 
     def _settle(self, entries: Iterable[Recorded], wrong: dict[bytes, str]) -> None:
@@ -455,7 +456,7 @@ class Fetcher:
 def _note_all(replica: Replica, planner: Planner) -> None:
     """Note for the next run all that is sound, so that nothing else that was left is needed any more."""
     proc.run(proc.Command(argv=("sync", "--file-system", replica.data), timeout=proc.FOREVER))
-    wrong, chunk = dict(replica.damaged), list[bytes]()
+    wrong, chunk = {one.entry_path for one in replica.damaged}, list[bytes]()
     with open(os.path.join(replica.fresh, COPIED), "wb") as file:
         for planned, one in replica.planned(planner):
             is_afresh = planned.base < 0 or planned.base >= replica.published
@@ -472,8 +473,8 @@ def give_kept(replica: Replica, folder: int, read: Callable[[], Iterator[Recorde
     """Give entries what the source's manifest kept for them; what cannot be given here, this manifest keeps."""
     giving = MetadataWriter(folder, replica.giver, replica.copy.beside, over=True)
     giving.give_all(read, replica.step)
-    for path, why in giving.problems:
-        replica.lost(path, (why,))
+    for problem in giving.problems:
+        replica.lost(problem.entry_path, (problem.reason,))
 
 
 def _give_folders(replica: Replica, planner: Planner, folder: int) -> None:
@@ -511,12 +512,12 @@ def _settle_folders(replica: Replica, fetcher: Fetcher, folder: int, changed: It
             at = tree.path_of(folder) if path == ROOT else tree.path_of(*here.parent(path))
             is_there = source is not None and path != ROOT and not is_aside(one)
             if source is not None and is_there and not _is_folder(source, path):
-                replica.damaged.append((path, "is not there"))
+                replica.damaged.append(Problem.at(path, "is not there"))
                 continue
             medium = tree.path_of(*source.parent(path)) if source is not None and is_there else None
             there = tree.entry_at(folder, b".", path) if path == ROOT else tree.entry_at(*here.parent(path), path)
             if gone := replica.give(at, one, there, is_noted=True, source=medium):
-                replica.damaged.append((path, gone))
+                replica.damaged.append(Problem.at(path, gone))
 
 
 def _is_folder(opener: ParentOpener, path: bytes) -> bool:
@@ -569,7 +570,7 @@ def _front(replica: Replica, one: Recorded) -> bytes:
         given = then.values if then else {}
         word = encode_attributes(replica.kept.get(one.entry.path, {}) | given, lacking)
         if len(word) > LARGEST_ATTRIBUTES:
-            replica.problems.append((one.entry.path, "its attributes are too large to be kept for it"))
+            replica.problems.append(Problem.at(one.entry.path, "its attributes are too large to be kept for it"))
             word = encode_attributes({}, lacking)
     if replica.is_unsure and flag != CHANGED:
         flag = RACY  # nothing is linked from what may lack something

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from drbdbackup import __version__, manifest
 from drbdbackup.catalog.bodies import copy_body
 from drbdbackup.errors import Altered, Damaged, TargetError
+from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.cage.worker import Channel
 from drbdbackup.pipeline.copies.open_copy import OpenCopy, open_copy
 from drbdbackup.pipeline.files.ssh_rate_limit import slowed
@@ -169,9 +170,9 @@ def _replica(
     )  # fmt: skip
 
 
-def _damaged(copy: OpenCopy, damaged: list[tuple[bytes, str]]) -> Damaged:
+def _damaged(copy: OpenCopy, damaged: list[Problem]) -> Damaged:
     """What was fetched so far stays, for another copy to complete."""
-    shown = "; ".join(f"{os.fsdecode(path)}: {why}" for path, why in damaged[:_SHOWN])
+    shown = "; ".join(f"{one.path}: {one.reason}" for one in damaged[:_SHOWN])
     more = f"; and {len(damaged) - _SHOWN} more" if len(damaged) > _SHOWN else ""
     return Damaged(
         f"{copy.sidecar.snapshot} is not what its manifest says: {shown}{more}",
@@ -181,7 +182,7 @@ def _damaged(copy: OpenCopy, damaged: list[tuple[bytes, str]]) -> Damaged:
 
 def _sidecar(at: OpenTarget, copy: OpenCopy, replica: Replica, filled: Filled) -> Sidecar:
     """What snapshot.json says: all that is the snapshot's is as it was, the rest is this disk's."""
-    problems = [*copy.sidecar.unread, *((os.fsdecode(path), why) for path, why in replica.problems)]
+    problems = [*copy.sidecar.unread, *replica.problems]
     bases = (os.path.basename(os.path.dirname(base.data)) for base in replica.bases)
     return replace(
         copy.sidecar, finished_at=datetime.now(UTC), entries=filled.entries, manifest_sha256=filled.manifest_sha256,

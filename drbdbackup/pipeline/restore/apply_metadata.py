@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from drbdbackup import plain_file
 from drbdbackup.errors import Damaged
 from drbdbackup.manifest import CHANGED, ROOT, Entry, Recorded, known_attributes
+from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.files.compare import (
     KINDS,
     attributes_then,
@@ -34,7 +35,6 @@ from drbdbackup.pipeline.files.tree import ParentOpener, entries, path_of
 from drbdbackup.targets.abilities import Abilities
 from drbdbackup.targets.layout import stored_at
 
-Problems = list[tuple[bytes, str]]
 Pair = tuple[Recorded | None, Entry | None]
 _NODES = {b"p": S_IFIFO, b"s": S_IFSOCK, b"c": S_IFCHR, b"b": S_IFBLK}
 
@@ -181,16 +181,16 @@ class Giver(Struct, frozen=True):
 
 
 @contextmanager
-def noting(problems: Problems, path: bytes) -> Iterator[None]:
+def noting(problems: list[Problem], path: bytes) -> Iterator[None]:
     """What cannot be given to the entry at `path` is added to the `problems`; that it is missing, the check reports."""
     try:
         yield
     except FileNotFoundError:
         return
     except OSError as error:
-        problems.append((path, error.strerror or "its metadata could not be restored"))
+        problems.append(Problem.at(path, error.strerror or "its metadata could not be restored"))
     except Damaged as error:
-        problems.append((path, error.message))
+        problems.append(Problem.at(path, error.message))
 
 
 class MetadataWriter:
@@ -205,8 +205,8 @@ class MetadataWriter:
         `makes_only`: what is missing is made, and joined, and gets nothing: others may be in the tree meanwhile, and
         what a name leads to must not get an owner (see `proven_metadata`).
         """
-        self.problems: Problems = []
-        self.of_medium: Problems = []
+        self.problems: list[Problem] = []
+        self.of_medium: list[Problem] = []
         self._folder = folder
         self._giver = giver
         self._can = giver.can
@@ -247,11 +247,11 @@ class MetadataWriter:
         """Owner, mode, times, extended attributes."""
         there = os.stat(name, dir_fd=above, follow_symlinks=False)
         if S_IFMT(there.st_mode) != file_type(one):
-            self.problems.append((one.entry.path, f"is not the {KINDS[one.entry.kind]} that it was"))
+            self.problems.append(Problem.at(one.entry.path, f"is not the {KINDS[one.entry.kind]} that it was"))
             return
         given = self._giver.give(path_of(above, name), one, one.entry, is_other=True)
-        self.problems += ((one.entry.path, why) for why in given.lost)
-        self.of_medium += ((one.entry.path, why) for why in given.of_medium)
+        self.problems += (Problem.at(one.entry.path, why) for why in given.lost)
+        self.of_medium += (Problem.at(one.entry.path, why) for why in given.of_medium)
 
     def _make(self, above: int, name: bytes, one: Recorded) -> None:
         """An entry that the medium had no place for: by its type (symlinks, devices, ...) or by its name."""
@@ -260,7 +260,7 @@ class MetadataWriter:
             return
         if there is not None:
             if not self._over:
-                self.problems.append((one.entry.path, "something else is there and stays"))
+                self.problems.append(Problem.at(one.entry.path, "something else is there and stays"))
                 return
             take_away = os.rmdir if there.kind == b"d" else os.unlink
             take_away(name, dir_fd=above)
@@ -281,7 +281,7 @@ class MetadataWriter:
         ):
             content = copy_content(reader, to)
         if content != one.hash:
-            self.problems.append((one.entry.path, "has another content than was backed up"))
+            self.problems.append(Problem.at(one.entry.path, "has another content than was backed up"))
 
     def _join(self, above: int, name: bytes, one: Recorded) -> None:
         """A further name of an inode that came back as a file of its own."""

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterable
 
 from drbdbackup.manifest import ROOT, Entry, Recorded
+from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.files.compare import is_aside, shape
 from drbdbackup.pipeline.files.content import content_hash
 from drbdbackup.pipeline.files.tree import ParentOpener
@@ -28,7 +29,7 @@ class RestoreCheck:
 
         `on_piece` is called while files are read.
         """
-        self.problems: list[tuple[bytes, str]] = []
+        self.problems: list[Problem] = []
         self._can = can
         self._on_piece = on_piece
         self._brought = 0
@@ -70,14 +71,14 @@ class RestoreCheck:
                 on_entry()
                 if one is None:
                     if there is not None and _is_unasked(there, only, since):
-                        self.problems.append((there.path, "is not in the snapshot's manifest, but was sent"))
+                        self.problems.append(Problem.at(there.path, "is not in the snapshot's manifest, but was sent"))
                     continue
                 self._expect(one)
                 why = "is not there" if there is None else shape(one, there)
                 if content and not why and one.entry.kind == b"f":
                     why = self._reads_other(opener, one)
                 if why:
-                    self.problems.append((one.entry.path, why))
+                    self.problems.append(Problem.at(one.entry.path, why))
         finally:
             opener.close()
 

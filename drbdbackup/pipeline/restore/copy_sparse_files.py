@@ -15,6 +15,7 @@ from stat import S_ISREG
 from typing import BinaryIO
 
 from drbdbackup.manifest import Recorded
+from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.files.compare import largest
 from drbdbackup.pipeline.files.content import content_hash, copy_content, drop_cached
 from drbdbackup.pipeline.files.rate_limit import Pace
@@ -45,12 +46,12 @@ def is_holed(one: Recorded, opener: ParentOpener) -> bool:
 def bring_listed(
     listed: str, base: bytes, data: int, folder: int, listing: str, heard: Callable[[Item], None],
     on_piece: Callable[[], None], pace: Pace | None = None,
-) -> list[tuple[bytes, str]]:  # fmt: skip
+) -> list[Problem]:  # fmt: skip
     """Bring the content of the files that the file `listed` names, from the folder `base` on; what went wrong.
 
     The file `listing` is then what rsync has to give what else they have: those, and the folders that they changed.
     """
-    problems: list[tuple[bytes, str]] = []
+    problems: list[Problem] = []
     with open(listed, "rb") as file, open(listing, "wb") as to:
 
         def names() -> Iterator[bytes]:
@@ -58,7 +59,7 @@ def bring_listed(
                 to.write(rsync.listing(filter(None, (name.rpartition(b"/")[0], name))))
                 yield base + name
 
-        bring(names(), data, folder, heard, lambda path, why: problems.append((path, why)), on_piece, pace)
+        bring(names(), data, folder, heard, lambda path, why: problems.append(Problem.at(path, why)), on_piece, pace)
     return problems
 
 

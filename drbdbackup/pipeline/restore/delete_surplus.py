@@ -14,6 +14,7 @@ from msgspec import Struct, field
 
 from drbdbackup.errors import Damaged
 from drbdbackup.manifest import Entry, Recorded
+from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.files.compare import paired
 from drbdbackup.pipeline.files.tree import Excluded, ParentOpener, path_of
 from drbdbackup.scan import exclusion
@@ -71,7 +72,7 @@ def surplus(
     """
     if not may_delete(sidecar):
         return
-    spared = mountpoints | {os.fsencode(path) for path, _ in sidecar.unread}
+    spared = mountpoints | {one.entry_path for one in sidecar.unread}
     within = b"" if in_the_way else None
     for one, there in paired(recorded, found):
         if one is not None or (there is not None and not is_in(there.path, spared)):
@@ -87,12 +88,12 @@ def surplus(
 
 def delete(
     folder: int, gone: Iterable[Entry], counted: Surplus, on_entry: Callable[[], None]
-) -> list[tuple[bytes, str]]:
+) -> list[Problem]:
     """Delete these entries (in merge order) from an open folder; what could not be, and why.
 
     Folders go when they are empty, and the times of the folders around stay.
     """
-    problems: list[tuple[bytes, str]] = []
+    problems: list[Problem] = []
     waiting: list[bytes] = []
     opener = ParentOpener(folder)
     try:
@@ -112,7 +113,7 @@ def delete(
     return problems
 
 
-def _remove(opener: ParentOpener, path: bytes, problems: list[tuple[bytes, str]], *, is_folder: bool) -> None:
+def _remove(opener: ParentOpener, path: bytes, problems: list[Problem], *, is_folder: bool) -> None:
     try:
         above, name = opener.parent(path)
         before = os.fstat(above)
@@ -125,7 +126,7 @@ def _remove(opener: ParentOpener, path: bytes, problems: list[tuple[bytes, str]]
         return
     except OSError as error:
         if not (is_folder and error.errno == errno.ENOTEMPTY):  # it holds what the backup leaves out
-            problems.append((path, f"not deleted: {error.strerror}"))
+            problems.append(Problem.at(path, f"not deleted: {error.strerror}"))
 
 
 def is_in(path: bytes, spared: frozenset[bytes]) -> bool:

@@ -20,6 +20,7 @@ from msgspec import Struct
 
 from drbdbackup.errors import Damaged
 from drbdbackup.manifest import NO_ATTRIBUTES, RACY, ROOT, SETTLED, Recorded, is_odd_time, known_attributes, lacks_of
+from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.files.compare import is_privileged
 from drbdbackup.pipeline.files.content import bring_content, drop_cached, read_ahead
 from drbdbackup.pipeline.files.metadata import ACCESS, SET_ID, attributes, gives_acls
@@ -77,7 +78,7 @@ class PlainFiles:
         `on_restored` gets each file with the hash of its content, `on_piece` how many bytes were copied, as it goes on
         (negative for what was taken back).
         """
-        self.problems: list[tuple[bytes, str]] = []
+        self.problems: list[Problem] = []
         self.count = 0
         self.has_left = False
         self.knows_root = False
@@ -168,7 +169,7 @@ class PlainFiles:
 
     def _look_at(self, one: Recorded, read: Callable[[], dict[bytes, bytes]]) -> None:
         if why := self._others.odd_attributes(one, read):
-            self.problems.append((one.entry.path, why))
+            self.problems.append(Problem.at(one.entry.path, why))
 
     def _restored(self, one: Recorded, source: int) -> str:
         """The hash of its content, "" for what is left to rsync. Raises TargetFull."""
@@ -182,7 +183,7 @@ class PlainFiles:
             return ""
         content = self._made(folder, name, one, source, seen)
         if content and why:
-            self.problems.append((one.entry.path, why))
+            self.problems.append(Problem.at(one.entry.path, why))
         return content
 
     def _made(self, folder: _Into, name: bytes, one: Recorded, source: int, seen: os.stat_result) -> str:

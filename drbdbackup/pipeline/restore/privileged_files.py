@@ -18,11 +18,12 @@ from stat import S_IMODE, S_ISREG
 
 from drbdbackup.errors import Damaged
 from drbdbackup.manifest import ROOT, Entry, Recorded
+from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.files.compare import largest
 from drbdbackup.pipeline.files.content import bring_content
 from drbdbackup.pipeline.files.metadata import attributes, own
 from drbdbackup.pipeline.files.tree import FOLDER, ParentOpener
-from drbdbackup.pipeline.restore.apply_metadata import Giver, Problems, gives_rights
+from drbdbackup.pipeline.restore.apply_metadata import Giver, gives_rights
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -47,20 +48,21 @@ class RightsGiver:
 
     def give_all(
         self, wanted: Iterable[Recorded], wrong: Collection[bytes], on_entry: Callable[[], None]
-    ) -> Problems:
+    ) -> list[Problem]:
         """Give all of these that have rights what they have, but for the `wrong` ones; what could not be given."""
-        problems: Problems = []
+        problems: list[Problem] = []
         with closing(ParentOpener(self._folder)) as opener:
             for one in wanted:
                 on_entry()
                 self._enter(one.entry)
                 if gives_rights(one) and one.entry.path not in wrong:
                     try:
-                        problems += ((one.entry.path, why) for why in self._given(opener, one))
+                        problems += (Problem.at(one.entry.path, why) for why in self._given(opener, one))
                     except OSError as error:
-                        problems.append((one.entry.path, error.strerror or "its metadata could not be restored"))
+                        why = error.strerror or "its metadata could not be restored"
+                        problems.append(Problem.at(one.entry.path, why))
                     except Damaged as error:
-                        problems.append((one.entry.path, error.message))
+                        problems.append(Problem.at(one.entry.path, error.message))
         return problems
 
     def _enter(self, entry: Entry) -> None:

@@ -20,6 +20,7 @@ from msgspec.structs import replace
 
 from drbdbackup.errors import Damaged
 from drbdbackup.manifest import CHANGED, NO_ATTRIBUTES, ROOT, Entry, Recorded, known_attributes
+from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.files.compare import KINDS, is_aside, shape
 from drbdbackup.pipeline.files.content import hash_of
 from drbdbackup.pipeline.files.metadata import attributes
@@ -27,7 +28,6 @@ from drbdbackup.pipeline.files.tree import FOLDER, ParentOpener, entry_of, path_
 from drbdbackup.pipeline.restore.apply_metadata import (
     Giver,
     Pair,
-    Problems,
     file_type,
     is_other,
     noting,
@@ -54,7 +54,7 @@ class EntryGiver(Struct, frozen=True, kw_only=True):
 
     folder: int
     giver: Giver
-    problems: Problems
+    problems: list[Problem]
     medium: int | None = None
     on_piece: Callable[[], None] = lambda: None
     begun: int = 1 << 63
@@ -116,7 +116,7 @@ class EntryGiver(Struct, frozen=True, kw_only=True):
             handle, one, entry, is_other=is_other(entry, there), prove=lambda: prove(seen, entry),
             on_medium=lambda: self._on_medium(one),
         )  # fmt: skip
-        self.problems.extend((one.entry.path, why) for why in (*given.lost, *given.of_medium))
+        self.problems.extend(Problem.at(one.entry.path, why) for why in (*given.lost, *given.of_medium))
         if given.is_changed:
             self.on_given(there)
         elif owner is not None and not _is_his(seen, owner):

@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from drbdbackup import manifest, proc
 from drbdbackup.errors import DestinationFull, NotInSnapshot, TargetFull, TargetReadOnly, ToolError, UsageError
 from drbdbackup.manifest import ROOT, Entry, Recorded
+from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.cage.worker import Channel
 from drbdbackup.pipeline.copies.open_copy import OpenCopy, open_copy
 from drbdbackup.pipeline.files import tree
@@ -102,8 +103,8 @@ class RestoreWork(Struct, kw_only=True):
     lines: list[bytes] | None = None
     is_plain_right: bool = False
     knows_root: bool = False
-    problems: list[tuple[bytes, str]] = field(default_factory=list)
-    damaged: list[tuple[bytes, str]] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    damaged: list[Problem] = field(default_factory=list)
     most: int | None = None
 
     @contextmanager
@@ -181,11 +182,11 @@ class RestoreWork(Struct, kw_only=True):
             self.tell()
 
     def present(
-        self, on_problem: Callable[[bytes, str], None], excluded: Excluded | None = None, *, all_there: bool = False
+        self, on_problem: Callable[[Problem], None], excluded: Excluded | None = None, *, all_there: bool = False
     ) -> Iterator[Entry]:
         """What is there now, at and below what is wanted, or `all_there` is."""
         top = b"" if all_there else self.top
-        return tree.entries(self.folder, top, lambda one: on_problem(one.path, one.why), excluded, self.mountpoints)
+        return tree.entries(self.folder, top, on_problem, excluded, self.mountpoints)
 
     def surplus(
         self, *, in_the_way: bool = False, seen: Callable[[Recorded | None, Entry | None], None] = lambda *_: None
@@ -316,7 +317,7 @@ def _look(work: RestoreWork) -> RestoreLook:
         lacks_inodes=0 if job.in_place else destination.lacking_inodes(job.destination, work.inodes),
         deleted=counted.entries, deleted_bytes=counted.size, shown=tuple(map(os.fsdecode, counted.shown)),
         unread=sidecar.unread_count, may_delete=delete_surplus.may_delete(sidecar), modified_ns=work.modified_ns,
-        failed_above=tuple(why for path, why in sidecar.unread if f"{job.path}/".startswith(f"{path}/")),
+        failed_above=tuple(one.reason for one in sidecar.unread if f"{job.path}/".startswith(f"{one.path}/")),
         inside=tuple(map(os.fsdecode, work.inside)),
     )  # fmt: skip
 
@@ -326,7 +327,7 @@ def _refuse_protected(work: RestoreWork, folder: int) -> None:
     try:
         work.folder = folder
         protected = ImmutableFiles(folder, work.copy.can)
-        for one, there in paired(work.read(), work.present(lambda *_: None)):
+        for one, there in paired(work.read(), work.present(lambda _: None)):
             work.step()
             if one is not None:
                 protected.look(one, there)
@@ -370,9 +371,9 @@ def _bring(work: RestoreWork) -> Brought:
         work.done = 0
         only = None if over else work.top
         since = begun if work.copy.shell and over and not job.in_place else None
-        not_read: list[tuple[bytes, str]] = []
+        not_read: list[Problem] = []
         with work.recorded() as wanted:
-            present = work.present(lambda path, why: not_read.append((path, why)), all_there=not over)
+            present = work.present(not_read.append, all_there=not over)
             with ExitStack() as stack:
                 medium = None if work.copy.shell else stack.enter_context(tree.open_folder(work.copy.data))
                 giving = _entry_giver(work, begun, medium)
@@ -382,19 +383,19 @@ def _bring(work: RestoreWork) -> Brought:
         _give_above(work, made, giving)
         if check.is_content_in_doubt:
             with work.recorded() as wanted:
-                pairs = paired(wanted, work.present(lambda *_: None))
+                pairs = paired(wanted, work.present(lambda _: None))
                 check.all(folder, pairs, work.step, content=True)
         if work.has_privileged:
-            wrong = {path for path, _ in (*check.problems, *work.damaged)} | work.protected
+            wrong = {one.entry_path for one in (*check.problems, *work.damaged)} | work.protected
             giving_rights = RightsGiver(folder, replace(work.giver, privileges=True), work.came, work.above)
             work.problems += giving_rights.give_all(work.read(), wrong, work.step)
-    damaged = {path for path, _ in work.damaged}
-    compared = [(path, why) for path, why in check.problems if path not in damaged]
+    damaged = {one.path for one in work.damaged}
+    compared = [one for one in check.problems if one.path not in damaged]
     problems = list(dict.fromkeys([*work.problems, *work.damaged, *compared]))
     return Brought(
         entries=work.entries, files=work.files, bytes=work.copied, deleted=counted.entries,
         changed=work.changed,
-        problems=tuple((os.fsdecode(path), _with_advice(why)) for path, why in problems[:KEPT_PROBLEMS]),
+        problems=tuple(Problem(one.path, _with_advice(one.reason)) for one in problems[:KEPT_PROBLEMS]),
         problem_count=len(problems),
     )  # fmt: skip
 
@@ -416,7 +417,7 @@ def _note_rights(work: RestoreWork) -> None:
     if not work.has_privileged:
         return
     with work.recorded() as wanted, closing(tree.ParentOpener(work.folder)) as opener:
-        for one, there in paired(wanted, work.present(lambda *_: None)):
+        for one, there in paired(wanted, work.present(lambda _: None)):
             work.step()
             if one is None or there is None or not gives_rights(one) or there.kind != one.entry.kind:
                 continue
@@ -473,7 +474,7 @@ def _transfer(work: RestoreWork, check: RestoreCheck) -> None:
         with ends(work.copy, work.folder, work.top) as (source, target):
             for command in _commands(work, source, target, holds, heard):
                 notes = follow(command, os.path.join(job.copy.scratch, "output"), heard, work.tell, work.most)
-                work.problems += [rsync.entry_of(note, target, base) for note in notes]
+                work.problems += [rsync.problem_of(note, target, base) for note in notes]
         for one, listing in work.deep:
             _transfer_deep(work, one.entry.path, listing, partial(heard, above=one.entry.path + b"/"))
 
@@ -546,9 +547,9 @@ def _transfer_deep(
         with ends(work.copy, work.folder, path + b"/.") as (source, target):
             command = rsync.restoring(source, target, work.holds, over=work.job.over, listing=listing)
             notes = follow(command, output, heard, work.tell, work.most)
-        work.problems += [rsync.entry_of(note, target, path + b"/") for note in notes]
+        work.problems += [rsync.problem_of(note, target, path + b"/") for note in notes]
     except OSError as error:
-        work.problems.append((path, error.strerror or "could not be restored"))
+        work.problems.append(Problem.at(path, error.strerror or "could not be restored"))
 
 
 def _commands(
@@ -590,7 +591,7 @@ def _give_above(work: RestoreWork, made: frozenset[bytes], giving: EntryGiver) -
         try:
             _transfer_above(work, chain)
         except OSError as error:
-            work.problems.append((chain[-1], error.strerror or "its metadata could not be restored"))
+            work.problems.append(Problem.at(chain[-1], error.strerror or "its metadata could not be restored"))
     below, inode = work.top, giving.alone.get(work.top, 0)
     with closing(tree.ParentOpener(work.folder)) as opener:
         for one in wanted[::-1]:  # nothing else is in them: they were made for it
@@ -605,7 +606,7 @@ def _entry_giver(work: RestoreWork, begun: int, medium: int | None) -> EntryGive
     """
     sidecar = work.copy.sidecar
     excluded = delete_surplus.spared(sidecar, work.job.exclude)
-    spared = work.mountpoints | {os.fsencode(path) for path, _ in sidecar.unread}
+    spared = work.mountpoints | {one.entry_path for one in sidecar.unread}
 
     def may_hold(path: bytes, is_folder: bool) -> bool:  # noqa: FBT001 as all such tests of a path
         return path in spared or (excluded is not None and excluded(path, is_folder))
@@ -636,8 +637,8 @@ def _transfer_above(work: RestoreWork, chain: list[bytes]) -> None:
             else rsync.restoring(source, target, holds, over=True, listing=listing)
         )
         notes = follow(command, os.path.join(scratch, "output"), lambda _: None, work.tell)
-    found = [rsync.entry_of(note, target, first[: first.rfind(b"/") + 1]) for note in notes]
-    work.problems += [(path or first, why) for path, why in found]
+    found = [rsync.problem_of(note, target, first[: first.rfind(b"/") + 1]) for note in notes]
+    work.problems += [one if one.path else Problem.at(first, one.reason) for one in found]
 
 
 def _written(file: str, content: bytes) -> str:

@@ -6,6 +6,7 @@ anything it says `ReadyToReplace` and waits for `Replace`: as long as that was n
 
 from __future__ import annotations
 
+from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.cage.protocol import Answer, Conversation, JobEvent
 from drbdbackup.pipeline.copies.read_protocol import ReadJob
 from drbdbackup.pipeline.progress import Progress
@@ -78,7 +79,7 @@ class RestoreLook(JobEvent, frozen=True, kw_only=True, tag="done"):
 
 
 class Brought(JobEvent, frozen=True, kw_only=True, tag="done"):
-    """What was restored and deleted. `problems` are the first 1000 of `problem_count`, as (path, why).
+    """What was restored and deleted. `problems` are the first 1000 of `problem_count`.
 
     `changed` are the entries in which rsync has changed something: content, or only what they have beside it.
     """
@@ -88,7 +89,7 @@ class Brought(JobEvent, frozen=True, kw_only=True, tag="done"):
     bytes: int
     deleted: int
     changed: int
-    problems: tuple[tuple[str, str], ...]
+    problems: tuple[Problem, ...]
     problem_count: int
 
 

@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 from drbdbackup.errors import Damaged
 from drbdbackup.manifest import ROOT, Recorded
+from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.copies.open_copy import OpenCopy
 from drbdbackup.pipeline.files import tree
 from drbdbackup.pipeline.files.compare import attributes_to_tell, is_aside, wrong_size
@@ -41,8 +42,8 @@ class TransferList:
         `can` is what the medium holds; `data` is the copy's tree, open, or None for one at a peer. `is_own`: see
         `attributes_to_tell`.
         """
-        self.problems: list[tuple[bytes, str]] = []
-        self.damaged: list[tuple[bytes, str]] = []
+        self.problems: list[Problem] = []
+        self.damaged: list[Problem] = []
         self.bytes = 0
         self.deep: list[tuple[Recorded, str]] = []
         self._name = file
@@ -84,11 +85,11 @@ class TransferList:
             above, name = opener.parent(path)
             there = tree.entry_at(above, name, path)
             if there.kind == one.entry.kind == b"f" and (why := wrong_size(one, there.size)):
-                self.damaged.append((path, why))
+                self.damaged.append(Problem.at(path, why))
                 return False
             self.bytes += there.size if there.kind == b"f" else 0
             if why := self.odd_attributes(one, lambda: attributes(tree.path_of(above, name))):
-                self.problems.append((path, why))
+                self.problems.append(Problem.at(path, why))
         except OSError:
             return True  # rsync says so, or the check
         return True

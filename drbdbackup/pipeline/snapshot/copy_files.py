@@ -31,6 +31,7 @@ from drbdbackup.manifest import (
     is_odd_time,
     parse,
 )
+from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.files.compare import grown
 from drbdbackup.pipeline.files.content import PIECE, bring_content, content_hash, drop_cached, hash_of
 from drbdbackup.pipeline.files.metadata import ACLS, attributes, give, own
@@ -91,7 +92,7 @@ class CopySettings(Struct, kw_only=True):
         return self.holds.acls and self.holds.xattrs
 
     def kept(
-        self, path: bytes, ctime: int, inode: int, problems: list[tuple[bytes, str]], lacks: Collection[str] = (),
+        self, path: bytes, ctime: int, inode: int, problems: list[Problem], lacks: Collection[str] = (),
         given: Mapping[str, bytes] | None = None,
     ) -> bytes:  # fmt: skip
         """The attributes of an entry, as the manifest keeps them. Raises OSError.
@@ -106,7 +107,7 @@ class CopySettings(Struct, kw_only=True):
             return noted(given) if given is not None else self._as_walked(source, ctime)
         word = encode_attributes(attributes_of(source, inode)[0] if given is None else given, lacks)
         if len(word) > LARGEST_ATTRIBUTES:
-            problems.append((path, "its attributes are too large to be kept for it"))
+            problems.append(Problem.at(path, "its attributes are too large to be kept for it"))
             return encode_attributes({}, lacks) if lacks else NOTHING
         return word
 
@@ -155,9 +156,9 @@ def settled(ctime: int, started_ns: int) -> bytes:
 
 
 class Copied(Struct):
-    """What came of it: entries copied, bytes of their content, and problems as (path, why)."""
+    """What came of it: entries copied, bytes of their content, and problems."""
 
-    problems: list[tuple[bytes, str]] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
     entries: int = 0
     changed: int = 0
     vanished: int = 0
@@ -252,7 +253,7 @@ class Copier:
         file has another inode, and not one of them another content.
         """
         content, _, attributes_then = recorded.split(b" ")
-        ctime, problems, size = int(line.split(b" ", 7)[6]), list[tuple[bytes, str]](), size_of(line)
+        ctime, problems, size = int(line.split(b" ", 7)[6]), list[Problem](), size_of(line)
         source = os.path.join(os.fsencode(self._place.source), path)
 
         try:
@@ -413,7 +414,7 @@ class Copier:
         holding = leased_files.held_open(self._place.source, files, self._patience)
         leased, self._patience = held.enter_context(holding)
         for path in sorted(leased):
-            self._filled.problems.append((path, leased_files.WHY))
+            self._filled.problems.append(Problem.at(path, leased_files.WHY))
             del self._lines[path]
         if left := [path for path in paths if path not in leased]:
             self._copy_listed(left)
@@ -441,13 +442,13 @@ class Copier:
             left = [one for one in paths if one not in self._hashes and one != path]
             if len(left) == len(paths):
                 raise
-            self._filled.problems.append((path, LIMITED if plain_file.is_size_limited() else TOO_LARGE))
+            self._filled.problems.append(Problem.at(path, LIMITED if plain_file.is_size_limited() else TOO_LARGE))
             self._lines.pop(path, None)
             return self._copy_listed(left) if left else None
         self._is_noted = self._is_noted or bool(notes)
         for note in notes:  # what these leave undone is seen of the entries themselves
             if not (rsync.is_of_metadata(note) or rsync.is_of_links(note) or rsync.is_of_depth(note)):
-                self._filled.problems.append((b"", note))
+                self._filled.problems.append(Problem("", note))
         if any(map(rsync.is_of_links, notes)):  # those that are left get an inode of their own
             left = [path for path in paths if path not in self._hashes and not os.path.lexists(self._at(path))]
             if 0 < len(left) < len(paths):
@@ -477,7 +478,7 @@ class Copier:
             if error.errno in (*_GONE, errno.EINVAL):
                 self._missed(path)
             else:
-                self._filled.problems.append((path, error.strerror or "could not be read again"))
+                self._filled.problems.append(Problem.at(path, error.strerror or "could not be read again"))
         return b""
 
     def _vouched(self, path: bytes, line: bytes, look: SourceLook, content: bytes) -> tuple[bytes, bool]:
@@ -591,13 +592,13 @@ class Copier:
             if error.errno in _GONE:
                 self._filled.vanished += 1
             else:
-                self._filled.problems.append((path, error.strerror or "not read"))
+                self._filled.problems.append(Problem.at(path, error.strerror or "not read"))
         else:
             was = parse(self._lines[path])
             if (there.st_ino, there.st_ctime_ns, kind_of(there.st_mode)) != (was.inode, was.ctime, was.kind):
                 self._filled.changed += 1  # it went, or changed, and is (another) one now
             else:
-                self._filled.problems.append((path, "could not be copied"))
+                self._filled.problems.append(Problem.at(path, "could not be copied"))
 
     def _digest(self, path: bytes) -> bytes:
         """The content's hash where rsync gave none (a further name of an inode whose leader it left as it was)."""

@@ -172,10 +172,8 @@ def _sidecar(
     job: CopyJob, at: OpenTarget, workspace: Workspace, spool: Spool, made: Made, sequence: int
 ) -> Sidecar:
     """What snapshot.json says."""
-    problems = list(job.problems)
-    problems += [(os.fsdecode(path), os.fsdecode(why)) for path, why in spool.problems]
-    problems += [(os.fsdecode(path), why) for path, why in workspace.filled.problems]
-    problems.sort(key=lambda one: one[1].startswith(SHORT))  # those last that cost nothing but that
+    problems = [*job.problems, *spool.problems, *workspace.filled.problems]
+    problems.sort(key=lambda one: one.reason.startswith(SHORT))  # those last that cost nothing but that
     totals = spool.totals or Totals()
     return Sidecar(
         snapshot=job.snapshot, resource=job.resource, sequence=sequence, node=job.here.node, started_at=job.started_at,

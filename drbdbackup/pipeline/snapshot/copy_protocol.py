@@ -31,6 +31,7 @@ from drbdbackup.catalog.signatures import OwnKey
 from drbdbackup.config.values import TargetConfig
 from drbdbackup.model.generation import Generation
 from drbdbackup.model.medium import KnownMedium
+from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.cage.protocol import Answer, Conversation, EndedRuns, JobEvent
 from drbdbackup.pipeline.progress import Progress
 from drbdbackup.pipeline.target.target_protocol import Pruned, TargetJob
@@ -67,7 +68,7 @@ class CopyJob(SourceJob, frozen=True, kw_only=True):
     """One snapshot on one target, or (for a dry run) what it would need.
 
     The walk writes `spool`, and `patience` is how many seconds it may say nothing. `scratch` is a folder of the job's
-    own. `problems` (path, why) came before the walk, and are the snapshot's. `purpose` is "safety" for what a restore
+    own. `problems` came before the walk, and are the snapshot's. `purpose` is "safety" for what a restore
     in place keeps. `key` signs what is noted for the next run. `rate` is how many bytes it may copy in a second, 0 for
     as many as it can. `positions` is the file by which those that copy the volume know how far each is, `reader` its
     number among them (see `files.page_cache`).
@@ -82,7 +83,7 @@ class CopyJob(SourceJob, frozen=True, kw_only=True):
     spool: str
     patience: float
     scratch: str
-    problems: tuple[tuple[str, str], ...]
+    problems: tuple[Problem, ...]
     purpose: str
     key: OwnKey
     rate: int
@@ -179,10 +180,10 @@ class Ready(JobEvent, frozen=True):
 
 
 class Published(JobEvent, frozen=True):
-    """The snapshot has its name. `problems`: (path, why)."""
+    """The snapshot has its name; these `problems` are in its sidecar."""
 
     copy: CopyBody
-    problems: tuple[tuple[str, str], ...]
+    problems: tuple[Problem, ...]
 
 
 class Fetched(JobEvent, frozen=True):
@@ -199,7 +200,7 @@ class Done(JobEvent, frozen=True):
 
 
 class Forecast(JobEvent, frozen=True, kw_only=True, tag="done"):
-    """What a dry run found: `medium` is "" where the target was never marked. `problems` (path, why) are the first of
+    """What a dry run found: `medium` is "" where the target was never marked. `problems` are the first of
     `problem_count`. `recycles`: a run can begin with the tree of an old snapshot there.
     """
 
@@ -208,7 +209,7 @@ class Forecast(JobEvent, frozen=True, kw_only=True, tag="done"):
     room: Room
     snapshots: tuple[CopyBody, ...]
     recycles: bool = False
-    problems: tuple[tuple[str, str], ...] = ()
+    problems: tuple[Problem, ...] = ()
     problem_count: int = 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import ExitStack
 
 from drbdbackup.manifest import KINDS
@@ -64,10 +63,10 @@ def do(job: CopyJob, channel: Channel) -> Forecast:
         counts = {**estimate.counts, "needed_bytes": estimate.laid_out}
         if engine is None:
             counts["free_bytes"] = there.free
-        problems: list[tuple[bytes, bytes | str]] = [*spool.problems, *foretold.problems]
+        problems = (*spool.problems, *foretold.problems)
         return Forecast(
             counts=counts, medium=marked, room=shortage(estimate, there, bases, spool), snapshots=known.copies,
-            problems=tuple((os.fsdecode(path), os.fsdecode(why)) for path, why in problems[:KEPT_PROBLEMS]),
+            problems=problems[:KEPT_PROBLEMS],
             problem_count=len(spool.problems) + foretold.count,
             recycles=engine is None and job.target.recycle and bool(bases) and abilities.from_document(can).can_recycle,
         )  # fmt: skip

@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from drbdbackup import manifest
 from drbdbackup.manifest import NOTHING, is_short, is_unknown, lacks_of, parse, path_of, recorded
+from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.snapshot import plan
 from drbdbackup.pipeline.snapshot.copy_files import Copier, ResumeFile, settled
 from drbdbackup.pipeline.snapshot.folder_metadata import Folders
@@ -270,7 +271,7 @@ def _with_attributes(workspace: Workspace, line: bytes) -> bytes:
     return b" ".join((content, flag, word, rest))
 
 
-def _short(line: bytes) -> tuple[bytes, str]:
+def _short(line: bytes) -> Problem:
     """The problem of an entry of which the target cannot hold everything, in this copy or since an older one."""
     one = recorded(line)
     return short(one.entry.path, lacks_of(one.attributes))

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from drbdbackup.manifest import CHANGED, NOTHING, Entry, parse
+from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.files.content import copy_content
 from drbdbackup.pipeline.snapshot.copy_files import Copied, CopySettings, settled
 from drbdbackup.pipeline.snapshot.exchanged_files import as_read
@@ -42,7 +43,7 @@ class Aside:
             if not front:
                 front, line = self._copied(entry, target, line)
         except OSError as error:
-            self._filled.problems.append((entry.path, f"not put aside: {error.strerror}"))
+            self._filled.problems.append(Problem.at(entry.path, f"not put aside: {error.strerror}"))
             return Planned(Step.LOST, -1, b"", planned.line)
         return Planned(Step.KEEP, -1, front, line)
 

@@ -21,6 +21,7 @@ from drbdbackup import __version__, manifest
 from drbdbackup.catalog.bodies import copy_body
 from drbdbackup.errors import RepositoryLocked, TargetError, ToolError
 from drbdbackup.manifest import CHANGED, NOTHING, ROOT, SETTLED, Entry, parse, path_of
+from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.cage.protocol import Alive
 from drbdbackup.pipeline.cage.worker import Channel
 from drbdbackup.pipeline.files.compare import grown
@@ -76,7 +77,7 @@ class Record(Struct, kw_only=True):
     size: int = 0
     changed: int = 0
     vanished: int = 0
-    problems: list[tuple[bytes, str]] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
 
 
     def count(self, line: bytes, *, is_root: bool) -> None:
@@ -166,7 +167,7 @@ def _engine(at: OpenTarget) -> Engine:
 def _left_out(spool: Spool) -> Iterator[bytes]:
     """The paths that the walk did not take: what is ours, what `exclude` means, and files too large to be copied."""
     yield from sorted(NOT_OURS)
-    yield from (path for path, why in spool.problems if why.startswith(b"its size is"))
+    yield from (one.entry_path for one in spool.problems if one.reason.startswith("its size is"))
     yield from spool.left_out
 
 
@@ -308,13 +309,13 @@ def _as_stored(
             as_stored = tail if is_same else as_taken(tail, os.lstat(shown))
         except (OSError, TargetError, ToolError) as error:
             why = error.strerror if isinstance(error, OSError) else error.message
-            record.problems.append((path, f"what is stored of it cannot be read again: {why}"))
+            record.problems.append(Problem.at(path, f"what is stored of it cannot be read again: {why}"))
             return b""
     if is_same and mark == _UNSURE:
         if content == was_read:
             return line
         if not _has_changed(job, parse(tail)):
-            record.problems.append((path, _HELD_BACK))
+            record.problems.append(Problem.at(path, _HELD_BACK))
     record.changed += 1
     return b" ".join((content, CHANGED, word)) + b" " + as_stored
 
@@ -335,7 +336,7 @@ def _missed(job: CopyJob, record: Record, entry: Entry) -> None:
         record.vanished += 1
         return
     if (there.st_ino, there.st_ctime_ns) == (entry.inode, entry.ctime):
-        record.problems.append((entry.path, "could not be stored"))
+        record.problems.append(Problem.at(entry.path, "could not be stored"))
     else:
         record.changed += 1
 
@@ -345,9 +346,7 @@ def _sidecar(
     entries: int, digest: str, base: str, stored: str,
 ) -> Sidecar:  # fmt: skip
     """What snapshot.json says."""
-    problems = list(job.problems)
-    problems += [(os.fsdecode(path), os.fsdecode(why)) for path, why in spool.problems]
-    problems += [(os.fsdecode(path), why) for path, why in record.problems]
+    problems = [*job.problems, *spool.problems, *record.problems]
     totals, medium = spool.totals or Totals(), at.medium
     return Sidecar(
         snapshot=name, resource=job.resource, sequence=answer.sequence, node=job.here.node,

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from drbdbackup.errors import Damaged
 from drbdbackup.manifest import SHORT, is_short, lacks_of, parse, recorded
+from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.files.metadata import ACLS, attributes
 from drbdbackup.pipeline.snapshot.plan import Planned, Step
 from drbdbackup.targets.filesystem_limits import Bounds
@@ -21,13 +22,13 @@ LIMITED = "the file is larger than `ulimit -f` (LimitFSIZE= of the unit) allows"
 _WRITTEN = (Step.FOLDER, Step.COPY, Step.COPY_GROUP)
 
 
-def short(path: bytes, lacks: frozenset[str]) -> tuple[bytes, str]:
+def short(path: bytes, lacks: frozenset[str]) -> Problem:
     """The problem of an entry of which its target cannot hold everything."""
-    return path, f"{SHORT}{' and '.join(sorted(lacks))}; the manifest keeps that"
+    return Problem.at(path, f"{SHORT}{' and '.join(sorted(lacks))}; the manifest keeps that")
 
 
 class LimitsForecast:
-    """Looks at each planned entry in turn; `count` problems, the first of which are in `problems` as (path, why)."""
+    """Looks at each planned entry in turn; `count` problems, the first of which are in `problems`."""
 
     def __init__(self, source: str, bounds: Bounds, can: Mapping[str, bool]) -> None:
         """`can` are the abilities of the target as its last copy has them; what it never holds is no problem."""
@@ -35,7 +36,7 @@ class LimitsForecast:
         self._bounds = bounds
         self._can = can
         self.count = 0
-        self.problems: list[tuple[bytes, str]] = []
+        self.problems: list[Problem] = []
 
     def look(self, planned: Planned) -> None:
         """Raises nothing: what cannot be looked at has vanished, or the copy will say so."""
@@ -48,7 +49,7 @@ class LimitsForecast:
         line = planned.front + b" " + planned.line
         if is_short(line):
             one = recorded(line)
-            self._add(*short(one.entry.path, lacks_of(one.attributes)))
+            self._add(short(one.entry.path, lacks_of(one.attributes)))
 
     def _look_ahead(self, planned: Planned) -> None:
         try:
@@ -57,16 +58,16 @@ class LimitsForecast:
         except (Damaged, OSError):
             return
         if self._bounds.is_too_large(entry):
-            self._add(entry.path, TOO_LARGE)
+            self._add(Problem.at(entry.path, TOO_LARGE))
             return
         held = {
             name: value for name, value in found.items()
             if self._can.get("acls" if name.startswith(ACLS.encode()) else "xattrs", True)
         }  # fmt: skip
         if lacks := self._bounds.lacks(entry, held):
-            self._add(*short(entry.path, lacks))
+            self._add(short(entry.path, lacks))
 
-    def _add(self, path: bytes, why: str) -> None:
+    def _add(self, problem: Problem) -> None:
         self.count += 1
         if len(self.problems) < KEPT_PROBLEMS:
-            self.problems.append((path, why))
+            self.problems.append(problem)

@@ -107,7 +107,7 @@ class _Copy:
             is_whole=is_whole,
             files=found.files,
             bytes=found.size,
-            problems=found.as_texts,
+            problems=tuple(found.problems),
             problem_count=found.count,
             extras=found.extras,
         )

@@ -5,6 +5,7 @@ It sends `CopyScrubbed` or `Unread` for each copy, its `Progress`, and at its en
 
 from __future__ import annotations
 
+from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.cage.protocol import Conversation, JobEvent
 from drbdbackup.pipeline.copies.read_protocol import ReadJob, Unread
 from drbdbackup.pipeline.progress import Progress
@@ -40,7 +41,7 @@ class CopyScrubbed(JobEvent, frozen=True, tag="scrubbed", kw_only=True):
     is_whole: bool
     files: int
     bytes: int
-    problems: tuple[tuple[str, str], ...]
+    problems: tuple[Problem, ...]
     problem_count: int
     extras: Extras = NO_EXTRAS
 

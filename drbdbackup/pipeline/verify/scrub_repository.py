@@ -14,6 +14,7 @@ from time import monotonic
 
 from msgspec import Struct, field
 
+from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.cage.protocol import Alive
 from drbdbackup.pipeline.cage.worker import Channel
 from drbdbackup.pipeline.verify.scrub_protocol import CopyScrubbed, ScrubEnd, ScrubJob
@@ -71,10 +72,10 @@ def read(job: ScrubJob, engine: Engine, channel: Channel) -> ScrubEnd:
     reading.read()
     is_whole = reading.piece is None
     for name in job.snapshots:
-        why = (("", reading.damaged[name]),) if name in reading.damaged else ()
-        if is_whole or why:
+        found = (Problem("", reading.damaged[name]),) if name in reading.damaged else ()
+        if is_whole or found:
             channel.send(CopyScrubbed(
-                snapshot=name, is_whole=is_whole, files=0, bytes=0, problems=why, problem_count=len(why),
+                snapshot=name, is_whole=is_whole, files=0, bytes=0, problems=found, problem_count=len(found),
             ))  # fmt: skip
     return ScrubEnd(None if reading.piece is None else ("", reading.piece))
 

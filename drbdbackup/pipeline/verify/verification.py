@@ -14,6 +14,7 @@ from collections.abc import Callable
 from msgspec import Struct, field
 
 from drbdbackup.manifest import CHANGED, Entry, Recorded
+from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.cage.worker import Channel
 from drbdbackup.pipeline.copies.open_copy import OpenCopy
 from drbdbackup.pipeline.files.compare import attributes_differ, metadata, shape, wrong_size
@@ -44,7 +45,7 @@ class Verification(Struct, kw_only=True):
     files: int = 0
     size: int = 0
     count: int = 0
-    problems: list[tuple[bytes, str]] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
     spare: Callable[[], None] | None = None
     names: dict[int, Entry] = field(default_factory=dict)
     contents: dict[int, str] = field(default_factory=dict)
@@ -74,11 +75,6 @@ class Verification(Struct, kw_only=True):
             self.spare()
 
     @property
-    def as_texts(self) -> tuple[tuple[str, str], ...]:
-        """The problems as they are reported."""
-        return tuple((os.fsdecode(path), why) for path, why in self.problems)
-
-    @property
     def extras(self) -> Extras:
         """What lies in the copy and was not backed up."""
         return Extras(tuple(map(os.fsdecode, self.added)), self.added_count, self.ignored)
@@ -96,7 +92,7 @@ class Verification(Struct, kw_only=True):
         """Something is not as it was."""
         self.count += 1
         if len(self.problems) < KEPT_PROBLEMS:
-            self.problems.append((path, why))
+            self.problems.append(Problem.at(path, why))
 
 
 def names_like(patterns: tuple[str, ...]) -> re.Pattern[str] | None:

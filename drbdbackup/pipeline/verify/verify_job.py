@@ -11,6 +11,7 @@ from contextlib import closing
 
 from drbdbackup import manifest
 from drbdbackup.manifest import CHANGED, Entry, Recorded
+from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.cage.worker import Channel
 from drbdbackup.pipeline.copies.open_copy import open_copy
 from drbdbackup.pipeline.files.compare import is_aside, paired, recorded_below
@@ -18,7 +19,7 @@ from drbdbackup.pipeline.files.tree import ParentOpener, entries, open_folder
 from drbdbackup.pipeline.target.open_target import room_at
 from drbdbackup.pipeline.verify.verification import Verification, content, judge_aside, judge_own, names_like
 from drbdbackup.pipeline.verify.verify_protocol import VerifyJob, VerifyResult
-from drbdbackup.scan import Problem, raise_open_files
+from drbdbackup.scan import raise_open_files
 
 _MANY_NAMES = 50_000  # a further name of one that a file system can hardly give more to may have been copied
 
@@ -37,7 +38,7 @@ def do(job: VerifyJob, channel: Channel) -> VerifyResult:
             copy.check_still_there()
         room = room_at(copy.folder, copy.can) if copy.is_own else None
     return VerifyResult(
-        wanted=verifying.wanted, files=verifying.files, bytes=verifying.size, problems=verifying.as_texts,
+        wanted=verifying.wanted, files=verifying.files, bytes=verifying.size, problems=tuple(verifying.problems),
         problem_count=verifying.count, manifest_sha256=copy.sidecar.manifest_sha256,
         sidecar_sha256=copy.sidecar.sha256, extras=verifying.extras, unknown=verifying.unknown,
         room=room,
@@ -49,10 +50,11 @@ def _compare(verifying: Verification) -> None:
     extra = b""  # the last that was not backed up, as the paths of what is in it begin
 
     def not_read(problem: Problem) -> None:
-        if extra and (problem.path + b"/").startswith(extra):
+        path = problem.entry_path
+        if extra and (path + b"/").startswith(extra):
             return
-        unread.add(problem.path)
-        verifying.object(problem.path, problem.why)
+        unread.add(path)
+        verifying.object(path, problem.reason)
 
     held = verifying.copy.can.kinds
     with (

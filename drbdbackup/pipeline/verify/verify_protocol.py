@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from drbdbackup.catalog.free_space import LastRoom
+from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.cage.protocol import Conversation, JobEvent
 from drbdbackup.pipeline.copies.read_protocol import ReadJob
 from drbdbackup.pipeline.progress import Progress
@@ -34,7 +35,7 @@ class VerifyJob(ReadJob, frozen=True, kw_only=True):
 class VerifyResult(JobEvent, frozen=True, tag="done", kw_only=True):
     """What came of it: `files` and `bytes` that were read and found right, of `wanted` files in the manifest.
 
-    `problems` are the first 1000 of `problem_count`, as (path, why); `manifest_sha256` is that of the manifest, and
+    `problems` are the first 1000 of `problem_count`; `manifest_sha256` is that of the manifest, and
     `sidecar_sha256` that of what the sidecar says. `unknown` entries have attributes that the manifest does not know.
     `room` is what is free on this node's own disk, None if it was read elsewhere.
     """
@@ -42,7 +43,7 @@ class VerifyResult(JobEvent, frozen=True, tag="done", kw_only=True):
     wanted: int
     files: int
     bytes: int
-    problems: tuple[tuple[str, str], ...]
+    problems: tuple[Problem, ...]
     problem_count: int
     manifest_sha256: str
     sidecar_sha256: str

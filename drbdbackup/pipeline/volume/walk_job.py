@@ -8,10 +8,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.cage.worker import Channel
 from drbdbackup.pipeline.volume.guard import guarded
 from drbdbackup.pipeline.volume.source_protocol import Walked, WalkJob, WalkProgress
-from drbdbackup.scan import Problem, Walk, exclusion, raise_open_files, write_spool
+from drbdbackup.scan import Walk, exclusion, raise_open_files, write_spool
 from drbdbackup.tools import mount
 
 
