@@ -336,7 +336,7 @@ class Spool:
             self.started_ns = int(rest.split()[1])
         elif word == b"#problem":
             path, _, why = rest.partition(b"\t")
-            self.problems.append(Problem.at(path, os.fsdecode(why)))
+            self.problems.append(Problem.at(unescape(path), os.fsdecode(why)))
         elif word == b"#left-out":
             self.left_out.append(unescape(rest))
         else:

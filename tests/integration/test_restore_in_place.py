@@ -274,6 +274,29 @@ def test_what_could_not_be_read_for_the_backup_is_not_deleted_in_place(pair: Pla
     assert (pair.volume / "intruder").exists()
 
 
+def test_a_file_that_was_not_read_stays_in_place_whatever_its_name(tmp_path: Path) -> None:
+    """Names with a backslash, a tab or a newline are escaped in the walk's list."""
+    pair, name = PlayedPair(tmp_path), "odd\\n\t\nname"
+    tool("mount", "-t", "tmpfs", "tmpfs", pair.volume)
+    try:
+        (pair.volume / "kept").write_text("kept")
+        with (pair.volume / name).open("wb") as file:
+            file.truncate(65 << 40)
+        [target] = pair.json("www4", "run", status=3)["runs"][0]["targets"]
+        os.truncate(pair.volume / name, 4)  # it can be read by now
+        (pair.volume / "intruder").write_text("x")
+        restore(pair, "--in-place", "--no-safety")
+        left = [set(os.listdir(pair.volume))]
+        # As an older version named it:
+        tell(pair, problem_count=1, problems=[{"path": "odd\\\\n\\t\\nname", "problem": "Input/output error"}])
+        restore(pair, "--in-place", "--no-safety")
+        left.append(set(os.listdir(pair.volume)))
+    finally:
+        tool("umount", pair.volume)
+    assert [(name in names, "intruder" in names) for names in left] == [(True, False)] * 2
+    assert [one["path"] for one in target["problems"]] == [name]
+
+
 def test_an_unmount_of_the_volume_ends_a_restore_in_place(tmp_path: Path) -> None:
     pair = PlayedPair(tmp_path)
     image = disk_image(tmp_path / "drbd0.img", size="400M")

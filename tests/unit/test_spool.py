@@ -83,7 +83,7 @@ def test_who_passes_over_the_entries_hears_what_comes_after_them(tmp_path):
     passing.await_end(passed.append)
     assert passing.totals == read.totals
     assert passing.totals.entries == len(lines) == 3002
-    assert (passing.started_ns, passing.problems, passing.left_out) == (7, [Problem("x\\ty", "because")], out)
+    assert (passing.started_ns, passing.problems, passing.left_out) == (7, [Problem("x\ty", "because")], out)
     assert (read.problems, read.left_out) == (passing.problems, out)
     assert len(passed) > 2
     assert passed[-1] >= 3002

@@ -16,7 +16,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from drbdbackup import manifest
-from drbdbackup.manifest import Recorded, path_of, split, unescape
+from drbdbackup.manifest import Recorded, path_of, split
 from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.cage.worker import Channel
 from drbdbackup.pipeline.explore.changes import (
@@ -143,11 +143,11 @@ def _add_problems(comparing: Comparing, volume: WalkedVolume, top: bytes, *, is_
     for number, _ in enumerate(spool):
         if not number & _BEAT:
             comparing.tell()
-    unread = {unescape(problem.entry_path): problem.reason for problem in spool.problems}
-    for path, reason in unread.items():
+    for problem in spool.problems:
+        path = problem.entry_path
         if not top or (path + b"/").startswith(top + b"/") or (top + b"/").startswith(path + b"/"):
-            comparing.object(path, reason)
-    comparing.unread = frozenset(unread)
+            comparing.object(path, problem.reason)
+    comparing.unread = frozenset(problem.entry_path for problem in spool.problems)
     comparing.gone = ChangeKind.REMOVED if is_after else ChangeKind.ADDED
 
 

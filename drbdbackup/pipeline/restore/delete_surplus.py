@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from msgspec import Struct, field
 
 from drbdbackup.errors import Damaged
-from drbdbackup.manifest import Entry, Recorded
+from drbdbackup.manifest import Entry, Recorded, unescape
 from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.files.compare import paired
 from drbdbackup.pipeline.files.tree import Excluded, ParentOpener, path_of
@@ -48,6 +48,12 @@ def left_out(sidecar: Sidecar) -> frozenset[bytes]:
     return frozenset(os.fsencode(path) for path in sidecar.left_out or ())
 
 
+def not_read(sidecar: Sidecar) -> set[bytes]:
+    """What could not be read for the snapshot. Older versions named it as the walk's list does, with escapes."""
+    named = [one.entry_path for one in sidecar.unread]
+    return {*named, *map(unescape, named)}
+
+
 def spared(sidecar: Sidecar, patterns: tuple[str, ...]) -> Excluded | None:
     """What is out of a restore's sight: excluded by the `patterns` of now, or by those of then.
 
@@ -72,7 +78,7 @@ def surplus(
     """
     if not may_delete(sidecar):
         return
-    spared = mountpoints | {one.entry_path for one in sidecar.unread}
+    spared = mountpoints | not_read(sidecar)
     within = b"" if in_the_way else None
     for one, there in paired(recorded, found):
         if one is not None or (there is not None and not is_in(there.path, spared)):

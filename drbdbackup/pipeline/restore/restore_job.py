@@ -606,7 +606,7 @@ def _entry_giver(work: RestoreWork, begun: int, medium: int | None) -> EntryGive
     """
     sidecar = work.copy.sidecar
     excluded = delete_surplus.spared(sidecar, work.job.exclude)
-    spared = work.mountpoints | {one.entry_path for one in sidecar.unread}
+    spared = work.mountpoints | delete_surplus.not_read(sidecar)
 
     def may_hold(path: bytes, is_folder: bool) -> bool:  # noqa: FBT001 as all such tests of a path
         return path in spared or (excluded is not None and excluded(path, is_folder))
