@@ -68,6 +68,7 @@ class Caged(Child):
         self._hearing = threading.Lock()  # who watches for failovers strikes from another thread
         self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
+            fd_passing.ask_for_senders(self._line)
             _ask(job, [theirs.fileno(), *ends], is_caged=is_caged)
         except BaseException:
             self._line.close()
@@ -105,7 +106,7 @@ class Caged(Child):
         until = time.monotonic() + patience
         while self._status is None and self._failed is None:
             self._await(min(until, self._status_until) - time.monotonic())
-            answer, _ = self._hear()
+            answer, *_ = self._hear()
             if answer is None:
                 if time.monotonic() < self._status_until:
                     return None
@@ -125,19 +126,19 @@ class Caged(Child):
     def _hear_begin(self) -> None:
         if self.pid >= 0 or self._failed is not None:
             return
-        answer, handles = self._hear()
+        answer, handles, sender = self._hear()
         if answer is None:
             if time.monotonic() >= self._begins_until:
                 self._shut()
                 self._failed = ToolTimedOut(f"{self._name}: its process did not begin within {_BEGIN_TIMEOUT:g} s")
-        elif "pid" not in answer:
+        elif "begun" not in answer:
             number = answer.get("because", answer.get("errno"))
             self._failed = _not_started(self._name, answer.get("said", _KILLED), number)
         elif handles:
-            self._handle, self.pid = handles[0], answer["pid"]
+            self._handle, self.pid = handles[0], sender
         else:
             with suppress(ProcessLookupError):
-                os.killpg(answer["pid"], signal.SIGKILL)  # before it can be reaped: then the id may be another's
+                os.killpg(sender, signal.SIGKILL)  # before it can be reaped: then the id may be another's
             self._shut()
             self._failed = _not_started(self._name, os.strerror(errno.EMFILE), errno.EMFILE)
 
@@ -150,15 +151,15 @@ class Caged(Child):
         ready.register(self._line, select.POLLIN)
         ready.poll(max(0.0, patience) * 1000)
 
-    def _hear(self) -> tuple[dict[str, Any] | None, list[int]]:
-        """What has come over the line, {} at its end and None if nothing has."""
+    def _hear(self) -> tuple[dict[str, Any] | None, list[int], int]:
+        """What has come over the line, {} at its end and None if nothing has; with it a handle, and who sent it."""
         try:
-            message, handles = fd_passing.receive(self._line, 1 << 12, 1)
+            message, handles, sender = fd_passing.receive_from(self._line, 1 << 12, 1)
         except BlockingIOError:
-            return None, []
+            return None, [], 0
         except ConnectionResetError:
-            return {}, []
-        return (json.loads(message) if message else {}), handles
+            return {}, [], 0
+        return (json.loads(message) if message else {}), handles, sender
 
 
 @cache

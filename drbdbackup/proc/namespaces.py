@@ -1,6 +1,6 @@
 """Mount and PID namespaces and the death signal: system calls that Python has no names for before 3.12, or not at all.
 
-Each raises OSError. To be called in a process that has just been forked, and nowhere else: the change cannot be undone.
+Each raises OSError. To be called in a process that was forked for it, and nowhere else: most changes cannot be undone.
 """
 
 from __future__ import annotations
@@ -26,9 +26,28 @@ def set_process_name(name: str) -> None:
     _check(_libc.prctl(_SET_NAME, ctypes.c_char_p(os.fsencode(name))), "prctl")
 
 
-def enter_own_namespaces() -> None:
-    """Have a mount table of our own, which follows the host's but not the other way round; the next child is PID 1."""
-    _check(_libc.unshare(_NEWNS | _NEWPID), "unshare")
+def open_own_pids() -> int:
+    """The PID namespace that we are in, for `have_children_in`."""
+    return os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def have_next_child_in_new_pids(own: int) -> None:
+    """The next child that we fork is PID 1 of a namespace of its own; `have_children_in(own)` has to come right after.
+
+    Where that could not be taken back, this fails, and nothing has changed.
+    """
+    have_children_in(own)
+    _check(_libc.unshare(_NEWPID), "unshare")
+
+
+def have_children_in(pids: int) -> None:
+    """The children that we fork from now on are in this PID namespace, which we are in or which is below that."""
+    _check(_libc.setns(pids, _NEWPID), "setns")
+
+
+def enter_own_mounts() -> None:
+    """Have a mount table of our own, which follows the host's but not the other way round."""
+    _check(_libc.unshare(_NEWNS), "unshare")
     _mount("none", "/", "", _REC | _SLAVE)
 
 

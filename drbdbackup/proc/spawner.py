@@ -5,9 +5,12 @@ forked from us before we have threads. It holds nothing of ours but one socket: 
 reads to its end. It waits for no single process, so one that hangs in the kernel keeps it from nothing. It ends with
 us, and its cages with it.
 
-A request comes with a line (a socket) and three descriptors. Over the line the cage says its process id and the
+A request comes with a line (a socket) and three descriptors. Over the line the cage says that it has begun and the
 spawner, later, how it ended. Closing the other end of the line ends the cage. Until then an ended cage is not
 reaped, so that its process id is nobody else's.
+
+A cage is one process, PID 1 of its own namespace: when it ends, however it does, the kernel kills all that it has
+started, and the cage counts as ended when they are gone. Signals from outside reach it only where it asks for them.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ import traceback
 from contextlib import suppress
 from typing import Any, NoReturn
 
-from drbdbackup.proc import fd_passing
+from drbdbackup.proc import fd_passing, namespaces
 
 _MOST = 1 << 18  # bytes of a request
 _CONTROL = 3  # beside the standard ones: a low `ulimit -n` is one on numbers
@@ -47,8 +50,6 @@ def serve(control: int, parent: int) -> NoReturn:
         if control != _CONTROL:
             os.dup2(control, _CONTROL, inheritable=False)
         _hold_only((os.open(os.devnull, os.O_RDWR),) * 3, _CONTROL)
-        from drbdbackup.proc import namespaces
-
         namespaces.set_process_name("cages")
         if parent:
             namespaces.die_with_parent()
@@ -69,6 +70,8 @@ class _Spawner:
         self._line_of: dict[int, int] = {}
         self._ready = select.poll()
         self._ready.register(control, select.POLLIN)
+        self._own = os.pidfd_open(os.getpid())
+        self._own_pids = namespaces.open_own_pids()
 
     def work(self) -> None:
         """Until the other end is gone."""
@@ -89,7 +92,7 @@ class _Spawner:
         if not ends:  # there were no descriptors left for it; it sees the end of its line
             return None
         line = socket.socket(fileno=ends[0])
-        spawner, pid = os.getpid(), 0
+        spawner, pid, refused = os.getpid(), 0, None
         try:
             if len(ends) < _ENDS:
                 return _send(line, {"said": os.strerror(errno.EMFILE), "because": errno.EMFILE})
@@ -97,9 +100,16 @@ class _Spawner:
                 with suppress(Exception):  # the cage meets it again, and can say so
                     importlib.import_module(name)
             gc.freeze()
-            pid = os.fork()
-            if pid == 0:
-                _be(job, spawner, line, ends[1:])
+            is_first = job["caged"] and not _is_try(job)
+            if is_first:
+                refused = self._refused_new_pids()
+            try:
+                pid = os.fork()
+                if pid == 0:
+                    self._be(job, line, ends[1:], refused)
+            finally:
+                if is_first and refused is None:
+                    self._leave_new_pids()
             handle = os.pidfd_open(pid)
         except (OSError, MemoryError) as error:
             if os.getpid() != spawner:
@@ -117,6 +127,21 @@ class _Spawner:
         self._ready.register(line, 0)  # its end is all that comes of it
         self._ready.register(handle, select.POLLIN)
         return None
+
+    def _refused_new_pids(self) -> OSError | None:
+        """Have the next child begin a PID namespace; why the kernel does not want that."""
+        try:
+            namespaces.have_next_child_in_new_pids(self._own_pids)
+        except OSError as error:
+            return error
+        return None
+
+    def _leave_new_pids(self) -> None:
+        """The next child is none of the last one's namespace. It must never be: without this there is no next one."""
+        try:
+            namespaces.have_children_in(self._own_pids)
+        except OSError:
+            os._exit(1)
 
     def _ended(self, handle: int) -> None:
         pid = self._handles.pop(handle)
@@ -140,69 +165,81 @@ class _Spawner:
             with suppress(ProcessLookupError):
                 kill(pid, signal.SIGKILL)
 
-
-def _be(job: dict[str, Any], spawner: int, line: socket.socket, ends: list[int]) -> NoReturn:
-    """The forked process: leads a session, dies with the spawner, and does the job or waits for its child that does."""
-    try:
-        from drbdbackup.proc import namespaces
-
-        os.setsid()
-        namespaces.die_with_parent()
-        if os.getppid() != spawner:
+    def _be(
+        self, job: dict[str, Any], line: socket.socket, ends: list[int], refused: OSError | None
+    ) -> NoReturn:  # fmt: skip
+        """The forked process: leads a session, dies with the spawner, enters its cage unless that is refused, and does
+        the job.
+        """
+        try:
+            os.setsid()
+            namespaces.die_with_parent()
+            is_gone = select.poll()
+            is_gone.register(self._own, select.POLLIN)
+            if is_gone.poll(0):
+                os._exit(_FAILED)
+            namespaces.set_process_name("cage")
+            own = os.pidfd_open(os.getpid())
+            fd_passing.send(line, json.dumps({"begun": True}).encode(), [own])
+            _hold_only(ends, line.fileno(), self._own_pids)
+            for name, value in job["environment"].items():
+                os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+            if job["caged"]:
+                self._enter(job, refused)
+            os.close(self._own_pids)
+            line.close()
+            for signum in SIGNALS:
+                signal.signal(signum, signal.SIG_DFL)
+            namespaces.set_process_name(job["name"])
+        except OSError as error:
+            _send(line, {"errno": error.errno, "said": error.strerror})
+            os.write(2, f"no cage: {error.strerror}\n".encode())
             os._exit(_FAILED)
-        namespaces.set_process_name("cage")
-        own = os.pidfd_open(os.getpid())
-        fd_passing.send(line, json.dumps({"pid": os.getpid()}).encode(), [own])
-        _hold_only(ends, own, line.fileno())
-        for name, value in job["environment"].items():
-            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
-        if job["caged"]:
-            _enter(own)
-        os.close(own)
-        line.close()
-        for signum in SIGNALS:
-            signal.signal(signum, signal.SIG_DFL)
-        namespaces.set_process_name(job["name"])
-    except OSError as error:
-        _send(line, {"errno": error.errno, "said": error.strerror})
-        os.write(2, f"no cage: {error.strerror}\n".encode())
-        os._exit(_FAILED)
-    except BaseException:  # noqa: BLE001  no memory, say: that refuses nothing
-        traceback.print_exc()
-        os._exit(_FAILED)
-    _do(job)
+        except BaseException:  # noqa: BLE001  no memory, say: that refuses nothing
+            traceback.print_exc()
+            os._exit(_FAILED)
+        _do(job)
+
+    def _enter(self, job: dict[str, Any], refused: OSError | None) -> None:
+        """Enter what is left of a cage; we are PID 1 of a namespace, unless that was `refused`, or is tried here.
+
+        Raises OSError.
+        """
+        if refused is not None:
+            raise refused
+        if _is_try(job):
+            _go_on_as_first(self._own_pids)
+        namespaces.enter_own_mounts()
+        namespaces.mount_proc()
 
 
-def _enter(own: int) -> None:
-    """Return as PID 1 of namespaces of our own; the caller waits outside and ends as that one does.
+def _go_on_as_first(own_pids: int) -> None:
+    """Return in a child that is PID 1 of a namespace of its own; the caller ends as that one does.
 
-    It stays so that there is one to be killed, by its group or by its parent's death, who takes PID 1 along, and with
-    that all that is in the namespaces. A signal to the group leaves the undoing to PID 1.
+    For a try alone: where a filter kills whoever asks for a namespace, it must not be the spawner that asks first.
     """
-    from drbdbackup.proc import namespaces
-
-    namespaces.enter_own_namespaces()
+    namespaces.have_next_child_in_new_pids(own_pids)
     pid = os.fork()
-    if pid:
-        os.closerange(0, 3)
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        if status < 0:
-            with suppress(OSError):
-                signal.signal(-status, signal.SIG_DFL)
-            os.kill(os.getpid(), -status)
-        os._exit(abs(status))
-    namespaces.die_with_parent()
-    is_gone = select.poll()
-    is_gone.register(own, select.POLLIN)
-    if is_gone.poll(0):
-        os._exit(_FAILED)
-    namespaces.mount_proc()
+    if pid == 0:
+        namespaces.die_with_parent()
+        return
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if status < 0:
+        with suppress(OSError):
+            signal.signal(-status, signal.SIG_DFL)
+        os.kill(os.getpid(), -status)
+    os._exit(abs(status))
+
+
+def _is_try(job: dict[str, Any]) -> bool:
+    """Whether it is only to be seen that a cage can be had: there is no job to do in it."""
+    return not job["modules"]
 
 
 def _do(job: dict[str, Any]) -> NoReturn:
-    """Call the `main` of the job's first module as if it were a program. A job without one is a try."""
+    """Call the `main` of the job's first module as if it were a program."""
     try:
-        if job["modules"]:
+        if not _is_try(job):
             sys.argv = [job["modules"][0], *job["args"]]
             importlib.import_module(job["modules"][0]).main()
         os._exit(0)

@@ -27,7 +27,7 @@ GUARDS = {"mount": "*nosymfollow*", "bind": "*--bind*"}
 MOMENTS = ["unshare:error=ENOMEM", "unshare:signal=KILL", "mount:error=ENOMEM:when=2", "mount:signal=KILL"]
 REFUSALS = [
     "unshare:error=EPERM", "unshare:error=EINVAL", "unshare:error=ENOSPC", "unshare:error=ENOSYS", "unshare:signal=SYS",
-    "mount:error=EPERM:when=2",
+    "mount:error=EPERM:when=2", "setns:error=EPERM",
 ]  # fmt: skip
 JUDGES = """
 import sys

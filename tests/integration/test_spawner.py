@@ -156,6 +156,12 @@ def test_signals_to_the_spawner_are_nothing_to_it() -> None:
     again = Cage("disk", WALK, queue.Queue())
     try:
         assert parent(begun(again)) == spawner
+        assert [ids_of(begun(one)) for one in (cage, again)] == [[begun(one), 1] for one in (cage, again)]
+        with open(os.devnull, "r+b") as nothing:
+            job = Job("outside", ("tests.touching",), (os.devnull,))
+            outside = Caged(job, (nothing.fileno(),) * 3, is_caged=False)
+        assert outside.begun(PATIENCE)
+        assert ids_of(outside.pid) == [outside.pid]
     finally:
         assert cage.kill()
         assert again.kill()
@@ -393,6 +399,11 @@ def spawner_of(run: int) -> int:
 
 def parent(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def ids_of(pid: int) -> list[int]:
+    """A process's ids in all its PID namespaces, ours first."""
+    return [int(one) for one in Path(f"/proc/{pid}/status").read_text().split("NSpid:")[1].split("\n")[0].split()]
 
 
 def is_alive(pid: int) -> bool:

@@ -42,6 +42,19 @@ def test_what_is_received_is_not_left_to_a_program_that_is_started(ends: Pair) -
         os.close(handle)
 
 
+def test_who_has_sent_it_is_known_whatever_it_says(ends: Pair) -> None:
+    ours, theirs = ends
+    fd_passing.ask_for_senders(ours)
+    sender = os.fork()
+    if sender == 0:
+        fd_passing.send(theirs, b"7", [theirs.fileno()])
+        os._exit(0)
+    os.waitpid(sender, 0)
+    message, handles, found = fd_passing.receive_from(ours, 100, 1)
+    assert (message, len(handles), found) == (b"7", 1, sender)
+    os.close(handles[0])
+
+
 def test_nothing_is_waited_for_where_nothing_has_come(ends: Pair) -> None:
     with pytest.raises(BlockingIOError):
         fd_passing.receive(ends[0], 100, 1)
