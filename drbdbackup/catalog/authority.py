@@ -8,7 +8,7 @@
 | `signed` | the node that made the snapshot; any other one for itself alone |
 | `verified`, `damaged`, `drilled`, `scrubbed`, `pruned`, `found`, `measured`, `room` | any node for what lies on a \
 shared target, for what lies on a node's own disk that node; `measured` over ssh any node |
-| `target` | any node for a shared target, for a node's own disk that node |
+| `target` | any node for a shared target that is not said to be another node's disk; for a node's own disk that node |
 | `restore` | any node: on its Primary the volume itself is asked |
 | `notified` | any node: one tells people for the pair |
 | `printed` | any node: one sheet is enough |
@@ -166,8 +166,11 @@ def _of_measurement(fact: Fact, known: OwnView) -> bool:
     return fact.body.get("over_ssh") is True or _of_medium(fact, known)
 
 
-def _of_target(fact: Fact, _: OwnView) -> bool:
-    return "@" not in fact.subject or fact.subject.endswith(f"@{fact.node}")
+def _of_target(fact: Fact, known: OwnView) -> bool:
+    """A share that passes for a node's disk would have what lies on it decide what goes from that disk."""
+    if "@" in fact.subject:
+        return fact.subject.endswith(f"@{fact.node}")
+    return known.owners.get(str(fact.body.get("medium")), fact.node) == fact.node
 
 
 def _of_itself(fact: Fact, _: OwnView) -> bool:

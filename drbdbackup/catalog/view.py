@@ -355,6 +355,17 @@ def expected_target(state_dir: str, subject: str) -> KnownMedium | None:
     return None
 
 
+def media(config: Config) -> dict[str, str]:
+    """The media of all configured targets, of each node, by the target's name. What is a disk is not a share, too."""
+    local, shared = dict[str, str](), dict[str, str]()
+    for target in config.targets:
+        for node in config.nodes if target.is_local else ("",):
+            known = expected_target(config.state_dir, subject(target, node))
+            if known is not None:
+                (local if target.is_local else shared)[known.medium] = target.name
+    return shared | local
+
+
 def ours(state_dir: str, subject: str, nodes: Collection[str]) -> set[str]:
     """The media that one of these nodes has recorded as that target, or knows copies on from having been there."""
     facts = _facts(rows(state_dir, _TARGETS, (subject, "", _END_OF_TIME)))

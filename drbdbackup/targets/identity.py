@@ -5,14 +5,14 @@ Pure but for the two functions that mark a medium, `enrol` and `accept`.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 
 from msgspec.structs import replace
 
 from drbdbackup.errors import RepositoryMissing, TargetError, WrongTarget
 from drbdbackup.model.medium import KnownMedium
-from drbdbackup.targets import mark
+from drbdbackup.targets import layout, mark
 from drbdbackup.targets.mark import Identity
 from drbdbackup.targets.medium import Medium
 
@@ -58,6 +58,22 @@ def refuse_foreign(medium: Medium, nodes: Collection[str], ours: Collection[str]
         "If another pair keeps its copies there: give this one a folder of its own on the share, as `path`. If it is"
         f" this pair's, and a node has another name now: `drbdbackup target accept {medium.config.name}`",
     )
+
+
+def refuse_known_as_other(medium: Medium, media: Mapping[str, str]) -> None:
+    """A mark can be copied: who can write to a share could have it pass for this node's disk, and then what lies on the
+    share would decide what goes from the disk. An admin's `target accept` takes no such mark either.
+
+    `media` are those of all targets, with the target's name. Raises WrongTarget.
+    """
+    name, mark = medium.config.name, medium.identity
+    other = media.get(mark.medium, name) if mark is not None else name
+    if other != name:
+        raise WrongTarget(
+            f"{medium.location} has the mark of the target {other}",
+            "Find out who has copied it there, and whether that can be trusted. Then remove"
+            f" {layout.mark(medium.root)}, and: `drbdbackup target accept {name}`",
+        )
 
 
 def objection_to(medium: Medium, expected: KnownMedium | None, node: str) -> str:

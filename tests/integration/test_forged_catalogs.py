@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from drbdbackup.catalog import publish, store, view
-from drbdbackup.catalog.bodies import copied, damaged, verified
+from drbdbackup.catalog.bodies import copied, damaged, expected, verified
 from drbdbackup.catalog.facts import Fact
 from drbdbackup.model.backup import Copy, snapshot_name
+from drbdbackup.model.medium import KnownMedium
+from drbdbackup.targets import sidecar
+from tests.played_media import disk_image, mounted
 from tests.played_pair import PlayedPair
 
 KEPT = 2
@@ -122,3 +128,46 @@ def test_a_copy_that_this_node_has_verified_stays_whatever_others_say_they_have(
     forge(pair, [verified("www5", datetime.now(UTC), copy, 1, 1, 1) for copy in known(pair) if copy.snapshot != first])
     pair.backs_up()
     assert first in lying_there(pair, "nas")
+
+
+def test_a_share_does_not_pass_for_this_nodes_disk(tmp_path: Path) -> None:
+    """Its mark says so, and so does a node with a key of its own, or an admin who does as he is told. What lies there
+    says that all copies are of one day, and it is read last: then all but one would go from the disk.
+    """
+    pair = PlayedPair(tmp_path, extra="[retention]\nlast = 3\n")
+    pair.add_disk("disk", f"{tmp_path}/disk-{{node}}.img")
+    disk_image(tmp_path / "disk-www4.img")
+    for _ in range(3):
+        pair.backs_up()
+    pair.extra = "[retention]\nlast = 1\ndaily = 30\nminimum = 1\n"
+    state, now, facts = str(tmp_path / "state-www4"), datetime.now(UTC), list[Fact]()
+    disk, nas = (view.expected_target(state, named) for named in ("disk@www4", "nas"))
+    assert disk is not None
+    assert nas is not None
+    with mounted(tmp_path / "disk-www4.img", tmp_path / "by-hand", "loop") as at:
+        for home in (at / "drbdbackup/raid", tmp_path / "nas/drbdbackup/raid"):
+            for day, folder in enumerate(sorted(home.glob("2*"), reverse=True), 1):
+                one, before = sidecar.read(str(folder)), timedelta(days=day)
+                times = {"started_at": one.started_at - before, "finished_at": one.finished_at - before}
+                sidecar.write(str(folder), replace(one, sha256="", **times))
+                facts.append(copied("www4", now, sidecar.read(str(folder)).copy(one.target, str(folder / "data"))))
+    store.record(state, "www4", facts)
+    there = tmp_path / "nas/drbdbackup"
+    for folder in (there / "raid").glob("2*"):
+        of_one_day = dict.fromkeys(("started_at", "finished_at"), "2020-01-01T00:00:00Z")
+        said = {**json.loads((folder / "snapshot.json").read_text()), **of_one_day}
+        (folder / "snapshot.json").write_text(json.dumps(said))
+    for number in range(2000):
+        (there / f"raid/20191231T{number // 60:04}{number % 60:02}Z-www4").mkdir()
+        (there / f"raid/20191231T{number // 60:04}{number % 60:02}Z-www4/snapshot.json").write_text(" " * 100_000)
+    mark = json.loads((there / "target.json").read_text())
+    (there / "target.json").write_text(json.dumps({**mark, "medium": disk.medium}))
+    forge(pair, [expected("www5", datetime.now(UTC), "nas", KnownMedium(disk.medium, "", nas.location, "nas"))])
+    shutil.copy(publish.publish(str(tmp_path / "state-www5"), "www5"), there / "catalog/www5.db")
+    for _ in range(2):
+        ended = pair.json("www4", "run", status=3)
+        codes = {one["target"]: one["error"] and one["error"]["code"] for one in ended["runs"][0]["targets"]}
+        assert codes == {"nas": "target.wrong", "disk": None}
+        with mounted(tmp_path / "disk-www4.img", tmp_path / "by-hand", "loop") as at:
+            assert len(list((at / "drbdbackup/raid").glob("2*"))) >= 4
+        assert pair.json("www4", "target", "accept", "nas", status=1)["error"]["code"] == "target.wrong"

@@ -32,5 +32,5 @@ def node_facts(config: Config) -> NodeFacts:
     return NodeFacts(
         node=config.node, caged=caged, volumes=tuple(resource.source for resource in config.resources),
         marks=None if caged else os.path.join(config.state_dir, "mounted"), nice=config.limits.nice,
-        ionice=config.limits.ionice, held=folders.held_folder(config.state_dir),
+        ionice=config.limits.ionice, held=folders.held_folder(config.state_dir), media=view.media(config),
     )  # fmt: skip

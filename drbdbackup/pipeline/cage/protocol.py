@@ -8,10 +8,11 @@ answers in `answer`. What a newer version adds is ignored; whatever else is not 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, Generic, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
 from drbdbackup.errors import DrbdBackupError, ProtocolError, from_document
 
@@ -69,7 +70,8 @@ class NodeFacts(Struct, frozen=True, kw_only=True):
     `volumes` are the mount points of all resources: a cage lets go of those that it has no business with. `marks` is
     where disks that are mounted without a cage are marked, None where cages are available. `nice`, `ionice`: see
     `Limits`.
-    `held`: the folder that says which copies a restore of this node reads (`copies_in_use`).
+    `held`: the folder that says which copies a restore of this node reads (`copies_in_use`). `media` are the media of
+    all targets, with the target's name of each: none may pass for another.
     """
 
     node: str
@@ -79,6 +81,7 @@ class NodeFacts(Struct, frozen=True, kw_only=True):
     nice: int
     ionice: str = "best-effort"
     held: str = ""
+    media: Mapping[str, str] = field(default_factory=dict)
 
 
 class CageJob(Struct, frozen=True, kw_only=True):

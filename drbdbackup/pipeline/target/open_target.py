@@ -120,6 +120,7 @@ def secluded(config: TargetConfig, here: NodeFacts, *, write: bool, resource: st
                     with suppress(ToolError):  # the half of it that an older kernel or a container knows
                         mount.make_private(medium.root)
         layout.refuse_links(medium.root, resource)
+        identity.refuse_known_as_other(medium, here.media)
         yield medium
 
 
