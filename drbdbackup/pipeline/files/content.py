@@ -10,7 +10,6 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import BinaryIO
 
 from drbdbackup.durable import write_all
 from drbdbackup.scan import HOLED
@@ -56,32 +55,19 @@ def hash_of(handle: int, on_piece: Callable[[], None] = lambda: None, most: int 
     return state.hexdigest()
 
 
-def copy_content(reader: BinaryIO, writer: BinaryIO, on_bytes: Callable[[int], None] = lambda length: None) -> str:
-    """Copy an open file to a new one, holes as holes; xxh128 of the content, in hex. Raises OSError.
-
-    `on_bytes` gets how many were written, as it goes on. Of what is added to it meanwhile nothing is read.
-    """
-    import xxhash
-
-    seen = os.fstat(reader.fileno())
-    if not stat.S_ISREG(seen.st_mode):
-        raise OSError(errno.EINVAL, "it is no plain file")
-    state = xxhash.xxh128()
-    for piece, is_hole in pieces(reader.fileno(), seen, seen.st_size):
-        state.update(piece)
-        writer.seek(len(piece), os.SEEK_CUR) if is_hole else writer.write(piece)
-        on_bytes(0 if is_hole else len(piece))
-    writer.truncate(writer.tell())
-    return state.hexdigest()
-
-
-def bring_content(source: int, target: int, seen: os.stat_result, on_piece: Callable[[int], None]) -> str:
+def copy_content(
+    source: int, target: int, seen: os.stat_result, on_piece: Callable[[int], None] = lambda length: None, *,
+    on_read: Callable[[int], None] = lambda length: None,
+) -> str:  # fmt: skip
     """Copy an open file to a new one that is open, with holes where there are only zeros; xxh128 of it, in hex.
 
-    `seen` is what fstat(2) says of it: no more than that is read. `on_piece` gets how many bytes came. Raises OSError.
+    `seen` is what fstat(2) says of it: no more than that is read. `on_piece` gets how many bytes came, `on_read` how
+    many of those had to be read: none of a hole. Raises OSError.
     """
     import xxhash
 
+    if not stat.S_ISREG(seen.st_mode):
+        raise OSError(errno.EINVAL, "it is no plain file")
     state, length, is_hole = xxhash.xxh128(), 0, False
     for piece, was_hole in pieces(source, seen, seen.st_size, _SHORT_PIECE):
         state.update(piece)
@@ -91,6 +77,7 @@ def bring_content(source: int, target: int, seen: os.stat_result, on_piece: Call
         else:
             write_all(target, piece)
         on_piece(len(piece))
+        on_read(0 if was_hole else len(piece))
     if is_hole:
         os.ftruncate(target, length)
     return state.hexdigest()

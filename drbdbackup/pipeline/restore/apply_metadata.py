@@ -6,7 +6,6 @@ lead to a file outside the tree. Folders come last, because what is done in them
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
@@ -275,11 +274,12 @@ class MetadataWriter:
 
     def _copy(self, above: int, name: bytes, one: Recorded) -> None:
         """The content that lies aside, as long as it is what was backed up."""
-        with (
-            io.BufferedReader(plain_file.opened(stored_at(self._beside, one.entry.path), largest(one))) as reader,
-            open(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=above), "wb") as to,
-        ):
-            content = copy_content(reader, to)
+        with plain_file.opened(stored_at(self._beside, one.entry.path), largest(one)) as source:
+            target = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=above)
+            try:
+                content = copy_content(source.fileno(), target, os.fstat(source.fileno()))
+            finally:
+                os.close(target)
         if content != one.hash:
             self.problems.append(Problem.at(one.entry.path, "has another content than was backed up"))
 

@@ -12,7 +12,6 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from stat import S_ISREG
-from typing import BinaryIO
 
 from drbdbackup.manifest import Recorded
 from drbdbackup.model.problem import Problem
@@ -91,15 +90,18 @@ def bring(
 
 def _bring(above: int, into: int, name: bytes, path: bytes, on_bytes: Callable[[int], None]) -> Item | None:
     """Its content is there now: what rsync would say of it, None if it was there before."""
-    with open(os.open(name, _READ, dir_fd=above), "rb") as reader:
-        seen, content = os.fstat(reader.fileno()), ""
+    source = os.open(name, _READ, dir_fd=above)
+    try:
+        seen, content = os.fstat(source), ""
         is_same = _may_be_the_same(seen, into, name) and (
             content_hash(above, name, lambda: on_bytes(0)) == content_hash(into, name, lambda: on_bytes(0))
         )
         if not is_same:
             with _fresh(into, name) as target:
-                content = copy_content(reader, target, on_bytes)
-        drop_cached(reader.fileno())
+                content = copy_content(source, target, seen, on_read=on_bytes)
+        drop_cached(source)
+    finally:
+        os.close(source)
     handle = os.open(name, _READ, dir_fd=into)
     try:
         os.utime(handle, ns=(seen.st_mtime_ns, seen.st_mtime_ns))
@@ -117,13 +119,15 @@ def _may_be_the_same(seen: os.stat_result, into: int, name: bytes) -> bool:
 
 
 @contextmanager
-def _fresh(into: int, name: bytes) -> Iterator[BinaryIO]:
-    """A new file, which takes the place of what is there once it is whole."""
+def _fresh(into: int, name: bytes) -> Iterator[int]:
+    """A new file, open, which takes the place of what is there once it is whole."""
     temporary = b".drbdbackup-" + secrets.token_hex(8).encode()
     handle = os.open(temporary, _MAKE, 0o600, dir_fd=into)
     try:
-        with open(handle, "wb") as target:
-            yield target
+        try:
+            yield handle
+        finally:
+            os.close(handle)
         os.rename(temporary, name, src_dir_fd=into, dst_dir_fd=into)
     except BaseException:
         with suppress(OSError):

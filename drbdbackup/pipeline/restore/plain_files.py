@@ -22,7 +22,7 @@ from drbdbackup.errors import Damaged
 from drbdbackup.manifest import NO_ATTRIBUTES, RACY, ROOT, SETTLED, Recorded, is_odd_time, known_attributes, lacks_of
 from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.files.compare import is_privileged
-from drbdbackup.pipeline.files.content import bring_content, drop_cached, read_ahead
+from drbdbackup.pipeline.files.content import copy_content, drop_cached, read_ahead
 from drbdbackup.pipeline.files.metadata import ACCESS, SET_ID, attributes, gives_acls
 from drbdbackup.pipeline.files.tree import ParentOpener, path_of
 from drbdbackup.pipeline.restore.transfer_list import DEEPEST, TransferList
@@ -196,7 +196,7 @@ class PlainFiles:
             return ""
         try:
             try:
-                content = bring_content(source, target, seen, self._came)
+                content = copy_content(source, target, seen, self._came)
                 with suppress(OSError):
                     _give(folder, target, one)
                     is_whole = True

@@ -20,7 +20,7 @@ from drbdbackup.errors import Damaged
 from drbdbackup.manifest import ROOT, Entry, Recorded
 from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.files.compare import largest
-from drbdbackup.pipeline.files.content import bring_content
+from drbdbackup.pipeline.files.content import copy_content
 from drbdbackup.pipeline.files.metadata import attributes, own
 from drbdbackup.pipeline.files.tree import FOLDER, ParentOpener
 from drbdbackup.pipeline.restore.apply_metadata import Giver, gives_rights
@@ -98,7 +98,7 @@ class RightsGiver:
                 return None
             target = os.open(DRAFT, _MAKE, 0o600, dir_fd=closed)
             try:
-                if bring_content(source, target, seen, lambda _: self._on_piece(0)) != one.hash:
+                if copy_content(source, target, seen, lambda _: self._on_piece(0)) != one.hash:
                     return None
                 for attribute, value in own(attributes(source)).items():
                     with suppress(OSError):  # if it should have it, that is said below

@@ -33,7 +33,7 @@ from drbdbackup.manifest import (
 )
 from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.files.compare import grown
-from drbdbackup.pipeline.files.content import PIECE, bring_content, content_hash, drop_cached, hash_of
+from drbdbackup.pipeline.files.content import PIECE, content_hash, copy_content, drop_cached, hash_of
 from drbdbackup.pipeline.files.metadata import ACLS, attributes, give, own
 from drbdbackup.pipeline.files.page_cache import CacheLook, ReadOnce
 from drbdbackup.pipeline.files.rate_limit import Pace
@@ -533,7 +533,7 @@ class Copier:
         os.lseek(file, 0, os.SEEK_SET)
         target = os.open(at, _MAKE, 0o600)
         try:
-            content = bring_content(file, target, now, self._came_again).encode()
+            content = copy_content(file, target, now, self._came_again).encode()
             entry = replace(parse(self._lines[path]), mtime=now.st_mtime_ns)
             extended = {os.fsdecode(name): value for name, value in held(attributes(file), holds).items()}
             give(target, entry, extended, owners=holds.owners, modes=holds.modes)

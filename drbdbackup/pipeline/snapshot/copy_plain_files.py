@@ -17,7 +17,7 @@ from stat import S_IMODE, S_ISREG
 from msgspec import Struct
 
 from drbdbackup.manifest import SETTLE_NS, is_odd_time, line_begins
-from drbdbackup.pipeline.files.content import bring_content, read_ahead
+from drbdbackup.pipeline.files.content import copy_content, read_ahead
 from drbdbackup.pipeline.files.metadata import ACCESS, SET_ID, gives_acls
 from drbdbackup.pipeline.files.page_cache import WRITE_BEHIND, CacheLook, ReadOnce, write_behind
 from drbdbackup.tools.rsync import full
@@ -156,7 +156,7 @@ class PlainCopier:
         self._to = target = os.open(name, _MAKE, 0o600, dir_fd=folder.target)
         self._brought = self._begun = 0
         try:
-            content = bring_content(source, target, seen, self._came).encode()
+            content = copy_content(source, target, seen, self._came).encode()
             given = dict[bytes, bytes]()
             lacks = self._given(folder, source, target, seen, given)
         except BaseException:

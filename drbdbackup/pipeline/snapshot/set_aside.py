@@ -61,8 +61,8 @@ class Aside:
         source = os.path.join(os.fsencode(self._place.source), entry.path)
         with open(os.open(source, flags), "rb") as reader, open(target, "xb") as writer:
             read = os.fstat(reader.fileno())
-            content = copy_content(reader, writer)
-            size = writer.tell()
+            content = copy_content(reader.fileno(), writer.fileno(), read)
+            size = os.fstat(writer.fileno()).st_size
         now = as_read(line, read, 0, None)
         self._filled.entries += 1
         self._filled.bytes += size
