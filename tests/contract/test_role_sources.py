@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from drbdbackup import roles
 from drbdbackup.config.values import ResourceConfig, RoleConfig
 from drbdbackup.model.role import Observation, Role
 from tests.captured import CAPTURES, EIGHT, NINE, Capture, play
+from tests.played_media import PATIENCE, share, stopped
 
 RAID = ResourceConfig(name="raid", source="/srv/raid", device="/dev/drbd0")
 
@@ -178,6 +181,25 @@ def test_a_source_that_hangs_is_unknown_with_its_deadline(source: Source):
     seen = seen_by(source)
     assert_unknown(seen)
     assert "within 0.5 s" in seen.problem
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting wants root")
+@pytest.mark.parametrize("way", ["share", "link", "link-to-a-folder", "share/../own"])
+def test_a_role_file_that_lies_behind_a_share_is_not_waited_for(tmp_path: Path, way: str):
+    for name in ("share", "behind", "own"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "behind/role").write_text("Primary\n")
+    (tmp_path / "link").symlink_to("share")
+    (tmp_path / "link-to-a-folder").mkdir()
+    for name in ("link-to-a-folder", "own"):
+        (tmp_path / name / "role").symlink_to("../share/role")
+    config = RoleConfig("file", path=f"{tmp_path}/{way}/role", timeout=20.0)
+    with share(tmp_path / "share", tmp_path / "behind") as served:
+        assert roles.observe(config, RAID)[0].role is Role.PRIMARY
+        with ThreadPoolExecutor() as looking, stopped(served):
+            seen = looking.submit(roles.observe, replace(config, timeout=0.5), RAID).result(PATIENCE)
+    assert_unknown(seen[0])
+    assert "within 0.5 s" in seen[0].problem
 
 
 def test_a_source_that_fails_is_unknown_even_if_it_printed_a_role(source: Source):
