@@ -75,21 +75,22 @@ def is_held(path: str) -> bool:
     way, nor we in its. A file of that number on another file system is anybody's. Source: proc_locks(5).
     """
     try:
-        inode, real = os.stat(path).st_ino, os.path.realpath(path)
-        with open("/proc/locks") as locks:
-            lines = [line.split() for line in locks]
+        inode, real = b":%d" % os.stat(path).st_ino, os.path.realpath(path)
+        with open("/proc/locks", "rb") as locks:  # any user may hold millions
+            taken = {words[4] for line in locks if inode in line and (words := line.split())[1] == b"FLOCK"
+                     and words[5].endswith(inode)}  # fmt: skip
     except OSError:
         return False
-    taken = (words[4] for words in lines if words[1] == "FLOCK" and words[5].endswith(f":{inode}"))
-    return any(_has_open(pid, real) for pid in taken)
+    return any(_has_open(int(pid), real) for pid in taken)
 
 
-def _has_open(pid: str, path: str) -> bool:
+def _has_open(pid: int, path: str) -> bool:
     """Whether it is a process of our user that has this very path open. In namespaces of his own anybody could have a
-    file of that path; nothing is asked of the files themselves, of which one may be on a share that hangs.
+    file of that path; nothing is asked of the files themselves, of which one may be on a share that hangs. What a
+    process calls itself need be no text.
     """
-    with suppress(OSError), open(f"/proc/{pid}/status") as status:
-        (mine,) = (line.split()[2] for line in status if line.startswith("Uid:"))
+    with suppress(OSError), open(f"/proc/{pid}/status", "rb") as status:
+        (mine,) = (line.split()[2] for line in status if line.startswith(b"Uid:"))
         if int(mine) != os.geteuid():
             return False
         try:

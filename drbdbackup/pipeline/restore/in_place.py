@@ -76,9 +76,10 @@ NOTHING = InPlaceOutcome()
 
 
 def busy(config: Config, resource: ResourceConfig, path: str) -> tuple[Opener, ...]:
-    """Who has files open on the volume, or on that part of it. Raises Stalled."""
+    """Who has files open on the volume, or on that part of it. Raises Stalled, VolumeInUse."""
     own = os.getpid()
-    found = proc.probe(lambda: openers.look(resource.source, path, own), config.limits.probe, resource.source)
+    deadline = config.limits.probe + openers.PATIENCE
+    found = proc.probe(lambda: openers.look(resource.source, path, own), deadline, resource.source)
     return tuple(map(openers.opener, found))
 
 
