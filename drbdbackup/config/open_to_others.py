@@ -1,23 +1,34 @@
 """Who else can change what root is about to run or to obey: the file, the symlinks to it, and every folder above.
 
-It looks at owners and modes and changes nothing. Whoever owns a folder can put another file in the place of root's.
+It looks at owners, modes and ACLs and changes nothing. Whoever owns a folder can put another file in the place of
+root's.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
+import struct
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 
 from msgspec import Struct
 
 _MOST_LINKS = 40
-_INTERPRETERS = ("sh", "bash", "dash", "ksh", "zsh", "perl", "python3", "python", "php", "ruby", "node")
+_INTERPRETERS = ("sh", "bash", "dash", "ksh", "zsh", "perl", "python", "php", "ruby", "node", "lua", "tclsh", "expect")
+_VERSION = "0123456789.-"  # behind a name: python3.11
+_PATHS = re.compile(r"""(?<![\w./=-])/[^\s'"`;&|<>()$]+""")  # in the text of a `sh -c`
 _WRAPPERS = (
     "timeout", "nice", "ionice", "chrt", "setsid", "nohup", "stdbuf", "flock", "sudo", "runuser", "setpriv", "unshare",
     "nsenter", "systemd-run", "env", "busybox",
 )
+
+
+_ACL = "system.posix_acl_access"
+_ACL_HEAD, _ACL_ENTRY = struct.Struct("<I"), struct.Struct("<HHI")  # tag, rights, id: linux/posix_acl_xattr.h
+_ACL_USER, _ACL_GROUP, _ACL_WRITE = 0x02, 0x08, 0o2
 
 
 class OpenToOthers(Struct, frozen=True):
@@ -44,8 +55,23 @@ def open_to_others(path: str, trusted: Collection[int] = (0,)) -> Iterator[OpenT
             continue
         if seen.st_mode & stat.S_IWOTH:
             yield OpenToOthers(f"everybody can write to {here}", f"chmod o-w {here}")
-        elif seen.st_mode & stat.S_IWGRP and seen.st_gid:
-            yield OpenToOthers(f"the group {seen.st_gid} can write to {here}", f"chmod g-w {here}", is_folder)
+        elif seen.st_mode & stat.S_IWGRP:  # with an ACL that is the most that it gives to anybody
+            for who, is_group in _named_in_acl(here, trusted):
+                yield OpenToOthers(f"an ACL lets {who} write to {here}", f"setfacl -b {here}", is_folder and is_group)
+            if seen.st_gid:
+                yield OpenToOthers(f"the group {seen.st_gid} can write to {here}", f"chmod g-w {here}", is_folder)
+
+
+def _named_in_acl(path: str, trusted: Collection[int]) -> Iterator[tuple[str, bool]]:
+    """The users, but for those `trusted`, and the groups that the ACL of a file lets write; whether it is a group."""
+    acl = b""
+    with suppress(OSError):  # it has none
+        acl = os.getxattr(path, _ACL, follow_symlinks=False)[_ACL_HEAD.size :]
+    for tag, rights, number in _ACL_ENTRY.iter_unpack(acl[: len(acl) // _ACL_ENTRY.size * _ACL_ENTRY.size]):
+        if rights & _ACL_WRITE and tag == _ACL_USER and number not in trusted:
+            yield f"user {number}", False
+        elif rights & _ACL_WRITE and tag == _ACL_GROUP and number:
+            yield f"the group {number}", True
 
 
 def first(argv: Sequence[str], program: str) -> OpenToOthers | None:
@@ -58,16 +84,35 @@ def first(argv: Sequence[str], program: str) -> OpenToOthers | None:
 
 def programs(argv: Sequence[str], program: str) -> tuple[str, ...]:
     """The files that are run for an argv: its program, as it was found, the script of an interpreter, and what a
-    program runs that is there to run another one.
+    program runs that is there to run another one; of the text of a `sh -c` what can be run.
     """
-    name, files = os.path.basename(argv[0]), [at for at, word in enumerate(argv) if at and _is_file(word)]
-    if name in _INTERPRETERS:
-        return (program, *[argv[at] for at in files[:1]])
-    if name in _WRAPPERS:
+    files = [at for at, word in enumerate(argv) if at and _is_file(word)]
+    if _is_interpreter(argv[0]):
+        texts = (path for word in argv[1:] if not _is_file(word) for path in _PATHS.findall(word))
+        return (program, *[argv[at] for at in files[:1]], *filter(_can_be_run, texts))
+    if os.path.basename(argv[0]) in _WRAPPERS:
         inner = [at for at in files if os.access(argv[at], os.X_OK)]
-        inner += [at for at, word in enumerate(argv) if at and word in (*_INTERPRETERS, *_WRAPPERS)]
-        return (program, *(programs(argv[min(inner) :], argv[min(inner)]) if inner else ()))
+        inner += [at for at, word in enumerate(argv) if at and (_is_interpreter(word) or word in _WRAPPERS)]
+        return (program, *(programs(argv[min(inner) :], _found(argv[min(inner)])) if inner else ()))
     return (program,)
+
+
+def _found(word: str) -> str:
+    from drbdbackup import proc  # what only reads the configuration starts nothing
+
+    return proc.find(word) or word
+
+
+def _is_interpreter(word: str) -> bool:
+    return os.path.basename(word).rstrip(_VERSION) in _INTERPRETERS
+
+
+def _can_be_run(path: str) -> bool:
+    if not os.path.isfile(path):
+        return False
+    with suppress(OSError), open(path, "rb") as file:
+        return os.access(path, os.X_OK) or file.read(2) == b"#!"
+    return True
 
 
 def _is_file(word: str) -> bool:
@@ -90,7 +135,7 @@ def _way(path: str) -> Iterator[tuple[str, os.stat_result]]:
         if not stat.S_ISLNK(seen.st_mode):
             at = here
             continue
-        if here.startswith("/proc/"):  # a descriptor of ours: no link that anybody else can bend
+        if here.startswith("/proc/") and not left:  # a descriptor of ours: no link that anybody else can bend
             return
         links += 1
         if links > _MOST_LINKS:

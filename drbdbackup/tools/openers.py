@@ -47,7 +47,7 @@ class Opener(Struct, frozen=True):
         return f"{self.name} (process {self.pid}, {self.path})"
 
 
-class _Waiting(Struct, frozen=True):
+class _ManyFiles(Struct, frozen=True):
     """A process that has many files open."""
 
     files: int
@@ -64,10 +64,10 @@ def look(source: str, below: str, own: int, patience: float = PATIENCE) -> list[
     top = os.path.join(os.path.realpath(source), below).rstrip("/")
     volume = _Volume(mounts.mounted_at(table, source), table, top, is_whole=not below)
     pids = sorted(int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) not in (own, os.getpid()))
-    found, waiting, unseen = list[Opener](), list[_Waiting](), list[_Waiting]()
+    found, waiting, unseen = list[Opener](), list[_ManyFiles](), list[_ManyFiles]()
     for pid in pids:
         if (files := _open_files(pid)) > _MANY:
-            waiting.append(_Waiting(files, pid))
+            waiting.append(_ManyFiles(files, pid))
         else:
             found += _openers(pid, volume)
     for one in sorted(waiting, key=lambda one: one.files):
@@ -175,7 +175,7 @@ def _flags_and_mount(infos: int, name: str) -> tuple[int, int]:
     return (int(found[1], 8), int(found[2])) if found else (os.O_RDONLY, -1)
 
 
-def _too_many(source: str, unseen: list[_Waiting], patience: float) -> VolumeInUse:
+def _too_many(source: str, unseen: list[_ManyFiles], patience: float) -> VolumeInUse:
     named = ", ".join(f"process {one.pid} ({one.files:,})" for one in unseen[:_NAMED])
     more = f" and {len(unseen) - _NAMED} more" if len(unseen) > _NAMED else ""
     message = f"whether {source} is in use could not be seen in {patience:g} s: {named}{more} have too many files open"

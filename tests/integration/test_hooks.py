@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -280,10 +281,17 @@ def test_a_before_hook_does_not_outlive_a_run_that_is_killed(pair: PlayedPair) -
 
 
 def test_no_hook_is_run_that_somebody_else_can_change(pair: PlayedPair) -> None:
-    theirs, open_to_all, within, linked, script, good, wrapped, role = (
+    theirs, open_to_all, within, linked, script, good, wrapped, role, listed, below = (
         Path(program(pair, name))
-        for name in ("theirs", "open", "within", "linked", "script", "good", "wrapped", "role")
+        for name in ("theirs", "open", "within", "linked", "script", "good", "wrapped", "role", "listed", "below")
     )
+    tool("setfacl", "-m", "u:33:rwx", listed)
+    away = pair.folder / "away"
+    away.mkdir()
+    below = below.rename(away / "below")
+    tool("setfacl", "-m", "u:33:rwx", away)
+    python = pair.folder / "python3.99"
+    python.symlink_to(sys.executable)
     os.chown(wrapped, 33, 33)
     os.chown(theirs, 33, 33)
     open_to_all.chmod(0o777)
@@ -296,7 +304,11 @@ def test_no_hook_is_run_that_somebody_else_can_change(pair: PlayedPair) -> None:
     os.lchown(link, 33, 33)
     script.chmod(0o757)
     inner = ["env", "A=1", "timeout", "9", "sh", wrapped]
-    for number, argv in enumerate(([theirs], [open_to_all], [within], [link], ["sh", script], inner, [good])):
+    refused = (
+        [theirs], [open_to_all], [within], [link], ["sh", script], inner, [listed], [below], [python, script],
+        ["sh", "-c", f"cd /; exec {script} now"],
+    )  # fmt: skip
+    for number, argv in enumerate((*refused, ["timeout", "9", "sh", good])):
         hook(pair, RUN, f"number-{number}", after=[str(word) for word in argv])
     ended = pair.run("www4", "run")
     assert ended.returncode == 3
@@ -304,7 +316,8 @@ def test_no_hook_is_run_that_somebody_else_can_change(pair: PlayedPair) -> None:
     found = pair.run("www4", "doctor", "--json")
     states = {one["about"]: one["state"] for one in json.loads(found.stdout)["checks"] if one["check"] == "owners"}
     assert states == {
-        "configuration": "ok", **{f"hook number-{number}": "fail" for number in range(6)}, "hook number-6": "ok",
+        "configuration": "ok", **{f"hook number-{number}": "fail" for number in range(len(refused))},
+        f"hook number-{len(refused)}": "ok",
     }  # fmt: skip
     role.write_text(role.read_text() + "echo Primary\n")
     pair.role = f'source = "command"\ncommand = ["nice", "{role}"]'

@@ -13,6 +13,7 @@ import pytest
 
 from drbdbackup.config.load import load
 from drbdbackup.errors import ConfigUnreadable, ConfigUnsafe
+from tests.played_media import tool
 
 GOOD = """
 node = "www4"
@@ -109,6 +110,10 @@ def test_who_can_put_another_file_in_its_place_could_as_well_write_it(tmp_path: 
         os.chown(one, 33, 33)
         assert is_refused(why=f"chown --no-dereference root {one}")
         os.chown(one, 0, 0)
+        for entry, is_his in (("user:33:rwx", True), ("user:33:r-x", False), ("group:33:rwx", False)):
+            tool("setfacl", "--set", f"user::rwx,group::rwx,other::r-x,mask::rwx,{entry}", one)
+            assert is_refused(why=f"setfacl -b {one}") == is_his
+        tool("setfacl", "-b", one)
     os.lchown(link, 33, 33)
     assert is_refused(link, f"chown --no-dereference root {link}")
     assert not is_refused()
