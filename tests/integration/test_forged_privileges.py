@@ -19,6 +19,7 @@ from msgspec.structs import replace
 
 from drbdbackup.manifest import SETTLED, Entry, Recorded
 from drbdbackup.model.problem import Problem
+from drbdbackup.pipeline.files.content import ContentHashes
 from drbdbackup.pipeline.files.tree import entries, open_folder
 from drbdbackup.pipeline.restore.apply_metadata import Given, Giver, Pair
 from drbdbackup.pipeline.restore.privileged_files import RightsGiver
@@ -304,7 +305,7 @@ def test_it_is_told_that_a_large_file_is_being_read_before_it_gets_its_own(tmp_p
         [seen] = entries(tree, b"large", lambda _: None)
         one = Recorded(replace(seen, mode=0o640), xxhash.xxh128(file.read_bytes()).hexdigest(), SETTLED, b"")
         to = EntryGiver(
-            folder=tree, giver=Giver(ALL, is_own=True), problems=problems, on_piece=lambda: told.append(1)
+            folder=tree, giver=Giver(ALL, is_own=True), problems=problems, hashes=ContentHashes(told.append)
         )
         assert list(apply_proven([(one, seen)], to)) == [(one, seen)]
     assert (file.stat().st_mode & 0o7777, problems) == (0o640, [])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -184,3 +185,24 @@ def test_a_night_leaves_the_cache_as_it_was(tmp_path: Path) -> None:
     assert played.run("www4", "restore", "--from", "nas", "--to", str(tmp_path / "to"), "--yes").returncode == 0
     assert [_absent(played.newest("nas") / name) for name in sizes] == [b"\1", b"\1", b"\1" * 20]
     assert 1 not in _absent(tmp_path / "to/large"), "who restores will need it"
+
+
+def test_nobody_looks_for_pages_of_holes(ext4: Path) -> None:
+    """A TiB of them has 270 million: to look at each takes eleven seconds, and a user can have many."""
+    path = ext4 / "holes"
+    path.write_bytes(b"x" * (3 * WINDOW))
+    os.truncate(path, 1 << 40)
+    with path.open("r+b") as file:
+        file.seek((1 << 39) + 5)
+        file.write(b"content")
+        file.flush()
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        os.pread(file.fileno(), 1, WINDOW)
+        os.pread(file.fileno(), 1, 1 << 39)
+        began = time.process_time()
+        found = absent_windows(file.fileno(), 1 << 40)
+        assert time.process_time() - began < 2
+        assert file.tell() == (1 << 39) + 12, "whoever reads it goes on where it was"
+    assert len(found) == (1 << 40) // WINDOW
+    assert [at for at, is_absent in enumerate(found) if not is_absent] == [1, (1 << 39) // WINDOW]

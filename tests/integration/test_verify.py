@@ -321,14 +321,20 @@ def test_a_file_with_many_names_is_read_once(tmp_path: Path) -> None:
     file = tmp_path / "first"
     file.write_bytes(b"x")
     os.link(file, tmp_path / "second")
-    channel = cast("Channel", SimpleNamespace(send_progress=lambda _: None))
+    told = list[object]()
+    channel = cast("Channel", SimpleNamespace(send_progress=told.append))
     verifying = Verification(copy=cast("OpenCopy", None), share=1.0, channel=channel)
     with open_folder(str(tmp_path)) as folder:
         seen = tree.entry_at(folder, b"first", b"first")
         one = Recorded(seen, xxhash.xxh128(b"x").hexdigest(), SETTLED, b"")
-        assert content(verifying, folder, b"first", one, 1, seen.inode) == ""
-        assert content(verifying, folder, b"not there", one, 1, seen.inode) == ""
-        assert content(verifying, folder, b"not there", replace(one, hash="another"), 1, seen.inode) != ""
+        assert content(verifying, folder, b"first", one, 1) == ""
+        assert content(verifying, folder, b"second", one, 1) == ""
+        assert len(told) == 1
+        assert content(verifying, folder, b"second", replace(one, hash="another"), 1) != ""
+        assert len(told) == 1
+        file.write_bytes(b"y")
+        assert content(verifying, folder, b"second", one, 1) != ""
+        assert len(told) == 2
         with pytest.raises(FileNotFoundError):
             content(verifying, folder, b"not there", one, 1)
     assert (verifying.files, verifying.size) == (2, 2)

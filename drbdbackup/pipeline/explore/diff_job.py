@@ -31,7 +31,8 @@ from drbdbackup.pipeline.explore.changes import (
 )
 from drbdbackup.pipeline.explore.diff_protocol import DiffJob, DiffResult, WalkedVolume
 from drbdbackup.pipeline.explore.renamed_folders import WholeFolders, renamed
-from drbdbackup.pipeline.files.content import content_hash
+from drbdbackup.pipeline.files.compare import grown
+from drbdbackup.pipeline.files.content import ContentHashes
 from drbdbackup.pipeline.files.tree import ParentOpener, open_folder
 from drbdbackup.pipeline.progress import Progress
 from drbdbackup.pipeline.volume.guard import guarded
@@ -42,7 +43,7 @@ _BEAT = 0x3FFF  # entries between two signs of life
 
 
 class Comparing(Struct, kw_only=True):
-    """A comparison under way. `volume` leads to the files of today, None between two snapshots.
+    """A comparison under way. `volume` leads to the files of today, None between two snapshots; `hashes` are theirs.
 
     What today's walk could not read is `unread`: what lies in such a folder is unknown, and an entry that the walk does
     not have (which a comparison takes for `gone`) may be there. `problems` are the first 1000 of `problem_count`.
@@ -51,6 +52,7 @@ class Comparing(Struct, kw_only=True):
     channel: Channel
     into: IO[bytes]
     volume: ParentOpener | None
+    hashes: ContentHashes
     unread: frozenset[bytes] = frozenset()
     gone: ChangeKind = ChangeKind.REMOVED
     seen: int = 0
@@ -108,7 +110,9 @@ def do(job: DiffJob, channel: Channel) -> DiffResult:
         volume = ParentOpener(stack.enter_context(open_folder(guard.source))) if guard else None
         if volume is not None:
             stack.callback(volume.close)
-        comparing = Comparing(channel=channel, into=stack.enter_context(open(job.into, "xb")), volume=volume)
+        hashes = ContentHashes(lambda _: comparing.tell())
+        into = stack.enter_context(open(job.into, "xb"))
+        comparing = Comparing(channel=channel, into=into, volume=volume, hashes=hashes)
         if job.volume is not None:
             _add_problems(comparing, job.volume, os.fsencode(job.path), is_after=job.volume.spool == job.after)
         before, after = (stack.enter_context(_lines(side, job.volume)) for side in (job.before, job.after))
@@ -175,7 +179,10 @@ def _judge(comparing: Comparing, before: bytes | None, after: bytes | None) -> N
 def _look_closer(comparing: Comparing, before: Recorded, after: Recorded) -> None:
     if comparing.volume is not None and is_in_doubt(before, after):
         try:
-            found = content_hash(*comparing.volume.parent(before.entry.path), comparing.tell)
+            folder, name = comparing.volume.parent(before.entry.path)
+            names = max(before.entry.nlink, after.entry.nlink)
+            most = grown(max(before.entry.size, after.entry.size))
+            found = comparing.hashes.of(folder, name, names=names, most=most)
         except OSError as error:
             comparing.object(before.entry.path, f"not read: {error.strerror}")
             return

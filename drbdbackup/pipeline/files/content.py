@@ -20,15 +20,16 @@ _ZEROS = bytes(PIECE)
 _SHORT_PIECE = 1 << 17  # what is a hole in full is left one
 _SHORT_ZEROS = bytes(_SHORT_PIECE)
 _AHEAD_BYTES = 1 << 20  # of a file
+_MOST_KNOWN = 1 << 20  # files whose hash is remembered; that takes 400 MiB
 
 
 def content_hash(
-    folder: int | None, name: bytes, on_piece: Callable[[], None] = lambda: None, *, from_medium: bool = False,
-    most: int | None = None,
+    folder: int | None, name: bytes, on_piece: Callable[[int], None] = lambda length: None, *,
+    from_medium: bool = False, most: int | None = None,
 ) -> str:  # fmt: skip
     """xxh128 of a file in an open folder (None: at a path), in hex; `from_medium`: not from what memory holds of it.
 
-    No more than `most` bytes are read. Raises OSError.
+    No more than `most` bytes are read. `on_piece` gets how many were, 0 for a piece of a hole. Raises OSError.
     """
     handle = os.open(name, _READ, dir_fd=folder)
     try:
@@ -42,42 +43,84 @@ def content_hash(
     return content
 
 
-def hash_of(handle: int, on_piece: Callable[[], None] = lambda: None, most: int | None = None) -> str:
+def hash_of(handle: int, on_piece: Callable[[int], None] = lambda length: None, most: int | None = None) -> str:
     """The same of an open file. Raises OSError."""
     import xxhash
 
     state, seen = xxhash.xxh128(), os.fstat(handle)
     if not stat.S_ISREG(seen.st_mode):  # a device that has come here since somebody looked has no end
         raise OSError(errno.EINVAL, "it is no plain file")
-    for piece, _ in pieces(handle, seen, most):
+    for piece, is_hole in pieces(handle, seen, most):
         state.update(piece)
-        on_piece()
+        on_piece(0 if is_hole else len(piece))
     return state.hexdigest()
 
 
+class ContentHashes:
+    """Hashes of files, each read once as long as it does not change: a user can give 65,000 names to one of terabytes.
+
+    A file is known by what stat(2) says of it. `size` is how many bytes those have that were read, holes and all.
+    """
+
+    def __init__(
+        self, on_piece: Callable[[int], None] = lambda length: None, *, from_medium: bool = False
+    ) -> None:
+        """None is known yet. The arguments are those of `content_hash`."""
+        self._on_piece = on_piece
+        self._from_medium = from_medium
+        self._known: dict[tuple[int, ...], str] = {}
+        self.size = 0
+
+    def of(self, folder: int | None, name: bytes, *, names: int, most: int | None = None) -> str:
+        """As `content_hash`, of a file that has so many `names` where it is asked for. Raises OSError."""
+        handle = os.open(name, _READ, dir_fd=folder)
+        try:
+            return self.of_open(handle, names=names, most=most)
+        finally:
+            os.close(handle)
+
+    def of_open(self, handle: int, *, names: int, most: int | None = None) -> str:
+        """The same of an open file. Raises OSError."""
+        seen = os.fstat(handle)
+        about = (seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
+        if names > 1 and (found := self._known.get(about)):
+            return found
+        if self._from_medium:
+            drop_cached(handle)
+        found = hash_of(handle, self._on_piece, most)
+        if self._from_medium:
+            drop_cached(handle)
+        self.size += seen.st_size
+        if names > 1 and (most is None or seen.st_size <= most):
+            if len(self._known) >= _MOST_KNOWN:
+                del self._known[next(iter(self._known))]
+            self._known[about] = found
+        return found
+
+
 def copy_content(
-    source: int, target: int, seen: os.stat_result, on_piece: Callable[[int], None] = lambda length: None, *,
-    on_read: Callable[[int], None] = lambda length: None,
+    source: int, target: int, seen: os.stat_result, on_piece: Callable[[int, int], None] = lambda length, read: None,
+    most: int | None = None,
 ) -> str:  # fmt: skip
     """Copy an open file to a new one that is open, with holes where there are only zeros; xxh128 of it, in hex.
 
-    `seen` is what fstat(2) says of it: no more than that is read. `on_piece` gets how many bytes came, `on_read` how
-    many of those had to be read: none of a hole. Raises OSError.
+    `seen` is what fstat(2) says of it: no more than that is read, and no more than `most`. `on_piece` gets how many
+    bytes came, and how many of them were read: of a hole none is. Raises OSError.
     """
     import xxhash
 
     if not stat.S_ISREG(seen.st_mode):
         raise OSError(errno.EINVAL, "it is no plain file")
     state, length, is_hole = xxhash.xxh128(), 0, False
-    for piece, was_hole in pieces(source, seen, seen.st_size, _SHORT_PIECE):
+    most = seen.st_size if most is None else min(most, seen.st_size)
+    for piece, was_hole in pieces(source, seen, most, _SHORT_PIECE):
         state.update(piece)
         length += len(piece)
         if is_hole := was_hole or piece == _SHORT_ZEROS:
             os.lseek(target, length, os.SEEK_SET)
         else:
             write_all(target, piece)
-        on_piece(len(piece))
-        on_read(0 if was_hole else len(piece))
+        on_piece(len(piece), 0 if was_hole else len(piece))
     if is_hole:
         os.ftruncate(target, length)
     return state.hexdigest()
@@ -115,6 +158,27 @@ def pieces(
                 return
             at += len(piece)
             yield piece, is_hole
+
+
+def contents(file: int, seen: os.stat_result, size: int, window: int) -> Iterator[tuple[int, int]]:
+    """Where in the first `size` bytes of an open file there is content, in whole windows: begins and ends.
+
+    `seen` is what fstat(2) says of it. The file's position is then where it was. Raises OSError.
+    """
+    if seen.st_size < HOLED or seen.st_blocks * 512 >= seen.st_size:
+        yield 0, size
+        return
+    position, at = os.lseek(file, 0, os.SEEK_CUR), 0
+    try:
+        while at < size and (reaches := _reaches(file, at)) is not None:
+            is_hole, end = reaches
+            if not is_hole:
+                begins = at // window * window
+                end = min(-(-end // window) * window, size)
+                yield begins, end
+            at = end
+    finally:
+        os.lseek(file, position, os.SEEK_SET)
 
 
 def _reaches(file: int, at: int) -> tuple[bool, int] | None:

@@ -16,6 +16,8 @@ from typing import Any
 
 from msgspec import Struct
 
+from drbdbackup.pipeline.files.content import contents
+
 WINDOW = 1 << 20  # bytes that are looked at, and dropped, together
 _MAPPED = 64 * WINDOW
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -196,17 +198,21 @@ def write_behind(file: int, begun: int, written: int) -> int:
 
 
 def absent_windows(file: int, size: int) -> bytes:
-    """For each window of an open file 1 if no page of it is in the cache, else 0; nothing if that cannot be told."""
+    """For each window of an open file 1 if no page of it is in the cache, else 0; nothing if that cannot be told.
+
+    Where it has no content nobody looks: for a terabyte of holes that takes eleven seconds.
+    """
     if 0 < size <= WINDOW and (there := _count(file)) is not None:
         return b"\0" if there else b"\1"
-    found = bytearray()
-    for at in range(0, size, _MAPPED):
-        length = min(_MAPPED, size - at)
-        pages = _resident(file, at, length)
-        if pages is None:
-            return b""
-        each = WINDOW // mmap.PAGESIZE
-        found += bytes(1 not in pages[first : first + each] for first in range(0, len(pages), each))
+    found = bytearray(b"\1") * -(-size // WINDOW)
+    each = WINDOW // mmap.PAGESIZE
+    for begins, ends in contents(file, os.fstat(file), size, WINDOW):
+        for at in range(begins, ends, _MAPPED):
+            pages = _resident(file, at, min(_MAPPED, ends - at))
+            if pages is None:
+                return b""
+            windows = bytes(1 not in pages[first : first + each] for first in range(0, len(pages), each))
+            found[at // WINDOW : at // WINDOW + len(windows)] = windows
     return bytes(found)
 
 

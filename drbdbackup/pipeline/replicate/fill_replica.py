@@ -45,7 +45,7 @@ from drbdbackup.pipeline.files.compare import (
     paired,
     recorded_below,
 )
-from drbdbackup.pipeline.files.content import content_hash, drop_cached
+from drbdbackup.pipeline.files.content import ContentHashes, drop_cached
 from drbdbackup.pipeline.files.metadata import attributes, give, lacks, own
 from drbdbackup.pipeline.files.rate_limit import Pace
 from drbdbackup.pipeline.files.rsync_run import follow, room_as_it_is
@@ -389,7 +389,7 @@ class Fetcher:
 
         What this disk cannot hold is not damage of the source; it is taken out of `wrong`.
         """
-        replica = self._replica
+        replica, hashes = self._replica, ContentHashes(lambda _: self._step())
         with ExitStack() as stack:
             here, source = stack.enter_context(closing(ParentOpener(self._folder))), self.source(stack)
             for one in entries:
@@ -399,7 +399,7 @@ class Fetcher:
                     there = tree.entry_at(above, name, path)
                     if why and why == odd_time(one, there):
                         del wrong[path]
-                        if one.hash and content_hash(above, name, self._step) != one.hash:
+                        if one.hash and hashes.of(above, name, names=there.nlink, most=there.size + 1) != one.hash:
                             wrong[path] = "has another content than was backed up"
                     elif why:
                         continue

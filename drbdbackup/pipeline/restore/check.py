@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable
 
 from drbdbackup.manifest import ROOT, Entry, Recorded
 from drbdbackup.model.problem import Problem
-from drbdbackup.pipeline.files.compare import is_aside, shape
-from drbdbackup.pipeline.files.content import content_hash
+from drbdbackup.pipeline.files.compare import is_aside, largest, shape
+from drbdbackup.pipeline.files.content import ContentHashes
 from drbdbackup.pipeline.files.tree import ParentOpener
 from drbdbackup.targets.abilities import Abilities
 from drbdbackup.tools.rsync import Item
@@ -31,7 +31,7 @@ class RestoreCheck:
         """
         self.problems: list[Problem] = []
         self._can = can
-        self._on_piece = on_piece
+        self._hashes = ContentHashes(lambda _: on_piece())
         self._brought = 0
         self._wanted = 0
         self._inodes: set[int] = set()
@@ -103,7 +103,7 @@ class RestoreCheck:
     def _reads_other(self, opener: ParentOpener, one: Recorded) -> str:
         try:
             above, name = opener.parent(one.entry.path)
-            found = content_hash(above, name, self._on_piece)
+            found = self._hashes.of(above, name, names=one.entry.nlink, most=largest(one) + 1)
         except OSError as error:
             return f"cannot be read: {error.strerror}"
         return "" if found == one.hash else "has another content than was backed up"

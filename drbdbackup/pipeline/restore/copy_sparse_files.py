@@ -94,11 +94,11 @@ def _bring(above: int, into: int, name: bytes, path: bytes, on_bytes: Callable[[
     try:
         seen, content = os.fstat(source), ""
         is_same = _may_be_the_same(seen, into, name) and (
-            content_hash(above, name, lambda: on_bytes(0)) == content_hash(into, name, lambda: on_bytes(0))
+            content_hash(above, name, lambda _: on_bytes(0)) == content_hash(into, name, lambda _: on_bytes(0))
         )
         if not is_same:
             with _fresh(into, name) as target:
-                content = copy_content(source, target, seen, on_read=on_bytes)
+                content = copy_content(source, target, seen, lambda _, read: on_bytes(read))
         drop_cached(source)
     finally:
         os.close(source)

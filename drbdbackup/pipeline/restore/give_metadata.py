@@ -11,6 +11,7 @@ from drbdbackup.manifest import ROOT, Entry, Recorded
 from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.files import tree
 from drbdbackup.pipeline.files.compare import is_aside, paired
+from drbdbackup.pipeline.files.content import ContentHashes
 from drbdbackup.pipeline.restore import delete_surplus, transfer
 from drbdbackup.pipeline.restore.apply_metadata import Giver, MetadataWriter, has_split_links, is_needed, is_other
 from drbdbackup.pipeline.restore.check import RestoreCheck
@@ -96,8 +97,9 @@ def _entry_giver(
 
     return EntryGiver(
         folder=there.folder, giver=_giver(context, done), problems=progress.problems, medium=medium,
-        on_piece=progress.tell, may_hold=may_hold if job.over else lambda _path, _is_folder: False, on_given=on_given,
-        begun=there.begun, is_new=not job.over, is_merged=job.over and not job.in_place,
+        hashes=ContentHashes(lambda _: progress.tell()),
+        may_hold=may_hold if job.over else lambda _path, _is_folder: False, on_given=on_given, begun=there.begun,
+        is_new=not job.over, is_merged=job.over and not job.in_place,
     )  # fmt: skip
 
 

@@ -10,8 +10,8 @@ from contextlib import suppress
 
 from drbdbackup.errors import Damaged, UsageError
 from drbdbackup.manifest import ROOT, Entry, Recorded
-from drbdbackup.pipeline.files.compare import attributes_differ, shape
-from drbdbackup.pipeline.files.content import content_hash
+from drbdbackup.pipeline.files.compare import attributes_differ, largest, shape
+from drbdbackup.pipeline.files.content import ContentHashes
 from drbdbackup.pipeline.files.metadata import attributes, own
 from drbdbackup.pipeline.files.tree import ParentOpener, path_of
 from drbdbackup.pipeline.restore.apply_metadata import gives_rights, is_other
@@ -27,6 +27,7 @@ class ImmutableFiles:
     def __init__(self, folder: int, can: Abilities) -> None:
         """Nothing is found yet. `can` is what the copy's medium holds."""
         self._can = can
+        self._hashes = ContentHashes()
         self._opener = ParentOpener(folder)
         self._above: bytes | None = None
         self._found: list[bytes] = []
@@ -57,7 +58,7 @@ class ImmutableFiles:
         with suppress(OSError):
             folder, name = self._opener.parent(b"" if one.entry.path == ROOT else one.entry.path)
             if chattr.is_protected(folder, name):
-                if not has_all(folder, name, one, self._can):
+                if not has_all(folder, name, one, self._can, self._hashes):
                     self._note(one.entry.path)
             elif gives_rights(one) and chattr.is_protected(folder, b""):
                 self._note(one.entry.path.rpartition(b"/")[0] or ROOT)
@@ -79,14 +80,16 @@ class ImmutableFiles:
             )
 
 
-def is_protected_as_it_was(folder: int, name: bytes, one: Recorded, there: Entry, can: Abilities) -> bool:
+def is_protected_as_it_was(
+    folder: int, name: bytes, one: Recorded, there: Entry, can: Abilities, hashes: ContentHashes
+) -> bool:
     """Whether nobody but root can change or exchange this entry, and it needs nothing: then it is left as it is."""
     if shape(one, there) or is_other(one.entry, there) or not chattr.is_protected(folder, name):
         return False
-    return has_all(folder, name, one, can)
+    return has_all(folder, name, one, can, hashes)
 
 
-def has_all(folder: int, name: bytes, one: Recorded, can: Abilities) -> bool:
+def has_all(folder: int, name: bytes, one: Recorded, can: Abilities, hashes: ContentHashes) -> bool:
     """Whether a file or folder, which shows nothing else in a listing, has the content and attributes of the snapshot.
 
     Raises OSError.
@@ -95,4 +98,4 @@ def has_all(folder: int, name: bytes, one: Recorded, can: Abilities) -> bool:
         there = own({os.fsdecode(key): value for key, value in attributes(path_of(folder, name)).items()})
         if attributes_differ(one, there, can):
             return False
-    return one.entry.kind != b"f" or content_hash(folder, name) == one.hash
+    return one.entry.kind != b"f" or hashes.of(folder, name, names=one.entry.nlink, most=largest(one) + 1) == one.hash

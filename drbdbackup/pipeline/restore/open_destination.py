@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from drbdbackup.pipeline.files import tree
 from drbdbackup.pipeline.files.compare import paired
+from drbdbackup.pipeline.files.content import ContentHashes
 from drbdbackup.pipeline.files.metadata import SET_ID
 from drbdbackup.pipeline.restore.apply_metadata import gives_rights, runs_as_owner
 from drbdbackup.pipeline.restore.immutable_files import is_protected_as_it_was
@@ -48,13 +49,14 @@ def _with_rights(context: RestoreContext, folder: int) -> tuple[set[bytes], set[
     What does not run so, and should, is a change: rsync would not see it.
     """
     set_id, protected = set[bytes](), set[bytes]()
+    hashes = ContentHashes(lambda _: context.progress.tell())
     with context.wanted.recorded() as wanted, closing(tree.ParentOpener(folder)) as opener:
         for one, there in paired(wanted, context.present(folder)):
             context.progress.step()
             if one is None or there is None or not gives_rights(one) or there.kind != one.entry.kind:
                 continue
             with suppress(OSError):
-                if is_protected_as_it_was(*opener.parent(one.entry.path), one, there, context.copy.can):
+                if is_protected_as_it_was(*opener.parent(one.entry.path), one, there, context.copy.can, hashes):
                     protected.add(one.entry.path)
             if not (context.job.in_place and runs_as_owner(one)):
                 continue

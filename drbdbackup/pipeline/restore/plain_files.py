@@ -228,7 +228,7 @@ class PlainFiles:
             self._folder = _Into(above, handle, gives_acls(handle))
         return self._folder, name
 
-    def _came(self, length: int) -> None:
+    def _came(self, length: int, _: int) -> None:
         self._brought += length
         self._on_piece(length)
 

@@ -98,7 +98,7 @@ class RightsGiver:
                 return None
             target = os.open(DRAFT, _MAKE, 0o600, dir_fd=closed)
             try:
-                if copy_content(source, target, seen, lambda _: self._on_piece(0)) != one.hash:
+                if copy_content(source, target, seen, lambda *_: self._on_piece(0)) != one.hash:
                     return None
                 for attribute, value in own(attributes(source)).items():
                     with suppress(OSError):  # if it should have it, that is said below

@@ -21,8 +21,8 @@ from msgspec.structs import replace
 from drbdbackup.errors import Damaged
 from drbdbackup.manifest import CHANGED, NO_ATTRIBUTES, ROOT, Entry, Recorded, known_attributes
 from drbdbackup.model.problem import Problem
-from drbdbackup.pipeline.files.compare import KINDS, is_aside, shape
-from drbdbackup.pipeline.files.content import hash_of
+from drbdbackup.pipeline.files.compare import KINDS, is_aside, largest, shape
+from drbdbackup.pipeline.files.content import ContentHashes
 from drbdbackup.pipeline.files.metadata import attributes
 from drbdbackup.pipeline.files.tree import FOLDER, ParentOpener, entry_of, path_of
 from drbdbackup.pipeline.restore.apply_metadata import (
@@ -48,7 +48,7 @@ class EntryGiver(Struct, frozen=True, kw_only=True):
     what is not in the manifest whether a folder may have it all the same: it is left out of backups. What has changed
     since `begun` came with this restore. `is_new`: so did all of it, and nobody else could enter. `is_merged`: a folder
     may hold whatever it holds where everybody can read that already. `alone` gets what became of an entry whose folder
-    is not given here. `on_piece` is called while files are read, `on_given` gets what was there of each entry that was
+    is not given here. `hashes` are those of files in the tree, `on_given` gets what was there of each entry that was
     given something.
     """
 
@@ -56,7 +56,7 @@ class EntryGiver(Struct, frozen=True, kw_only=True):
     giver: Giver
     problems: list[Problem]
     medium: int | None = None
-    on_piece: Callable[[], None] = lambda: None
+    hashes: ContentHashes = field(default_factory=ContentHashes)
     begun: int = 1 << 63
     is_new: bool = False
     is_merged: bool = False
@@ -162,7 +162,7 @@ class EntryGiver(Struct, frozen=True, kw_only=True):
                 raise Damaged("has no hash in the manifest, so its content cannot be checked")
             reader = os.open(f"/proc/self/fd/{handle}", _READ)
             try:
-                if hash_of(reader, self.on_piece) != one.hash:
+                if self.hashes.of_open(reader, names=seen.st_nlink, most=largest(one) + 1) != one.hash:
                     raise Damaged("has another content than was backed up")
             finally:
                 os.close(reader)

@@ -8,15 +8,15 @@ from contextlib import ExitStack, closing
 
 from drbdbackup.manifest import Recorded
 from drbdbackup.pipeline.files import tree
-from drbdbackup.pipeline.files.compare import shape
-from drbdbackup.pipeline.files.content import content_hash
+from drbdbackup.pipeline.files.compare import largest, shape
+from drbdbackup.pipeline.files.content import ContentHashes
 from drbdbackup.pipeline.restore.wanted_entries import WantedEntries
 from drbdbackup.tools import rsync
 
 
 def leave_out(listing: str, wanted: WantedEntries, folder: int, on_piece: Callable[[], None]) -> None:
     """Take from the file `listing` what is in the open `folder` already. `on_piece` is called while files are read."""
-    shorter, contents = f"{listing}-shorter", dict[int, str]()
+    shorter, hashes = f"{listing}-shorter", ContentHashes(lambda _: on_piece())
     with ExitStack() as stack:
         listed = stack.enter_context(open(listing, "rb"))
         to = stack.enter_context(open(shorter, "wb"))
@@ -24,26 +24,18 @@ def leave_out(listing: str, wanted: WantedEntries, folder: int, on_piece: Callab
         entries = stack.enter_context(wanted.recorded())
         for name in rsync.read_listing(listed):
             one = next(one for one in entries if one.entry.path == wanted.base + name)
-            if not _is_there(here, one, on_piece, contents):
+            if not _is_there(here, one, hashes):
                 to.write(rsync.listed(name))
     os.replace(shorter, listing)
 
 
-def _is_there(
-    here: tree.ParentOpener, one: Recorded, on_piece: Callable[[], None], contents: dict[int, str]
-) -> bool:  # fmt: skip
-    """Whether an entry has type and content; whatever else it should have is given later.
-
-    `contents` are the hashes of what has several names, by inode: a user may have made 65,000 of them for one file.
-    """
+def _is_there(here: tree.ParentOpener, one: Recorded, hashes: ContentHashes) -> bool:
+    """Whether an entry has type and content; whatever else it should have is given later."""
     try:
         above, name = here.parent(one.entry.path)
         there = tree.entry_at(above, name, one.entry.path)
         if shape(one, there) or one.entry.kind != b"f":
             return not shape(one, there)
-        found = contents.get(there.inode) or content_hash(above, name, on_piece)
+        return hashes.of(above, name, names=there.nlink, most=largest(one) + 1) == one.hash
     except OSError:
         return False
-    if there.nlink > 1:
-        contents[there.inode] = found
-    return found == one.hash

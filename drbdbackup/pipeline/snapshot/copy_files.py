@@ -33,7 +33,7 @@ from drbdbackup.manifest import (
 )
 from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.files.compare import grown
-from drbdbackup.pipeline.files.content import PIECE, content_hash, copy_content, drop_cached, hash_of
+from drbdbackup.pipeline.files.content import content_hash, copy_content, drop_cached, hash_of
 from drbdbackup.pipeline.files.metadata import ACLS, attributes, give, own
 from drbdbackup.pipeline.files.page_cache import CacheLook, ReadOnce
 from drbdbackup.pipeline.files.rate_limit import Pace
@@ -219,7 +219,7 @@ class Copier:
         self._above[path] = self._folders.above(path)
         self._bytes += size_of(line)
         if self._plain is not None and (is_plain(line) or self._is_first_of_large(path, line)):
-            self._plain.add(path, number)
+            self._plain.add(path, number, grown(size_of(line)))
         elif self._plain is None and self._kept and is_plain(line):
             self._look_at(path, number)
         if self._kept and self._pace.is_due(self._entries, self._bytes):
@@ -258,7 +258,7 @@ class Copier:
 
         try:
             with self._place.reading.reading(source, number):
-                found = content_hash(None, source, lambda: self._came_again(min(size, PIECE)), most=grown(size))
+                found = content_hash(None, source, self._came_again, most=grown(size))
             if content != found.encode():
                 return b""
             word = self._place.kept(path, ctime, int(line.split(b" ", 8)[7]), problems)
@@ -380,9 +380,9 @@ class Copier:
             self._kept_up_to = record.tell()
         self._pace.kept(entries, size)
 
-    def _came(self, length: int) -> None:
+    def _came(self, length: int, read: int) -> None:
         self._filled.bytes += length
-        self._pacing.spend(length)
+        self._pacing.spend(read)
         self._on_progress()
 
     def _came_again(self, length: int) -> None:
@@ -497,11 +497,7 @@ class Copier:
                 if now.st_ino in self._again and self._is_joined(path, self._again[now.st_ino]):
                     return self._hashes[self._again[now.st_ino]], True
                 is_there = os.path.lexists(at)
-                piece = min(now.st_size, PIECE)
-                is_other = (
-                    not is_there
-                    or hash_of(file, lambda: self._came_again(piece), grown(seen.size)).encode() != content
-                )
+                is_other = not is_there or hash_of(file, self._came_again, grown(seen.size)).encode() != content
                 self._hashes[path] = self._copied_again(path, file, now) if is_other else content
                 if now.st_nlink > 1:
                     self._again[now.st_ino] = path
@@ -533,7 +529,7 @@ class Copier:
         os.lseek(file, 0, os.SEEK_SET)
         target = os.open(at, _MAKE, 0o600)
         try:
-            content = copy_content(file, target, now, self._came_again).encode()
+            content = copy_content(file, target, now, lambda _, read: self._came_again(read)).encode()
             entry = replace(parse(self._lines[path]), mtime=now.st_mtime_ns)
             extended = {os.fsdecode(name): value for name, value in held(attributes(file), holds).items()}
             give(target, entry, extended, owners=holds.owners, modes=holds.modes)

@@ -64,14 +64,14 @@ class PlainCopier:
     """Copies files in the order in which they are added, each some way behind, since the source is read ahead."""
 
     def __init__(
-        self, source: str, data: str, on_piece: Callable[[int], None],
+        self, source: str, data: str, on_piece: Callable[[int, int], None],
         on_copied: Callable[[bytes, bytes, PlainRead, Collection[str], Mapping[bytes, bytes]], None],
         reading: ReadOnce | None = None, *, is_clone: bool,
     ) -> None:  # fmt: skip
         """From below `source` to below `data`; `is_clone`: older files are there, and are replaced.
 
-        `on_piece` gets how many bytes were copied, as it goes on (negative for what was taken back), `on_copied`
-        for each file its path, the hash of its content, what was read, what
+        `on_piece` gets how many bytes were copied, as it goes on (negative for what was taken back), and how many were
+        read for that, `on_copied` for each file its path, the hash of its content, what was read, what
         of it the target cannot hold, and the attributes that it was given. What it does not get is a matter for rsync,
         and nothing is left of it. `reading` are the copies that read the source at the same time.
         """
@@ -83,11 +83,14 @@ class PlainCopier:
         self._on_piece = on_piece
         self._on_copied = on_copied
         self._folder: _Folder | None = None
-        self._waiting: deque[tuple[_Folder, bytes, bytes, int, CacheLook]] = deque()
+        self._waiting: deque[tuple[_Folder, bytes, bytes, int, CacheLook, int | None]] = deque()
         self._brought = self._begun = 0
 
-    def add(self, path: bytes, number: int = 0) -> None:
-        """Copy this file, soon; its number is that of its spool line. Raises TargetFull."""
+    def add(self, path: bytes, number: int = 0, most: int | None = None) -> None:
+        """Copy this file, soon, and no more than `most` bytes of it; its number is that of its spool line.
+
+        Raises TargetFull.
+        """
         folder, _, name = path.rpartition(b"/")
         try:
             here = self._folder if self._folder and self._folder.path == folder else self._enter(folder)
@@ -96,7 +99,7 @@ class PlainCopier:
             return
         look = self._reading.look(number, source)
         read_ahead(source)
-        self._waiting.append((here, path, name, source, look))
+        self._waiting.append((here, path, name, source, look, most))
         if len(self._waiting) > _AHEAD:
             self._next()
 
@@ -128,10 +131,10 @@ class PlainCopier:
             folder.close()
 
     def _next(self) -> None:
-        folder, path, name, source, look = self._waiting.popleft()
+        folder, path, name, source, look, most = self._waiting.popleft()
         self._look, self._from = look, source
         try:
-            copied = self._copy(folder, name, source)
+            copied = self._copy(folder, name, source, most)
             if copied is not None:
                 self._on_copied(path, *copied)
         except OSError as error:
@@ -144,7 +147,7 @@ class PlainCopier:
             folder.close()
 
     def _copy(
-        self, folder: _Folder, name: bytes, source: int
+        self, folder: _Folder, name: bytes, source: int, most: int | None
     ) -> tuple[bytes, PlainRead, Collection[str], Mapping[bytes, bytes]] | None:
         """What `on_copied` gets; None for what is no regular file any more."""
         seen = os.fstat(source)
@@ -156,12 +159,12 @@ class PlainCopier:
         self._to = target = os.open(name, _MAKE, 0o600, dir_fd=folder.target)
         self._brought = self._begun = 0
         try:
-            content = copy_content(source, target, seen, self._came).encode()
+            content = copy_content(source, target, seen, self._came, most).encode()
             given = dict[bytes, bytes]()
             lacks = self._given(folder, source, target, seen, given)
         except BaseException:
             os.unlink(name, dir_fd=folder.target)
-            self._on_piece(-self._brought)
+            self._on_piece(-self._brought, 0)
             raise
         finally:
             os.close(target)
@@ -169,12 +172,12 @@ class PlainCopier:
         begins = line_begins(b"f", mode, seen.st_uid, seen.st_gid, self._brought, seen.st_mtime_ns)
         return content, PlainRead(begins, seen, folder.inode), lacks, given
 
-    def _came(self, length: int) -> None:
+    def _came(self, length: int, read: int) -> None:
         self._brought += length
         self._reading.came(self._look, self._from, length)
         if self._brought - self._begun >= WRITE_BEHIND:
             self._begun = write_behind(self._to, self._begun, self._brought)
-        self._on_piece(length)
+        self._on_piece(length, read)
 
     def _given(
         self, folder: _Folder, source: int, target: int, seen: os.stat_result, given: dict[bytes, bytes]

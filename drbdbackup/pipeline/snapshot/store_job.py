@@ -25,7 +25,7 @@ from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.cage.protocol import Alive
 from drbdbackup.pipeline.cage.worker import Channel
 from drbdbackup.pipeline.files.compare import grown
-from drbdbackup.pipeline.files.content import content_hash
+from drbdbackup.pipeline.files.content import ContentHashes
 from drbdbackup.pipeline.progress import Progress
 from drbdbackup.pipeline.snapshot.copy_files import CopySettings, settled
 from drbdbackup.pipeline.snapshot.copy_protocol import (
@@ -78,7 +78,7 @@ class Record(Struct, kw_only=True):
     changed: int = 0
     vanished: int = 0
     problems: list[Problem] = field(default_factory=list)
-
+    hashes: ContentHashes = field(default_factory=ContentHashes)
 
     def count(self, line: bytes, *, is_root: bool) -> None:
         """One more entry of the walk."""
@@ -188,11 +188,12 @@ def _recorded(
         source=job.source, data="", scratch=job.scratch, holds=at.abilities.holds, started_ns=begun_ns
     )
     planner = Planner([base] if base else [], manifest.KINDS)
-    spool, by_inode = Spool(job.spool, job.patience), dict[int, bytes]()
+    spool = Spool(job.spool, job.patience)
 
     def tell() -> None:
         channel.send_progress(Progress(record.entries, storing.bytes, record.size))
 
+    record.hashes = ContentHashes(lambda _: tell())
     with open(record.lines, "wb", buffering=1 << 18) as lines:
         for line in spool:
             record.entries += 1
@@ -206,26 +207,20 @@ def _recorded(
             else:
                 record.fresh += not is_root
                 entry = parse(line)
-                read = _read(place, record, entry, by_inode, tell)
+                read = _read(place, record, entry)
                 is_sure = settled(entry.ctime, begun_ns) == SETTLED and not (base and base.was_unsure)
                 lines.write(b"%s%s %s" % (_READ if is_sure else _UNSURE, read, line))
     return record
 
 
-def _read(
-    place: CopySettings, record: Record, entry: Entry, by_inode: dict[int, bytes], tell: Callable[[], None]
-) -> bytes:
+def _read(place: CopySettings, record: Record, entry: Entry) -> bytes:
     """The `hash flag attributes` of an entry that no older snapshot has."""
     content, path = NOTHING, os.path.join(os.fsencode(place.source), entry.path)
     flag = settled(entry.ctime, place.started_ns)
     try:
         if entry.kind == b"f":
-            content = by_inode.get(entry.inode, b"") if entry.nlink > 1 else b""
-            if not content:
-                content = content_hash(None, path, tell, most=grown(entry.size)).encode()
-                record.size += entry.size
-            if entry.nlink > 1:
-                by_inode[entry.inode] = content
+            content = record.hashes.of(None, path, names=entry.nlink, most=grown(entry.size)).encode()
+            record.size = record.hashes.size
             record.read += 1
         lacks = _OF_ROOT if entry.path == ROOT else ()
         word = place.kept(entry.path, entry.ctime, entry.inode, record.problems, lacks)
@@ -303,9 +298,10 @@ def _as_stored(
     content, _, word = front.split(b" ", 2)
     was_read, as_stored = content, tail
     if tail[:1] == b"f":
+        entry = parse(tail)
         try:
             shown = os.path.join(os.fsencode(engine.show_stored(job.resource, wanted.snapshot)), path)
-            content = content_hash(None, shown, most=grown(int(tail.split(b" ", 5)[4]))).encode()
+            content = record.hashes.of(None, shown, names=entry.nlink, most=grown(entry.size)).encode()
             as_stored = tail if is_same else as_taken(tail, os.lstat(shown))
         except (OSError, TargetError, ToolError) as error:
             why = error.strerror if isinstance(error, OSError) else error.message

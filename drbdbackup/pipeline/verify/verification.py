@@ -18,7 +18,7 @@ from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.cage.worker import Channel
 from drbdbackup.pipeline.copies.open_copy import OpenCopy
 from drbdbackup.pipeline.files.compare import attributes_differ, metadata, shape, wrong_size
-from drbdbackup.pipeline.files.content import content_hash
+from drbdbackup.pipeline.files.content import ContentHashes
 from drbdbackup.pipeline.files.metadata import attributes, own
 from drbdbackup.pipeline.files.tree import open_folder, path_of
 from drbdbackup.pipeline.progress import Progress
@@ -31,9 +31,9 @@ class Verification(Struct, kw_only=True):
     """A verify under way: `files` and `size` (bytes) that were read and found right, `count` of all problems.
 
     `wanted` files are in the manifest, `read` were drawn; `spare` judges one that was not, each as likely as the next.
-    `names` has the first name of each file that had several, by the inode that it had in the source, `contents` the
-    hash of each of those, by the inode that it has. `ignore` matches the names of what a NAS adds by itself; for
-    `added` and `ignored` see `Extras`. `unknown` entries have attributes of which the manifest says nothing.
+    `names` has the first name of each file that had several, by the inode that it had in the source. `ignore` matches
+    the names of what a NAS adds by itself; for `added` and `ignored` see `Extras`. `unknown` entries have attributes of
+    which the manifest says nothing.
     """
 
     copy: OpenCopy
@@ -48,12 +48,16 @@ class Verification(Struct, kw_only=True):
     problems: list[Problem] = field(default_factory=list)
     spare: Callable[[], None] | None = None
     names: dict[int, Entry] = field(default_factory=dict)
-    contents: dict[int, str] = field(default_factory=dict)
     ignore: re.Pattern[str] | None = None
     added: list[bytes] = field(default_factory=list)
     added_count: int = 0
     ignored: int = 0
     unknown: int = 0
+    hashes: ContentHashes = field(default_factory=ContentHashes)
+
+    def __post_init__(self) -> None:
+        """What is judged is what the medium gives."""
+        self.hashes = ContentHashes(lambda _: self.tell(), from_medium=True)
 
     def tell(self) -> None:
         """Say how far it is, and that it moves."""
@@ -138,12 +142,9 @@ def judge_aside(verifying: Verification, one: Recorded) -> None:
         verifying.object(one.entry.path, why)
 
 
-def content(verifying: Verification, folder: int, name: bytes, one: Recorded, size: int, inode: int = 0) -> str:
-    """Read a file, once if it has an `inode` because it has several names; what is wrong with it. Raises OSError."""
-    found = verifying.contents.get(inode)
-    if found is None:
-        found = content_hash(folder, name, verifying.tell, from_medium=True, most=size + 1)
-        verifying.contents.update({inode: found} if inode else {})
+def content(verifying: Verification, folder: int, name: bytes, one: Recorded, size: int) -> str:
+    """Read a file, once if it had several names; what is wrong with it. Raises OSError."""
+    found = verifying.hashes.of(folder, name, names=one.entry.nlink, most=size + 1)
     if found != one.hash:
         return "has another content than was backed up"
     verifying.files += 1

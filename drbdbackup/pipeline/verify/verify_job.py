@@ -85,8 +85,7 @@ def _judge(verifying: Verification, opener: ParentOpener, one: Recorded, there: 
         place = opener.parent(one.entry.path)
         why = judge_own(verifying, one, there, *place) or _lost_name(verifying, one, there)
         if not why and one.entry.kind == b"f" and verifying.draws(lambda: _judge(verifying, opener, one, there)):
-            inode = there.inode if one.entry.nlink > 1 else 0  # what is unchanged has several in the snapshots
-            why = content(verifying, *place, one, there.size, inode)
+            why = content(verifying, *place, one, there.size)
     except OSError as error:
         why = f"cannot be read: {error.strerror}"
     if why:
