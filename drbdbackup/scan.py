@@ -208,6 +208,11 @@ def allocated(seen: os.stat_result) -> int:
     return seen.st_size if seen.st_size < HOLED else min(seen.st_size, seen.st_blocks * 512)
 
 
+def is_mostly_holes(seen: os.stat_result) -> bool:
+    """Whether a regular file is a large one with less content than holes."""
+    return seen.st_size >= HOLED and 2 * allocated(seen) < seen.st_size
+
+
 def exclusion(patterns: tuple[str, ...]) -> Callable[[bytes, bool], bool] | None:
     """A test for gitignore patterns, or None where there are none (a walk without patterns is much faster).
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import ctypes
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,21 @@ WEB = 33
 SECRET = b"a secret of root's"
 HIS, RATE = b"his" * 300_000, 1_000_000
 ALL, FEW = Holds(), Holds(owners=False, acls=False, xattrs=False)
+
+
+@contextmanager
+def in_place_of_rsync(folder: Path, script: str) -> Iterator[None]:
+    """A program that is found as rsync meanwhile; `{rsync}` in its script is the real one."""
+    program = folder / "bin/rsync"
+    program.parent.mkdir(exist_ok=True)
+    program.write_text(f"#!/bin/sh\n{script.format(rsync=tool('which', 'rsync').strip())}\n")
+    program.chmod(0o755)
+    path = os.environ["PATH"]
+    os.environ["PATH"] = f"{program.parent}:{path}"
+    try:
+        yield
+    finally:
+        os.environ["PATH"] = path
 
 
 def exchange(one: Path, other: Path) -> None:
@@ -109,21 +126,12 @@ def test_what_was_exchanged_back_meanwhile_is_copied_from_the_file_that_is_there
     """rsync opens names: what it has read of another folder is not kept. What is read instead keeps to the rate."""
     (volume.web / "his-folder/key").write_bytes(HIS)
     lines = volume.walk()
-    rsync = volume.scratch / "bin/rsync"
-    rsync.parent.mkdir()
     ends = f'-100, b"{volume.web}/his-folder", -100, b"{volume.web}/closed"'
     swap = f"import ctypes; ctypes.CDLL(None).renameat2({ends}, 2)"
-    real = tool("which", "rsync").strip()
-    ended = f"touch {volume.scratch}/rsync-ended\npython3 -c '{swap}'\nexit $status\n"
-    rsync.write_text(f"#!/bin/sh\npython3 -c '{swap}'\n{real} \"$@\"\nstatus=$?\n{ended}")
-    rsync.chmod(0o755)
-    path = os.environ["PATH"]
-    os.environ["PATH"] = f"{rsync.parent}:{path}"
-    try:
+    ended = f"touch {volume.scratch}/rsync-ended\npython3 -c '{swap}'\nexit $status"
+    with in_place_of_rsync(volume.scratch, f"python3 -c '{swap}'\n{{rsync}} \"$@\"\nstatus=$?\n{ended}"):
         found = volume.copied(lines, FEW, RATE)
         took = time.time() - (volume.scratch / "rsync-ended").stat().st_mtime
-    finally:
-        os.environ["PATH"] = path
     assert took > len(HIS) / RATE, "it is read twice, and half a second is free"
     assert (volume.copy / "web/his-folder/key").read_bytes() == HIS
     assert (volume.copy / "web/closed/key").read_bytes() == SECRET
@@ -151,19 +159,67 @@ def test_a_large_file_that_grows_meanwhile_stays_one_file(volume: Volume) -> Non
         else:
             os.link(volume.web / "large", volume.web / name)
     lines = volume.walk()
-    rsync, real = volume.scratch / "bin/rsync", tool("which", "rsync").strip()
-    rsync.parent.mkdir()
-    rsync.write_text(f'#!/bin/sh\necho more >> {volume.web}/large\nexec {real} "$@"\n')
-    rsync.chmod(0o755)
     with (volume.web / "large").open("ab") as file:
         file.write(b"more")
-    path = os.environ["PATH"]
-    os.environ["PATH"] = f"{rsync.parent}:{path}"
-    try:
+    with in_place_of_rsync(volume.scratch, f'echo more >> {volume.web}/large\nexec {{rsync}} "$@"'):
         found = volume.copied(lines, ALL)
-    finally:
-        os.environ["PATH"] = path
     names = [name for name in found if "large" in name]
     assert len({found[name].hash for name in names}) == 1
     assert len({(volume.copy / name).stat().st_ino for name in names}) == 1
     assert len(names) == 3
+
+
+HOLES = 64 << 30  # bytes; rsync reads them for five minutes
+
+
+def make_holes(file: Path) -> None:
+    with file.open("r+b") as opened:
+        opened.truncate(HOLES)
+        opened.seek(HOLES // 2)
+        opened.write(b"content")
+
+
+def is_all_there(copied: Path) -> bool:
+    with copied.open("rb") as opened:
+        opened.seek(HOLES // 2)
+        return (opened.read(8), copied.stat().st_size) == (b"content\0", HOLES) and copied.stat().st_blocks < 100
+
+
+@pytest.mark.parametrize("is_exchanged", [False, True], ids=["there", "exchanged"])
+def test_rsync_reads_no_holes_on_a_target_that_holds_little(volume: Volume, is_exchanged: bool) -> None:
+    """The rate is for what is read: for the holes it would be half a day."""
+    make_holes(volume.web / "his")
+    os.link(volume.web / "his", volume.web / "his-second")
+    os.utime(volume.web / "his", ns=(5, 1_700_000_000_123_456_789))
+    lines = volume.walk()
+    if is_exchanged:
+        for name in ("his", "his-second"):
+            exchange(volume.web / name, volume.web / "secret")
+            (volume.web / "secret").rename(volume.web / f"was-{name}")
+            (volume.web / "secret").write_bytes(SECRET)
+    with in_place_of_rsync(volume.scratch, 'exec prlimit --cpu=2 {rsync} "$@"'):
+        found = volume.copied(lines, FEW, RATE)
+    assert volume.filled.problems == []
+    one, other = found["web/his"], found["web/his-second"]
+    assert (one.hash, one.flag) == (other.hash, other.flag)
+    if is_exchanged:
+        assert (volume.copy / "web/his").read_bytes() == (volume.copy / "web/his-second").read_bytes() == SECRET
+        assert (rights(one), one.flag) == ((0, 0o600), manifest.CHANGED)
+        return
+    assert is_all_there(volume.copy / "web/his")
+    assert (volume.copy / "web/his").samefile(volume.copy / "web/his-second")
+    assert (volume.copy / "web/his").stat().st_mtime_ns == 1_700_000_000_123_456_789
+    assert one.flag == manifest.SETTLED
+    assert volume.filled.bytes == HOLES + sum(len(name) for name in (SECRET, SECRET, b"his"))
+
+
+def test_what_grows_while_rsync_reads_it_is_copied_as_far_as_it_may_have_grown(volume: Volume) -> None:
+    """A program in rsync's place reads as one does to whom somebody shows an endless file, when it has begun."""
+    lines, began = volume.walk(), volume.scratch / "began"
+    endless = f"truncate -s 1T {volume.web}/his; exec dd if=/dev/zero of=/dev/null bs=4M status=none"
+    with in_place_of_rsync(volume.scratch, f'[ -e {began} ] && exec {{rsync}} "$@"\n touch {began}; {endless}'):
+        found = volume.copied(lines, FEW)
+    assert volume.filled.problems == []
+    assert (found["web/his"].flag, found["web/secret"].flag) == (manifest.CHANGED, manifest.SETTLED)
+    assert (volume.copy / "web/his").stat().st_size == 2 * len(b"his") + (16 << 30)
+    assert (volume.copy / "web/secret").read_bytes() == SECRET

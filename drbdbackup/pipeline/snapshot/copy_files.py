@@ -11,13 +11,13 @@ import os
 from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack, suppress
 from itertools import islice
-from stat import S_IMODE
+from stat import S_IMODE, S_ISREG
 
 from msgspec import Struct, field
 from msgspec.structs import replace
 
 from drbdbackup import plain_file, proc
-from drbdbackup.errors import FileTooLarge
+from drbdbackup.errors import Damaged, FileTooLarge
 from drbdbackup.manifest import (
     CHANGED,
     LARGEST_ATTRIBUTES,
@@ -34,7 +34,7 @@ from drbdbackup.manifest import (
 from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.files.compare import grown
 from drbdbackup.pipeline.files.content import content_hash, copy_content, drop_cached, hash_of
-from drbdbackup.pipeline.files.metadata import ACLS, attributes, give, own
+from drbdbackup.pipeline.files.metadata import ACLS, SET_ID, attributes, give, own
 from drbdbackup.pipeline.files.page_cache import CacheLook, ReadOnce
 from drbdbackup.pipeline.files.rate_limit import Pace
 from drbdbackup.pipeline.files.rsync_run import follow
@@ -44,10 +44,11 @@ from drbdbackup.pipeline.snapshot.copy_plain_files import PlainCopier, PlainRead
 from drbdbackup.pipeline.snapshot.exchanged_files import FoldersAbove, SourceLook, WalkedFolder, as_read
 from drbdbackup.pipeline.snapshot.plan import is_plain, size_of
 from drbdbackup.pipeline.snapshot.target_limits import LIMITED, TOO_LARGE
-from drbdbackup.scan import HOLED, kind_of
+from drbdbackup.scan import HOLED, is_mostly_holes, kind_of
 from drbdbackup.targets import removal
 from drbdbackup.tools import rsync
 
+_READABLE = 0o600
 _TOGETHER = 1000  # entries that are written down, and signed, at a time
 _MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -204,6 +205,7 @@ class Copier:
         self._again: dict[int, bytes] = {}
         self._fronts: dict[bytes, bytes] = {}
         self._hashes: dict[bytes, bytes] = {}
+        self._not_for_rsync: set[bytes] = set()
         self._bytes = 0
         self._by_inode: dict[int, bytes] = {}
         self._first: dict[int, bytes] = {}
@@ -319,6 +321,7 @@ class Copier:
         self._again.clear()
         self._fronts.clear()
         self._hashes.clear()
+        self._not_for_rsync.clear()
         self._entries = self._bytes = 0
 
     def _run_holding(self, held: ExitStack) -> None:
@@ -419,8 +422,15 @@ class Copier:
         if left := [path for path in paths if path not in leased]:
             self._copy_listed(left)
 
-    def _copy_listed(self, paths: list[bytes]) -> None:
-        """Run rsync. The hash of each entry that it copied: empty for what has none (or is a further name)."""
+    def _copy_listed(self, names: list[bytes]) -> None:
+        """Run rsync. The hash of each entry that it copied: empty for what has none (or is a further name).
+
+        Of holes it would read each, 0.2 GiB a second: large files of them are copied when all else is there.
+        """
+        self._not_for_rsync |= set(filter(self._is_mostly_holes, names))
+        paths = [path for path in names if path not in self._not_for_rsync]
+        if not paths:
+            return None
         listing = os.path.join(self._place.scratch, "listing")
         with open(listing, "wb") as file:
             file.write(rsync.listing(paths))
@@ -435,14 +445,18 @@ class Copier:
                 with suppress(OSError):
                     os.unlink(self._at(path))
         command = rsync.filling(self._place.source, self._place.data, listing, self._place.holds, self._place.rate)
+        most = sum(size_of(self._lines[path]) for path in paths)
         try:
-            notes = follow(command, os.path.join(self._place.scratch, "output"), heard, self._on_progress)
+            notes = follow(command, os.path.join(self._place.scratch, "output"), heard, self._on_progress, most)
+        except Damaged:  # somebody lets files grow while they are read
+            self._take_from_rsync(paths)
+            return self._copy_listed(paths) if (paths := [one for one in paths if one not in self._hashes]) else None
         except FileTooLarge as error:  # it ends rsync
             path = os.path.relpath(error.path, os.fsencode(self._place.data))
             left = [one for one in paths if one not in self._hashes and one != path]
             if len(left) == len(paths):
                 raise
-            self._filled.problems.append(Problem.at(path, LIMITED if plain_file.is_size_limited() else TOO_LARGE))
+            self._filled.problems.append(Problem.at(path, _too_large()))
             self._lines.pop(path, None)
             return self._copy_listed(left) if left else None
         self._is_noted = self._is_noted or bool(notes)
@@ -455,19 +469,42 @@ class Copier:
                 return self._copy_listed(left)
         return None
 
+    def _is_mostly_holes(self, path: bytes) -> bool:
+        if self._lines[path][:1] != b"f":
+            return False
+        try:
+            seen = os.lstat(os.path.join(os.fsencode(self._place.source), path))
+        except OSError:
+            return False
+        return S_ISREG(seen.st_mode) and is_mostly_holes(seen)
+
+    def _take_from_rsync(self, paths: list[bytes]) -> None:
+        """What files it has not brought are copied here, and no more of each than it may have."""
+        for path in paths:
+            was = parse(self._lines[path])
+            if was.kind == b"f" and path not in self._hashes:
+                self._not_for_rsync.add(path)
+            elif self._hashes.get(path) and was.nlink > 1:
+                self._again.setdefault(was.inode, path)
+
     def _front(self, path: bytes, line: bytes, look: SourceLook) -> bytes:
         """The entry's `hash flag attributes`, or nothing (and a problem) if it has not been copied."""
         seen = parse(line)
         try:
-            there = os.lstat(self._at(path))
-            if kind_of(there.st_mode) != seen.kind or (seen.kind == b"f" and path not in self._hashes):
-                removal.remove_tree(os.fsencode(self._place.data), path)
-                self._missed(path)
-                return b""
             content, flag, is_other = NOTHING, settled(seen.ctime, self._place.started_ns), False
-            if seen.kind == b"f":
-                content, is_other = self._vouched(path, line, look, self._content(path, there.st_ino))
-                there = os.lstat(self._at(path)) if is_other else there
+            if path in self._not_for_rsync:
+                content, is_other = self._vouched(path, line, look, b"")
+                self._filled.entries += 1
+                there = os.lstat(self._at(path))
+            else:
+                there = os.lstat(self._at(path))
+                if kind_of(there.st_mode) != seen.kind or (seen.kind == b"f" and path not in self._hashes):
+                    removal.remove_tree(os.fsencode(self._place.data), path)
+                    self._missed(path)
+                    return b""
+                if seen.kind == b"f":
+                    content, is_other = self._vouched(path, line, look, self._content(path, there.st_ino))
+                    there = os.lstat(self._at(path)) if is_other else there
             lacks = self._lacks(path, seen, there)
             if is_other or (not lacks and self._differs(path, seen, there)):
                 self._filled.changed += 1
@@ -477,6 +514,8 @@ class Copier:
         except OSError as error:
             if error.errno in (*_GONE, errno.EINVAL):
                 self._missed(path)
+            elif error.errno == errno.EFBIG:
+                self._filled.problems.append(Problem.at(path, _too_large()))
             else:
                 self._filled.problems.append(Problem.at(path, error.strerror or "could not be read again"))
         return b""
@@ -485,23 +524,26 @@ class Copier:
         """The hash of a file's content, and whether it is not surely the one that the walk saw.
 
         rsync reads what a name leads to. Then it is held against one open file, or copied anew from that: owner and
-        mode in the file's line are those of this one. Raises OSError; of what is gone nothing is left.
+        mode in the file's line are those of this one. What has no `content` yet is copied from that, too. Raises
+        OSError; of what is gone nothing is left.
         """
         seen, walked, at = parse(line), self._above[path], self._at(path)
         try:
             with look.opened(path) as (file, now, folder):
                 is_same = (now.st_ino, now.st_ctime_ns) == (seen.inode, seen.ctime)
-                if is_same and look.is_unmoved(walked):
+                if content and is_same and look.is_unmoved(walked):
                     return content, False
                 self._lines[path] = as_read(line, now, folder, walked)
                 if now.st_ino in self._again and self._is_joined(path, self._again[now.st_ino]):
-                    return self._hashes[self._again[now.st_ino]], True
+                    return self._hashes[self._again[now.st_ino]], bool(content) or not is_same
                 is_there = os.path.lexists(at)
-                is_other = not is_there or hash_of(file, self._came_again, grown(seen.size)).encode() != content
-                self._hashes[path] = self._copied_again(path, file, now) if is_other else content
+                most = grown(seen.size)
+                is_other = not (is_there and content) or hash_of(file, self._came_again, most).encode() != content
+                self._hashes[path] = self._copied_again(path, file, now, most) if is_other else content
+                self._filled.bytes += 0 if content else min(now.st_size, most)
                 if now.st_nlink > 1:
                     self._again[now.st_ino] = path
-                return self._hashes[path], is_other or not is_same
+                return self._hashes[path], (is_other and bool(content)) or not is_same
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise rsync.full(is_quota=error.errno == errno.EDQUOT) from None
@@ -512,27 +554,34 @@ class Copier:
     def _is_joined(self, path: bytes, first: bytes) -> bool:
         """Whether it is one more name of what was held against the file before, or has become one."""
         at, leader = self._at(path), self._at(first)
-        if os.path.samestat(os.lstat(at), os.lstat(leader)):
-            return True
-        os.unlink(at)
+        if os.path.lexists(at):
+            if os.path.samestat(os.lstat(at), os.lstat(leader)):
+                return True
+            os.unlink(at)
         try:
             os.link(leader, at, follow_symlinks=False)
         except OSError:  # a share without links, or there are too many
             return False
         return True
 
-    def _copied_again(self, path: bytes, file: int, now: os.stat_result) -> bytes:
-        """Copy an open file to where rsync has put another, or an older state of it; the hash of its content."""
+    def _copied_again(self, path: bytes, file: int, now: os.stat_result, most: int) -> bytes:
+        """Copy an open file to where rsync has put another, an older state of it, or nothing; the hash of its content.
+
+        No more than `most` bytes of it come.
+        """
         holds, at = self._place.holds, self._at(path)
         with suppress(FileNotFoundError):
             os.unlink(at)
         os.lseek(file, 0, os.SEEK_SET)
         target = os.open(at, _MAKE, 0o600)
         try:
-            content = copy_content(file, target, now, lambda _, read: self._came_again(read)).encode()
-            entry = replace(parse(self._lines[path]), mtime=now.st_mtime_ns)
+            content = copy_content(file, target, now, lambda _, read: self._came_again(read), most).encode()
+            was = parse(self._lines[path])
+            mode = was.mode if holds.owners else was.mode & ~SET_ID | _READABLE  # as rsync does it
+            entry = replace(was, mode=mode, mtime=now.st_mtime_ns)
             extended = {os.fsdecode(name): value for name, value in held(attributes(file), holds).items()}
-            give(target, entry, extended, owners=holds.owners, modes=holds.modes)
+            lost = give(target, entry, extended, owners=holds.owners, modes=holds.modes)
+            self._is_noted = self._is_noted or bool(lost)
         finally:
             os.close(target)
         return content
@@ -602,6 +651,10 @@ class Copier:
 
     def _at(self, path: bytes) -> bytes:
         return os.path.join(os.fsencode(self._place.data), path)
+
+
+def _too_large() -> str:
+    return LIMITED if plain_file.is_size_limited() else TOO_LARGE
 
 
 def _may_be_leased(line: bytes) -> bool:
