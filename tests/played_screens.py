@@ -63,7 +63,7 @@ from drbdbackup.pipeline.explore.versions import History, Kept, Version
 from drbdbackup.pipeline.progress import Progress
 from drbdbackup.pipeline.progress_file import JobProgress, TargetProgress
 from drbdbackup.pipeline.restore.request import Request, Restored, RestorePlan
-from drbdbackup.pipeline.restore.restore_protocol import Brought
+from drbdbackup.pipeline.restore.restore_protocol import RestoreResult
 from drbdbackup.pipeline.target.inspect_protocol import TargetLook
 from drbdbackup.report import (
     changes,
@@ -232,7 +232,7 @@ PLAN = RestorePlan(
     busy=(Opener(1234, "apache2", "/srv/raid/www", True),),
     warnings=("the newest snapshot is not among those that can be read from here; this is the one before it",),
 )  # fmt: skip
-BROUGHT = Brought(
+RESULT = RestoreResult(
     entries=48_377, files=48_112, bytes=23 << 30, deleted=12_345, changed=90, problem_count=1,
     problems=(Problem("mail/1234", "Permission denied"),),
 )  # fmt: skip
@@ -397,7 +397,7 @@ def say_replicate() -> None:
 
 
 def say_restore() -> None:
-    done = Restored(PLAN, BROUGHT, ago(minutes=31), ago(minutes=2))
+    done = Restored(PLAN, RESULT, ago(minutes=31), ago(minutes=2))
     console.say(restores.planned(PLAN, NOW), wraps=True)
     console.say(restores.restored(done), wraps=True)
     restores.complain(done)

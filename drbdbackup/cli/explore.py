@@ -104,10 +104,10 @@ def browse(config: File = None, resource: Resource = None) -> int:
         from drbdbackup.report.browse_screen import pick
 
         picked = pick(snapshots)
-    return _brought(loaded, one.name, picked) if picked else 0
+    return _restore(loaded, one.name, picked) if picked else 0
 
 
-def _brought(loaded: Config, resource: str, picked: Picked) -> int:
+def _restore(loaded: Config, resource: str, picked: Picked) -> int:
     """As `restore` does it: show the plan, ask, restore, show the result."""
     from drbdbackup.commands import restore as command
     from drbdbackup.report import console, restores, runs

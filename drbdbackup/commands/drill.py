@@ -124,7 +124,7 @@ def _drilled(
             started_at=started_at,
             finished_at=datetime.now(UTC),
         )
-    done = restore.restore(config, plan, watcher).brought
+    done = restore.restore(config, plan, watcher).result
     if done.problem_count:
         damaged += _read_again(config, [plan.copy])
         databases = _Databases(problems=done.problems, problem_count=done.problem_count)

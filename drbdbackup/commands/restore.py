@@ -1,4 +1,4 @@
-"""`restore`: which copy, what bringing it back would do, and doing it.
+"""`restore`: which copy, what restoring it would do, and doing it.
 
 The plan is made and shown before anything is written. Over the volume it goes only while this node is its Primary, and
 it is gone within a second when the volume has to be let go of.
@@ -44,13 +44,13 @@ from drbdbackup.pipeline.restore import in_place, paths
 from drbdbackup.pipeline.restore.in_place import NOTHING, InPlace
 from drbdbackup.pipeline.restore.request import Request, Restored, RestorePlan
 from drbdbackup.pipeline.restore.restore_protocol import (
-    BRING,
     LOOK,
-    Brought,
+    RESTORE,
+    AnyRestoreJob,
     ReadyToReplace,
     Replace,
-    RestoreJob,
     RestoreLook,
+    RestoreResult,
 )
 from drbdbackup.pipeline.target import copies_in_use
 from drbdbackup.pipeline.volume.destination_protocol import OverVolume, ToFolder
@@ -58,7 +58,7 @@ from drbdbackup.pipeline.volume.guard import mounted_now, unmounted
 
 _UNSIGNED = "its snapshot.json is unsigned and says what was left out: check what would be deleted"
 
-RestoreJobT = TypeVar("RestoreJobT", bound=RestoreJob)
+RestoreJobT = TypeVar("RestoreJobT", bound=AnyRestoreJob)
 
 
 def plan(config: Config, request: Request) -> RestorePlan:
@@ -87,15 +87,15 @@ def restore(config: Config, plan: RestorePlan, watcher: Watcher) -> Restored:
         written_progress(config, "restore", watcher) as watched,
     ):
         done = _restored(config, plan, watched)
-        task.files, task.bytes = done.brought.files, done.brought.bytes
+        task.files, task.bytes = done.result.files, done.result.bytes
         if done.status:
             task.outcome = Outcome.PARTIAL
-            task.because.append(f"{count(done.brought.problem_count, 'problem')} with what was restored")
+            task.because.append(f"{count(done.result.problem_count, 'problem')} with what was restored")
     return done
 
 
 def _destination(plan: RestorePlan) -> str:
-    """Where what was brought, for the history."""
+    """Where it was restored to, for the history."""
     part = f"{plan.request.path} to " if plan.request.path else ""
     return f"{part}{plan.destination}{', in place' if plan.request.in_place else ''}"
 
@@ -104,7 +104,7 @@ def _restored(config: Config, plan: RestorePlan, watcher: Watcher) -> Restored:
     resource = one_resource(config, plan.resource)
     request, access, started_at = plan.request, CopyAccess(config), datetime.now(UTC)
 
-    def bring(replacing: Callable[[], None] = lambda: None) -> Brought:
+    def restore_files(replacing: Callable[[], None] = lambda: None) -> RestoreResult:
         def on_event(event: Progress | ReadyToReplace) -> Replace | None:
             if isinstance(event, Progress):
                 watcher.progress(plan.copy.target, event)
@@ -116,11 +116,11 @@ def _restored(config: Config, plan: RestorePlan, watcher: Watcher) -> Restored:
         watcher.walked(plan.entries, plan.bytes)
         begun_at = datetime.now(UTC)
         with copies_in_use.held(config, plan.copy):
-            brought = _run_job(BRING, request, resource, access, plan.copy, on_event)
-        if not brought.problem_count:
+            result = _run_job(RESTORE, request, resource, access, plan.copy, on_event)
+        if not result.problem_count:
             took = (datetime.now(UTC) - begun_at).total_seconds()
-            record_speed(config, plan.choice, brought.files, brought.bytes, took)
-        return brought
+            record_speed(config, plan.choice, result.files, result.bytes, took)
+        return result
 
     in_place_outcome = NOTHING
     with _allowed(config, request, resource):
@@ -140,17 +140,17 @@ def _restored(config: Config, plan: RestorePlan, watcher: Watcher) -> Restored:
                 before=before,
                 resume=request.resume,
             )
-            done, in_place_outcome = in_place.restore_in_place(over, watcher, bring)
+            done, in_place_outcome = in_place.restore_in_place(over, watcher, restore_files)
         else:
-            done = _told_where(plan, bring)
+            done = _told_where(plan, restore_files)
     watcher.ended(plan.copy.target, "failed" if done.problems else "complete", "")
     return Restored(plan, done, started_at, datetime.now(UTC), in_place_outcome)
 
 
-def _told_where(plan: RestorePlan, bring: Callable[[], Brought]) -> Brought:
+def _told_where(plan: RestorePlan, restore_files: Callable[[], RestoreResult]) -> RestoreResult:
     """Say, where it is stopped, that a part of it is there: the same command would be refused next time."""
     try:
-        return bring()
+        return restore_files()
     except (Stopped, CalledOff) as error:
         request = plan.request
         with suppress(OSError):
@@ -174,7 +174,7 @@ def _chosen(config: Config, request: Request, resource: ResourceConfig) -> Resto
     targets = [target.name for target in config.targets]
     wanted = CopyRequest(request.origin, request.at, request.snapshot, request.lineage)
     copies = view.configured(config, resource.name, adopted=True)
-    if request.snapshot:  # a safety copy is only brought back by its name
+    if request.snapshot:  # a safety copy is only restored by its name
         copies += view.configured_safety(config, resource.name)
     is_retired = retired_targets.retired(config)
     found = candidates(copies, wanted, config.node, config.nodes, targets, is_retired)
@@ -249,7 +249,7 @@ def _run_job(
     conversation: Conversation[RestoreJobT, EventT, EndT], request: Request, resource: ResourceConfig,
     access: CopyAccess, copy: Copy, on_event: Callable[[EventT], Answer | None] = lambda _: None,
 ) -> EndT:  # fmt: skip
-    """Have the caged job look, or bring it."""
+    """Have the caged job look, or restore."""
     mounted = mounted_now(resource.source)
 
     def why_stop() -> str:

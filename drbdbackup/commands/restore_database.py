@@ -1,7 +1,7 @@
 """`restore --database`: the consistent copy that a run made of a database, back into the server or to a folder.
 
-A dump is brought to a folder of our own and given to the running server, on the Primary only. A physical backup is
-brought to a folder of the admin's and made ready there: the admin puts it in the place of the server's files.
+A dump is restored to a folder of our own and given to the running server, on the Primary only. A physical backup is
+restored to a folder of the admin's and made ready there: the admin puts it in the place of the server's files.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ class DatabasePlan(Struct, frozen=True):
 
 
 class DatabaseRestored(Struct, frozen=True):
-    """What came of it: `brought` is the dump's file, or the folder of the backup that is ready."""
+    """What came of it: `path` is the dump's file, or the folder of the backup that is ready."""
 
     plan: DatabasePlan
-    brought: str
+    path: str
     files: Restored
 
     @property
@@ -97,20 +97,20 @@ def restore(config: Config, plan: DatabasePlan, watcher: Watcher) -> DatabaseRes
     """Do what the plan says. Raises Locked, RoleError, Interrupted, DatabaseFailed, and what the medium says."""
     resource = one_resource(config, plan.files.resource)
     done = files.restore(config, plan.files, watcher)
-    brought = os.path.join(plan.folder, plan.files.request.path)
+    path = os.path.join(plan.folder, plan.files.request.path)
     if done.status:
         raise Failure("the copy is damaged and was not used", "Take another one: `drbdbackup list`.")
     if plan.method == "backup":
-        brought = os.path.join(brought, dump_files.newest(plan.files.inside))
-        _run_job(config, resource, plan, PREPARE, PrepareJob(here=node_facts(config), brought=brought))
+        path = os.path.join(path, dump_files.newest(plan.files.inside))
+        _run_job(config, resource, plan, PREPARE, PrepareJob(here=node_facts(config), path=path))
     elif plan.into_server:
         with lock.held(lock_file(config)):
             _judge(config, resource)
             job = LoadJob(
-                here=node_facts(config), database=plan.database, brought=brought, source=resource.source
+                here=node_facts(config), database=plan.database, path=path, source=resource.source
             )  # fmt: skip
             _run_job(config, resource, plan, LOAD, job)
-    return DatabaseRestored(plan, brought, done)
+    return DatabaseRestored(plan, path, done)
 
 
 def _database(resource: ResourceConfig, name: str) -> DatabaseConfig:

@@ -46,13 +46,13 @@ def restored(done: DatabaseRestored) -> Iterator[str]:
     name = f"{done.plan.files.resource}: the database {done.plan.database.name}"
     when = text.when(done.plan.made_at, datetime.now(UTC))
     if done.plan.into_server:
-        yield f"{name} is what it was {when}; {text.size(done.files.brought.bytes)} were loaded"
+        yield f"{name} is what it was {when}; {text.size(done.files.result.bytes)} were loaded"
         return
-    yield f"{name}, as it was {when}, is in {done.brought}"
+    yield f"{name}, as it was {when}, is in {done.path}"
     if done.plan.method == "backup":
-        yield from _NEXT.format(done.brought).splitlines()
+        yield from _NEXT.format(done.path).splitlines()
     else:
-        yield f"Load it with: mariadb < {done.brought}"
+        yield f"Load it with: mariadb < {done.path}"
 
 
 def plan_document(plan: DatabasePlan) -> dict[str, Any]:
@@ -68,5 +68,5 @@ def document(done: DatabaseRestored) -> dict[str, Any]:
     """What was done; `brought` is null where it went into the server."""
     return {
         "plan": plan_document(done.plan), **documents.restored(done.files),
-        "brought": None if done.plan.into_server else done.brought,
+        "brought": None if done.plan.into_server else done.path,
     }  # fmt: skip

@@ -313,17 +313,17 @@ def plan(planned: RestorePlan) -> dict[str, Any]:
 
 def restored(done: Restored) -> dict[str, Any]:
     """What came of a restore."""
-    brought = done.brought
+    result = done.result
     return {
         "restored": {
-            "entries": brought.entries, "files": brought.files, "bytes": brought.bytes, "deleted": brought.deleted,
+            "entries": result.entries, "files": result.files, "bytes": result.bytes, "deleted": result.deleted,
             "started_at": iso(done.started_at), "finished_at": iso(done.finished_at),
         },
         "safety_copy": None if done.in_place_outcome.kept is None else copy(done.in_place_outcome.kept, Reach.YES),
         "services": {"named": list(done.in_place_outcome.services), "problems": list(done.in_place_outcome.problems),
                      "left_stopped": done.in_place_outcome.left},
-        "problem_count": brought.problem_count,
-        "problems": [problem.as_document() for problem in brought.problems],
+        "problem_count": result.problem_count,
+        "problems": [problem.as_document() for problem in result.problems],
     }  # fmt: skip
 
 

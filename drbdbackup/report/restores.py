@@ -76,15 +76,15 @@ def restored(done: Restored) -> Iterator[str]:
     """What came of it."""
     if done.in_place_outcome.kept is not None:
         yield kept(done.in_place_outcome.kept)
-    took, brought = text.span((done.finished_at - done.started_at).total_seconds()), done.brought
-    if done.plan.request.in_place and not (brought.bytes or brought.deleted or brought.problem_count):
-        compared = f"{text.count(brought.files, 'file')} compared in {took}"
-        right = text.count(brought.changed, "entry", "entries")
-        also = f", but not all its metadata: {right} corrected" if brought.changed else ""
+    took, result = text.span((done.finished_at - done.started_at).total_seconds()), done.result
+    if done.plan.request.in_place and not (result.bytes or result.deleted or result.problem_count):
+        compared = f"{text.count(result.files, 'file')} compared in {took}"
+        right = text.count(result.changed, "entry", "entries")
+        also = f", but not all its metadata: {right} corrected" if result.changed else ""
         yield f"{done.plan.resource}: {done.plan.destination} already had the content of the snapshot{also}; {compared}"
         return
-    line = f"{done.plan.resource}: restored {_amount(brought.files, brought.bytes, brought.entries)}, in {took}"
-    deleted = f"; {text.count(brought.deleted, 'entry', 'entries')} deleted" if brought.deleted else ""
+    line = f"{done.plan.resource}: restored {_amount(result.files, result.bytes, result.entries)}, in {took}"
+    deleted = f"; {text.count(result.deleted, 'entry', 'entries')} deleted" if result.deleted else ""
     yield f"{line} to {done.plan.destination}{deleted}"
 
 
@@ -105,9 +105,9 @@ def kept(copy: Copy) -> str:
 
 def complain(done: Restored) -> None:
     """What is not as it was, on stderr: how many, and the first few."""
-    if count := done.brought.problem_count:
+    if count := done.result.problem_count:
         message = f"{text.count(count, 'problem')}; these files differ from the snapshot"
-        console.complain(f"{done.plan.resource}: {message}", text.problems(done.brought.problems, count))
+        console.complain(f"{done.plan.resource}: {message}", text.problems(done.result.problems, count))
     if done.in_place_outcome.left:
         stopped = ", ".join(done.in_place_outcome.services) or "no backup is made"
         check = f"`drbdbackup verify {done.plan.copy.snapshot}`"

@@ -152,7 +152,7 @@ def restoring(
     """
     listed = ("--no-implied-dirs", "--ignore-missing-args", f"--files-from={listing}")
     limited = () if shell else _limited(rate)
-    return _bringing(source, target, holds, (*listed, *_compared(over=over), *limited, *_from_peer(shell)))
+    return _restoring(source, target, holds, (*listed, *_compared(over=over), *limited, *_from_peer(shell)))
 
 
 def restoring_tree(source: str, target: str, holds: Holds, *, over: bool, rules: str, shell: str) -> Command:
@@ -163,15 +163,15 @@ def restoring_tree(source: str, target: str, holds: Holds, *, over: bool, rules:
     """
     filters = (f"--exclude-from={rules}",) if rules else ()
     options = ("--recursive", *_compared(over=over), *filters, *_from_peer(shell))
-    return _bringing(source, target, holds, options)
+    return _restoring(source, target, holds, options)
 
 
 def restoring_folder(source: str, target: str, holds: Holds, *, shell: str = "") -> Command:
     """Give a folder what another one has of its own (owner, mode, times, attributes), and nothing that is in it."""
-    return _bringing(_folder(source), target, holds, ("--recursive", "--exclude=*", *_from_peer(shell)))
+    return _restoring(_folder(source), target, holds, ("--recursive", "--exclude=*", *_from_peer(shell)))
 
 
-def _bringing(source: str, target: str, holds: Holds, options: tuple[str, ...]) -> Command:
+def _restoring(source: str, target: str, holds: Holds, options: tuple[str, ...]) -> Command:
     argv = (
         "rsync", *archive(holds), "--from0", *options, "--checksum-choice=xxh128", OUT_FORMAT, "--", source, target
     )  # fmt: skip

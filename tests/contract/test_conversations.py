@@ -46,7 +46,7 @@ from drbdbackup.pipeline.explore.diff_protocol import DIFF, WalkedVolume
 from drbdbackup.pipeline.explore.find_protocol import FIND
 from drbdbackup.pipeline.progress import SilentWatcher
 from drbdbackup.pipeline.replicate.replicate_protocol import REPLICATE, ReplicaPublished, ReplicaReady
-from drbdbackup.pipeline.restore.restore_protocol import BRING, LOOK
+from drbdbackup.pipeline.restore.restore_protocol import LOOK, RESTORE
 from drbdbackup.pipeline.snapshot.copy_protocol import (
     COPY,
     FORECAST,
@@ -264,7 +264,7 @@ class Ground:
             id(SCRUB): {
                 **copy, "part": 0, "of": 1, "snapshots": (NAME, OLDER), "seconds": 9.0, "left": None, "ignore": (),
             },
-            id(LOOK): {**copy, **restore}, id(BRING): {**copy, **restore},
+            id(LOOK): {**copy, **restore}, id(RESTORE): {**copy, **restore},
             id(FETCH): {**copy, "into": self.unused("manifest"), "plain": False},
             id(REPLICATE): {**self.replicating(copy["copy"]), "about": facts, "key": copying["key"], "sequence": 1,
                             "started_at": AT, "made_by": "www4"},
@@ -274,8 +274,8 @@ class Ground:
                 "scratch": str(self.folder), "volume": WalkedVolume(str(self.volume), None, spool, 9.0),
             },
             id(DUMP): {**source, "database": database, "snapshot": NAME, "scratch": str(self.folder)},
-            id(LOAD): {"database": database, "brought": str(self.folder / "dump.sql"), "source": str(self.volume)},
-            id(PREPARE): {"brought": self.backup()},
+            id(LOAD): {"database": database, "path": str(self.folder / "dump.sql"), "source": str(self.volume)},
+            id(PREPARE): {"path": self.backup()},
             id(SWEEP): {"to": str(self.fresh("swept"))}, id(DUMPS): drill,
             id(TABLES): {
                 **drill, "server": f"server-{number}", "mariadb": "data", "is_backup": True, "options": (),

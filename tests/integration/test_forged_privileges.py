@@ -21,9 +21,9 @@ from drbdbackup.manifest import SETTLED, Entry, Recorded
 from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.files.content import ContentHashes
 from drbdbackup.pipeline.files.tree import entries, open_folder
-from drbdbackup.pipeline.restore.apply_metadata import Given, Giver, Pair
-from drbdbackup.pipeline.restore.privileged_files import RightsGiver
-from drbdbackup.pipeline.restore.proven_metadata import EntryGiver, apply_proven
+from drbdbackup.pipeline.restore.apply_metadata import MetadataWriter, Pair, WrittenMetadata
+from drbdbackup.pipeline.restore.privileged_files import RightsWriter
+from drbdbackup.pipeline.restore.proven_metadata import ProvenMetadataWriter, apply_proven
 from drbdbackup.targets.abilities import Abilities
 from drbdbackup.tools import rsync
 from tests.integration.test_forged_attributes import CAPABILITY, MAY_CHANGE_USER, named
@@ -150,20 +150,20 @@ def is_wrong(name: str, seen: os.stat_result) -> bool:
     return bool(seen.st_mode & 0o6000) and (seen.st_uid == 0 or name != "www/set")
 
 
-def gives_rights(folder: Path, giver: type[Giver], path: str, content: bytes) -> list[Problem]:
+def gives_rights(folder: Path, writer: type[MetadataWriter], path: str, content: bytes) -> list[Problem]:
     """What could not be given to a file below the `folder` that should be as it is, but with this content."""
     with open_folder(str(folder)) as tree:
         seen = next(entries(tree, path.encode(), lambda _: None))
         one = Recorded(replace(seen, size=len(content)), xxhash.xxh128(content).hexdigest(), SETTLED, b"")
-        return RightsGiver(tree, giver(ALL, is_own=True), lambda _: None).give_all([one], (), lambda: None)
+        return RightsWriter(tree, writer(ALL, is_own=True), lambda _: None).write_all([one], (), lambda: None)
 
 
 def left_by_a_kill(folder: Path, path: str) -> list[tuple[int, int]]:
     """Owner and mode of what is there of our own after a kill while a file gets its rights."""
 
-    class IsKilled(Giver, frozen=True):
-        def give(self, at: bytes | int, one: Recorded, entry: Entry, *, is_other: bool) -> Given:
-            super().give(at, one, entry, is_other=is_other)
+    class IsKilled(MetadataWriter, frozen=True):
+        def write(self, at: bytes | int, one: Recorded, entry: Entry, *, is_other: bool) -> WrittenMetadata:
+            super().write(at, one, entry, is_other=is_other)
             os.kill(os.getpid(), signal.SIGKILL)
             raise AssertionError
 
@@ -219,12 +219,12 @@ def test_its_owner_cannot_write_to_a_file_before_it_has_its_rights(tmp_path: Pat
     """It is his from chown(2) on, in a folder of his."""
     could: list[str] = []
 
-    class WritesMeanwhile(Giver, frozen=True):
-        def give(self, at: bytes | int, one: Recorded, entry: Entry, *, is_other: bool) -> Given:
+    class WritesMeanwhile(MetadataWriter, frozen=True):
+        def write(self, at: bytes | int, one: Recorded, entry: Entry, *, is_other: bool) -> WrittenMetadata:
             os.chown(at, entry.uid, entry.gid)
             argv = [sys.executable, "-c", WRITES]
             could.extend(subprocess.check_output(argv, cwd=tmp_path, text=True, timeout=60).split())
-            return super().give(at, one, entry, is_other=is_other)
+            return super().write(at, one, entry, is_other=is_other)
 
     content, program = b"#!/bin/true", tmp_path / "his/set"
     program.parent.mkdir()
@@ -257,7 +257,7 @@ def test_what_has_the_name_of_a_program_by_now_gets_no_further_name_of_it(tmp_pa
         found = [next(entries(tree, name, lambda _: None)) for name in (b"one", b"other")]
         content = xxhash.xxh128(b"#!/bin/true").hexdigest()
         wanted = [Recorded(replace(one, inode=7, nlink=2), content, SETTLED, b"") for one in found]
-        assert RightsGiver(tree, Giver(ALL, is_own=True), lambda _: None).give_all(wanted, (), met) == []
+        assert RightsWriter(tree, MetadataWriter(ALL, is_own=True), lambda _: None).write_all(wanted, (), met) == []
     assert (tmp_path / "other").read_bytes() == b"#!/bin/true"
     assert (tmp_path / "other").stat().st_mode & 0o7777 == 0o4755
 
@@ -291,8 +291,8 @@ def test_a_program_of_a_closed_folder_is_made_in_none_that_is_open_to_others(
         hashes = {b"f": xxhash.xxh128(content).hexdigest(), b"d": ""}
         wanted = [Recorded(one, hashes[one.kind], SETTLED, b"") for one in found if b"/his" not in one.path]
         at = len(wanted) - 1 if is_above else 0
-        giver = RightsGiver(tree, Giver(ALL, is_own=True), lambda _: None, wanted[:at])
-        problems = giver.give_all(wanted[at:], (), met)
+        writer = RightsWriter(tree, MetadataWriter(ALL, is_own=True), lambda _: None, wanted[:at])
+        problems = writer.write_all(wanted[at:], (), met)
     assert [one.path for one in problems] == ([] if is_made else ["www/closed/in/set"])
     assert (closed / "in/set").stat().st_mode & 0o4000 == (0o4000 if is_made else 0)
 
@@ -304,8 +304,8 @@ def test_it_is_told_that_a_large_file_is_being_read_before_it_gets_its_own(tmp_p
     with open_folder(str(tmp_path)) as tree:
         [seen] = entries(tree, b"large", lambda _: None)
         one = Recorded(replace(seen, mode=0o640), xxhash.xxh128(file.read_bytes()).hexdigest(), SETTLED, b"")
-        to = EntryGiver(
-            folder=tree, giver=Giver(ALL, is_own=True), problems=problems, hashes=ContentHashes(told.append)
+        to = ProvenMetadataWriter(
+            folder=tree, writer=MetadataWriter(ALL, is_own=True), problems=problems, hashes=ContentHashes(told.append)
         )
         assert list(apply_proven([(one, seen)], to)) == [(one, seen)]
     assert (file.stat().st_mode & 0o7777, problems) == (0o640, [])
@@ -313,7 +313,7 @@ def test_it_is_told_that_a_large_file_is_being_read_before_it_gets_its_own(tmp_p
 
 
 def test_nothing_of_roots_that_has_his_name_by_now_is_given_to_a_user(tmp_path: Path) -> None:
-    """He exchanges his symlink, FIFO, file and folders for root's between the walk's look and the giving."""
+    """He exchanges his symlink, FIFO, file and folders for root's between the walk's look and the writing."""
     kinds: dict[str, Callable[[Path], object]] = {
         "link": lambda path: path.symlink_to("x"), "fifo": os.mkfifo, "file": lambda path: path.write_text("x"),
         "folder": Path.mkdir, "other": Path.mkdir,
@@ -334,7 +334,7 @@ def test_nothing_of_roots_that_has_his_name_by_now_is_given_to_a_user(tmp_path: 
         (tmp_path / "folder").mkdir(mode=0o700)
         (tmp_path / "folder/secret").write_text("of root's")
         problems = list[Problem]()
-        to = EntryGiver(folder=tree, giver=Giver(ALL, is_own=True), problems=problems)
+        to = ProvenMetadataWriter(folder=tree, writer=MetadataWriter(ALL, is_own=True), problems=problems)
         assert list(apply_proven(sorted(pairs, key=lambda pair: pair[0].entry.path), to))
     assert {one.path for one in problems} == {"link", "fifo", "file", "folder"}
     assert {name: (tmp_path / name).stat().st_uid for name in kinds} == {**dict.fromkeys(kinds, 0), "other": 33}
@@ -374,7 +374,7 @@ def test_nothing_of_roots_that_looks_like_his_is_given_to_a_user(tmp_path: Path)
                 (tmp_path / "roots/folder").rename(tmp_path / "his/folder")
 
     with open_folder(str(tmp_path)) as tree:
-        to = EntryGiver(folder=tree, giver=Giver(ALL, is_own=True), problems=problems, begun=begun)
+        to = ProvenMetadataWriter(folder=tree, writer=MetadataWriter(ALL, is_own=True), problems=problems, begun=begun)
         list(apply_proven(met(), to))
     given = {name: (tmp_path / "his" / name).lstat() for name in names}
     kept = {name for name in names if given[name].st_ino == of_root[name].st_ino}
@@ -402,7 +402,9 @@ def test_what_roots_closed_folder_has_is_open_to_nobody_while_it_is_given(tmp_pa
         seen_then.append((now.st_uid, now.st_mode & 0o7777))
 
     with open_folder(str(tmp_path)) as tree:
-        to = EntryGiver(folder=tree, giver=Giver(ALL, is_own=True), problems=list[Problem](), begun=time.time_ns())
+        to = ProvenMetadataWriter(
+            folder=tree, writer=MetadataWriter(ALL, is_own=True), problems=[], begun=time.time_ns()
+        )
         list(apply_proven(met(), to))
     assert (folder / "key").stat().st_mode & 0o7777 == 0o644
     assert seen_then == [(0, 0o700)]

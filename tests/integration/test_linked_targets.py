@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from drbdbackup.manifest import Entry
-from drbdbackup.pipeline.files.metadata import give
+from drbdbackup.pipeline.files.metadata import write_metadata
 from tests.played_media import share, wait_for
 from tests.played_pair import PlayedPair, differences
 
@@ -163,7 +163,7 @@ def test_no_mode_is_given_to_what_a_symlink_leads_to(local: Path, tmp_path: Path
     entry = Entry(
         kind=b"f", mode=0o4777, uid=0, gid=0, size=0, mtime=0, ctime=0, inode=0, nlink=1, rdev=0, path=b"page"
     )
-    assert give(os.fsencode(tmp_path / "page"), entry, {}, owners=False) == ("mode: it has become a symlink",)
+    assert write_metadata(os.fsencode(tmp_path / "page"), entry, {}, owners=False) == ("mode: it has become a symlink",)
     assert seen(local) == before
 
 

@@ -228,11 +228,11 @@ plain.finish()
 GIVE_HERE = """
 import sys
 from drbdbackup.manifest import Entry
-from drbdbackup.pipeline.files.metadata import give, lacks
+from drbdbackup.pipeline.files.metadata import lacks, write_metadata
 entry = Entry(
     kind=b"f", mode=0o6755, uid=1234, gid=1234, size=1, mtime=1, ctime=1, inode=1, nlink=1, rdev=0, path=b"in/tool",
 )
-print(*lacks(give(sys.argv[2] + "/in/tool", entry, {})))
+print(*lacks(write_metadata(sys.argv[2] + "/in/tool", entry, {})))
 """
 
 

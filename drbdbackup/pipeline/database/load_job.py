@@ -31,18 +31,18 @@ def do(job: LoadJob | PrepareJob, channel: Channel) -> Ended:
 
 
 def _load(job: LoadJob, channel: Channel) -> None:
-    if not stat.S_ISREG(os.lstat(job.brought).st_mode):
+    if not stat.S_ISREG(os.lstat(job.path).st_mode):
         raise DatabaseFailed("the dump in the snapshot is no plain file", prepare.PREPARING)
-    _check_maker(job.brought)
-    work(mariadb.load(job.database), channel, _LOADING, stdin=job.brought)
+    _check_maker(job.path)
+    work(mariadb.load(job.database), channel, _LOADING, stdin=job.path)
 
 
-def _check_maker(brought: str) -> None:
+def _check_maker(path: str) -> None:
     """Raises DatabaseFailed where somebody else than root owns it, or a folder above it that a run makes.
 
     Who owns the top of the volume can put a folder of his own there, and the SQL in it would be done as root.
     """
-    at = brought
+    at = path
     for _ in range(_OURS):
         if (owner := os.lstat(at).st_uid) != os.geteuid():
             message = f"{os.path.basename(at)} in the snapshot belongs to user {owner}: no run of drbdbackup made it"
@@ -51,13 +51,13 @@ def _check_maker(brought: str) -> None:
 
 
 def _prepare(job: PrepareJob, channel: Channel) -> None:
-    _check_maker(job.brought)
-    with open_folder(job.brought) as data:
+    _check_maker(job.path)
+    with open_folder(job.path) as data:
         has_plugin = prepare.loads_plugin(data)
         for wrong in prepare.rewrite_settings(data):
             raise DatabaseFailed(f"{wrong.path} {wrong.reason}", prepare.PREPARING)
         commands, caged = [mariadb.prepare("")], job.here.caged
-        with mariadb_sandbox.entered(job.brought, data, None, commands, caged=caged, channel=channel) as box:
+        with mariadb_sandbox.entered(job.path, data, None, commands, caged=caged, channel=channel) as box:
             why = prepare.prepare(box, data, channel, has_plugin=has_plugin)
     if why:
         raise DatabaseFailed(why, prepare.PREPARING)

@@ -1,4 +1,4 @@
-"""The two conversations with the job that brings a restored database into use; both end with `Ended`."""
+"""The two conversations with the job that puts a restored database to use; both end with `Ended`."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from drbdbackup.pipeline.cage.protocol import CageJob, Conversation, Ended
 
 
 class LoadJob(CageJob, frozen=True, kw_only=True, tag_field="step", tag="load"):
-    """Give the dump in the file `brought` to the running server. Its socket may lie in the volume at `source`."""
+    """Give the dump in the file `path` to the running server. Its socket may lie in the volume at `source`."""
 
     database: DatabaseConfig
-    brought: str
+    path: str
     source: str
 
     @property
     def paths(self) -> tuple[str, ...]:
         """The dump, and where the server's socket may be."""
-        return (self.brought, self.source)
+        return (self.path, self.source)
 
 
 class PrepareJob(CageJob, frozen=True, kw_only=True, tag_field="step", tag="prepare"):
-    """Make the physical backup in the folder `brought` one that a server can start from."""
+    """Make the physical backup in the folder `path` one that a server can start from."""
 
-    brought: str
+    path: str
 
     @property
     def paths(self) -> tuple[str, ...]:
         """The backup."""
-        return (self.brought,)
+        return (self.path,)
 
 
 LOAD: Conversation[LoadJob, Never, Ended] = Conversation("load", LoadJob, Ended)

@@ -61,7 +61,7 @@ def own(extended: Mapping[bytes, bytes] | Mapping[str, bytes]) -> dict[str, byte
     }  # fmt: skip
 
 
-def give(
+def write_metadata(
     path: bytes | str | int, entry: Entry, extended: Mapping[str, bytes], *, owners: bool = True, modes: bool = True
 ) -> tuple[str, ...]:
     """Give what is at `path`, or is open, the entry's owner, attributes, mode and times; what could not be given, in
@@ -83,7 +83,7 @@ def give(
 
 
 def lacks(lost: Iterable[str]) -> frozenset[str]:
-    """What `give` could not give, as the manifest has it."""
+    """What `write_metadata` could not give, as the manifest has it."""
     found = {one.partition(":")[0] for one in lost}
     return frozenset("attributes" if "." in what or what == _AN_ACL else what for what in found)
 

@@ -46,14 +46,14 @@ from drbdbackup.pipeline.files.compare import (
     recorded_below,
 )
 from drbdbackup.pipeline.files.content import ContentHashes, drop_cached
-from drbdbackup.pipeline.files.metadata import attributes, give, lacks, own
+from drbdbackup.pipeline.files.metadata import attributes, lacks, own, write_metadata
 from drbdbackup.pipeline.files.rate_limit import Pace
 from drbdbackup.pipeline.files.rsync_run import follow, room_as_it_is
 from drbdbackup.pipeline.files.tree import ParentOpener
 from drbdbackup.pipeline.restore import copy_sparse_files
 from drbdbackup.pipeline.restore.apply_metadata import (
-    Giver,
     MetadataWriter,
+    TreeMetadataWriter,
     as_far_as_known,
     has_split_links,
     is_needed,
@@ -126,35 +126,35 @@ class Replica(Struct, kw_only=True):
         self.short[path] = self.short.get(path, frozenset()) | lacks(what)
 
     @property
-    def giver(self) -> Giver:
+    def writer(self) -> MetadataWriter:
         """What gives entries their metadata."""
-        return Giver(self.copy.can, self.copy.is_own)
+        return MetadataWriter(self.copy.can, self.copy.is_own)
 
-    def give(self, at: bytes, one: Recorded, there: Entry, *, is_noted: bool, source: bytes | None) -> str:
+    def write_metadata(self, at: bytes, one: Recorded, there: Entry, *, is_noted: bool, source: bytes | None) -> str:
         """Give an entry what the manifest says of it, where its medium shows something else by now; what is damaged.
 
         `source` is the entry on that medium (None: it cannot be looked at), `is_noted` that rsync could not give all.
         What this disk cannot hold is kept for the manifest.
         """
         path, entry = one.entry.path, as_far_as_known(one, there)
-        given = self.giver.give(at, one, entry, is_other=is_other(entry, there))
-        if given.lost:
-            self.lost(path, given.lost)
+        written = self.writer.write(at, one, entry, is_other=is_other(entry, there))
+        if written.lost:
+            self.lost(path, written.lost)
         if odd_time(one, there):
             self.lost(path, ("times",))
-        if given.removed and not one.attributes:  # else it is what was backed up
-            self.problems += (Problem.at(path, why) for why in given.of_medium)
-        kept = self._on_medium(one, source) if source is not None and (is_noted or given.missing) else {}
+        if written.removed and not one.attributes:  # else it is what was backed up
+            self.problems += (Problem.at(path, why) for why in written.of_medium)
+        kept = self._on_medium(one, source) if source is not None and (is_noted or written.missing) else {}
         if kept and not kept.items() <= own(attributes(at)).items():
             self.lost(path, ("attributes",))
-        if source is None and given.missing:
+        if source is None and written.missing:
             self.lost(path, ("attributes",))
         if path in self.short:
             then = attributes_then(one, self.copy.can)
             if then is not None and then.digests:  # all of them are kept then, and they came as they were
                 kept |= {name: value for name, value in own(attributes(at)).items() if then.are(name, value)}
             self.kept[path] = kept
-        gone = [name for name in given.missing if name not in kept and source is not None]
+        gone = [name for name in written.missing if name not in kept and source is not None]
         return f"has other attributes than were backed up: {', '.join(gone)}" if gone else ""
 
     def _on_medium(self, one: Recorded, source: bytes) -> dict[str, bytes]:
@@ -216,7 +216,7 @@ def fill(replica: Replica, workers: int) -> Filled | None:
                 if one_planned.step in (Step.LINK, Step.LINK_GROUP) and one.entry.path in linker.failed:
                     last.add(one)
             last.finish()
-        _give_folders(replica, planner, folder)
+        _write_folders(replica, planner, folder)
         if replica.damaged:
             _note_all(replica, planner)
             return None
@@ -310,10 +310,10 @@ class Fetcher:
         self._entries, self._bytes = [], 0
         if replica.updating:
             self._clear(entries)
-        damaged = self.bring(entries, check)
+        damaged = self.fetch(entries, check)
         for path in () if replica.copy.shell else (one.entry.path for one in entries if one.entry.kind == b"f"):
             drop_cached(b"%b/%b" % (os.fsencode(replica.copy.data), path))
-        self._give(entries)
+        self._write_kept(entries)
         for content in (False, True):
             if not content or check.is_content_in_doubt:
                 check.all(self._folder, paired(entries, self._present(entries)), self._step, content=content)
@@ -328,7 +328,7 @@ class Fetcher:
         if self._notes:
             self._note(sound)
 
-    def bring(self, entries: Iterable[Recorded], check: RestoreCheck) -> list[Problem]:
+    def fetch(self, entries: Iterable[Recorded], check: RestoreCheck) -> list[Problem]:
         """Let rsync bring these entries, but for the damaged ones that it returns; the check says what is there."""
         replica = self._replica
         copy, file = replica.copy, os.path.join(replica.scratch, "listing")
@@ -348,15 +348,15 @@ class Fetcher:
         if os.path.getsize(listing.holed):
             with_holes = os.path.join(replica.scratch, "with-holes")
             with tree.open_folder(copy.data) as there:
-                replica.problems += copy_sparse_files.bring_listed(
-                    listing.holed, b"", there, self._folder, with_holes, check.brought, self._step, Pace(replica.rate)
+                replica.problems += copy_sparse_files.copy_listed(
+                    listing.holed, b"", there, self._folder, with_holes, check.add, self._step, Pace(replica.rate)
                 )
             self._run(b"", lambda source, target, holds: rsync.restoring(
                 source, target, holds, over=None, listing=with_holes
             ), check)  # fmt: skip
         return listing.damaged
 
-    def bring_root(self) -> None:
+    def fetch_root(self) -> None:
         """Let rsync give the volume's top its metadata."""
         shell = self._replica.copy.shell
         check = RestoreCheck(self._replica.copy.can, self._step)
@@ -370,7 +370,7 @@ class Fetcher:
         base = path[:-1]  # b"", or that of a deep folder, which comes as "folder/."
 
         def heard(item: rsync.Item) -> None:
-            check.brought(item, base)
+            check.add(item, base)
 
         with ends(replica.copy, self._folder, path) as (source, target):
             output = os.path.join(replica.scratch, "output")
@@ -406,7 +406,7 @@ class Fetcher:
                     at = tree.path_of(above, name)
                     is_there = source is not None and not is_aside(one)
                     medium = tree.path_of(*source.parent(path)) if source is not None and is_there else None
-                    if gone := replica.give(at, one, there, is_noted=self._is_noted, source=medium):
+                    if gone := replica.write_metadata(at, one, there, is_noted=self._is_noted, source=medium):
                         wrong[path] = gone
 
     def source(self, stack: ExitStack) -> ParentOpener | None:
@@ -425,14 +425,14 @@ class Fetcher:
                     above, name = opener.parent(one.entry.path)
                     os.unlink(name, dir_fd=above)
 
-    def _give(self, entries: list[Recorded]) -> None:
+    def _write_kept(self, entries: list[Recorded]) -> None:
         """What the source's medium could not hold, and its manifest kept."""
         copy = self._replica.copy
         wanted = entries
         if not is_needed(copy.can) and not has_split_links(self._folder, entries):
             wanted = [one for one in entries if lacks_of(one.attributes)]
         if wanted:
-            give_kept(self._replica, self._folder, lambda: iter(wanted))
+            write_kept(self._replica, self._folder, lambda: iter(wanted))
 
     def _present(self, entries: Iterable[Recorded]) -> Iterator[manifest.Entry]:
         with closing(ParentOpener(self._folder)) as opener:
@@ -469,15 +469,15 @@ def _note_all(replica: Replica, planner: Planner) -> None:
         file.write(replica.sign(b"".join(chunk)))
 
 
-def give_kept(replica: Replica, folder: int, read: Callable[[], Iterator[Recorded]]) -> None:
+def write_kept(replica: Replica, folder: int, read: Callable[[], Iterator[Recorded]]) -> None:
     """Give entries what the source's manifest kept for them; what cannot be given here, this manifest keeps."""
-    giving = MetadataWriter(folder, replica.giver, replica.copy.beside, over=True)
-    giving.give_all(read, replica.step)
-    for problem in giving.problems:
+    writing = TreeMetadataWriter(folder, replica.writer, replica.copy.beside, over=True)
+    writing.write_all(read, replica.step)
+    for problem in writing.problems:
         replica.lost(problem.entry_path, (problem.reason,))
 
 
-def _give_folders(replica: Replica, planner: Planner, folder: int) -> None:
+def _write_folders(replica: Replica, planner: Planner, folder: int) -> None:
     """Folders come last, because what is done in them changes their times.
 
     One that is as it was gets its metadata from the disk's own older copy, the others from the source.
@@ -491,16 +491,16 @@ def _give_folders(replica: Replica, planner: Planner, folder: int) -> None:
         )  # fmt: skip
 
     fetcher, before = Fetcher(replica, folder, ""), len(replica.problems)
-    fetcher.bring((one for one in changed()), RestoreCheck(replica.copy.can, replica.step))
+    fetcher.fetch((one for one in changed()), RestoreCheck(replica.copy.can, replica.step))
     replica.damaged += replica.problems[before:]  # a folder that is gone; nothing else would say so of an empty one
     if any(one.entry.path == ROOT for one in changed()):
-        fetcher.bring_root()
+        fetcher.fetch_root()
     if is_needed(replica.copy.can):
-        give_kept(replica, folder, changed)
+        write_kept(replica, folder, changed)
     else:
-        give_kept(replica, folder, lambda: (one for one in changed() if lacks_of(one.attributes)))
+        write_kept(replica, folder, lambda: (one for one in changed() if lacks_of(one.attributes)))
     _settle_folders(replica, fetcher, folder, changed())
-    _give_as_before(replica, planner, folder, gone)
+    _write_as_before(replica, planner, folder, gone)
 
 
 def _settle_folders(replica: Replica, fetcher: Fetcher, folder: int, changed: Iterable[Recorded]) -> None:
@@ -516,7 +516,7 @@ def _settle_folders(replica: Replica, fetcher: Fetcher, folder: int, changed: It
                 continue
             medium = tree.path_of(*source.parent(path)) if source is not None and is_there else None
             there = tree.entry_at(folder, b".", path) if path == ROOT else tree.entry_at(*here.parent(path), path)
-            if gone := replica.give(at, one, there, is_noted=True, source=medium):
+            if gone := replica.write_metadata(at, one, there, is_noted=True, source=medium):
                 replica.damaged.append(Problem.at(path, gone))
 
 
@@ -527,7 +527,7 @@ def _is_folder(opener: ParentOpener, path: bytes) -> bool:
         return False
 
 
-def _give_as_before(replica: Replica, planner: Planner, folder: int, gone: set[bytes]) -> None:
+def _write_as_before(replica: Replica, planner: Planner, folder: int, gone: set[bytes]) -> None:
     """Folders that are as they were get their metadata from the disk's own older copy."""
     with ExitStack() as stack:
         here = stack.enter_context(closing(ParentOpener(folder)))
@@ -545,7 +545,7 @@ def _give_as_before(replica: Replica, planner: Planner, folder: int, gone: set[b
             for name in own(attributes(now)).keys() - extended.keys():
                 with suppress(OSError):  # inherited from a default ACL
                     os.removexattr(now, name, follow_symlinks=False)
-            if lost := give(now, one.entry, extended):
+            if lost := write_metadata(now, one.entry, extended):
                 replica.lost(one.entry.path, lost)
 
 

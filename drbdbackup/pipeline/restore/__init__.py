@@ -1,1 +1,1 @@
-"""A copy brought back, aside or over the live volume."""
+"""A copy restored, to a folder or over the live volume."""

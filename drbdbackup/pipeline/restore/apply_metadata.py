@@ -29,7 +29,7 @@ from drbdbackup.pipeline.files.compare import (
     shape,
 )
 from drbdbackup.pipeline.files.content import copy_content
-from drbdbackup.pipeline.files.metadata import SET_ID, attributes, give, is_acl, own, take_attribute
+from drbdbackup.pipeline.files.metadata import SET_ID, attributes, is_acl, own, take_attribute, write_metadata
 from drbdbackup.pipeline.files.tree import ParentOpener, entries, path_of
 from drbdbackup.targets.abilities import Abilities
 from drbdbackup.targets.layout import stored_at
@@ -93,8 +93,8 @@ def as_far_as_known(one: Recorded, there: Entry) -> Entry:
     return replace(one.entry, mtime=there.mtime) if is_other_time else one.entry
 
 
-class Given(Struct, frozen=True):
-    """What came of giving an entry its metadata: `lost` is what of that it could not be given, in words.
+class WrittenMetadata(Struct, frozen=True):
+    """What came of writing an entry's metadata: `lost` is what of that it could not be given, in words.
 
     `removed` are the names of attributes that the medium had and the manifest has not, `missing` of those that the
     medium should have, and has not as they were. `is_changed`: it was not as it should be.
@@ -114,12 +114,12 @@ class Given(Struct, frozen=True):
             yield f"has other attributes than were backed up: {', '.join(self.missing)}"
 
 
-class Giver(Struct, frozen=True):
-    """Gives entries that came from a copy their metadata, and takes from them what they must not have.
+class MetadataWriter(Struct, frozen=True):
+    """Writes the metadata of entries that came from a copy, and takes from them what they must not have.
 
     `can` is what the copy's medium holds. `is_own`: nobody else writes to it, so what older versions did not note of
     attributes is as it lies there. `tells`: nobody has looked at the medium itself, so what must not have come is
-    reported; ACLs only where it is to `bring_acls`.
+    reported; ACLs only where rsync `transfers_acls`.
     Without `privileges` a file gets nothing that lets it run as somebody else: its content is not known yet.
     """
 
@@ -127,12 +127,12 @@ class Giver(Struct, frozen=True):
     is_own: bool
     tells: bool = True
     privileges: bool = True
-    bring_acls: bool = True
+    transfers_acls: bool = True
 
-    def give(
+    def write(
         self, at: bytes | int, one: Recorded, entry: Entry, *, is_other: bool, prove: Callable[[], None] = lambda: None,
         on_medium: Callable[[], Mapping[bytes, bytes] | None] = lambda: None,
-    ) -> Given:  # fmt: skip
+    ) -> WrittenMetadata:  # fmt: skip
         """`entry` is what it is to be, `is_other` whether stat shows something else; `at` is a path, or an open entry.
 
         `prove` is called before anything is changed, and may raise. `on_medium` reads the attributes that the entry has
@@ -164,9 +164,9 @@ class Giver(Struct, frozen=True):
             except OSError as error:
                 lost.append(f"{name}: was not backed up, and cannot be removed: {error.strerror}")
         if is_changed:
-            lost += give(at, entry, wanted)
+            lost += write_metadata(at, entry, wanted)
         gone = (name for name in surplus if self.tells and self._is_of_medium(name) and name not in missing)
-        return Given(tuple(gone), missing, tuple(lost), is_changed)
+        return WrittenMetadata(tuple(gone), missing, tuple(lost), is_changed)
 
     def for_now(self, entry: Entry) -> Entry:
         """The entry, as far as it may be given now."""
@@ -176,7 +176,7 @@ class Giver(Struct, frozen=True):
 
     def _is_of_medium(self, name: str) -> bool:
         """Else it was inherited where the entry was made."""
-        return (self.can.acls and self.bring_acls) if is_acl(name) else self.can.xattrs
+        return (self.can.acls and self.transfers_acls) if is_acl(name) else self.can.xattrs
 
 
 @contextmanager
@@ -192,14 +192,16 @@ def noting(problems: list[Problem], path: bytes) -> Iterator[None]:
         problems.append(Problem.at(path, error.message))
 
 
-class MetadataWriter:
+class TreeMetadataWriter:
     """One tree, open as `folder`; `problems` says what could not be given, `of_medium` what is wrong with the copy.
 
     `over`: what is in the way may go, but no folder with something in it.
     """
 
-    def __init__(self, folder: int, giver: Giver, beside: str, *, over: bool, makes_only: bool = False) -> None:
-        """Nothing happens before `give_all`; `beside` is the folder that holds what lies aside.
+    def __init__(
+        self, folder: int, writer: MetadataWriter, beside: str, *, over: bool, makes_only: bool = False
+    ) -> None:
+        """Nothing happens before `write_all`; `beside` is the folder that holds what lies aside.
 
         `makes_only`: what is missing is made, and joined, and gets nothing: others may be in the tree meanwhile, and
         what a name leads to must not get an owner (see `proven_metadata`).
@@ -207,22 +209,22 @@ class MetadataWriter:
         self.problems: list[Problem] = []
         self.of_medium: list[Problem] = []
         self._folder = folder
-        self._giver = giver
-        self._can = giver.can
+        self._writer = writer
+        self._can = writer.can
         self._beside = beside
         self._over = over
         self._makes_only = makes_only
         self._first_names: dict[int, bytes] = {}
 
-    def give_all(self, read: Callable[[], Iterator[Recorded]], on_entry: Callable[[], None]) -> None:
+    def write_all(self, read: Callable[[], Iterator[Recorded]], on_entry: Callable[[], None]) -> None:
         """Give each entry its metadata; `read` reads the manifest's entries anew, and is called twice."""
-        for effect in (self._give,) if self._makes_only else (self._give, self._give_folder):
+        for effect in (self._write,) if self._makes_only else (self._write, self._write_folder):
             with closing(ParentOpener(self._folder)) as opener:
                 for one in read():
                     on_entry()
                     effect(opener, one)
 
-    def _give(self, opener: ParentOpener, one: Recorded) -> None:
+    def _write(self, opener: ParentOpener, one: Recorded) -> None:
         """Make what is missing; the metadata of all but folders."""
         entry = one.entry
         with noting(self.problems, entry.path):
@@ -236,7 +238,7 @@ class MetadataWriter:
             if entry.kind != b"d" and not self._makes_only:
                 self._attribute(above, name, one)
 
-    def _give_folder(self, opener: ParentOpener, one: Recorded) -> None:
+    def _write_folder(self, opener: ParentOpener, one: Recorded) -> None:
         if one.entry.kind == b"d":
             with noting(self.problems, one.entry.path):
                 above, name = (self._folder, b".") if one.entry.path == ROOT else opener.parent(one.entry.path)
@@ -248,9 +250,9 @@ class MetadataWriter:
         if S_IFMT(there.st_mode) != file_type(one):
             self.problems.append(Problem.at(one.entry.path, f"is not the {KINDS[one.entry.kind]} that it was"))
             return
-        given = self._giver.give(path_of(above, name), one, one.entry, is_other=True)
-        self.problems += (Problem.at(one.entry.path, why) for why in given.lost)
-        self.of_medium += (Problem.at(one.entry.path, why) for why in given.of_medium)
+        written = self._writer.write(path_of(above, name), one, one.entry, is_other=True)
+        self.problems += (Problem.at(one.entry.path, why) for why in written.lost)
+        self.of_medium += (Problem.at(one.entry.path, why) for why in written.of_medium)
 
     def _make(self, above: int, name: bytes, one: Recorded) -> None:
         """An entry that the medium had no place for: by its type (symlinks, devices, ...) or by its name."""

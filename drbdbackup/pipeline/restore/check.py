@@ -1,7 +1,7 @@
 """Compares a restored tree with the manifest: every entry there, its type, size and link target; contents where needed;
 and, where nothing was before, nothing else.
 
-Contents are proven without being read again: whoever brought them has hashed them, and the sum over those must be
+Contents are proven without being read again: whoever transferred them has hashed them, and the sum over those must be
 the manifest's. Only if it is not (or nothing new was made) are the files read.
 """
 
@@ -32,7 +32,7 @@ class RestoreCheck:
         self.problems: list[Problem] = []
         self._can = can
         self._hashes = ContentHashes(lambda _: on_piece())
-        self._brought = 0
+        self._there = 0
         self._wanted = 0
         self._inodes: set[int] = set()
         self._has_read = False
@@ -40,20 +40,20 @@ class RestoreCheck:
 
     @property
     def is_content_in_doubt(self) -> bool:
-        """Whether what rsync brought is not, all in all, what the manifest says."""
-        return not self._has_read and self._brought != self._wanted
+        """Whether what was transferred is not, all in all, what the manifest says."""
+        return not self._has_read and self._there != self._wanted
 
-    def brought(self, item: Item, base: bytes = b"") -> None:
-        """rsync has brought a file; `base` is the folder that it calls it from, with a slash."""
+    def add(self, item: Item, base: bytes = b"") -> None:
+        """rsync has transferred a file; `base` is the folder that it calls it from, with a slash."""
         if item.hash:
             self._has(base + item.path, item.hash)
 
-    def restored(self, one: Recorded, content: str) -> None:
+    def add_file(self, one: Recorded, content: str) -> None:
         """A file was restored without rsync; `content` is the hash of what was read."""
         self._has(one.entry.path, content.encode())
 
     def _has(self, path: bytes, content: bytes) -> None:
-        self._brought = (self._brought + self._term(path, content)) % _RING
+        self._there = (self._there + self._term(path, content)) % _RING
 
     def all(
         self, folder: int, pairs: Iterable[tuple[Recorded | None, Entry | None]], on_entry: Callable[[], None], *,

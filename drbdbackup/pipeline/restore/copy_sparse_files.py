@@ -1,4 +1,4 @@
-"""Brings large files that are mostly holes, from a medium that is mounted here: rsync reads each hole as zeros.
+"""Copies large files that are mostly holes, from a medium that is mounted here: rsync reads each hole as zeros.
 
 Only content and time of modification are given here, and only to a file of one name. What else it has rsync gives it
 afterwards, as to a file that has not changed. It never follows a symlink.
@@ -42,11 +42,11 @@ def is_holed(one: Recorded, opener: ParentOpener) -> bool:
     return is_large and seen.st_blocks * 512 < seen.st_size // _FEW
 
 
-def bring_listed(
+def copy_listed(
     listed: str, base: bytes, data: int, folder: int, listing: str, heard: Callable[[Item], None],
     on_piece: Callable[[], None], pace: Pace | None = None,
 ) -> list[Problem]:  # fmt: skip
-    """Bring the content of the files that the file `listed` names, from the folder `base` on; what went wrong.
+    """Copy the content of the files that the file `listed` names, from the folder `base` on; what went wrong.
 
     The file `listing` is then what rsync has to give what else they have: those, and the folders that they changed.
     """
@@ -58,11 +58,11 @@ def bring_listed(
                 to.write(rsync.listing(filter(None, (name.rpartition(b"/")[0], name))))
                 yield base + name
 
-        bring(names(), data, folder, heard, lambda path, why: problems.append(Problem.at(path, why)), on_piece, pace)
+        copy_all(names(), data, folder, heard, lambda path, why: problems.append(Problem.at(path, why)), on_piece, pace)
     return problems
 
 
-def bring(
+def copy_all(
     paths: Iterator[bytes], data: int, folder: int, heard: Callable[[Item], None],
     on_problem: Callable[[bytes, str], None], on_piece: Callable[[], None], pace: Pace | None = None,
 ) -> None:  # fmt: skip
@@ -79,7 +79,7 @@ def bring(
         for path in paths:
             try:
                 (above, name), (into, _) = there.parent(path), here.parent(path)
-                if (item := _bring(above, into, name, path, on_bytes)) is not None:
+                if (item := _copy(above, into, name, path, on_bytes)) is not None:
                     heard(item)
             except OSError as error:
                 if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -88,7 +88,7 @@ def bring(
             on_piece()
 
 
-def _bring(above: int, into: int, name: bytes, path: bytes, on_bytes: Callable[[int], None]) -> Item | None:
+def _copy(above: int, into: int, name: bytes, path: bytes, on_bytes: Callable[[int], None]) -> Item | None:
     """Its content is there now: what rsync would say of it, None if it was there before."""
     source = os.open(name, _READ, dir_fd=above)
     try:

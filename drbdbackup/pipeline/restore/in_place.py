@@ -34,7 +34,7 @@ from drbdbackup.model.restoring import RESUME, RestoreStage, Restoring
 from drbdbackup.pipeline.backup import safety_copy
 from drbdbackup.pipeline.progress import Watcher
 from drbdbackup.pipeline.restore import services
-from drbdbackup.pipeline.restore.restore_protocol import Brought
+from drbdbackup.pipeline.restore.restore_protocol import RestoreResult
 from drbdbackup.pipeline.volume import in_use, restore_record
 from drbdbackup.pipeline.volume.guard import mounted_now
 from drbdbackup.pipeline.volume.restore_record import RestoreRecord
@@ -46,7 +46,7 @@ _GO_THERE = "`drbdbackup status` on the node that is Primary now tells how far i
 
 
 class InPlace(Struct, frozen=True, kw_only=True):
-    """What to bring over which volume: `copy`, of it `path` ("" for all); with `keep` a safety copy is made first.
+    """What to restore over which volume: `copy`, of it `path` ("" for all); with `keep` a safety copy is made first.
 
     `before` is the unfinished restore that was found there, `resume` that this goes on with it.
     """
@@ -97,9 +97,9 @@ def will_keep(before: Restoring | None, *, is_wanted: bool) -> bool:
 
 
 def restore_in_place(
-    what: InPlace, watcher: Watcher, bring: Callable[[Callable[[], None]], Brought]
-) -> tuple[Brought, InPlaceOutcome]:
-    """Do it all; `bring` is the restore itself, which calls what it is given before it replaces anything.
+    what: InPlace, watcher: Watcher, restore: Callable[[Callable[[], None]], RestoreResult]
+) -> tuple[RestoreResult, InPlaceOutcome]:
+    """Do it all; `restore` is the restore itself, which calls what it is given before it replaces anything.
 
     Raises what it raises, with a hint how to go on, and Interrupted.
     """
@@ -118,7 +118,7 @@ def restore_in_place(
 
     try:
         kept = _prepared(what, watcher)
-        done = _brought(config, bring, replacing)
+        done = _restored(config, restore, replacing)
     except (DrbdBackupError, OSError) as error:
         hints: list[str] = []
         # Where the volume goes away, who takes it over starts what belongs there.
@@ -178,13 +178,13 @@ def _refuse_writers(what: InPlace) -> None:
         raise VolumeInUse(f"these processes still write to {what.resource.source}: {named}{more}", hint)
 
 
-def _brought(
-    config: Config, bring: Callable[[Callable[[], None]], Brought], replacing: Callable[[], None]
-) -> Brought:
+def _restored(
+    config: Config, restore: Callable[[Callable[[], None]], RestoreResult], replacing: Callable[[], None]
+) -> RestoreResult:
     """The restore itself; the cluster's agent learns that the volume is in use, and says when it has to go."""
     in_use.mark_in_use(config.state_dir)
     try:
-        return bring(replacing)
+        return restore(replacing)
     finally:
         in_use.clear_in_use(config.state_dir)
 

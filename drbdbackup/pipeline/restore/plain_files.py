@@ -64,7 +64,7 @@ class _Into(Struct):
 class PlainFiles:
     """Restores what is plain among the entries that are added in merge order, and puts the others on the list.
 
-    `count` entries are there, files with all that they have; `has_left` says whether rsync has to bring one that is
+    `count` entries are there, files with all that they have; `has_left` says whether rsync has to copy one that is
     plain. `problems` are attributes on the medium that do not come from there. `knows_root`: rsync has nothing to give
     to the root.
     """
@@ -88,7 +88,7 @@ class PlainFiles:
         self._source, self._target = ParentOpener(data), ParentOpener(folder)
         self._folder: _Into | None = None
         self._waiting: deque[tuple[Recorded, int]] = deque()
-        self._brought = 0
+        self._copied = 0
 
     def add(self, one: Recorded) -> None:
         """Restore it soon, or put it on the list. Raises TargetFull."""
@@ -188,7 +188,7 @@ class PlainFiles:
 
     def _made(self, folder: _Into, name: bytes, one: Recorded, source: int, seen: os.stat_result) -> str:
         """The same. Nothing is left of it if it does not come to be all that it was."""
-        content, is_whole, self._brought = "", False, 0
+        content, is_whole, self._copied = "", False, 0
         try:
             target = os.open(name, _MAKE, 0o600, dir_fd=folder.handle)
         except OSError as error:
@@ -209,7 +209,7 @@ class PlainFiles:
             if not is_whole:
                 with suppress(OSError):
                     os.unlink(name, dir_fd=folder.handle)
-                self._on_piece(-self._brought)
+                self._on_piece(-self._copied)
         return content if is_whole else ""
 
     def _entered(self, path: bytes) -> tuple[_Into, bytes]:
@@ -229,7 +229,7 @@ class PlainFiles:
         return self._folder, name
 
     def _came(self, length: int, _: int) -> None:
-        self._brought += length
+        self._copied += length
         self._on_piece(length)
 
 

@@ -23,7 +23,7 @@ from drbdbackup.pipeline.files.compare import largest
 from drbdbackup.pipeline.files.content import copy_content
 from drbdbackup.pipeline.files.metadata import attributes, own
 from drbdbackup.pipeline.files.tree import FOLDER, ParentOpener
-from drbdbackup.pipeline.restore.apply_metadata import Giver, gives_rights
+from drbdbackup.pipeline.restore.apply_metadata import MetadataWriter, gives_rights
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -31,22 +31,25 @@ _ENTER, _OF_GROUP, _OF_OTHERS = 0o001, 0o070, 0o077
 DRAFT = b"draft-" + token_hex(8).encode()  # a folder of root's that somebody puts there has no such file to lose
 
 
-class RightsGiver:
-    """For the tree in the open `folder`; `on_piece` gets how many bytes were copied, below 0 when they do not count."""
+class RightsWriter:
+    """Gives files in the open `folder` their rights.
+
+    `on_piece` gets how many bytes were copied, below 0 when they do not count.
+    """
 
     def __init__(
-        self, folder: int, giver: Giver, on_piece: Callable[[int], None], above: Iterable[Recorded] = ()
+        self, folder: int, writer: MetadataWriter, on_piece: Callable[[int], None], above: Iterable[Recorded] = ()
     ) -> None:
-        """Nothing happens before `give_all`. `above` are the folders that all of it is in, from the root on."""
+        """Nothing happens before `write_all`. `above` are the folders that all of it is in, from the root on."""
         self._folder = folder
         self._closed: list[Entry] = []
         for one in above:
             self._enter(one.entry)
-        self._giver = giver
+        self._writer = writer
         self._on_piece = on_piece
         self._first_names: dict[int, tuple[bytes, int]] = {}
 
-    def give_all(
+    def write_all(
         self, wanted: Iterable[Recorded], wrong: Collection[bytes], on_entry: Callable[[], None]
     ) -> list[Problem]:
         """Give all of these that have rights what they have, but for the `wrong` ones; what could not be given."""
@@ -57,7 +60,7 @@ class RightsGiver:
                 self._enter(one.entry)
                 if gives_rights(one) and one.entry.path not in wrong:
                     try:
-                        problems += (Problem.at(one.entry.path, why) for why in self._given(opener, one))
+                        problems += (Problem.at(one.entry.path, why) for why in self._rewritten(opener, one))
                     except OSError as error:
                         why = error.strerror or "its metadata could not be restored"
                         problems.append(Problem.at(one.entry.path, why))
@@ -72,7 +75,7 @@ class RightsGiver:
         if entry.kind == b"d" and entry.path != ROOT and not entry.mode & _ENTER:
             self._closed.append(entry)
 
-    def _given(self, opener: ParentOpener, one: Recorded) -> Iterable[str]:
+    def _rewritten(self, opener: ParentOpener, one: Recorded) -> Iterable[str]:
         above, name = opener.parent(one.entry.path)
         opened = dict(opener.folders())
         for entry in self._closed:
@@ -103,7 +106,7 @@ class RightsGiver:
                 for attribute, value in own(attributes(source)).items():
                     with suppress(OSError):  # if it should have it, that is said below
                         os.setxattr(target, attribute, value)
-                given = self._giver.give(target, one, one.entry, is_other=True)
+                written = self._writer.write(target, one, one.entry, is_other=True)
                 made = os.fstat(target).st_ino
             finally:
                 os.close(target)
@@ -111,7 +114,7 @@ class RightsGiver:
             os.close(source)
         if one.entry.nlink > 1:
             self._first_names.setdefault(one.entry.inode, (one.entry.path, made))
-        return (*given.lost, *given.of_medium)
+        return (*written.lost, *written.of_medium)
 
     def _is_joined(self, closed: int, one: Recorded) -> bool:
         """Whether it has become one more name of a file that was made before, and is still what that was called."""

@@ -26,7 +26,7 @@ from drbdbackup.pipeline.files.content import ContentHashes
 from drbdbackup.pipeline.files.metadata import attributes
 from drbdbackup.pipeline.files.tree import FOLDER, ParentOpener, entry_of, path_of
 from drbdbackup.pipeline.restore.apply_metadata import (
-    Giver,
+    MetadataWriter,
     Pair,
     file_type,
     is_other,
@@ -41,19 +41,19 @@ _LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-class EntryGiver(Struct, frozen=True, kw_only=True):
-    """For the tree in the open `folder`; what could not be given is added to the `problems`.
+class ProvenMetadataWriter(Struct, frozen=True, kw_only=True):
+    """Writes metadata in the tree in the open `folder`; what could not be given is added to the `problems`.
 
     `medium` is the tree that it came from, if it is open here: long attributes are nowhere else. `may_hold` says of
     what is not in the manifest whether a folder may have it all the same: it is left out of backups. What has changed
     since `begun` came with this restore. `is_new`: so did all of it, and nobody else could enter. `is_merged`: a folder
     may hold whatever it holds where everybody can read that already. `alone` gets what became of an entry whose folder
-    is not given here. `hashes` are those of files in the tree, `on_given` gets what was there of each entry that was
-    given something.
+    is not given here. `hashes` are those of files in the tree, `on_written` gets what was there of each entry that
+    was given something.
     """
 
     folder: int
-    giver: Giver
+    writer: MetadataWriter
     problems: list[Problem]
     medium: int | None = None
     hashes: ContentHashes = field(default_factory=ContentHashes)
@@ -62,9 +62,9 @@ class EntryGiver(Struct, frozen=True, kw_only=True):
     is_merged: bool = False
     alone: Proven = field(default_factory=dict)
     may_hold: Callable[[bytes, bool], bool] = lambda _path, _is_folder: False
-    on_given: Callable[[Entry], None] = lambda _: None
+    on_written: Callable[[Entry], None] = lambda _: None
 
-    def give(self, opener: ParentOpener, one: Recorded, inside: Proven | None = None, owner: int | None = None) -> int:
+    def write(self, opener: ParentOpener, one: Recorded, inside: Proven | None = None, owner: int | None = None) -> int:
         """Give an entry its metadata; a folder after all that is `inside` it.
 
         Returns the entry's inode, 0 if it is wrong. A folder of which the inside is not known must have its owner and
@@ -74,16 +74,16 @@ class EntryGiver(Struct, frozen=True, kw_only=True):
         path = one.entry.path
         with noting(self.problems, path):
             if path == ROOT:
-                return self._give(self.folder, one, _no_proof, owner)
+                return self._write(self.folder, one, _no_proof, owner)
             above, name = opener.parent(path)
             is_folder = one.entry.kind == b"d"
             handle = os.open(name, FOLDER if is_folder else _LOOK, dir_fd=above)
             try:
                 if is_folder:
-                    return self._give(handle, one, lambda *seen: self._prove_folder(handle, one, inside, *seen), owner)
+                    return self._write(handle, one, lambda *seen: self._prove_folder(handle, one, inside, *seen), owner)
                 if one.entry.kind in _EMPTY and self._is_to_be_made(handle, one, owner):
                     return self._made_anew(above, name, one)
-                return self._give(handle, one, lambda *seen: self._prove(handle, one, *seen), owner)
+                return self._write(handle, one, lambda *seen: self._prove(handle, one, *seen), owner)
             finally:
                 os.close(handle)
         return 0
@@ -103,7 +103,7 @@ class EntryGiver(Struct, frozen=True, kw_only=True):
             return True
         return False
 
-    def _give(
+    def _write(
         self, handle: int, one: Recorded, prove: Callable[[os.stat_result, Entry], None], owner: int | None
     ) -> int:
         """`prove` raises Damaged if what is open may not be the entry."""
@@ -111,14 +111,14 @@ class EntryGiver(Struct, frozen=True, kw_only=True):
         if S_IFMT(seen.st_mode) != file_type(one):
             raise Damaged(f"is not the {KINDS[one.entry.kind]} that it was")
         there = entry_of(seen, one.entry.path, one.entry.link)
-        entry = self.giver.for_now(_wanted(one, there))
-        given = self.giver.give(
+        entry = self.writer.for_now(_wanted(one, there))
+        written = self.writer.write(
             handle, one, entry, is_other=is_other(entry, there), prove=lambda: prove(seen, entry),
             on_medium=lambda: self._on_medium(one),
         )  # fmt: skip
-        self.problems.extend(Problem.at(one.entry.path, why) for why in (*given.lost, *given.of_medium))
-        if given.is_changed:
-            self.on_given(there)
+        self.problems.extend(Problem.at(one.entry.path, why) for why in (*written.lost, *written.of_medium))
+        if written.is_changed:
+            self.on_written(there)
         elif owner is not None and not _is_his(seen, owner):
             prove(seen, entry)
         return seen.st_ino
@@ -138,7 +138,7 @@ class EntryGiver(Struct, frozen=True, kw_only=True):
             os.mknod(DRAFT, file_type(one) | 0o600, one.entry.rdev, dir_fd=closed)
             handle = os.open(DRAFT, _LOOK, dir_fd=closed)
             try:
-                made = self._give(handle, one, _no_proof, None)
+                made = self._write(handle, one, _no_proof, None)
                 os.rename(DRAFT, name, src_dir_fd=closed, dst_dir_fd=above)
             finally:
                 os.close(handle)
@@ -220,7 +220,7 @@ class _Waiting(Struct):
 
 
 def apply_proven(
-    pairs: Iterable[Pair], to: EntryGiver, spares: Callable[[Recorded, Entry], bool] = lambda *_: False
+    pairs: Iterable[Pair], to: ProvenMetadataWriter, spares: Callable[[Recorded, Entry], bool] = lambda *_: False
 ) -> Iterator[Pair]:
     """Give what is present the metadata that the manifest says, where it has another.
 
@@ -241,16 +241,16 @@ def apply_proven(
         if inside is not None:
             inside[name] = inode
 
-    def give(opener: ParentOpener, one: Recorded, inside: Proven | None = None) -> None:
+    def write(opener: ParentOpener, one: Recorded, inside: Proven | None = None) -> None:
         folder = folder_of(one)
-        note(one, to.give(opener, one, inside, folder.one.entry.uid if folder and not to.is_new else None))
+        note(one, to.write(opener, one, inside, folder.one.entry.uid if folder and not to.is_new else None))
 
     with closing(ParentOpener(to.folder)) as opener:
         for one, there in pairs:
             path = one.entry.path if one is not None else there.path if there is not None else b""
             while waiting and not _is_in(path, waiting[-1].one.entry.path):
                 last = waiting.pop()
-                give(opener, last.one, last.inside)
+                write(opener, last.one, last.inside)
             if one is not None and folder_of(one):
                 note(one, 0)
             if one is not None and there is not None and not shape(one, there):
@@ -259,13 +259,13 @@ def apply_proven(
                     is_tracked = is_shut or _will_change(one, there) or (waiting and waiting[-1].inside is not None)
                     waiting.append(_Waiting(one, {} if is_tracked else None))
                 elif not spares(one, there):
-                    give(opener, one)
+                    write(opener, one)
                 else:  # nobody else can have been there yet
                     note(one, there.inode)
             yield one, there
         while waiting:
             last = waiting.pop()
-            give(opener, last.one, last.inside)
+            write(opener, last.one, last.inside)
 
 
 def _wanted(one: Recorded, there: Entry) -> Entry:

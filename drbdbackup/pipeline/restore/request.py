@@ -12,7 +12,7 @@ from msgspec import Struct
 from drbdbackup.model.backup import Copy
 from drbdbackup.pipeline.copies.choose import Choice
 from drbdbackup.pipeline.restore.in_place import NOTHING, InPlaceOutcome
-from drbdbackup.pipeline.restore.restore_protocol import Brought
+from drbdbackup.pipeline.restore.restore_protocol import RestoreResult
 from drbdbackup.tools.openers import Opener
 
 
@@ -43,7 +43,7 @@ class Request(Struct, frozen=True, kw_only=True):
 
 
 class RestorePlan(Struct, frozen=True, kw_only=True):
-    """What a restore will do: counts and bytes of what is brought, `deleted` entries (in place only), free bytes.
+    """What a restore will do: counts and bytes of what is restored, `deleted` entries (in place only), free bytes.
 
     `choice` holds the copy, the way to it, and what was passed over; `shown` are the first of the deleted paths.
     `missing` are the bytes that it needs and are not free there; `warnings` say so too. `modified_ns` is the time of
@@ -80,10 +80,13 @@ class RestorePlan(Struct, frozen=True, kw_only=True):
 
 
 class Restored(Struct, frozen=True):
-    """What came of it: what was `brought`, and what was done around a restore in place; exit status 1 for problems."""
+    """What came of it: the `result` of the job, and what was done around a restore in place.
+
+    The exit status is 1 for problems.
+    """
 
     plan: RestorePlan
-    brought: Brought
+    result: RestoreResult
     started_at: datetime
     finished_at: datetime
     in_place_outcome: InPlaceOutcome = NOTHING
@@ -91,4 +94,4 @@ class Restored(Struct, frozen=True):
     @property
     def status(self) -> int:
         """The exit status."""
-        return 1 if self.brought.problem_count or self.in_place_outcome.problems else 0
+        return 1 if self.result.problem_count or self.in_place_outcome.problems else 0

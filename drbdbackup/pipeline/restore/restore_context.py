@@ -16,7 +16,7 @@ from drbdbackup.pipeline.files.tree import Excluded
 from drbdbackup.pipeline.progress import Progress
 from drbdbackup.pipeline.restore import delete_surplus
 from drbdbackup.pipeline.restore.apply_metadata import is_needed
-from drbdbackup.pipeline.restore.restore_protocol import RestoreJob
+from drbdbackup.pipeline.restore.restore_protocol import AnyRestoreJob
 from drbdbackup.pipeline.restore.wanted_entries import WantedEntries
 
 
@@ -48,7 +48,7 @@ class RestoreProgress(Struct):
 class RestoreContext(Struct, frozen=True):
     """One restore. `mountpoints` are those in the destination, and those in the volume when the snapshot was made."""
 
-    job: RestoreJob
+    job: AnyRestoreJob
     copy: OpenCopy
     wanted: WantedEntries
     mountpoints: frozenset[bytes]

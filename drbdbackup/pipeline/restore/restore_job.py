@@ -12,18 +12,18 @@ from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.cage.worker import Channel
 from drbdbackup.pipeline.copies.open_copy import open_copy
 from drbdbackup.pipeline.files import tree
-from drbdbackup.pipeline.restore import delete_surplus, give_metadata, open_destination, transfer, wanted_entries
+from drbdbackup.pipeline.restore import delete_surplus, open_destination, transfer, wanted_entries, write_metadata
 from drbdbackup.pipeline.restore.check import RestoreCheck
 from drbdbackup.pipeline.restore.delete_surplus import Surplus
 from drbdbackup.pipeline.restore.look_before import look
 from drbdbackup.pipeline.restore.restore_context import RestoreContext, RestoreProgress
 from drbdbackup.pipeline.restore.restore_protocol import (
-    BringJob,
-    Brought,
     LookJob,
     ReadyToReplace,
     Replace,
+    RestoreJob,
     RestoreLook,
+    RestoreResult,
 )
 from drbdbackup.pipeline.restore.transfer import Transfer
 from drbdbackup.pipeline.volume import destination
@@ -31,7 +31,7 @@ from drbdbackup.scan import raise_open_files
 from drbdbackup.targets.sidecar import KEPT_PROBLEMS
 
 
-def do(job: LookJob | BringJob, channel: Channel) -> RestoreLook | Brought:
+def do(job: LookJob | RestoreJob, channel: Channel) -> RestoreLook | RestoreResult:
     """What a restore would restore and delete, or the restore itself."""
     os.umask(0o077)
     raise_open_files()
@@ -45,7 +45,7 @@ def do(job: LookJob | BringJob, channel: Channel) -> RestoreLook | Brought:
         return _restore(context, None if context.restores_plain_files else transfer.listed(context, mounted))
 
 
-def _restore(context: RestoreContext, listed: Transfer | None) -> Brought:
+def _restore(context: RestoreContext, listed: Transfer | None) -> RestoreResult:
     """Restore what is wanted; `listed` is None where that is listed while plain files are restored."""
     job, progress, deleted = context.job, context.progress, Surplus()
     check = RestoreCheck(context.copy.can, progress.tell)
@@ -59,14 +59,14 @@ def _restore(context: RestoreContext, listed: Transfer | None) -> Brought:
         if listed is None:
             listed = transfer.restored_and_listed(context, folder, check)
         transfer.run(context, listed, there, check, deleted)
-        give_metadata.make_missing(context, listed, there)
+        write_metadata.make_missing(context, listed, there)
         if job.in_place:  # before a folder is given to somebody: what is in it may be a secret of root's
             progress.problems += delete_surplus.delete(folder, context.surplus(folder), deleted, progress.step)
         progress.done = 0
-        give_metadata.give_and_check(context, listed, there, check)
-        give_metadata.give_rights(context, listed, there, check)
+        write_metadata.write_and_check(context, listed, there, check)
+        write_metadata.write_rights(context, listed, there, check)
     problems = _all_problems(progress, listed, check)
-    return Brought(
+    return RestoreResult(
         entries=listed.survey.entries, files=listed.survey.files, bytes=progress.copied, deleted=deleted.entries,
         changed=progress.changed, problem_count=len(problems),
         problems=tuple(Problem(one.path, _with_advice(one.reason)) for one in problems[:KEPT_PROBLEMS]),

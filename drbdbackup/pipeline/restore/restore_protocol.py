@@ -1,7 +1,8 @@
 """The two conversations with the job that restores: a look at what that would do, and the restore itself.
 
-Both send their `Progress`; a look ends with `RestoreLook`, a restore with `Brought`. Before a restore in place writes
-anything it says `ReadyToReplace` and waits for `Replace`: as long as that was not said, the volume is what it was.
+Both send their `Progress`; a look ends with `RestoreLook`, a restore with `RestoreResult`. Before a restore in place
+writes anything it says `ReadyToReplace` and waits for `Replace`: as long as that was not said, the volume is as it
+was.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from drbdbackup.pipeline.progress import Progress
 from drbdbackup.pipeline.volume.destination_protocol import Destination, OverVolume
 
 
-class RestoreJob(ReadJob, frozen=True, kw_only=True):
+class AnyRestoreJob(ReadJob, frozen=True, kw_only=True):
     """Of the copy what is at `path` ("" for all); in the volume, what `exclude` matches is never deleted."""
 
     path: str
@@ -36,12 +37,12 @@ class RestoreJob(ReadJob, frozen=True, kw_only=True):
         return (self.destination.path,)
 
 
-class LookJob(RestoreJob, frozen=True, kw_only=True, tag_field="step", tag="look"):
+class LookJob(AnyRestoreJob, frozen=True, kw_only=True, tag_field="step", tag="look"):
     """What would be restored and deleted; nothing is written."""
 
 
-class BringJob(RestoreJob, frozen=True, kw_only=True, tag_field="step", tag="bring"):
-    """Do it."""
+class RestoreJob(AnyRestoreJob, frozen=True, kw_only=True, tag_field="step", tag="restore"):
+    """Restore it."""
 
 
 class ReadyToReplace(JobEvent, frozen=True):
@@ -55,11 +56,11 @@ class Replace(Answer, frozen=True):
 class RestoreLook(JobEvent, frozen=True, kw_only=True, tag="done"):
     """What a restore would do.
 
-    It would bring so many `entries`, `files` and `bytes`, of which `needs` have to be `free` (None: not known), and for
-    which so many inodes are missing there (`lacks_inodes`);
-    `deleted` would go, of which `shown` are the first. `unread` entries could not be read when the copy was made, and
-    `failed_above` says why what is wanted, or a folder above it, was not. `may_delete` is False where it is not known
-    what the copy leaves out. `modified_ns` is the time of what is wanted, `inside` are the first names in it.
+    It would restore so many `entries`, `files` and `bytes`, of which `needs` have to be `free` (None: not known), and
+    for which so many inodes are missing there (`lacks_inodes`); `deleted` would go, of which `shown` are the first.
+    `unread` entries could not be read when the copy was made, and `failed_above` says why what is wanted, or a folder
+    above it, was not. `may_delete` is False where it is not known what the copy leaves out. `modified_ns` is the time
+    of what is wanted, `inside` are the first names in it.
     """
 
     entries: int
@@ -78,7 +79,7 @@ class RestoreLook(JobEvent, frozen=True, kw_only=True, tag="done"):
     inside: tuple[str, ...]
 
 
-class Brought(JobEvent, frozen=True, kw_only=True, tag="done"):
+class RestoreResult(JobEvent, frozen=True, kw_only=True, tag="done"):
     """What was restored and deleted. `problems` are the first 1000 of `problem_count`.
 
     `changed` are the entries in which rsync has changed something: content, or only what they have beside it.
@@ -94,6 +95,6 @@ class Brought(JobEvent, frozen=True, kw_only=True, tag="done"):
 
 
 LOOK: Conversation[LookJob, Progress, RestoreLook] = Conversation("restore", LookJob, RestoreLook, Progress)
-BRING: Conversation[BringJob, Progress | ReadyToReplace, Brought] = Conversation(
-    "restore", BringJob, Brought, Progress | ReadyToReplace
+RESTORE: Conversation[RestoreJob, Progress | ReadyToReplace, RestoreResult] = Conversation(
+    "restore", RestoreJob, RestoreResult, Progress | ReadyToReplace
 )

@@ -30,7 +30,7 @@ from drbdbackup.tools import rsync
 
 
 class Transfer(Struct, frozen=True, kw_only=True):
-    """What rsync is to bring: what is in the file `listing`, in those of the `deep` folders, and in `holed` (large
+    """What rsync is to transfer: what is in the file `listing`, in those of the `deep` folders, and in `holed` (large
     files with holes), `most` bytes in all (None: not known). The `damaged` files are on no list.
 
     `holds` is what it gives. `is_plain_right`: every plain file is there already, with all that it should have, and
@@ -65,7 +65,7 @@ def restored_and_listed(context: RestoreContext, folder: int, check: RestoreChec
         destination_errors(folder),
         tree.open_folder(context.copy.data) as data,
         closing(_new_list(context, data)) as listing,
-        closing(PlainFiles(data, folder, listing, check.restored, progress.add_copied)) as plain,
+        closing(PlainFiles(data, folder, listing, check.add_file, progress.add_copied)) as plain,
     ):
         found = survey(context, add=plain.add)
         plain.finish()
@@ -95,7 +95,7 @@ def _transfer(context: RestoreContext, found: Survey, listing: TransferList) -> 
 def run(
     context: RestoreContext, transfer: Transfer, there: OpenDestination, check: RestoreCheck, deleted: Surplus
 ) -> None:
-    """Clear the way, and let rsync bring all. Its --force would clear the way of what is not ours to delete.
+    """Clear the way, and let rsync transfer all. Its --force would clear the way of what is not ours to delete.
 
     What the snapshot does not have goes last, when all is there; only where there is no room for both it goes before.
     """
@@ -117,7 +117,7 @@ def run(
 
 
 def _run_once(context: RestoreContext, transfer: Transfer, there: OpenDestination, check: RestoreCheck) -> None:
-    """Let rsync bring what is listed. Where a file can have but one name, each name comes as a file of its own."""
+    """Let rsync transfer what is listed. Where a file can have but one name, each name becomes a file of its own."""
     job, copy, progress, folder, base = context.job, context.copy, context.progress, there.folder, context.wanted.base
     if job.over and not copy.shell:
         unchanged_files.leave_out(transfer.listing, context.wanted, folder, progress.tell)
@@ -131,7 +131,7 @@ def _run_once(context: RestoreContext, transfer: Transfer, there: OpenDestinatio
         progress.done += 1
         progress.changed += not (item.is_of_mode and (holds.closed or above + item.path in there.set_id))
         progress.copied += item.length if item.is_transferred else 0
-        check.brought(item, above)
+        check.add(item, above)
 
     with destination_errors(folder), room_as_it_is(folder, transfer.survey.bytes, is_peers=bool(copy.shell)):
         with ends(copy, folder, context.wanted.top) as (source, target):
@@ -146,7 +146,7 @@ def _run_deep(
     context: RestoreContext, transfer: Transfer, folder: int, path: bytes, listing: str,
     heard: Callable[[rsync.Item], None],
 ) -> None:  # fmt: skip
-    """Let rsync bring what is in a folder that is too deep for it to reach from above."""
+    """Let rsync transfer what is in a folder that is too deep for it to reach from above."""
     if not os.path.getsize(listing):
         return
     progress = context.progress
@@ -163,7 +163,7 @@ def _commands(
     context: RestoreContext, transfer: Transfer, folder: int, source: str, target: str, holds: rsync.Holds,
     heard: Callable[[rsync.Item, bytes], None],
 ) -> Iterator[proc.Command]:  # fmt: skip
-    """What brings the entries, and what gives the top its metadata. Files with holes are brought in between."""
+    """What transfers the entries, and what gives the top its metadata. Files with holes are copied in between."""
     top, shell, rules, over = context.wanted.top, context.copy.shell, "", context.job.over
     if shell and top:
         rules = _written(context.scratch("rules"), rsync.only_below(top.rpartition(b"/")[2]))
@@ -175,7 +175,7 @@ def _commands(
     if os.path.getsize(transfer.holed):
         listing = context.scratch("with-holes")
         with tree.open_folder(context.copy.data) as data:
-            context.progress.problems += copy_sparse_files.bring_listed(
+            context.progress.problems += copy_sparse_files.copy_listed(
                 transfer.holed, context.wanted.base, data, folder, listing, lambda item: heard(item, b""),
                 context.progress.tell,
             )  # fmt: skip
@@ -185,7 +185,7 @@ def _commands(
         yield rsync.restoring_folder(source, target, holds, shell=shell)
 
 
-def give_folders(context: RestoreContext, transfer: Transfer, folder: int, chain: list[bytes]) -> None:
+def write_folder_metadata(context: RestoreContext, transfer: Transfer, folder: int, chain: list[bytes]) -> None:
     """Let rsync give these folders, each in the one before it, their metadata, and nothing that is in them.
 
     Raises OSError.

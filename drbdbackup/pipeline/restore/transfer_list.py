@@ -1,4 +1,4 @@
-"""The list of what rsync is to bring back: the entries that the manifest has and the medium holds, and nothing else.
+"""The list of what rsync is to transfer: the entries that the manifest has and the medium holds, and nothing else.
 
 What somebody has put into a copy since it was made is on no list, so it is never restored, and the copy is not walked
 to find it. The list is a file: no entry is kept in memory.

@@ -1,4 +1,4 @@
-"""Files that are in the destination already, with the content that was backed up: rsync does not have to bring them."""
+"""Files that are in the destination already, with the content that was backed up: they are not transferred."""
 
 from __future__ import annotations
 

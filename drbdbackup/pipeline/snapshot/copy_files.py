@@ -34,7 +34,7 @@ from drbdbackup.manifest import (
 from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.files.compare import grown
 from drbdbackup.pipeline.files.content import content_hash, copy_content, drop_cached, hash_of
-from drbdbackup.pipeline.files.metadata import ACLS, SET_ID, attributes, give, own
+from drbdbackup.pipeline.files.metadata import ACLS, SET_ID, attributes, own, write_metadata
 from drbdbackup.pipeline.files.page_cache import CacheLook, ReadOnce
 from drbdbackup.pipeline.files.rate_limit import Pace
 from drbdbackup.pipeline.files.rsync_run import follow
@@ -580,7 +580,7 @@ class Copier:
             mode = was.mode if holds.owners else was.mode & ~SET_ID | _READABLE  # as rsync does it
             entry = replace(was, mode=mode, mtime=now.st_mtime_ns)
             extended = {os.fsdecode(name): value for name, value in held(attributes(file), holds).items()}
-            lost = give(target, entry, extended, owners=holds.owners, modes=holds.modes)
+            lost = write_metadata(target, entry, extended, owners=holds.owners, modes=holds.modes)
             self._is_noted = self._is_noted or bool(lost)
         finally:
             os.close(target)

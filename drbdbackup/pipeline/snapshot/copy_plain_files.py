@@ -84,7 +84,7 @@ class PlainCopier:
         self._on_copied = on_copied
         self._folder: _Folder | None = None
         self._waiting: deque[tuple[_Folder, bytes, bytes, int, CacheLook, int | None]] = deque()
-        self._brought = self._begun = 0
+        self._copied = self._begun = 0
 
     def add(self, path: bytes, number: int = 0, most: int | None = None) -> None:
         """Copy this file, soon, and no more than `most` bytes of it; its number is that of its spool line.
@@ -157,26 +157,26 @@ class PlainCopier:
             with suppress(FileNotFoundError):
                 os.unlink(name, dir_fd=folder.target)
         self._to = target = os.open(name, _MAKE, 0o600, dir_fd=folder.target)
-        self._brought = self._begun = 0
+        self._copied = self._begun = 0
         try:
             content = copy_content(source, target, seen, self._came, most).encode()
             given = dict[bytes, bytes]()
             lacks = self._given(folder, source, target, seen, given)
         except BaseException:
             os.unlink(name, dir_fd=folder.target)
-            self._on_piece(-self._brought, 0)
+            self._on_piece(-self._copied, 0)
             raise
         finally:
             os.close(target)
         mode = S_IMODE(seen.st_mode)
-        begins = line_begins(b"f", mode, seen.st_uid, seen.st_gid, self._brought, seen.st_mtime_ns)
+        begins = line_begins(b"f", mode, seen.st_uid, seen.st_gid, self._copied, seen.st_mtime_ns)
         return content, PlainRead(begins, seen, folder.inode), lacks, given
 
     def _came(self, length: int, read: int) -> None:
-        self._brought += length
+        self._copied += length
         self._reading.came(self._look, self._from, length)
-        if self._brought - self._begun >= WRITE_BEHIND:
-            self._begun = write_behind(self._to, self._begun, self._brought)
+        if self._copied - self._begun >= WRITE_BEHIND:
+            self._begun = write_behind(self._to, self._begun, self._copied)
         self._on_piece(length, read)
 
     def _given(

@@ -15,7 +15,7 @@ from stat import S_IMODE
 from msgspec.structs import replace
 
 from drbdbackup.manifest import Entry, is_unknown, parse, path_of, split
-from drbdbackup.pipeline.files.metadata import attributes, give, lacks, own
+from drbdbackup.pipeline.files.metadata import attributes, lacks, own, write_metadata
 from drbdbackup.pipeline.snapshot.copy_files import attributes_of, held, noted
 from drbdbackup.pipeline.snapshot.plan import Planned
 from drbdbackup.pipeline.snapshot.workspace import Workspace
@@ -29,7 +29,7 @@ class Folders:
     """Notes which folders are to be given their metadata, in the course of a pass over the walk or the plan."""
 
     def __init__(self, workspace: Workspace) -> None:
-        """`give_all` comes last, once."""
+        """`write_all` comes last, once."""
         self._making = workspace
         self._listed = open(workspace.scratch(_LISTED), "w+b")  # noqa: SIM115
         self._above: list[tuple[bytes, bytes]] = []
@@ -66,7 +66,7 @@ class Folders:
             self.touched(path)
             removal.remove_tree(os.fsencode(self._making.place.data), path)
 
-    def give_all(self) -> None:
+    def write_all(self) -> None:
         """Give them what is theirs, the root last; what cannot be given is kept in the manifest, which comes after."""
         self._listed.seek(0)
         for line in self._listed:
@@ -96,7 +96,7 @@ class Folders:
             entry = replace(entry, mode=entry.mode | 0o700)
         if self._making.recycling and not surplus and wanted.items() <= has.items() and _has_given(target, entry):
             return  # each of the calls that this saves is a request to a share
-        if lost := give(target, entry, wanted, owners=place.holds.owners, modes=place.holds.modes):
+        if lost := write_metadata(target, entry, wanted, owners=place.holds.owners, modes=place.holds.modes):
             self._making.short[entry.path] = lacks(lost)
 
     def _is_other(self, source: bytes, entry: Entry, front: bytes, word: bytes) -> bool:

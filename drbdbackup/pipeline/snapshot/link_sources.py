@@ -48,14 +48,14 @@ def make_tree(data: str, base: Base | None, *, subvolumes: bool) -> bool:
 
 def newest_base(
     root: str, snapshots: Sequence[Sidecar], about: TargetFacts, abilities: Mapping[str, bool], stack: ExitStack,
-    scratch: str, bring: Callable[[str], None] = lambda _: None,
+    scratch: str, fetch: Callable[[str], None] = lambda _: None,
 ) -> Base | None:  # fmt: skip
     """The newest of `snapshots` that is trusted and whose manifest is what its sidecar says; None if there is none.
 
     Its manifest is read from a copy in the folder `scratch`, and where no node vouches for it, whole before it is used.
 
     They come oldest first, and one may be gone by now. One that was made when the medium could hold something else is
-    not for linking: what it holds is not what a copy made now would hold. `bring` brings a manifest to its place, where
+    not for linking: what it holds is not what a copy made now would hold. `fetch` puts a manifest to its place, where
     an engine has it.
     """
     trusted = _trust(about)
@@ -65,7 +65,7 @@ def newest_base(
         if not trusted(one) or dict(one.abilities) != abilities:
             continue
         with suppress(OSError, Damaged, NothingFound, StateError, TargetError):
-            bring(one.snapshot)
+            fetch(one.snapshot)
             if manifest.copied(layout.manifest(folder), here) == one.manifest_sha256:
                 if not about.manifests[one.snapshot]:
                     _read_through(here)

@@ -57,7 +57,7 @@ def make_snapshot(workspace: Workspace, spool: Spool) -> Made:
         planned.flush()
         _second_pass(workspace, planner, linker, folders, tree)
         _third_pass(workspace, planner, linker.failed)
-        folders.give_all()
+        folders.write_all()
     return write_manifest(workspace, planner, linker.failed)
 
 
