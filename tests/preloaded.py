@@ -38,12 +38,10 @@ ENTRY = [sys.executable, "-P", "-m", "drbdbackup"]
 # What Python and its libraries look at once, when they start.
 READ_AT_START = ("PYTHON", "LC_", "LANG", "TYPER_", "_TYPER", "FORCE_COLOR", "TERMINAL_WIDTH", "GITHUB_ACTIONS", "LD_")
 LATER = (  # what a run imports where it needs it
-    "concurrent.futures.thread", "croniter", "multiprocessing", "pathspec", "rich.console", "rich.live", "rich.markup",
-    "rich.progress", "rich.table", "rich.text", "rich.tree", "sh", "sqlite3", "sqlite_utils", "tempfile", "tomllib",
-    "typer", "typer.rich_utils", "uuid", "xxhash", "zoneinfo",
+    "croniter", "pathspec", "sqlite3", "sqlite_utils", "tempfile", "tomllib", "uuid", "xxhash", "zoneinfo",
 )  # fmt: skip
 # Each takes megabytes, every fork of a fork copies the tables of all that is loaded, and few tests ask for these.
-UNLOADED = ("__main__", "browse", "browsing", "full_screen", "metrics", "plots", "watching")
+LARGE = ("asyncio", "prometheus_client", "pygal", "rich", "sh", "textual", "typer")
 LIMITS = sorted(getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_"))
 PADDING = "-" * 4000  # room for other arguments
 
@@ -170,14 +168,18 @@ LOADED = Loaded()
 
 
 def load() -> None:
-    """Import all that is ours, and what that imports later, but for what draws much: that is left to those who ask."""
+    """Import all that is ours, and what that imports later, but for what needs one of the `LARGE` libraries."""
     import drbdbackup
 
+    sys.modules.update(dict.fromkeys(LARGE))  # what Python takes for not installed
     for found in pkgutil.walk_packages(drbdbackup.__path__, "drbdbackup."):
-        if found.name.rpartition(".")[2] not in UNLOADED:
-            importlib.import_module(found.name)
+        if not found.name.endswith("__main__"):
+            with suppress(ModuleNotFoundError):
+                importlib.import_module(found.name)
     for name in LATER:
         importlib.import_module(name)
+    for name in LARGE:
+        del sys.modules[name]
 
 
 def serve(asks: socket.socket, door: socket.socket) -> None:
