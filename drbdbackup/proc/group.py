@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections import deque
+from collections.abc import Mapping
 from contextlib import suppress
 
 from drbdbackup.proc.child import Child
@@ -36,13 +37,20 @@ class Group:
         """Whether it ends within so many seconds, known at once; its last output may still be on its way."""
         return self._child.has_ended(timeout)
 
-    def activity(self) -> int:
-        """Bytes that its processes have read and written so far (proc(5), /proc/PID/io): does it still move?"""
-        total = 0
+    def activity(self, without: str = "") -> int:
+        """Bytes that its processes have read and written so far (proc(5), /proc/PID/io): does it still move?
+
+        What is called `without`, and what that has started, does not count.
+        """
+        members = dict[int, tuple[str, int]]()
         for name in filter(str.isdigit, os.listdir("/proc")):
-            with suppress(OSError, ValueError):
+            with suppress(OSError, ValueError, IndexError):
                 if os.getsid(int(name)) == self.pid:
-                    total += io_bytes(int(name))
+                    members[int(name)] = _name_and_parent(int(name))
+        total = 0
+        for pid in members:
+            with suppress(OSError, ValueError):
+                total += 0 if _is_below(pid, without, members) else io_bytes(pid)
         return total
 
     def has_processes(self) -> bool:
@@ -79,6 +87,25 @@ class Group:
             if self.has_ended(patience):
                 return True
         return False
+
+
+def _name_and_parent(pid: int) -> tuple[str, int]:
+    """What a process is called, and its parent's id (proc(5), /proc/PID/stat). Raises OSError, ValueError."""
+    with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+        before, _, after = file.read().rpartition(")")
+    return before.partition("(")[2], int(after.split()[1])
+
+
+def _is_below(pid: int, name: str, members: Mapping[int, tuple[str, int]]) -> bool:
+    """Whether a process of this name is the one with this id, or one that it comes from."""
+    for _ in members:
+        called, parent = members.get(pid, ("", 0))
+        if not name or not called:
+            return False
+        if called == name:
+            return True
+        pid = parent
+    return False
 
 
 def io_bytes(pid: int) -> int:

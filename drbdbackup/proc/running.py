@@ -21,16 +21,18 @@ _REAPED = 60.0  # seconds; it has ended, but another thread may be about to take
 
 
 class Running(Group):
-    """A program that gets no input."""
+    """A program that gets no input. `complained`: how many letters it has written to stderr so far."""
 
     def __init__(self, command: Command, stdout: str, stdin: str) -> None:
         """Start it; its stdout goes to the file `stdout`, `stdin` is a file or "". Raises ToolMissing."""
         import sh
 
         stderr: deque[str] = deque(maxlen=command.kept)
+        self.complained = 0
         program = sh.Command(found(command.argv[0]))
         err, into = os.pipe()
-        self._hearing = threading.Thread(target=stderr_lines.read, args=(err, stderr.append), daemon=True)
+        hearing = (err, stderr.append, self._complains)
+        self._hearing = threading.Thread(target=stderr_lines.read, args=hearing, daemon=True)
         self._hearing.start()
         try:
             with open(stdin or os.devnull, "rb") as given, unbound():
@@ -44,6 +46,9 @@ class Running(Group):
             os.close(into)
         restrict(self._process.pid, command)
         super().__init__(Child(self._process.pid), stderr)
+
+    def _complains(self, letters: int) -> None:
+        self.complained += letters
 
     def wait(self, timeout: float) -> int | None:
         """Its exit status (negative for a signal), or None if it is still running after `timeout` seconds."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import secrets
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
@@ -20,7 +21,10 @@ from drbdbackup.model.problem import Problem
 from drbdbackup.proc import FOREVER, LONGEST_LINE, Command
 from drbdbackup.tools import ssh
 
-OUT_FORMAT = "--out-format=%i|%C|%l|%n"
+# Before each item: a peer has our rsync print what it likes, also in front of a line of its own.
+_KNOWN_BY = secrets.token_hex(16)
+OUT_FORMAT = f"--out-format={_KNOWN_BY}%i|%C|%l|%n"
+LONGEST_ITEM = 1 << 16  # bytes of such a line; a path with all of its bytes escaped has a quarter of that
 _KEPT = 1000  # lines of stderr: where a folder is restored to can perhaps hold no ACL of any file
 _KILLED = (20, -9, -15, 137, 143)  # 20: by TERM, HUP or INT
 VANISHED, SOME_FAILED = 24, 23
@@ -245,9 +249,10 @@ def listed(path: bytes) -> bytes:
 
 
 def item(line: bytes) -> Item | None:
-    """One line of output, or None for what is not an item."""
-    parts = line.rstrip(b"\n").split(b"|", 3)
-    if len(parts) != 4 or not parts[2].isdigit():
+    """One line of output, or None for what is not an item of our own rsync."""
+    _, is_own, said = line.rstrip(b"\n").partition(_KNOWN_BY.encode())
+    parts = said.split(b"|", 3)
+    if not is_own or len(parts) != 4 or not parts[2].isdigit():
         return None
     return Item(parts[0], parts[1].strip(), int(parts[2]), _plain(parts[3]))
 

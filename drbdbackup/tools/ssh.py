@@ -17,6 +17,7 @@ from drbdbackup.errors import Failure, PeerBusy, PeerError, PeerStalled, PeerUnr
 from drbdbackup.proc import LONGEST_LINE, Command
 from drbdbackup.tools import ssh_keys
 
+PROGRAM = "ssh"
 CATALOG, LIST, DIGESTS = "catalog", "list", "digests"
 # rsync wants a host and puts it before its own words; the real one is in the remote shell's argv already, because
 # rsync would take an IPv6 address or an alias with a colon apart.
@@ -40,7 +41,7 @@ def argv(peer: PeerConfig, deadline: float) -> tuple[str, ...]:
     ours = ("BatchMode=yes", f"ConnectTimeout={max(1, math.ceil(deadline))}", "ConnectionAttempts=1")
     later = (f"ServerAliveInterval={_ALIVE}", "ServerAliveCountMax=3", "LogLevel=ERROR")
     return (
-        "ssh", "-T", "-x", "-a", *_options(ours), *peer.options, *_options(later), "--", peer.ssh
+        PROGRAM, "-T", "-x", "-a", *_options(ours), *peer.options, *_options(later), "--", peer.ssh
     )  # fmt: skip
 
 

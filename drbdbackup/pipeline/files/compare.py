@@ -141,6 +141,11 @@ def largest(one: Recorded) -> int:
     return one.entry.size if one.flag.lower() != CHANGED else grown(one.entry.size)
 
 
+def usually_largest(one: Recorded) -> int:
+    """How many bytes it has, hardly ever more: what room it needs."""
+    return one.entry.size if one.flag.lower() != CHANGED else 2 * one.entry.size
+
+
 def grown(size: int) -> int:
     """How many bytes a file may have that is copied shortly after it had `size`."""
     return 2 * size + _GROWN

@@ -41,14 +41,16 @@ from drbdbackup.pipeline.files.compare import (
     attributes_then,
     is_aside,
     is_privileged,
+    largest,
     odd_time,
     paired,
     recorded_below,
+    usually_largest,
 )
 from drbdbackup.pipeline.files.content import ContentHashes, drop_cached
 from drbdbackup.pipeline.files.metadata import attributes, lacks, own, write_metadata
 from drbdbackup.pipeline.files.rate_limit import Pace
-from drbdbackup.pipeline.files.rsync_run import follow, room_as_it_is
+from drbdbackup.pipeline.files.rsync_run import AROUND_ENTRY, follow, room_as_it_is
 from drbdbackup.pipeline.files.tree import ParentOpener
 from drbdbackup.pipeline.restore import copy_sparse_files
 from drbdbackup.pipeline.restore.apply_metadata import (
@@ -330,7 +332,7 @@ class Fetcher:
 
     def fetch(self, entries: Iterable[Recorded], check: RestoreCheck) -> list[Problem]:
         """Let rsync bring these entries, but for the damaged ones that it returns; the check says what is there."""
-        replica = self._replica
+        replica, largest_file, from_peer = self._replica, 0, 0
         copy, file = replica.copy, os.path.join(replica.scratch, "listing")
         with ExitStack() as stack:
             data = None if copy.shell else stack.enter_context(tree.open_folder(copy.data))
@@ -338,13 +340,16 @@ class Fetcher:
             try:
                 for one in entries:
                     listing.add(one)
+                    from_peer += AROUND_ENTRY
+                    if one.entry.kind == b"f":
+                        largest_file, from_peer = max(largest_file, usually_largest(one)), from_peer + largest(one)
             finally:
                 listing.close()
         for path, listed in [(b"", file), *((one.entry.path + b"/.", deep) for one, deep in listing.deep)]:
             if os.path.getsize(listed):
                 self._run(path, lambda source, target, holds, listed=listed: rsync.restoring(  # type: ignore[misc]
                     source, target, holds, over=False, listing=listed, shell=copy.shell, rate=replica.rate
-                ), check, None if copy.shell else listing.bytes)  # fmt: skip
+                ), check, from_peer if copy.shell else listing.bytes, largest_file)  # fmt: skip
         if os.path.getsize(listing.holed):
             with_holes = os.path.join(replica.scratch, "with-holes")
             with tree.open_folder(copy.data) as there:
@@ -360,11 +365,13 @@ class Fetcher:
         """Let rsync give the volume's top its metadata."""
         shell = self._replica.copy.shell
         check = RestoreCheck(self._replica.copy.can, self._step)
-        self._run(b"", lambda source, target, holds: rsync.restoring_folder(source, target, holds, shell=shell), check)
+        self._run(
+            b"", lambda source, target, holds: rsync.restoring_folder(source, target, holds, shell=shell), check, 0
+        )
 
     def _run(
         self, path: bytes, command: Callable[[str, str, rsync.Holds], proc.Command], check: RestoreCheck,
-        most: int | None = None,
+        most: int | None = None, largest_file: int = 0,
     ) -> None:  # fmt: skip
         replica = self._replica
         base = path[:-1]  # b"", or that of a deep folder, which comes as "folder/."
@@ -374,9 +381,10 @@ class Fetcher:
 
         with ends(replica.copy, self._folder, path) as (source, target):
             output = os.path.join(replica.scratch, "output")
-            size, is_peers = replica.copy.sidecar.bytes, bool(replica.copy.shell)
-            with room_as_it_is(self._folder, size, is_peers=is_peers):
-                notes = follow(command(source, target, replica.copy.holds), output, heard, self._step, most)
+            is_peers = bool(replica.copy.shell)
+            with room_as_it_is(self._folder, largest_file, is_peers=is_peers):
+                asked = command(source, target, replica.copy.holds)
+                notes = follow(asked, output, heard, self._step, most, is_peers=is_peers)
         for note in notes:
             if rsync.is_of_metadata(note) and not replica.copy.shell:
                 self._is_noted = True  # what it leaves undone is seen of the entries themselves

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from drbdbackup.errors import UsageError
 from drbdbackup.manifest import Recorded
+from drbdbackup.pipeline.files.compare import largest, usually_largest
 from drbdbackup.pipeline.restore.apply_metadata import gives_rights
 from drbdbackup.pipeline.restore.delete_surplus import is_in
 from drbdbackup.pipeline.restore.restore_context import RestoreContext
@@ -19,6 +20,7 @@ _NAMED = 100
 class Survey(Struct, frozen=True, kw_only=True):
     """What is wanted, counted: a file with several names is one of `inodes`, and once in `bytes`.
 
+    All files together have `most` bytes, and the largest of them `largest_file`, hardly ever more.
     `inside` are the first names in it, `modified_ns` is its time. `has_links`: a file in it has several names.
     `has_privileged`: some of it runs as its owner or has capabilities. `has_unknown`: an older version did not note
     what attributes some of it has.
@@ -28,6 +30,8 @@ class Survey(Struct, frozen=True, kw_only=True):
     files: int
     inodes: int
     bytes: int
+    most: int
+    largest_file: int
     inside: tuple[str, ...]
     modified_ns: int
     has_links: bool
@@ -43,7 +47,7 @@ def survey(
     Raises UsageError for what would go to another file system: `mounted` are those in the volume.
     """
     top, inside, modified_ns = context.wanted.top, list[str](), 0
-    entries = files = names = size = 0
+    entries = files = names = size = most = largest_file = 0
     has_privileged = has_unknown = False
     inodes: set[int] = set()
     with context.wanted.recorded() as wanted:
@@ -63,14 +67,17 @@ def survey(
                 _refuse_other(entry.path, mounted)
             if entry.kind == b"f":
                 files += 1
+                most += largest(one)
+                largest_file = max(largest_file, usually_largest(one))
                 names += entry.inode in inodes
                 size += 0 if entry.inode in inodes else entry.size
                 if entry.nlink > 1:
                     inodes.add(entry.inode)
     context.progress.done = 0
     return Survey(
-        entries=entries, files=files, inodes=entries - names, bytes=size, inside=tuple(inside), modified_ns=modified_ns,
-        has_links=bool(inodes), has_privileged=has_privileged, has_unknown=has_unknown,
+        entries=entries, files=files, inodes=entries - names, bytes=size, most=most, largest_file=largest_file,
+        inside=tuple(inside), modified_ns=modified_ns, has_links=bool(inodes), has_privileged=has_privileged,
+        has_unknown=has_unknown,
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from drbdbackup.errors import TargetFull
 from drbdbackup.manifest import Recorded
 from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.files import tree
-from drbdbackup.pipeline.files.rsync_run import follow, room_as_it_is
+from drbdbackup.pipeline.files.rsync_run import AROUND_ENTRY, follow, room_as_it_is
 from drbdbackup.pipeline.restore import copy_sparse_files, delete_surplus, unchanged_files
 from drbdbackup.pipeline.restore.check import RestoreCheck
 from drbdbackup.pipeline.restore.delete_surplus import Surplus
@@ -31,7 +31,7 @@ from drbdbackup.tools import rsync
 
 class Transfer(Struct, frozen=True, kw_only=True):
     """What rsync is to transfer: what is in the file `listing`, in those of the `deep` folders, and in `holed` (large
-    files with holes), `most` bytes in all (None: not known). The `damaged` files are on no list.
+    files with holes), `most` bytes in all. The `damaged` files are on no list.
 
     `holds` is what it gives. `is_plain_right`: every plain file is there already, with all that it should have, and
     nothing else. `knows_root`: what the root folder has is in the manifest only.
@@ -41,7 +41,7 @@ class Transfer(Struct, frozen=True, kw_only=True):
     listing: str
     deep: tuple[tuple[Recorded, str], ...]
     holed: str
-    most: int | None
+    most: int
     damaged: tuple[Problem, ...]
     holds: rsync.Holds
     is_plain_right: bool = False
@@ -88,7 +88,7 @@ def _transfer(context: RestoreContext, found: Survey, listing: TransferList) -> 
     holds = replace(copy.holds, closed=not (found.has_unknown and copy.shell))
     return Transfer(
         survey=found, listing=context.scratch("listing"), deep=tuple(listing.deep), holed=listing.holed,
-        most=None if copy.shell else listing.bytes, damaged=tuple(listing.damaged), holds=holds,
+        most=found.most if copy.shell else listing.bytes, damaged=tuple(listing.damaged), holds=holds,
     )  # fmt: skip
 
 
@@ -133,10 +133,13 @@ def _run_once(context: RestoreContext, transfer: Transfer, there: OpenDestinatio
         progress.copied += item.length if item.is_transferred else 0
         check.add(item, above)
 
-    with destination_errors(folder), room_as_it_is(folder, transfer.survey.bytes, is_peers=bool(copy.shell)):
+    is_peers, most = bool(copy.shell), transfer.most
+    if is_peers:
+        most += transfer.survey.entries * AROUND_ENTRY + (destination.used(folder) if job.over else 0)  # is compared
+    with destination_errors(folder), room_as_it_is(folder, transfer.survey.largest_file, is_peers=is_peers):
         with ends(copy, folder, context.wanted.top) as (source, target):
             for command in _commands(context, transfer, folder, source, target, holds, heard):
-                notes = follow(command, context.scratch("output"), heard, progress.tell, transfer.most)
+                notes = follow(command, context.scratch("output"), heard, progress.tell, most, is_peers=is_peers)
                 progress.problems += [rsync.problem_of(note, target, base) for note in notes]
         for one, listing in transfer.deep:
             _run_deep(context, transfer, folder, one.entry.path, listing, partial(heard, above=one.entry.path + b"/"))
@@ -199,7 +202,8 @@ def write_folder_metadata(context: RestoreContext, transfer: Transfer, folder: i
         else:
             listing = _written(context.scratch("listing"), rsync.listing(names))
             command = rsync.restoring(source, target, holds, over=True, listing=listing)
-        notes = follow(command, context.scratch("output"), lambda _: None, context.progress.tell)
+        output, is_peers = context.scratch("output"), bool(copy.shell)
+        notes = follow(command, output, lambda _: None, context.progress.tell, 0, is_peers=is_peers)
     found = [rsync.problem_of(note, target, first[: first.rfind(b"/") + 1]) for note in notes]
     context.progress.problems += [one if one.path else Problem.at(first, one.reason) for one in found]
 

@@ -126,6 +126,12 @@ def lacking_inodes(place: Destination, needed: int) -> int:
     return max(0, needed - seen.f_favail) if seen.f_files else 0
 
 
+def used(folder: int) -> int:
+    """Bytes that are in use on the file system of an open folder."""
+    seen = os.fstatvfs(folder)
+    return (seen.f_blocks - seen.f_bfree) * seen.f_frsize
+
+
 def has_no_inodes(folder: int) -> bool:
     """Whether the file system of an open folder has no more of them."""
     seen = os.fstatvfs(folder)
