@@ -6,6 +6,7 @@ It starts no rsync without an end: one that moves more than it can need is ended
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -18,6 +19,7 @@ _FALSE = "Find out who can change that node, or take another copy with `--from`.
 _MOVES = 8  # times that a byte is read and written, at most: compared on both sides, sent, received, stored
 _AROUND_FILES = 64 << 20  # bytes
 _AROUND = 64 << 30  # bytes; what else moves is far less, and it takes a minute to read so many of a hole
+_SILENT = 6 * 3600.0  # seconds: with --checksum nothing comes until 2 TB of a folder were read
 _AROUND_PEERS = 1 << 30  # bytes; holes are read at the peer
 AROUND_ENTRY = 1 << 10  # bytes of what is said of an entry of a peer's, in both directions
 _MOST_SAID = 64 << 20  # bytes; of a peer's disk that fails these are some 400,000 lines
@@ -30,12 +32,12 @@ def follow(
     """Run rsync with its stdout in the file `output` and give `on_item` each line; its notes on single entries.
 
     `on_pause` is called as long as bytes move: a copy that hangs says nothing. What ssh moves does not count: its signs
-    of life, and what a peer complains of, go on for ever. For files of `most` bytes in all no more may move than that
-    takes: somebody may let them grow for ever. Raises Damaged then; ToolError if a peer (`is_peers`) says without end
-    what is no item.
+    of life, and what a peer complains of, go on for ever. A peer (`is_peers`) that is only silent may be reading for
+    hours to compare; it gives up what hangs there. For files of `most` bytes in all no more may move than that takes:
+    somebody may let them grow for ever. Raises Damaged then; ToolError if a peer says without end what is no item.
     """
     running = proc.start(command, stdout=output)
-    activity, said = -1, 0
+    activity, said, complained, moved_at = -1, 0, 0, time.monotonic()
     around = _AROUND_PEERS if is_peers else _AROUND
     try:
         with open(output, "rb") as lines:
@@ -54,6 +56,9 @@ def follow(
                         break
                 before, activity = activity, running.activity(without=ssh.PROGRAM)
                 if activity != before:
+                    complained, moved_at = running.complained, time.monotonic()
+                    on_pause()
+                elif is_peers and running.complained == complained and time.monotonic() - moved_at < _SILENT:
                     on_pause()
                 _check(activity, most, around)
                 if is_peers:
