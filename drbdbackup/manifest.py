@@ -187,6 +187,8 @@ def recorded(line: bytes) -> Recorded:
         content_hash, flag, attributes, rest = line.split(b" ", 3)
     except ValueError:
         raise Damaged(f"a manifest line cannot be read: {line[:80]!r}") from None
+    if b"\0" in rest or not (content_hash.isalnum() or content_hash == NOTHING):
+        raise Damaged(f"a manifest line has bytes that no entry has: {line[:80]!r}")
     return Recorded(
         parse(rest), "" if content_hash == NOTHING else os.fsdecode(content_hash), flag, decode_attributes(attributes)
     )

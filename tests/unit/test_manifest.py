@@ -128,6 +128,20 @@ def test_a_manifest_tells_none_from_not_known_and_has_the_digest_of_a_long_value
     assert not any(known.are(name, value) for name, value in wrong)
 
 
+@pytest.mark.parametrize(
+    ("front", "entry"),
+    [
+        (b"abc s -", replace(FILE, path=b"a\0b")), (b"abc s -", replace(FILE, kind=b"l", link=b"a\0b")),
+        (b"\xff\xfe s -", FILE), (b"a|b s -", FILE), (b" s -", FILE),
+    ],
+)  # fmt: skip
+def test_bytes_that_no_entry_has_are_damage(front: bytes, entry: manifest.Entry) -> None:
+    """Of a peer that makes its own manifests; else they end a restore or a replication as a bug would."""
+    assert manifest.recorded(b"- s - " + line_of(FILE)).entry == FILE
+    with pytest.raises(Damaged):
+        manifest.recorded(front + b" " + line_of(entry))
+
+
 @pytest.mark.parametrize("path", [b"", b"/etc/passwd", b"../x", b"a/../b", b"a//b", b"./a"])
 def test_a_path_that_leaves_its_root_is_not_safe(path: bytes) -> None:
     assert not manifest.is_safe(path)
