@@ -4,6 +4,7 @@ and where others feed it, limits of its own.
 
 from __future__ import annotations
 
+import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,8 +12,16 @@ from threading import Lock
 
 from drbdbackup.proc.command import Command
 
+_LEAST = 1 << 30  # bytes
 _turn = Lock()
 _bound: list[int] = []
+
+
+def memory_if_fed() -> int:
+    """Bytes that a program may take whose input others have made, and which may read most of it whole: half of what
+    this node has.
+    """
+    return max(_LEAST, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2)
 
 
 def limit_memory(most: int) -> None:

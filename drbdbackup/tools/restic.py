@@ -43,7 +43,6 @@ FAILED = 1  # its exit status for whatever went wrong, and for what a check has 
 SHOWN_BY_ID = "ids"  # the folder in which it shows snapshots by their ids
 PARTIAL = 3  # its exit status where a snapshot was made that lacks something
 _LARGEST_SECRET = 1 << 16  # bytes
-_LEAST_MEMORY = 1 << 30  # bytes that each restic may take; of a larger node half of what it has
 _LARGEST_FILE = 256 << 20  # bytes that it may write: its cache has indexes and packs, and no pack has more than 128 MiB
 _MOST_LOCKS = 100
 _SHORT = 3  # letters; what is as short is hardly a key, and may be a part of any word
@@ -208,13 +207,8 @@ def command(at: Access, *argv: str, ok: Iterable[int] = (0,), timeout: float = p
     """restic with these arguments. It is ended by its watcher."""
     return Command(
         argv=("restic", *argv), env=at.environment, ok=frozenset(ok), timeout=timeout, secret=True, most=256 << 20,
-        kept=_LINES, memory=_most_memory(), largest_file=_LARGEST_FILE,
+        kept=_LINES, memory=proc.memory_if_fed(), largest_file=_LARGEST_FILE,
     )  # fmt: skip
-
-
-def _most_memory() -> int:
-    """Its server may send it something that never ends, and restic reads most things whole before it looks at them."""
-    return max(_LEAST_MEMORY, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2)
 
 
 def answer(at: Access, *argv: str, timeout: float = proc.FOREVER) -> str:
@@ -238,7 +232,7 @@ def complaint(at: Access, error: ToolError | str) -> TargetError:
     last_lines, low = "\n".join(lines[-6:]), text.lower()
     odd = next((line for line in lines if line.startswith(_STUMBLES)), "")
     if _ENDLESS.search(text):
-        what = f"the {_most_memory() >> 20} MiB of memory, or the {_LARGEST_FILE >> 20} MiB of a file,"
+        what = f"the {proc.memory_if_fed() >> 20} MiB of memory, or the {_LARGEST_FILE >> 20} MiB of a file,"
         hint = "Its server sends data without end, or the repository is too large for this node."
         return RepositoryUnreadable(f"restic needs more than {what} that drbdbackup allows it", hint)
     lock = next((line for line in lines if "unable to create lock" in line and _is_decay(line)), "")
@@ -371,7 +365,7 @@ def backing_up(
             *(("--limit-upload", str(max(1, rate >> 10))) if rate else ()), ".",
         ),
         env=at.environment, ok=frozenset({0, PARTIAL}), timeout=proc.FOREVER, secret=True, kept=_LINES,
-        memory=_most_memory(), largest_file=_LARGEST_FILE,
+        memory=proc.memory_if_fed(), largest_file=_LARGEST_FILE,
     )  # fmt: skip
 
 

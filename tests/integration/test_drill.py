@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from drbdbackup import proc
 from tests import preloaded
 from tests.played_database import database, put, spoil_pages, spoil_system
 from tests.played_media import disk_image, nothing_is_left, wait_for
@@ -46,6 +47,12 @@ def servers(folder: Path) -> list[str]:
             if (process / "comm").read_text() == "mariadbd\n" and str(folder) in (process / "mountinfo").read_text():
                 found.append(process.name)
     return found
+
+
+def data_limit(process: str) -> int:
+    """How many bytes of memory a process may have of its own."""
+    limits = Path(f"/proc/{process}/limits").read_text().splitlines()
+    return int(next(line for line in limits if line.startswith("Max data size")).split()[3])
 
 
 def drill(pair: PlayedPair, *args: str, node: str = "www4", status: int = 0) -> str:
@@ -178,7 +185,8 @@ def test_whatever_ends_a_drill_nothing_of_it_stays(with_shop: PlayedPair, signum
     at_work = preloaded.Popen(with_shop.command("www4", "drill", "--to", str(roomy)), stdout=-1, stderr=-1)
     log = roomy / "drbdbackup-drill/server-1/log.err"
     wait_for(lambda: log.exists() or at_work.poll() is not None, "the database to start")
-    assert servers(with_shop.folder)
+    [at] = servers(with_shop.folder)
+    assert data_limit(at) == proc.memory_if_fed(), "what is in a snapshot does not take all memory"
     at_work.send_signal(signum)
     at_work.communicate(timeout=60)
     assert at_work.returncode == {signal.SIGTERM: 143, signal.SIGKILL: -9}[signum]
