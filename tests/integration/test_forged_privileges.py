@@ -384,20 +384,24 @@ def test_nothing_of_roots_that_looks_like_his_is_given_to_a_user(tmp_path: Path)
     assert {one.path for one in problems} == {"his", "his/file", "his/folder"}
 
 
-@pytest.mark.parametrize(("uid", "mode"), [(33, 0o700), (0, 0o755)])
-def test_what_roots_closed_folder_has_is_open_to_nobody_while_it_is_given(tmp_path: Path, uid: int, mode: int) -> None:
-    """Under the name of the closed folder is one of a user's by now, or another one of root's."""
+@pytest.mark.parametrize(
+    ("uid", "gid", "mode", "right"), [(33, 33, 0o700, 0o700), (0, 0, 0o755, 0o700), (0, 33, 0o750, 0o750)]
+)
+def test_what_roots_closed_folder_has_is_open_to_nobody_while_it_is_given(
+    tmp_path: Path, uid: int, gid: int, mode: int, right: int
+) -> None:
+    """Under the name of the closed folder is one of a user's by now, another one of root's, or one of a group's."""
     folder, seen_then = tmp_path / "closed", list[tuple[int, int]]()
     folder.mkdir()
     (folder / "key").write_text("x")
     (folder / "key").chmod(0o600)
-    os.chown(folder, uid, uid)
+    os.chown(folder, uid, gid)
     folder.chmod(mode)
 
     def met() -> Iterator[Pair]:
         for seen in list(entries(tree, b"closed", lambda _: None)):
-            right, content = (0o700, "") if seen.kind == b"d" else (0o644, xxhash.xxh128(b"x").hexdigest())
-            yield Recorded(replace(seen, uid=0, gid=0, mode=right), content, SETTLED, b""), seen
+            then, content = (right, "") if seen.kind == b"d" else (0o644, xxhash.xxh128(b"x").hexdigest())
+            yield Recorded(replace(seen, uid=0, gid=0, mode=then), content, SETTLED, b""), seen
         now = folder.stat()
         seen_then.append((now.st_uid, now.st_mode & 0o7777))
 

@@ -79,7 +79,7 @@ class RightsWriter:
         above, name = opener.parent(one.entry.path)
         opened = dict(opener.folders())
         for entry in self._closed:
-            if entry.path in opened and _is_more_open(os.fstat(opened[entry.path]), entry):
+            if entry.path in opened and is_more_open(os.fstat(opened[entry.path]), entry):
                 folder = os.fsdecode(entry.path)
                 return (f"was in {folder!r}, which is open to others by now: it does not get its owner and mode",)
         seen = os.fstat(above)
@@ -130,7 +130,7 @@ class RightsWriter:
         return False
 
 
-def _is_more_open(seen: os.stat_result, entry: Entry) -> bool:
+def is_more_open(seen: os.stat_result, entry: Entry) -> bool:
     """Whether somebody may enter, or owns, a folder who could not when it was backed up."""
     is_his = seen.st_uid in (os.geteuid(), entry.uid)
     is_its_group = seen.st_gid in (os.getegid(), entry.gid) or not seen.st_mode & _OF_GROUP

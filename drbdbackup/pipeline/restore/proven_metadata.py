@@ -32,7 +32,7 @@ from drbdbackup.pipeline.restore.apply_metadata import (
     is_other,
     noting,
 )
-from drbdbackup.pipeline.restore.privileged_files import DRAFT, closed_folder
+from drbdbackup.pipeline.restore.privileged_files import DRAFT, closed_folder, is_more_open
 
 Proven = dict[bytes, int]  # the inode of each entry of a folder that was found to be right, or made so
 _OF_OTHERS, _OWNERS, _OPEN = 0o077, 0o700, 0o005
@@ -95,8 +95,7 @@ class ProvenMetadataWriter(Struct, frozen=True, kw_only=True):
         """
         with noting(self.problems, one.entry.path), suppress(FileNotFoundError, NotADirectoryError):
             folder, _ = opener.parent(one.entry.path + b"/.")
-            seen, entry = os.fstat(folder), one.entry
-            if seen.st_uid in (os.geteuid(), entry.uid) and not seen.st_mode & _OF_OTHERS & ~entry.mode:
+            if not is_more_open(os.fstat(folder), one.entry):
                 return False
             os.fchown(folder, os.geteuid(), os.getegid())
             os.fchmod(folder, _OWNERS)
