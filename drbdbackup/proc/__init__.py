@@ -1,4 +1,4 @@
-"""The only place that starts processes: programs looked up on PATH, never through a shell, each in a group of its own.
+"""The only place that starts processes: programs looked up on PATH, no shell reads a word, each in a group of its own.
 
 A process that hangs on a dead share stays in D state after SIGKILL, so nothing here ever waits without a deadline: what
 cannot be killed is abandoned. `run` is for programs that answer at once, `run_start_script` for those that leave others

@@ -29,6 +29,9 @@ class Command(Struct, frozen=True, kw_only=True):
     One that `is_whole` is never killed half-way by `run` (it may have halted a device): who is ended meanwhile waits
     for it; after its time it gets a TERM and is abandoned. `memory` and `largest_file` are the most bytes that one may
     take and write, 0 for no limit: what others feed must not bring the node down.
+
+    One that the admin has written into the configuration begins `at_root`, in the folder /: it may load what lies where
+    it is (`python -m`, a relative path), and we may be started in a folder of another user.
     """
 
     argv: tuple[str, ...]
@@ -43,6 +46,7 @@ class Command(Struct, frozen=True, kw_only=True):
     is_whole: bool = False
     memory: int = 0
     largest_file: int = 0
+    at_root: bool = False
 
     def __repr__(self) -> str:
         """What is run; of one that has secrets the name alone."""

@@ -12,6 +12,7 @@ from drbdbackup.proc.memory import restrict, unbound
 
 ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 SIGNALS = (*ENDING, signal.SIGPIPE)
+_SHELL, _AT_ROOT = "/bin/sh", ("sh", "-c", 'cd / && exec "$@"', "sh")  # posix_spawn(3) knows no folder
 
 
 def spawn(
@@ -23,10 +24,13 @@ def spawn(
     It gets the default action for `signals`, which we may ignore. Raises ToolError.
     """
     moves = [(os.POSIX_SPAWN_DUP2, end, number) for number, end in enumerate(ends)]
+    argv = command.argv
+    if command.at_root:
+        program, argv = _SHELL, (*_AT_ROOT, program, *argv[1:])
     try:
         with unbound():
             pid = os.posix_spawn(
-                program, command.argv, environment(command.env), file_actions=moves, setsid=own_session,
+                program, argv, environment(command.env), file_actions=moves, setsid=own_session,
                 setsigdef=signals,
             )  # fmt: skip
     except OSError as error:

@@ -19,7 +19,7 @@ def observe(resource: str, argv: tuple[str, ...], timeout: float) -> Observation
         program = find(argv[0])
         if program is not None and (exposed := open_to_others.first(argv, program)) is not None:
             return unknown(resource, SOURCE, f"role.command is not run as root: {exposed.why}", exposed.hint)
-        answer = run(Command(argv=argv, timeout=timeout, env=((VARIABLE, resource),)))
+        answer = run(Command(argv=argv, timeout=timeout, env=((VARIABLE, resource),), at_root=True))
     except OSError as error:
         return unknown(resource, SOURCE, f"role.command is not run: {argv[0]}: {error.strerror}", "Is it still there?")
     except ToolError as error:

@@ -44,7 +44,7 @@ def stop(service: Service, deadline: float) -> None:
     for argv in filter(None, (service.start, service.stop, service.check)):
         _refuse_theirs(argv)
     try:
-        proc.run_start_script(Command(argv=service.stop, timeout=deadline))
+        proc.run_start_script(Command(argv=service.stop, timeout=deadline, at_root=True))
     except ToolError:
         if not _is_known_to_be_down(service, deadline):
             raise
@@ -54,7 +54,7 @@ def _is_known_to_be_down(service: Service, deadline: float) -> bool:
     if not service.check:
         return False
     try:
-        proc.run_start_script(Command(argv=service.check, ok=_DOES_NOT_RUN, timeout=deadline))
+        proc.run_start_script(Command(argv=service.check, ok=_DOES_NOT_RUN, timeout=deadline, at_root=True))
     except ToolError:
         return False
     return True
@@ -64,10 +64,10 @@ def start(service: Service, deadline: float) -> str:
     """Start it and ask whether it runs; why it does not, or nothing."""
     try:
         _refuse_theirs(service.start)
-        proc.run_start_script(Command(argv=service.start, timeout=deadline))
+        proc.run_start_script(Command(argv=service.start, timeout=deadline, at_root=True))
         if service.check:
             _refuse_theirs(service.check)
-            proc.run_start_script(Command(argv=service.check, timeout=deadline))
+            proc.run_start_script(Command(argv=service.check, timeout=deadline, at_root=True))
     except ToolError as error:
         return f"{service.name}: {error.message}"
     return ""

@@ -332,6 +332,21 @@ def test_no_hook_is_run_that_somebody_else_can_change(pair: PlayedPair) -> None:
     assert ran(pair) == before
 
 
+def test_what_the_admin_has_named_loads_nothing_from_where_root_happens_to_be(pair: PlayedPair) -> None:
+    noted, folder = pair.folder / "noted", pair.folder / "his"
+    where = ["sh", "-c", 'pwd >>"$0"; echo Primary', str(noted)]
+    hook(pair, RUN, "where", before=where, after=where)
+    hook(pair, RUN, "module", after=[sys.executable, "-m", "his"])
+    pair.role = f'source = "command"\ncommand = {json.dumps(where)}'
+    folder.mkdir()
+    (folder / "his.py").write_text(f"open({str(noted)!r}, 'a').write('loaded')")
+    ended = preloaded.run(pair.command("www4", "run"), capture_output=True, text=True, cwd=folder, timeout=60)
+    services.start(services.Service("shop", tuple(where), (), ()), 9.0)
+    assert ended.returncode == 3
+    assert "No module named his" in ended.stderr
+    assert set(noted.read_text().split()) == {"/"}
+
+
 @pytest.mark.parametrize("word", ["no\0thing", "half a pair \ud800", "long " + "ä" * 30_000])
 def test_whatever_a_medium_says_of_itself_the_after_hook_runs(pair: PlayedPair, word: str) -> None:
     """What was frozen before the run must not stay so because of a word that no program can be given."""

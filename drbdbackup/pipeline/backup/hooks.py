@@ -149,7 +149,8 @@ class Hooks:
         whole = proc.bound((program, *argv[1:])) if when == "before" else (program, *argv[1:])
         self._output = deque(maxlen=_LINES)
         try:
-            running = proc.start_piped(proc.Command(argv=tuple(whole), env=tuple(env.items())), self._output.append)
+            command = proc.Command(argv=tuple(whole), env=tuple(env.items()), at_root=True)
+            running = proc.start_piped(command, self._output.append)
         except Failure as error:
             raise self._failure(hook, when, f"could not be started: {error.message}", error.hint) from None
         self._running = running
