@@ -11,7 +11,7 @@ import os
 import re
 import stat
 import struct
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 
 from msgspec import Struct
@@ -51,8 +51,8 @@ def open_to_others(path: str, trusted: Collection[int] = (0,)) -> Iterator[OpenT
         if seen.st_uid not in trusted:
             yield OpenToOthers(f"{here} belongs to user {seen.st_uid}", f"chown --no-dereference root {here}")
         is_folder = stat.S_ISDIR(seen.st_mode)
-        if stat.S_ISLNK(seen.st_mode) or (is_folder and seen.st_mode & stat.S_ISVTX):
-            continue
+        if stat.S_ISLNK(seen.st_mode) or stat.S_ISCHR(seen.st_mode) or (is_folder and seen.st_mode & stat.S_ISVTX):
+            continue  # /dev/null, for instance, is as it is
         if seen.st_mode & stat.S_IWOTH:
             yield OpenToOthers(f"everybody can write to {here}", f"chmod o-w {here}")
         elif seen.st_mode & stat.S_IWGRP:  # with an ACL that is the most that it gives to anybody
@@ -76,10 +76,14 @@ def _named_in_acl(path: str, trusted: Collection[int]) -> Iterator[tuple[str, bo
 
 def first(argv: Sequence[str], program: str) -> OpenToOthers | None:
     """What keeps root from running an argv, whose program was found at `program`. Raises OSError."""
+    return first_of(programs(argv, program))
+
+
+def first_of(files: Iterable[str]) -> OpenToOthers | None:
+    """What keeps root from running these files, or from obeying what they say. Raises OSError."""
     if os.geteuid() != 0:
         return None
-    found = (one for path in programs(argv, program) for one in open_to_others(path))
-    return next((one for one in found if not one.is_groups), None)
+    return next((one for path in files for one in open_to_others(path) if not one.is_groups), None)
 
 
 def programs(argv: Sequence[str], program: str) -> tuple[str, ...]:

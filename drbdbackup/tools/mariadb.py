@@ -1,6 +1,7 @@
 """MariaDB's (or MySQL's) own programs: their argv, and how one knows that they came to their end.
 
-Credentials are never in argv, where everybody can read them: a file has them, and its option has to be the first.
+Credentials are never in argv, where everybody can read them: a file has them, and its option has to be the first. By
+its other options a file could have them load any code (`plugin_dir`) and write to any file (`log_error`).
 """
 
 from __future__ import annotations
@@ -8,12 +9,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 
 from msgspec import Struct
 
 from drbdbackup import proc
+from drbdbackup.config import open_to_others
 from drbdbackup.config.values import DatabaseConfig
-from drbdbackup.errors import ToolMissing
+from drbdbackup.errors import DatabaseFailed, ToolMissing
 from drbdbackup.proc import FOREVER, Command
 
 # The names of today, then those of before.
@@ -66,7 +69,7 @@ class Settings(Struct, frozen=True):
 
 
 def dump(database: DatabaseConfig, file: str) -> Command:
-    """Write all that can be read at one instant, as SQL, to `file`. Raises ToolMissing.
+    """Write all that can be read at one instant, as SQL, to `file`. Raises ToolMissing, DatabaseFailed.
 
     `--single-transaction` gives that instant for InnoDB, and locks nothing.
     """
@@ -84,7 +87,10 @@ def is_whole(file: int) -> bool:
 
 
 def backup(database: DatabaseConfig, folder: str) -> Command:
-    """Copy the server's files to `folder`, which it makes, with all that makes them consistent. Raises ToolMissing."""
+    """Copy the server's files to `folder`, which it makes, with all that makes them consistent.
+
+    Raises ToolMissing, DatabaseFailed.
+    """
     return _command(_BACKUP, database, "--backup", f"--target-dir={folder}")
 
 
@@ -159,7 +165,7 @@ def cut_off(lines: Iterable[str], checkpoints: str) -> str:
 
 
 def load(database: DatabaseConfig) -> Command:
-    """Do what the SQL on stdin says, and stop at the first mistake. Raises ToolMissing.
+    """Do what the SQL on stdin says, and stop at the first mistake. Raises ToolMissing, DatabaseFailed.
 
     What is no SQL (`system`, `source`, `tee`) is refused, and so is a file of ours that the SQL asks for.
     """
@@ -167,8 +173,16 @@ def load(database: DatabaseConfig) -> Command:
 
 
 def _command(programs: tuple[str, ...], database: DatabaseConfig, *options: str) -> Command:
-    credentials = (f"--defaults-file={database.defaults_file}",) if database.defaults_file else ()
+    credentials = (f"--defaults-file={_of_roots(database.defaults_file)}",) if database.defaults_file else ()
     return Command(argv=(_found(programs), *credentials, *options), timeout=FOREVER, secret=True)  # errors name it only
+
+
+def _of_roots(file: str) -> str:
+    """The same, as long as nobody else can change it. Raises DatabaseFailed."""
+    with suppress(OSError):  # the program says that it cannot read it
+        if (exposed := open_to_others.first_of([file])) is not None:
+            raise DatabaseFailed(f"{file} is not obeyed by root: {exposed.why}", exposed.hint)
+    return file
 
 
 def _found(programs: tuple[str, ...]) -> str:

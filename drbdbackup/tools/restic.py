@@ -18,6 +18,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from drbdbackup import documentation, plain_file, proc
+from drbdbackup.config import open_to_others
 from drbdbackup.errors import (
     Damaged,
     RepositoryDamaged,
@@ -181,6 +182,8 @@ def _secret(path: str) -> str:
                 raise TargetUnsafe(f"{path} belongs to user {seen.st_uid}", f"`chown root {path}`")
             if stat.S_IMODE(seen.st_mode) & 0o077:
                 raise TargetUnsafe(f"others than root can read {path}", f"`chmod 600 {path}`")
+            if (exposed := open_to_others.first_of([path])) is not None:  # restic opens it anew
+                raise TargetUnsafe(f"{path}: {exposed.why}", exposed.hint)
             return file.read().decode()
     except FileNotFoundError as error:
         raise TargetError(f"{path}: {error.strerror}", _FROM_THE_OTHER) from None

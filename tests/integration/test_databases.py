@@ -246,6 +246,12 @@ def test_a_dump_is_roots_alone_and_the_credentials_are_in_no_argv(pair: PlayedPa
     for root in (pair.volume, pair.newest("nas")):
         assert stat.S_IMODE((root / FOLDER / "dump.sql").stat().st_mode) == 0o600
         assert stat.S_IMODE((root / FOLDER).stat().st_mode) == 0o700
+    (pair.folder / "argv").unlink()
+    (his := pair.folder / "his.cnf").touch()
+    os.chown(his, 33, 33)
+    configure(pair, his)
+    assert pair.run("www4", "run").returncode == 3
+    assert not (pair.folder / "argv").exists(), "by a file of his, root would load any code"
 
 
 def test_exclude_does_not_leave_a_dump_out(pair: PlayedPair) -> None:

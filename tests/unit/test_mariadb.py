@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from drbdbackup.config.values import DatabaseConfig
-from drbdbackup.errors import ToolMissing
+from drbdbackup.errors import DatabaseFailed, ToolMissing
 from drbdbackup.tools import mariadb
 
 SHOP = DatabaseConfig("shop", "mariadb", databases=("shop", "mail"), defaults_file="/root/backup.cnf")
@@ -48,6 +50,29 @@ def test_the_credentials_come_first_and_the_databases_last(installed) -> None:
     assert first == "--defaults-file=/root/backup.cnf"
     assert rest[-4:] == ["--result-file=/x/dump.sql", "--databases", "shop", "mail"]
     assert mariadb.dump(DatabaseConfig("all", "mariadb"), "/x").argv[-1] == "--all-databases"
+
+
+def test_what_others_can_change_is_not_obeyed(installed, tmp_path: Path) -> None:
+    """By its options they could have root load any code, and write to any file."""
+    installed("mariadb-dump", "mariadb", "mariadb-backup")
+    file, folder = tmp_path / "etc/backup.cnf", tmp_path / "etc"
+    folder.mkdir()
+    file.write_text("[client]\nplugin_dir = /home/his\n")
+    file.chmod(0o600)
+    shop = replace(SHOP, defaults_file=str(file))
+    asked = (lambda: mariadb.dump(shop, "/x"), lambda: mariadb.load(shop), lambda: mariadb.backup(shop, "/x"))
+    for one in asked:
+        one()
+    for path, mode, owner in ((file, 0o600, 33), (file, 0o666, 0), (folder, 0o777, 0), (folder, 0o755, 33)):
+        seen = path.stat()
+        path.chmod(mode)
+        os.chown(path, owner, 0)
+        for one in asked:
+            with pytest.raises(DatabaseFailed):
+                one()
+        os.chown(path, 0, 0)
+        path.chmod(seen.st_mode & 0o7777)
+    asked[0]()
 
 
 @pytest.mark.parametrize(("end", "is_whole"), [

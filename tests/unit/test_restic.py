@@ -187,6 +187,13 @@ def test_files_that_others_can_read_are_refused_and_none_of_their_content_is_tol
     (tmp_path / "password").chmod(0o644)
     with pytest.raises(TargetUnsafe):
         restic.access(*paths, "/cache")
+    (tmp_path / "password").chmod(0o600)
+    (tmp_path / "env").write_text("GOOD=1\n")
+    if os.geteuid() == 0:
+        tmp_path.chmod(0o777)  # restic opens the files anew, and others may be there by then
+        with pytest.raises(TargetUnsafe):
+            restic.access(*paths, "/cache")
+        tmp_path.chmod(0o700)
     (tmp_path / "password").unlink()
     os.mkfifo(tmp_path / "password", 0o600)
     with pytest.raises(TargetError):
