@@ -13,6 +13,7 @@ from enum import Enum
 from msgspec import Struct
 
 from drbdbackup import durable
+from drbdbackup.config.open_to_others import caller, open_to_others
 from drbdbackup.errors import UsageError
 from drbdbackup.pair.render import AUTHKEYS, Rendered
 
@@ -39,9 +40,10 @@ def write(
     out: str, nodes: Sequence[str], files: Sequence[Rendered], *, dry_run: bool = False
 ) -> tuple[WrittenFile, ...]:
     """Put the files of every node below `out`; with `dry_run` only say so. Raises UsageError for an unfit `out`."""
-    _check(out)
+    check(out)
     if not dry_run:
         os.makedirs(out, exist_ok=True)
+        check(out)  # where everybody may make folders, this may be another user's by now
         os.chmod(out, PRIVATE)
     wanted = [(os.path.join(node, file.path), file) for node in nodes for file in files]
     written = [_written(out, path, file, dry_run=dry_run) for path, file in wanted]
@@ -49,13 +51,23 @@ def write(
     return (*written, *(WrittenFile(path, FileState.LEFT) for path in _rendered_before(out) if path not in known))
 
 
-def _check(out: str) -> None:
-    """A folder of ours, or none yet, or an empty one: another's is not taken over, whatever --out says."""
+def check(out: str) -> None:
+    """A folder of ours, or none yet, or an empty one: another's is not taken over, whatever --out says.
+
+    Nor one in which another user could have left a secret of his choice, or a symlink by which root writes elsewhere.
+    Raises UsageError.
+    """
     if os.path.lexists(out) and not os.path.isdir(out):
         raise UsageError(f"{out} is no folder", "Name a folder with --out; it is created if it does not exist.")
     if os.path.isdir(out) and os.listdir(out) and os.stat(out).st_mode & 0o077:
         hint = f"The files hold the pair's secret: name another folder, or `chmod 700 {out}`."
         raise UsageError(f"{out} is not empty, and others than its owner can look into it", hint)
+    where = out
+    while not os.path.lexists(where):
+        where = os.path.dirname(where)
+    for one in open_to_others(where, {0, os.geteuid(), caller()}) if os.geteuid() == 0 else ():
+        if not one.is_groups or f" {where}" in one.why:
+            raise UsageError(f"--out {out}: {one.why}", "Name a folder that only root can write: /root/pair, say.")
 
 
 def _written(out: str, path: str, file: Rendered, *, dry_run: bool) -> WrittenFile:

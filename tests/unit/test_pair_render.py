@@ -319,6 +319,21 @@ def test_anothers_folder_is_not_taken_over(tmp_path: Path, mode: int) -> None:
     assert "is no folder" in refuses(tmp_path, "pair", "render", "--out", "pair.toml")
 
 
+def test_nothing_that_another_user_has_left_is_believed_or_followed(tmp_path: Path) -> None:
+    """In a folder of his he could choose the pair's secret, and where root writes."""
+    does(tmp_path, "pair", "init")
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    (out / "www5/etc/ha.d").mkdir(parents=True)
+    (out / "www5/etc/ha.d/authkeys").write_text(f"auth 1\n1 sha1 {SECRET}\n")
+    elsewhere.mkdir()
+    (out / "www4").symlink_to(elsewhere)
+    out.chmod(0o700)
+    os.chown(out, 33, 33)
+    for more in ((), ("--dry-run",)):
+        assert "user 33" in refuses(tmp_path, "pair", "render", "--out", "out", *more)
+    assert (out.stat().st_uid, list(elsewhere.iterdir())) == (33, [])
+
+
 def test_an_empty_folder_is_taken_and_closed(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir(mode=0o755)
     changed(tmp_path)

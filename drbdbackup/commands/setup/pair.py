@@ -39,9 +39,10 @@ def init(file: str) -> str:
 
 
 def render(file: str, out: str, *, dry_run: bool = False) -> PairRendered:
-    """Write the files of both nodes below `out`, or only find out what would change. Raises ConfigError."""
+    """Write the files of both nodes below `out`, or only find out what would change. Raises ConfigError, UsageError."""
     pair = load(file)
     folder = os.path.abspath(out)
+    output.check(folder)
     used = secret.secret(pair, folder)
     files = output.write(folder, tuple(node.name for node in pair.nodes), rendered(pair, used.text), dry_run=dry_run)
     return PairRendered(pair, folder, used.origin, files)
