@@ -53,9 +53,23 @@ def _loaded() -> Any:
     """The library, or None."""
     try:
         import apprise
+        import requests
     except ImportError:
         return None
+    _bind_redirects(requests.sessions.SessionRedirectMixin)
     return apprise
+
+
+def _bind_redirects(session: Any) -> None:
+    """Have no service lead a message elsewhere. apprise 2 can be told to follow no redirect at all, older ones not."""
+    followed = session.get_redirect_target  # "Returns a redirect URI or None"
+
+    def get_redirect_target(self: Any, response: Any) -> str | None:
+        target = followed(self, response)
+        stays = target is not None and _stays(response.url, urllib.parse.urljoin(response.url, target))
+        return target if stays else None
+
+    session.get_redirect_target = get_redirect_target
 
 
 def _message(apprise: Any, url: str, messages: list[Mapping[str, str]]) -> Callable[[], str]:
@@ -118,14 +132,18 @@ def _ping(url: str, ping: Mapping[str, str], seconds: float) -> Callable[[], str
 
 
 class _SameHost(urllib.request.HTTPRedirectHandler):
-    """Follows nobody elsewhere: a server of pings must not have a node ask what only that node can reach."""
+    """Follows nobody elsewhere."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         """The request that comes next, None if there is none."""
-        before, after = urllib.parse.urlsplit(req.full_url), urllib.parse.urlsplit(newurl)
-        ways = [(before.scheme, before.hostname, before.port), ("https", before.hostname, None)]
-        is_way = (after.scheme, after.hostname, after.port) in ways
-        return super().redirect_request(req, fp, code, msg, headers, newurl) if is_way else None
+        return super().redirect_request(req, fp, code, msg, headers, newurl) if _stays(req.full_url, newurl) else None
+
+
+def _stays(url: str, target: str) -> bool:
+    """Whether a redirect leads to the same server: none must have a node ask what only that node can reach."""
+    before, after = urllib.parse.urlsplit(url), urllib.parse.urlsplit(target)
+    ways = [(before.scheme, before.hostname, before.port), ("https", before.hostname, None)]
+    return (after.scheme, after.hostname, after.port) in ways
 
 
 def ping_url(url: str, signal: str, run: str) -> str:

@@ -294,9 +294,10 @@ def test_a_python_of_ours_obeys_no_variable_of_somebody_elses(pair: PlayedPair) 
     assert not (hostile / "executed").exists()
 
 
-def test_a_server_of_pings_leads_nobody_elsewhere(pair: PlayedPair, sink: Sink) -> None:
+@pytest.mark.parametrize("line", ['ping = "http://127.0.0.1:PORT/TO"', 'urls = ["json://127.0.0.1:PORT/TO/log"]'])
+def test_no_server_leads_anybody_elsewhere(pair: PlayedPair, sink: Sink, line: str) -> None:
     for path, status, led in (("elsewhere", 1, 0), ("beside", 0, 1)):
-        pair.extra = f'[notify]\nping = "http://127.0.0.1:{sink.port}/{path}"\n'
+        pair.extra = f"[notify]\n{line.replace('PORT', str(sink.port)).replace('TO', path)}\n"
         [done] = pair.json("www4", "notify", "test", status=status)["delivered"]
         assert done["ok"] == (not status)
         assert len([one for one, _ in sink.got if one == "/led"]) == led, done
