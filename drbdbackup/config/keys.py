@@ -31,6 +31,7 @@ from drbdbackup.config.kinds import (
     SHARE,
     TEXTS,
     URLS,
+    WAIT,
     WEB_ADDRESS,
     Named,
     Table,
@@ -50,16 +51,16 @@ RETENTION = Table({
 })
 
 LIMITS = Table({
-    "probe": DURATION,
-    "ssh": DURATION,
-    "answer": DURATION,
+    "probe": WAIT,
+    "ssh": WAIT,
+    "answer": WAIT,
     "run": DURATION,
     "stall": DURATION,
     "shrink": SHARE,
     "grace": DURATION,
     "silence": DURATION,
     "verify": DURATION,
-    "services": DURATION,
+    "services": WAIT,
     "nice": NICE,
     "ionice": one_of("best-effort", "idle"),
     "rate": RATE,
@@ -72,20 +73,20 @@ VERIFY = Table({"share": PORTION, "ignore": ENTRIES})
 CHECK = Table({"verified": PERIOD, "drilled": PERIOD})
 METRICS = Table({"textfile": METRICS_FILE})
 REPORT = Table({"html": HTML_FILE})
-NOTIFY = Table({"urls": URLS, "ping": WEB_ADDRESS, "timeout": DURATION}, secret=True)
+NOTIFY = Table({"urls": URLS, "ping": WEB_ADDRESS, "timeout": WAIT}, secret=True)
 
 ROLE = Variants("source", {
-    "drbd": Table({"timeout": DURATION}),
-    "command": Table({"command": ARGV, "timeout": DURATION}, required=("command",)),
-    "file": Table({"path": PATH, "timeout": DURATION}, required=("path",)),
+    "drbd": Table({"timeout": WAIT}),
+    "command": Table({"command": ARGV, "timeout": WAIT}, required=("command",)),
+    "file": Table({"path": PATH, "timeout": WAIT}, required=("path",)),
 }, default="drbd")
 
-HOOK = Table({"before": ARGV, "after": ARGV, "on_error": ARGV, "timeout": DURATION, "required": FLAG})
+HOOK = Table({"before": ARGV, "after": ARGV, "on_error": ARGV, "timeout": WAIT, "required": FLAG})
 SERVICE = Table({"start": ARGV, "stop": ARGV, "check": ARGV}, required=("start", "stop"))
 
 DATABASE = Variants("kind", {
     "mariadb": Table({
-        "method": one_of("dump", "backup"), "databases": OPERANDS, "defaults_file": PATH, "timeout": DURATION,
+        "method": one_of("dump", "backup"), "databases": OPERANDS, "defaults_file": PATH, "timeout": WAIT,
     }),
 })
 

@@ -23,6 +23,9 @@ _RATE = r"(\d{1,9}(?:\.\d+)?) ?([KMGT])(?:iB|B)?\Z"
 _LOWEST_RATE = 65536.0  # bytes a second; who writes 50 means 50M
 _BYTES = {"K": 1024.0, "M": float(1 << 20), "G": float(1 << 30), "T": float(1 << 40)}
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_LONGEST = 3650 * 86400.0  # dates are reckoned with it, and there are none for every number
+_LONGEST_WAIT = 3 * 86400.0  # poll(2) counts milliseconds in 31 bits; a run has six times the patience of a probe
+_MOST = 10**9
 _CRON = r"(?:[\d*/,-]+\s+){2}[\dLl*/,-]+(?:\s+[\dA-Za-z*/,#-]+){2}\Z"
 _URL = r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\x00-\x1f\x7f]+\Z"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -242,13 +245,19 @@ def _operand(raw: Any) -> str | None:
 
 
 def _duration(raw: Any) -> float | None:
-    """Seconds, from a number or a number with a unit."""
+    """Seconds, from a number or a number with a unit. Whoever writes more than ten years means for ever."""
     match = re.match(_DURATION, raw) if isinstance(raw, str) else None
     if match:
         return _duration(float(match[1]) * _SECONDS[match[2]])
     if isinstance(raw, bool) or not isinstance(raw, (int, float)) or not 0 < raw < math.inf:
         return None
-    return float(raw)
+    return float(min(raw, _LONGEST))
+
+
+def _wait(raw: Any) -> float | None:
+    """The same for what is waited for at a stretch."""
+    seconds = _duration(raw)
+    return None if seconds is None else min(seconds, _LONGEST_WAIT)
 
 
 def _period(raw: Any) -> float | None:
@@ -297,7 +306,7 @@ def _rate(raw: Any) -> float | None:
 
 
 def _whole(raw: Any, least: int) -> int | None:
-    return raw if isinstance(raw, int) and not isinstance(raw, bool) and raw >= least else None
+    return min(raw, _MOST) if isinstance(raw, int) and not isinstance(raw, bool) and raw >= least else None
 
 
 def _counts(raw: Any) -> tuple[int, ...] | None:
@@ -360,6 +369,7 @@ DURATION = Value(
     'seconds above 0, or like "90s", "15m", "6h", "1d"', _duration,
     _number_or(r"^[0-9]+(\.[0-9]+)?[smhd]$", exclusiveMinimum=0),
 )  # fmt: skip
+WAIT = Value(DURATION.allowed, _wait, DURATION.shape)
 PERIOD = Value(
     'like "45d" or "12h", or 0 for never', _period, _number_or(r"^[0-9]+(\.[0-9]+)?[smhd]$", minimum=0),
 )  # fmt: skip

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -156,6 +158,17 @@ def test_a_target_overrides_only_the_retention_keys_it_names(read):
 ])
 def test_a_limit_is_seconds_or_has_a_unit(read, written, seconds):
     assert read(SMALLEST + f"[limits]\nrun = {written}\n").limits.run == seconds
+
+
+def test_a_number_that_nothing_can_reckon_with_is_the_most_that_can(read):
+    numbers = '[limits]\nrun = "99999999d"\ngrace = 1e300\nprobe = "60d"\nanswer = 1e300\n'
+    config = read(SMALLEST + numbers + "[retention]\ndaily = 999999999999999999999\n[role]\ntimeout = 1e20\n")
+    assert datetime.now(UTC) - timedelta(seconds=config.limits.run + config.limits.grace)
+    writable = select.poll()
+    writable.register(os.memfd_create("any"))
+    for seconds in (6 * config.limits.probe, config.limits.answer, config.role.timeout):
+        assert writable.poll(seconds * 1000)
+    assert config.retention.daily <= sys.maxsize
 
 
 def test_paths_lose_what_says_nothing(read):
