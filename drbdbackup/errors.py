@@ -30,6 +30,9 @@ _HINTS = {  # what each means wherever it is met
     errno.EISDIR: _IN_THE_WAY,
     errno.ELOOP: _IN_THE_WAY,
 }
+_NOT_LOADED = {  # what the dynamic linker says, which has no errno
+    "failed to map segment": errno.ENOMEM, "annot allocate": errno.ENOMEM, "no memory": errno.ENOMEM,
+}  # fmt: skip
 
 _PACKAGES = {  # of Debian
     "drbdadm": "drbd-utils", "drbdsetup": "drbd-utils", "rsync": "rsync", "ssh": "openssh-client",
@@ -86,6 +89,12 @@ class ModuleDamaged(Failure, narrows=True):
     """A module of drbdbackup, or of what it uses, cannot be loaded from what Python has compiled of it."""
 
     code = "module.damaged"
+
+
+class ModuleMissing(Failure, narrows=True):
+    """A module of drbdbackup, or of what it uses, is not there (any more): it was replaced or removed while it ran."""
+
+    code = "module.missing"
 
 
 class Declined(Failure, narrows=True):
@@ -513,8 +522,15 @@ def hint_for(number: int | None) -> str:
     return _HINTS.get(number or 0, "")
 
 
-def of_module(error: BaseException) -> ModuleDamaged | None:
-    """The error where Python has failed at a compiled module, and not at what it does; None for any other."""
+def of_module(error: BaseException) -> ModuleDamaged | ModuleMissing | OutOfMemory | None:
+    """The error where Python has failed at loading a module, and not at what it does; None for any other."""
+    if isinstance(error, ImportError):
+        message = f"a module of drbdbackup cannot be loaded: {error}"
+        for words, number in _NOT_LOADED.items():
+            if words in str(error):
+                return OutOfMemory(message, hint_for(number))
+        hint = "Was drbdbackup upgraded or removed meanwhile? Start it again; if that does not help, install it again."
+        return ModuleMissing(message, hint)
     step = error.__traceback__
     while step is not None and step.tb_next is not None:
         step = step.tb_next

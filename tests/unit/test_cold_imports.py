@@ -87,7 +87,7 @@ def test_a_circle_that_shows_at_one_of_its_doors_is_found(tmp_path: Path) -> Non
     assert "partially initialized module" in found["circular.one"]
 
 
-def test_a_compiled_module_that_is_not_whole_stops_nothing(tmp_path: Path) -> None:
+def test_a_compiled_module_that_is_not_whole_stops_nothing_and_one_that_is_gone_is_named(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "drbdbackup", tmp_path / "drbdbackup", ignore=shutil.ignore_patterns("__pycache__"))
     compiled, late = (
         Path(py_compile.compile(str(tmp_path / "drbdbackup" / name), doraise=True))
@@ -95,11 +95,12 @@ def test_a_compiled_module_that_is_not_whole_stops_nothing(tmp_path: Path) -> No
     )
     whole = compiled.read_bytes()
     compiled.write_bytes(whole[:1024])
-    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    argv = [sys.executable, "-P", "-m", "drbdbackup", "latest", "--config", str(tmp_path / "none.toml")]
+    env, codes = {**os.environ, "PYTHONPATH": str(tmp_path)}, list[str]()
+    argv = [sys.executable, "-P", "-m", "drbdbackup", "latest", "--json", "--config", str(tmp_path / "none.toml")]
 
     def ends() -> tuple[int, str]:
         ended = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60)
+        codes.extend([json.loads(ended.stdout)["error"]["code"]] if ended.stdout else [])
         assert "Traceback" not in ended.stderr
         return ended.returncode, ended.stderr
 
@@ -109,4 +110,11 @@ def test_a_compiled_module_that_is_not_whole_stops_nothing(tmp_path: Path) -> No
     compiled.unlink()
     late.write_bytes(late.read_bytes()[:1024])  # one that the command itself imports is named
     status, said = ends()
-    assert (status, str(late) in said, "bug" in said) == (1, True, False), said
+    assert (status, str(late) in said, codes.pop()) == (1, True, "module.damaged"), said
+    late.unlink()
+    module = tmp_path / "drbdbackup/commands/latest.py"
+    module.unlink()  # as an upgrade or a removal of the package does while a command is at work
+    status, said = ends()
+    assert (status, "drbdbackup.commands.latest" in said, codes.pop()) == (1, True, "module.missing"), said
+    module.write_text('raise ImportError("_rust.abi3.so: failed to map segment from shared object")\n')
+    assert (ends()[0], codes.pop()) == (1, "process.memory"), "as the dynamic linker says it"

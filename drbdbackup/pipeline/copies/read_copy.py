@@ -21,6 +21,7 @@ from drbdbackup.errors import (
     Damaged,
     Failure,
     ModuleDamaged,
+    ModuleMissing,
     NothingFound,
     NotInSnapshot,
     StateError,
@@ -37,7 +38,8 @@ from drbdbackup.pipeline.copies.choose import Way, way
 from drbdbackup.pipeline.copies.read_protocol import AtPeer, CopyToRead, OnMedium
 from drbdbackup.tools import ssh
 
-_THROUGH = (UsageError, NotInSnapshot, Unguarded, StateError, ModuleDamaged)  # these are not about the copy
+# These are not about the copy.
+_THROUGH = (UsageError, NotInSnapshot, Unguarded, StateError, ModuleDamaged, ModuleMissing)
 _ANSWER = 60.0  # seconds for a peer that could be reached: it starts a program, wakes a disk and mounts it
 
 
