@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shlex
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -110,12 +113,27 @@ def test_what_would_be_left_out_without_a_word_is_refused(pair: PlayedPair) -> N
     assert not (pair.folder / "back").exists()
 
 
+@contextmanager
+def holding(folder: Path) -> Iterator[None]:
+    """Its lock is somebody else's."""
+    held = os.open(folder, os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    yield
+    os.close(held)
+
+
 def test_a_folder_that_holds_something_is_refused(pair: PlayedPair) -> None:
     pair.backs_up()
     (pair.folder / "back").mkdir()
     (pair.folder / "back/mine").write_text("mine")
     assert "is not empty" in restore(pair, "--to", pair.folder / "back", status=2)
     assert os.listdir(pair.folder / "back") == ["mine"]
+
+    (pair.folder / "back/mine").unlink()
+    with holding(pair.folder / "back"):  # as another restore does, of another snapshot perhaps
+        assert "another restore" in restore(pair, "--to", pair.folder / "back", status=2)
+    assert os.listdir(pair.folder / "back") == []
+    restore(pair, "--to", pair.folder / "back")
 
 
 def test_a_folder_in_which_nothing_can_be_made_is_refused_and_no_copy_is_blamed(pair: PlayedPair) -> None:

@@ -6,6 +6,7 @@ Nothing is written before it has been checked, and whatever is written goes thro
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import secrets
 from collections.abc import Iterator
@@ -106,10 +107,25 @@ def _over_volume(place: OverVolume, stack: ExitStack, *, caged: bool) -> int:
 
 
 def _new_folder(place: ToFolder, stack: ExitStack, *, caged: bool) -> int:
-    """Raises UsageError where somebody replaces it, or a folder above, meanwhile."""
+    """Raises UsageError where somebody replaces it, or a folder above, meanwhile, or writes to it, too."""
     parent, name, folder = stack.enter_context(trusted_path.opened(place.to, make=True))
+    _claim(folder, place.to)
     _refuse_full(place, os.listdir(folder))
     return _seclude(place, parent, name, folder, stack) if caged else folder
+
+
+def _claim(folder: int, where: str) -> None:
+    """Two restores into one folder would leave a mixture of two snapshots there. Some shares know no locks.
+
+    Raises UsageError.
+    """
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        hint = "Wait for it to end, or name another folder."
+        raise UsageError(f"another restore writes to --to {where}", hint) from None
+    except OSError:
+        return
 
 
 def free(place: Destination) -> int | None:
