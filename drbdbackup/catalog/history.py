@@ -49,6 +49,9 @@ class TaskKind(Enum):
     PRUNE = "prune"
 
 
+_PRUNING = (TaskKind.RUN, TaskKind.REPLICATE, TaskKind.PRUNE)
+
+
 class PrunedCopy(Struct, frozen=True):
     """A copy that went, from which target ("" if nobody knows), and why."""
 
@@ -149,7 +152,8 @@ def with_pruned(state_dir: str, done: Sequence[Activity]) -> list[Activity]:
     """The same with what was pruned meanwhile; all are of one resource.
 
     Times are whole seconds, so it may be reported for several; of more than a few that went on at once of the last
-    ones. Whatever a node says of itself, this takes no longer than to sort it.
+    ones. What removes copies comes before what only reads them (a restore, a drill). Whatever a node says of itself,
+    this takes no longer than to sort it.
     """
     if not done:
         return []
@@ -166,9 +170,9 @@ def with_pruned(state_dir: str, done: Sequence[Activity]) -> list[Activity]:
         of_node = under_way.get(node, [])
         while of_node and of_node[-1].finished_at + _SECOND <= at:
             of_node.pop()
-        for one in of_node[-_AT_ONCE:]:
-            if at < one.finished_at + _SECOND:
-                pruned.setdefault((node, one.name), []).append(_gone(subject, body, copy))
+        at_work = [one for one in of_node[-_AT_ONCE:] if at < one.finished_at + _SECOND]
+        for one in [one for one in at_work if one.what in _PRUNING] or at_work:
+            pruned.setdefault((node, one.name), []).append(_gone(subject, body, copy))
     return [replace(one, pruned=tuple(pruned.get((one.node, one.name), ()))) for one in done]
 
 

@@ -120,11 +120,17 @@ def pinned(answer: PinAnswer) -> Iterator[str]:
 
 
 def pruning(done: Sequence[PrunedTarget], *, dry_run: bool) -> Iterator[str]:
-    """Each copy of each target with its reason; once it is done, only what went."""
+    """Each copy of each target with its reason; once it is done, only what went, and what should have gone."""
     for one in done:
-        shown = one.judged if dry_run else [judged for judged in one.dropped if judged.copy.snapshot in one.removed]
         verb = "drop" if dry_run else "removed"
-        rows = [("keep" if judged.keep else verb, judged.copy.snapshot, judged.reason) for judged in shown]
+        rows = [
+            ("keep" if judged.keep else verb, judged.copy.snapshot, judged.reason)
+            for judged in (one.judged if dry_run else one.dropped)
+            if dry_run or judged.copy.snapshot in one.removed
+        ]
+        if not dry_run and one.error is None:
+            left = [judged.copy.snapshot for judged in one.dropped if judged.copy.snapshot not in one.removed]
+            rows += [("left", snapshot, "it is not there any more, or something reads it now") for snapshot in left]
         head = f"{one.resource} on {one.target}"
         if not one.judged:
             yield f"{head}: no copy is known here"

@@ -85,7 +85,9 @@ exec {rsync} "$@"
         wait_for(begun.exists, "the restore")
         (pair.volume / "page").write_text("of the second night")
         pair.backs_up()
-        assert pair.run("www4", "prune").returncode == 0
+        pruned = pair.run("www4", "prune")
+        assert pruned.returncode == 0
+        assert ["left", first["snapshot"]] in [line.split()[:2] for line in pruned.stdout.splitlines()]
         assert Path(first["path"]).is_dir()
         go.touch()
         assert restoring.wait(60) == 0
