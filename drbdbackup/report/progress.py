@@ -5,6 +5,7 @@ It only draws: nothing waits for it, and a terminal that is gone fails no run.
 
 from __future__ import annotations
 
+import time
 from types import TracebackType
 
 from rich.console import Console
@@ -22,6 +23,7 @@ from rich.progress import (
 from rich.table import Column
 from rich.text import Text
 
+from drbdbackup import verbose
 from drbdbackup.pipeline.progress import Progress as Step
 from drbdbackup.report.console import CAREFUL
 from drbdbackup.report.text import printable, size
@@ -36,6 +38,16 @@ class _Rate(ProgressColumn):
         """As rich asks for it."""
         rate = task.finished_speed or task.speed
         return Text(f"{size(int(rate))}/s" if rate else "", style="progress.data.speed")
+
+
+class _State(ProgressColumn):
+    """What a target is at, and for how long nothing has been heard of it, once there is something to copy."""
+
+    def render(self, task: Task) -> Text:
+        """As rich asks for it, also while nothing happens."""
+        silent = time.monotonic() - task.fields["heard_at"]
+        is_waiting = task.total is not None and task.stop_time is None and silent > verbose.LONG
+        return Text.from_markup(task.fields["shown"] + (f", no progress for {silent:.0f} s" if is_waiting else ""))
 
 
 def _whole() -> Column:
@@ -54,7 +66,7 @@ class Bars:
             BarColumn(max(_LEAST, min(_MOST, console.width - _BESIDE))),
             DownloadColumn(binary_units=True, table_column=_whole()), _Rate(table_column=_whole()),
             TimeRemainingColumn(elapsed_when_finished=True, table_column=_whole()),
-            TextColumn("{task.fields[shown]}", table_column=_whole()), console=console,
+            _State(table_column=_whole()), console=console,
             redirect_stdout=False, redirect_stderr=False,  # rich would write past what is careful
         )  # fmt: skip
         self._tasks: dict[str, TaskID] = {}
@@ -78,7 +90,9 @@ class Bars:
         way = "from" if reads else "to"
         self._total = None
         self._tasks = {
-            name: self._bars.add_task(escape(f"{resource} {way} {name}"), total=None, shown="looking")
+            name: self._bars.add_task(
+                escape(f"{resource} {way} {name}"), total=None, shown="looking", heard_at=time.monotonic()
+            )
             for name in targets
         }
 
@@ -86,12 +100,12 @@ class Bars:
         """Now there is an end in sight."""
         self._total = total_bytes
         for task in self._tasks.values():
-            self._bars.update(task, total=total_bytes)
+            self._bars.update(task, total=total_bytes, heard_at=time.monotonic())
 
     def progress(self, target: str, progress: Step) -> None:
         """A target has come this far."""
         shown = f"{progress.entries:,} entries"
-        self._bars.update(self._tasks[target], completed=progress.done_bytes, shown=shown)
+        self._bars.update(self._tasks[target], completed=progress.done_bytes, shown=shown, heard_at=time.monotonic())
 
     def ended(self, target: str, outcome: str, message: str) -> None:
         """A target is done, or has failed: its bar stands still and says so. The reason comes at the end, in full."""

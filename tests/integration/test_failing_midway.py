@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shlex
 import shutil
 import struct
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,7 @@ from tests.played_media import (
     weak_share,
 )
 from tests.played_pair import PlayedPair, differences
+from tests.played_terminal import at_a_terminal
 from tests.settled import settled_volume
 
 SHUTDOWN = 0x8004587D  # EXT4_IOC_SHUTDOWN of linux/fs/ext4/ext4.h: from then on every access is EIO
@@ -69,8 +72,12 @@ def in_mid_copy(pair: PlayedPair, root: Path) -> subprocess.Popen[str]:
         pair.command("www4", "run"), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         text=True,
     )  # fmt: skip
-    wait_for(lambda: list(root.glob("drbdbackup/raid/.partial-*/data/large")), "the large file to be under way")
+    wait_for(lambda: large_files(root), "the large file to be under way")
     return run
+
+
+def large_files(root: Path) -> list[Path]:
+    return list(root.glob("drbdbackup/raid/.partial-*/data/large"))
 
 
 def ended(run: subprocess.Popen[str], within: float = 60.0) -> tuple[int, str]:
@@ -141,18 +148,26 @@ def test_a_disk_that_fails_in_mid_copy_leaves_the_nas(pair: PlayedPair, fail: Ca
 
 
 def test_a_share_that_hangs_in_mid_copy_leaves_the_disk(pair: PlayedPair) -> None:
-    with share(pair.folder / "nas", pair.folder / "behind") as served:
+    """Whoever looks on sees meanwhile that nothing moves."""
+    with share(pair.folder / "nas", pair.folder / "behind") as served, ExitStack() as stack:
         pair.backs_up()
         kept = names(pair, "nas")
         pair.extra = SOON
         grow(pair)
-        run = in_mid_copy(pair, pair.folder / "behind")
-        with stopped(served):
-            status, said = ended(run)
-            assert status == 3, said
-            assert "nas: nothing moved for" in said
-            assert "Check the disk" in said
-            restores_from(pair, "disk")
+
+        def hangs() -> bytes:
+            wait_for(lambda: large_files(pair.folder / "behind"), "the large file to be under way")
+            stack.enter_context(stopped(served))
+            return b""
+
+        command = shlex.join(pair.command("www4", "run"))
+        status, said = at_a_terminal(command, [("raid to nas", hangs), ("no progress for", lambda: b"")])
+        assert status == 3, said
+        assert "no progress for" in said
+        assert "nas: nothing moved for" in said
+        assert "Check the disk" in said
+        restores_from(pair, "disk")
+        stack.close()
         heals(pair, "nas", kept)
 
 
