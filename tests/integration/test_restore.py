@@ -44,9 +44,13 @@ def test_the_newest_backup_comes_back_into_a_new_folder_as_it_was(pair: PlayedPa
 
 
 def test_a_file_with_large_holes_costs_what_is_in_it(pair: PlayedPair) -> None:
-    """8 GiB, of which 3 MiB are content: rsync needs half a minute for the zeros, and gets three seconds."""
+    """8 GiB, of which 3 MiB are content: rsync needs half a minute for the zeros, and gets three seconds.
+
+    A further name of it costs nothing more, and one like it lies deeper than rsync comes.
+    """
     folder, size, at = pair.volume / "images", 8 << 30, (0, 2 << 30, (8 << 30) - (1 << 20))
-    folder.mkdir()
+    deep = "d/" * 550 + "deep.img"
+    (folder / deep).parent.mkdir(parents=True)
     (pair.folder / "bin").mkdir()
     played = pair.folder / "bin/rsync"
     played.write_text(f'#!/bin/sh\nexec prlimit --cpu=3 {shutil.which("rsync")} "$@"\n')
@@ -57,6 +61,10 @@ def test_a_file_with_large_holes_costs_what_is_in_it(pair: PlayedPair) -> None:
         for place in at:
             file.seek(place)
             file.write(os.urandom(1 << 20))
+    os.link(folder / "disk.img", folder / "next.img")
+    with (folder / deep).open("wb") as file:
+        file.truncate(size)
+    os.utime(folder / deep, ns=(5, 5))
     os.setxattr(folder / "disk.img", "user.what", b"image")
     os.chmod(folder / "disk.img", 0o640)
     for path, when in ((folder / "disk.img", 1_000_000_000_123_456_789), (folder, 1_100_000_000_000_000_001)):
@@ -70,18 +78,27 @@ def test_a_file_with_large_holes_costs_what_is_in_it(pair: PlayedPair) -> None:
             found.append((seen.st_mode, seen.st_uid, seen.st_gid, seen.st_mtime_ns, seen.st_size * one.is_file()))
         with (path / "disk.img").open("rb") as file:
             found += [file.seek(place) == place and file.read(2 << 20) for place in at]
+        found += [(path / "next.img").samefile(path / "disk.img")] if (path / "next.img").exists() else []
+        if (path / deep).exists():
+            found.append(((path / deep).stat().st_size, (path / deep).stat().st_mtime_ns))
         return [*found, os.getxattr(path / "disk.img", "user.what"), seen.st_blocks * 512 <= 4 << 20]
 
     pair.backs_up()
     was = shown(folder)
     for number, wish in enumerate(([], ["--path", "images"], ["--path", "images/disk.img"])):
         restore(pair, *wish, "--to", pair.folder / f"back-{number}")
-        assert shown(pair.folder / f"back-{number}/images") == was
+        back = pair.folder / f"back-{number}/images"
+        if number < 2:
+            assert shown(back) == was
+        else:
+            assert (os.listdir(back), (back / "disk.img").stat().st_size) == (["disk.img"], size)
     with (folder / "disk.img").open("r+b") as file:
         file.write(b"changed")
+    (folder / "next.img").unlink()
+    (folder / "next.img").write_bytes(b"another file")
     restore(pair, "--in-place", "--no-safety")
     assert shown(folder) == was
-    assert sorted(os.listdir(folder)) == ["disk.img"]
+    assert sorted(os.listdir(folder)) == ["d", "disk.img", "next.img"]
 
 
 @pytest.mark.parametrize("fstype", ["ext4", "btrfs"])

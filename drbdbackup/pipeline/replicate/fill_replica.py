@@ -62,7 +62,7 @@ from drbdbackup.pipeline.restore.apply_metadata import (
     is_other,
 )
 from drbdbackup.pipeline.restore.check import RestoreCheck
-from drbdbackup.pipeline.restore.transfer_list import TransferList, ends
+from drbdbackup.pipeline.restore.transfer_list import DEEPEST, TransferList, ends
 from drbdbackup.pipeline.snapshot import plan
 from drbdbackup.pipeline.snapshot.checkpoints import Checkpoints
 from drbdbackup.pipeline.snapshot.copy_files import noted
@@ -351,15 +351,29 @@ class Fetcher:
                     source, target, holds, over=False, listing=listed, shell=copy.shell, rate=replica.rate
                 ), check, from_peer if copy.shell else listing.bytes, largest_file)  # fmt: skip
         if os.path.getsize(listing.holed):
-            with_holes = os.path.join(replica.scratch, "with-holes")
-            with tree.open_folder(copy.data) as there:
-                replica.problems += copy_sparse_files.copy_listed(
-                    listing.holed, b"", there, self._folder, with_holes, check.add, self._step, Pace(replica.rate)
-                )
-            self._run(b"", lambda source, target, holds: rsync.restoring(
-                source, target, holds, over=None, listing=with_holes
-            ), check)  # fmt: skip
+            self._fetch_holed(listing.holed, check)
         return listing.damaged
+
+    def _fetch_holed(self, listed: str, check: RestoreCheck) -> None:
+        """Copy large files of holes, and let rsync give them and their folders what else they have.
+
+        What is too deep for it gets that by the manifest.
+        """
+        replica = self._replica
+        listing = os.path.join(replica.scratch, "with-holes")
+        with tree.open_folder(replica.copy.data) as data:
+            replica.problems += copy_sparse_files.copy_listed(
+                listed, data, self._folder, check.add, self._step, Pace(replica.rate),
+                has_links=replica.copy.can.hard_links,
+            )  # fmt: skip
+        with open(listed, "rb") as holed, open(listing, "wb") as file:
+            for path in copy_sparse_files.listed_paths(holed):
+                if path.count(b"/") < DEEPEST:
+                    file.write(rsync.listing(filter(None, (path.rpartition(b"/")[0], path))))
+        if os.path.getsize(listing):
+            self._run(b"", lambda source, target, holds: rsync.restoring(
+                source, target, holds, over=None, listing=listing
+            ), check)  # fmt: skip
 
     def fetch_root(self) -> None:
         """Let rsync give the volume's top its metadata."""

@@ -1,7 +1,7 @@
 """Copies large files that are mostly holes, from a medium that is mounted here: rsync reads each hole as zeros.
 
-Only content and time of modification are given here, and only to a file of one name. What else it has rsync gives it
-afterwards, as to a file that has not changed. It never follows a symlink.
+Only content and time of modification are given here, and further names. What else a file has it is given afterwards, as
+one that has not changed. It never follows a symlink.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from stat import S_ISREG
+from typing import BinaryIO
+
+from msgspec.structs import replace
 
 from drbdbackup.manifest import Recorded
 from drbdbackup.model.problem import Problem
@@ -19,81 +22,107 @@ from drbdbackup.pipeline.files.compare import largest
 from drbdbackup.pipeline.files.content import content_hash, copy_content, drop_cached
 from drbdbackup.pipeline.files.rate_limit import Pace
 from drbdbackup.pipeline.files.tree import ParentOpener
-from drbdbackup.scan import HOLED
+from drbdbackup.scan import HOLED, is_mostly_holes
 from drbdbackup.tools import rsync
 from drbdbackup.tools.rsync import Item
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_FEW = 2  # less than this part of it is content
 
 
 def is_holed(one: Recorded, opener: ParentOpener) -> bool:
     """Whether the medium has it as a large file that is mostly holes. `opener` is in its tree, in merge order."""
     entry = one.entry
-    if entry.kind != b"f" or largest(one) < HOLED or entry.nlink != 1:
+    if entry.kind != b"f" or largest(one) < HOLED:
         return False
     try:
         above, name = opener.parent(entry.path)
         seen = os.stat(name, dir_fd=above, follow_symlinks=False)
     except OSError:
         return False
-    is_large = S_ISREG(seen.st_mode) and seen.st_nlink == 1 and seen.st_size >= HOLED
-    return is_large and seen.st_blocks * 512 < seen.st_size // _FEW
+    return S_ISREG(seen.st_mode) and is_mostly_holes(seen)
+
+
+def listed(one: Recorded) -> bytes:
+    """An entry of the list of `copy_listed`: the path, behind the inode that it had if it is not the only name."""
+    return b"%d/%b\0" % (one.entry.inode if one.entry.nlink > 1 else 0, one.entry.path)
+
+
+def listed_paths(file: BinaryIO) -> Iterator[bytes]:
+    """The paths in such a list."""
+    return (line.partition(b"/")[2] for line in rsync.read_listing(file))
 
 
 def copy_listed(
-    listed: str, base: bytes, data: int, folder: int, listing: str, heard: Callable[[Item], None],
-    on_piece: Callable[[], None], pace: Pace | None = None,
+    listing: str, data: int, folder: int, heard: Callable[[Item], None], on_piece: Callable[[], None],
+    pace: Pace | None = None, *, has_links: bool,
 ) -> list[Problem]:  # fmt: skip
-    """Copy the content of the files that the file `listed` names, from the folder `base` on; what went wrong.
+    """Copy the files that the file `listing` names, in merge order, from the open tree of a copy into the open
+    `folder`, at that pace; what went wrong.
 
-    The file `listing` is then what rsync has to give what else they have: those, and the folders that they changed.
+    What has the content already is not written, and of several names one is read: if the medium `has_links`, `heard`
+    gets that one only, as from rsync. Raises TargetFull.
     """
     problems: list[Problem] = []
-    with open(listed, "rb") as file, open(listing, "wb") as to:
+    first: dict[int, tuple[bytes, Item | None]] = {}
 
-        def names() -> Iterator[bytes]:
-            for name in rsync.read_listing(file):
-                to.write(rsync.listing(filter(None, (name.rpartition(b"/")[0], name))))
-                yield base + name
-
-        copy_all(names(), data, folder, heard, lambda path, why: problems.append(Problem.at(path, why)), on_piece, pace)
-    return problems
-
-
-def copy_all(
-    paths: Iterator[bytes], data: int, folder: int, heard: Callable[[Item], None],
-    on_problem: Callable[[bytes, str], None], on_piece: Callable[[], None], pace: Pace | None = None,
-) -> None:  # fmt: skip
-    """Copy these files, in merge order, from the open tree of a copy into the open `folder`, at that pace.
-
-    What has the content already is not written. Raises TargetFull.
-    """
     def on_bytes(length: int) -> None:
         if pace is not None:
             pace.spend(length)
         on_piece()
 
-    with closing(ParentOpener(data)) as there, closing(ParentOpener(folder)) as here:
-        for path in paths:
+    with (
+        open(listing, "rb") as file, closing(ParentOpener(data)) as there, closing(ParentOpener(folder)) as here,
+        closing(ParentOpener(folder)) as leaders,
+    ):  # fmt: skip
+        for line in rsync.read_listing(file):
+            number, _, path = line.partition(b"/")
+            inode = int(number)
             try:
-                (above, name), (into, _) = there.parent(path), here.parent(path)
-                if (item := _copy(above, into, name, path, on_bytes)) is not None:
+                into, name = here.parent(path)
+                leader, item = first.get(inode, (b"", None))
+                if leader and _is_joined(*leaders.parent(leader), into, name):
+                    item = None if has_links or item is None else replace(item, path=path)
+                else:
+                    above, _ = there.parent(path)
+                    item = _copy(above, into, name, path, on_bytes, is_alone=not inode)
+                    first |= {inode: (path, item)} if inode else {}
+                if item is not None:
                     heard(item)
             except OSError as error:
                 if error.errno in (errno.ENOSPC, errno.EDQUOT):
                     raise rsync.full(is_quota=error.errno == errno.EDQUOT) from None
-                on_problem(path, error.strerror or "could not be restored")
+                problems.append(Problem.at(path, error.strerror or "could not be restored"))
             on_piece()
+    return problems
 
 
-def _copy(above: int, into: int, name: bytes, path: bytes, on_bytes: Callable[[int], None]) -> Item | None:
-    """Its content is there now: what rsync would say of it, None if it was there before."""
+def _is_joined(above: int, leader: bytes, into: int, name: bytes) -> bool:
+    """Whether it is one more name of what was copied before, or has become one; where that cannot be, it is not."""
+    temporary = b".drbdbackup-" + secrets.token_hex(8).encode()
+    with suppress(OSError):
+        was = os.stat(leader, dir_fd=above, follow_symlinks=False)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(was, os.stat(name, dir_fd=into, follow_symlinks=False)):
+                return True
+        os.link(leader, temporary, src_dir_fd=above, dst_dir_fd=into, follow_symlinks=False)
+        try:
+            os.rename(temporary, name, src_dir_fd=into, dst_dir_fd=into)
+        except OSError:
+            os.unlink(temporary, dir_fd=into)
+            raise
+        return True
+    return False
+
+
+def _copy(
+    above: int, into: int, name: bytes, path: bytes, on_bytes: Callable[[int], None], *, is_alone: bool
+) -> Item | None:
+    """Its content is there now: what rsync would say of it, None if it was there before. `is_alone`: of one name."""
     source = os.open(name, _READ, dir_fd=above)
     try:
         seen, content = os.fstat(source), ""
-        is_same = _may_be_the_same(seen, into, name) and (
+        is_same = _may_be_the_same(seen, into, name, is_alone=is_alone) and (
             content_hash(above, name, lambda _: on_bytes(0)) == content_hash(into, name, lambda _: on_bytes(0))
         )
         if not is_same:
@@ -110,12 +139,12 @@ def _copy(above: int, into: int, name: bytes, path: bytes, on_bytes: Callable[[i
     return None if is_same else Item(b"", content.encode(), seen.st_size, path)
 
 
-def _may_be_the_same(seen: os.stat_result, into: int, name: bytes) -> bool:
+def _may_be_the_same(seen: os.stat_result, into: int, name: bytes, *, is_alone: bool) -> bool:
     try:
         there = os.stat(name, dir_fd=into, follow_symlinks=False)
     except FileNotFoundError:
         return False
-    return S_ISREG(there.st_mode) and there.st_size == seen.st_size and there.st_nlink == 1
+    return S_ISREG(there.st_mode) and there.st_size == seen.st_size and (there.st_nlink == 1 or not is_alone)
 
 
 @contextmanager

@@ -138,11 +138,17 @@ def _run_once(context: RestoreContext, transfer: Transfer, there: OpenDestinatio
         most += transfer.survey.entries * AROUND_ENTRY + (destination.used(folder) if job.over else 0)  # is compared
     with destination_errors(folder), room_as_it_is(folder, transfer.survey.largest_file, is_peers=is_peers):
         with ends(copy, folder, context.wanted.top) as (source, target):
-            for command in _commands(context, transfer, folder, source, target, holds, heard):
+            for command in _commands(context, transfer, source, target, holds):
                 notes = follow(command, context.scratch("output"), heard, progress.tell, most, is_peers=is_peers)
                 progress.problems += [rsync.problem_of(note, target, base) for note in notes]
         for one, listing in transfer.deep:
             _run_deep(context, transfer, folder, one.entry.path, listing, partial(heard, above=one.entry.path + b"/"))
+        if os.path.getsize(transfer.holed):
+            with tree.open_folder(copy.data) as data:
+                progress.problems += copy_sparse_files.copy_listed(
+                    transfer.holed, data, folder, partial(heard, above=b""), progress.tell,
+                    has_links=copy.can.hard_links,
+                )  # fmt: skip
 
 
 def _run_deep(
@@ -163,10 +169,9 @@ def _run_deep(
 
 
 def _commands(
-    context: RestoreContext, transfer: Transfer, folder: int, source: str, target: str, holds: rsync.Holds,
-    heard: Callable[[rsync.Item, bytes], None],
+    context: RestoreContext, transfer: Transfer, source: str, target: str, holds: rsync.Holds
 ) -> Iterator[proc.Command]:  # fmt: skip
-    """What transfers the entries, and what gives the top its metadata. Files with holes are copied in between."""
+    """What transfers the entries, and what gives the top its metadata."""
     top, shell, rules, over = context.wanted.top, context.copy.shell, "", context.job.over
     if shell and top:
         rules = _written(context.scratch("rules"), rsync.only_below(top.rpartition(b"/")[2]))
@@ -175,15 +180,6 @@ def _commands(
         return
     if os.path.getsize(transfer.listing):
         yield rsync.restoring(source, target, holds, over=over, listing=transfer.listing, shell=shell)
-    if os.path.getsize(transfer.holed):
-        listing = context.scratch("with-holes")
-        with tree.open_folder(context.copy.data) as data:
-            context.progress.problems += copy_sparse_files.copy_listed(
-                transfer.holed, context.wanted.base, data, folder, listing, lambda item: heard(item, b""),
-                context.progress.tell,
-            )  # fmt: skip
-        if not holds.closed:
-            yield rsync.restoring(source, target, holds, over=None, listing=listing)
     if not top and not transfer.knows_root and not holds.closed:
         yield rsync.restoring_folder(source, target, holds, shell=shell)
 

@@ -4,7 +4,7 @@ What somebody has put into a copy since it was made is on no list, so it is neve
 to find it. The list is a file: no entry is kept in memory.
 
 rsync cannot go deeper than some 1,000 folders. What is deeper has lists of its own, each from a folder on the way.
-Large files that are mostly holes have one: rsync would read the holes.
+Large files that are mostly holes have one, which rsync does not get: it would read the holes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from drbdbackup.pipeline.files import tree
 from drbdbackup.pipeline.files.compare import attributes_to_tell, is_aside, wrong_size
 from drbdbackup.pipeline.files.metadata import attributes, own
 from drbdbackup.pipeline.files.tree import ParentOpener
-from drbdbackup.pipeline.restore.copy_sparse_files import is_holed
+from drbdbackup.pipeline.restore import copy_sparse_files
 from drbdbackup.targets.abilities import Abilities
 from drbdbackup.tools import rsync
 
@@ -32,8 +32,9 @@ class TransferList:
     """One list, and those of what is too deep for it; entries are added in merge order.
 
     `deep` are the folders from which the further lists go, each with its file, those above before those in them.
-    The file `holed` lists large files with holes. `problems` are attributes on the medium that do not come from there,
-    `damaged` are files that are on no list, since they have another size there. `bytes` is how many the others have.
+    The file `holed` lists large files with holes, for `copy_sparse_files`. `problems` are attributes on the medium that
+    do not come from there, `damaged` are files that are on no list, since they have another size there. `bytes` is how
+    many the others have.
     """
 
     def __init__(self, file: str, top: bytes, can: Abilities, data: int | None, *, is_own: bool = True) -> None:
@@ -68,12 +69,13 @@ class TransferList:
             return
         if one.entry.kind == b"d" and not self._is_folder(path):
             self._not_below = path + b"/"
+        if self._opener is not None and copy_sparse_files.is_holed(one, self._opener):
+            self._holed.write(copy_sparse_files.listed(one))
+            return
         while not path.startswith(self._open[-1][0]):
             self._open.pop()[1].close()
         base, file = self._open[-1]
         name = path[len(base) :]
-        if len(self._open) == 1 and self._opener is not None and is_holed(one, self._opener):
-            file = self._holed
         file.write(rsync.listed(name))
         if one.entry.kind == b"d" and name.count(b"/") + 1 >= DEEPEST and self._opener is not None:
             self.deep.append((one, self._begin(path + b"/")))
