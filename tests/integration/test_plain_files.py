@@ -17,6 +17,7 @@ from drbdbackup.pipeline.files.metadata import attributes
 from drbdbackup.pipeline.files.tree import open_folder
 from drbdbackup.pipeline.snapshot.copy_files import Copied, Copier, CopySettings, ResumeFile
 from drbdbackup.pipeline.snapshot.copy_plain_files import PlainCopier, PlainRead
+from drbdbackup.pipeline.volume.owners_holes import OwnersHoles
 from drbdbackup.scan import Walk
 from drbdbackup.tools import rsync
 from tests.captured import play
@@ -213,6 +214,25 @@ def test_a_file_that_would_take_days_to_hash_is_a_problem_and_no_copy(tmp_path: 
     assert [path_of(line) for line in lines] == [b".", b"large"]
     assert sorted(problem.path for problem in problems) == ["larger", "largest"]
     assert (walk.totals.files, walk.totals.bytes, walk.totals.allocated) == (1, 64 << 40, 0)
+
+
+def test_the_holes_of_an_owner_are_bounded_whatever_number_of_files_has_them(tmp_path: Path) -> None:
+    """The ids that a user may have beside his own are taken for one; and a file is counted once."""
+    sizes = {"a": (33, 40), "b": (33, 30), "c": (33, 20), "d": (0, 50), "e": (100_001, 40), "f": (165_000, 30)}
+    tool("mount", "-t", "tmpfs", "tmpfs", tmp_path)
+    try:
+        for name, (uid, size) in sizes.items():
+            with (tmp_path / name).open("wb") as file:
+                file.truncate(size << 40)
+            os.chown(tmp_path / name, uid, uid)
+        for name in ("a", "b"):
+            os.link(tmp_path / name, tmp_path / f"{name}-again")
+        problems: list[Problem] = []
+        lines = list(Walk(str(tmp_path), None, frozenset(), problems.append, refused=OwnersHoles().refused))
+    finally:
+        tool("umount", tmp_path)
+    assert sorted(problem.path for problem in problems) == ["b", "b-again", "f"]
+    assert [path_of(line) for line in lines] == [b".", b"a", b"a-again", b"c", b"d", b"e"]
 
 
 COPY_HERE = """

@@ -567,6 +567,27 @@ def test_what_changes_between_the_walk_and_the_storing_is_recorded_as_it_is_stor
     assert read == [str(number) for number in range(1, len(names))]
 
 
+def test_restic_does_not_get_terabytes_of_holes_of_a_user(tmp_path: Path) -> None:
+    """It reads 0.15 GiB of them in a second, and each name of a file anew."""
+    pair = played(tmp_path)
+    del pair.targets["nas"]
+    add_repository(pair, "offsite", str(tmp_path / "repository"))
+    large = pair.volume / "www/large"
+    with large.open("wb") as file:
+        file.truncate(3 << 40)
+    with (pair.volume / "www/large-of-root").open("wb") as file:
+        file.truncate(4 << 20)
+    os.chown(large, 33, 33)
+    os.link(large, pair.volume / "www/large-again")
+    for _ in range(2):
+        told = of_target(pair.json("www4", "run", status=3), "offsite")
+        assert sorted(one["path"] for one in told["problems"]) == ["www/large", "www/large-again"]
+    done = pair.run("www4", "restore", "--to", str(tmp_path / "back"), "--yes")
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    assert (tmp_path / "back/www/large-of-root").stat().st_size == 4 << 20
+    assert not (tmp_path / "back/www/large").exists()
+
+
 def plain(volume: Path) -> None:
     """Two links at the top and a few files."""
     (volume / "www").mkdir(parents=True)

@@ -136,3 +136,9 @@ def test_a_file_of_holes_neither_holds_the_nights_after_it_nor_hides_what_is_los
     (pair.volume / "new").write_text("x")
     ended = pair.run("www4", "run", "--dry-run", "--target", "nas", "--json")
     assert "it would be held back" in json.loads(ended.stdout)["runs"][0]["targets"][0]["notes"][0]
+    for number in range(5):
+        with (pair.volume / f"image-{number}").open("wb") as file:
+            file.truncate(15 << 40)
+    ended = pair.run("www4", "run", "--dry-run", "--target", "nas", "--json")
+    [foretold] = json.loads(ended.stdout)["runs"][0]["targets"]
+    assert [one["path"] for one in foretold["problems"]] == ["image-4"], "an owner has 64 TiB of holes, and no more"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 
@@ -42,12 +42,13 @@ from drbdbackup.pipeline.snapshot.copy_protocol import (
 from drbdbackup.pipeline.snapshot.exchanged_files import as_taken
 from drbdbackup.pipeline.snapshot.exclude_patterns import shortened
 from drbdbackup.pipeline.snapshot.link_sources import newest_base
-from drbdbackup.pipeline.snapshot.plan import Base, Planner
+from drbdbackup.pipeline.snapshot.plan import Base, Planner, size_of
 from drbdbackup.pipeline.target import remove_snapshots
 from drbdbackup.pipeline.target.open_target import OpenTarget, open_target
 from drbdbackup.pipeline.target.published_snapshots import published
 from drbdbackup.pipeline.volume.guard import Guarded, guarded
-from drbdbackup.scan import NOT_OURS, Spool, Totals, raise_open_files
+from drbdbackup.pipeline.volume.owners_holes import OwnersHoles
+from drbdbackup.scan import HOLED, NOT_OURS, Spool, Totals, raise_open_files
 from drbdbackup.targets import layout, sidecar
 from drbdbackup.targets.medium import Engine, Stored, Storing, ToStore
 from drbdbackup.targets.sidecar import KEPT_PROBLEMS, MANIFEST, Sidecar
@@ -55,6 +56,7 @@ from drbdbackup.targets.sidecar import KEPT_PROBLEMS, MANIFEST, Sidecar
 _OLDER, _READ, _UNSURE = b"=", b"+", b"?"
 _HELD_BACK = "it changed twice within a moment: an earlier content of it is stored, until it changes again"
 _WAIT = 0.5
+_MOST_HOLES = 2 << 40  # bytes of an owner; restic reads those for four hours, each name of a file anew
 _BEAT = 0xFFF  # entries between two signs of life
 _OF_ROOT = ("attributes", "mode", "owner", "times")  # an engine stores what is in the source, and not itself
 
@@ -105,8 +107,9 @@ def do(job: CopyJob, channel: Channel) -> Done:
         os.mkdir(folder, 0o700)
         spool = Spool(job.spool, job.patience)
         spool.await_end(lambda passed: channel.send_progress(Progress(passed, 0, 0)))
-        stored = (path_of(line) for line in Spool(job.spool, job.patience))
-        left_out, left_out_names = shortened(tuple(_left_out(spool)), stored, job.source)
+        too_many = _too_many_holes(job)
+        stored = (path for line in Spool(job.spool, job.patience) if (path := path_of(line)) not in too_many)
+        left_out, left_out_names = shortened((*_left_out(spool), *too_many), stored, job.source)
         wanted = ToStore(
             source=job.source, resource=job.resource, snapshot=name, node=job.here.node, started_at=job.started_at,
             left_out=left_out, left_out_names=left_out_names, scratch=job.scratch, rate=_rate(job),
@@ -124,7 +127,7 @@ def do(job: CopyJob, channel: Channel) -> Done:
             begun_ns = time.time_ns()
             storing = engine.store(wanted, _stored_as(backups, base))
             stack.callback(storing.end)
-            record = _recorded(job, at, base, begun_ns, channel, storing)
+            record = _recorded(job, at, base, begun_ns, channel, storing, too_many)
             _wait(storing, channel, lambda: Progress(record.entries, storing.bytes, record.size))
             is_same = _is_same(job, spool, record, storing)
         guard.check()
@@ -171,19 +174,37 @@ def _left_out(spool: Spool) -> Iterator[bytes]:
     yield from spool.left_out
 
 
+def _too_many_holes(job: CopyJob) -> dict[bytes, str]:
+    """The files that hold more holes than an engine may have to read of their owner, by path, and why. Root's are his
+    own affair.
+    """
+    found, holes = dict[bytes, str](), OwnersHoles(_MOST_HOLES, each_name=True)
+    for line in Spool(job.spool, job.patience):
+        if line.startswith(b"f") and size_of(line) >= HOLED:
+            path = path_of(line)
+            with suppress(OSError):
+                seen = os.lstat(os.path.join(os.fsencode(job.source), path))
+                if seen.st_uid and (why := holes.refused(seen)):
+                    found[path] = why
+    return found
+
+
 def _rate(job: CopyJob) -> int:
     """Bytes a second, of the run's part and the target's own limit the lower; 0 for none."""
     return min((int(rate) for rate in (job.rate, job.target.rate) if rate), default=0)
 
 
 def _recorded(
-    job: CopyJob, at: OpenTarget, base: Base | None, begun_ns: int, channel: Channel, storing: Storing
-) -> Record:
+    job: CopyJob, at: OpenTarget, base: Base | None, begun_ns: int, channel: Channel, storing: Storing,
+    too_many: Mapping[bytes, str],
+) -> Record:  # fmt: skip
     """Note for each entry what the manifest will say of it. What has changed is read for that, beside the engine.
 
     Neither reads before `begun_ns`: what changed well before that, and has its times still, is the same for both.
+    Neither reads what has `too_many` holes.
     """
-    record = Record(lines=os.path.join(job.scratch, "lines"))
+    problems = [Problem.at(path, why) for path, why in too_many.items()]
+    record = Record(lines=os.path.join(job.scratch, "lines"), problems=problems)
     place = CopySettings(
         source=job.source, data="", scratch=job.scratch, holds=at.abilities.holds, started_ns=begun_ns
     )
@@ -196,6 +217,8 @@ def _recorded(
     record.hashes = ContentHashes(lambda _: tell())
     with open(record.lines, "wb", buffering=1 << 18) as lines:
         for line in spool:
+            if too_many and path_of(line) in too_many:
+                continue
             record.entries += 1
             if not record.entries & _BEAT:
                 tell()

@@ -1,0 +1,41 @@
+"""How many bytes of holes the files of one owner may have, all together.
+
+A user of the volume makes terabytes of holes for nothing, in as many files as he likes, and they are hashed in each
+copy, verify and restore. So there is a bound for each owner: nobody makes a night last for hours, and nobody else's
+files are left out for his.
+"""
+
+from __future__ import annotations
+
+import os
+
+from drbdbackup.scan import HOLED, allocated
+
+MOST = 64 << 40  # bytes; they are hashed at 47 GiB/s, so these take 23 minutes
+_SUBORDINATE = 100_000  # from here on begin the ids of which a user may have 65,536 beside his own (subuid(5))
+_REMEMBERED = 1 << 20  # files of several names, which are counted once; further ones count with each name
+
+
+class OwnersHoles:
+    """Counts the holes in the files that it is asked about. All owners with subordinate ids count as one."""
+
+    def __init__(self, most: int = MOST, *, each_name: bool = False) -> None:
+        """Nobody has any yet. `each_name`: a file counts with each name."""
+        self._most = most
+        self._each_name = each_name
+        self._bytes: dict[int, int] = {}
+        self._counted: set[int] = set()
+
+    def refused(self, seen: os.stat_result) -> str:
+        """Why a regular file is one too many of its owner; "" if it is not. What is refused does not count."""
+        size = seen.st_size - allocated(seen) if seen.st_size >= HOLED else 0
+        if not size or (seen.st_nlink > 1 and seen.st_ino in self._counted):
+            return ""
+        owner = min(seen.st_uid, _SUBORDINATE)
+        if self._bytes.get(owner, 0) + size > self._most:
+            may = f"the files of uid {seen.st_uid} may have {self._most >> 40} TiB of them"
+            return f"its size is {seen.st_size} bytes, {size} of them holes, and {may}: it is not copied"
+        self._bytes[owner] = self._bytes.get(owner, 0) + size
+        if seen.st_nlink > 1 and not self._each_name and len(self._counted) < _REMEMBERED:
+            self._counted.add(seen.st_ino)
+        return ""
