@@ -36,8 +36,8 @@ from tests.played_media import (
     wait_for,
     weak_share,
 )
-from tests.played_pair import PlayedPair
-from tests.played_restore import rot
+from tests.played_pair import PlayedPair, differences
+from tests.played_restore import restore, rot
 
 if TYPE_CHECKING:
     from drbdbackup.pipeline.cage.worker import Channel
@@ -279,11 +279,19 @@ def test_what_a_weak_share_never_held_is_not_missed(pair: PlayedPair, weakness: 
 def test_what_lies_aside_on_a_share_is_read_too(pair: PlayedPair, kind: str) -> None:
     for name in ("Case", "case"):
         (pair.volume / name).write_text(name)
+    for name in ("case", "CASE"):
+        (pair.volume / f"{name}.img").touch()
+        os.truncate(pair.volume / f"{name}.img", 4 << 20)
+    for number in range(3):
+        os.link(pair.volume / "case.img", pair.volume / f"case:{number}")
     with weak_share(pair.folder / "nas", pair.folder / "behind", kind):
         pair.backs_up()
         verify(pair)
+        restore(pair, "--to", pair.folder / "back")
+        assert differences(pair.volume, pair.folder / "back") == []
         if kind == "simple":
-            first, second, *_ = sorted((pair.newest("nas").parent / "aside").iterdir())
+            aside = (pair.newest("nas").parent / "aside").iterdir()
+            first, second, *_ = sorted(path for path in aside if path.stat().st_size < 1 << 20)
             rot(first)
             there = pair.folder / "behind" / second.relative_to(pair.folder / "nas")
             there.unlink()

@@ -266,7 +266,8 @@ class TreeMetadataWriter:
             take_away = os.rmdir if there.kind == b"d" else os.unlink
             take_away(name, dir_fd=above)
         if one.entry.kind == b"f":
-            self._copy(above, name, one)
+            if one.entry.nlink == 1 or not self._joined_anew(above, name, one):
+                self._copy(above, name, one)
         elif one.entry.kind == b"d":
             os.mkdir(name, 0o700, dir_fd=above)
         elif one.entry.kind == b"l":
@@ -284,6 +285,17 @@ class TreeMetadataWriter:
                 os.close(target)
         if content != one.hash:
             self.problems.append(Problem.at(one.entry.path, "has another content than was backed up"))
+
+    def _joined_anew(self, above: int, name: bytes, one: Recorded) -> bool:
+        """Whether a missing entry has become one more name of what came before: its content need not be copied."""
+        first = self._first_names.get(one.entry.inode, b"")
+        if not first:
+            return False
+        with suppress(OSError), closing(ParentOpener(self._folder)) as other:
+            folder, leader = other.parent(first)
+            os.link(leader, name, src_dir_fd=folder, dst_dir_fd=above, follow_symlinks=False)
+            return True
+        return False
 
     def _join(self, above: int, name: bytes, one: Recorded) -> None:
         """A further name of an inode that came back as a file of its own."""

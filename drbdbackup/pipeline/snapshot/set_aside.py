@@ -12,6 +12,7 @@ from contextlib import suppress
 
 from drbdbackup.manifest import CHANGED, NOTHING, Entry, parse
 from drbdbackup.model.problem import Problem
+from drbdbackup.pipeline.files.compare import grown
 from drbdbackup.pipeline.files.content import copy_content
 from drbdbackup.pipeline.snapshot.copy_files import Copied, CopySettings, settled
 from drbdbackup.pipeline.snapshot.exchanged_files import as_read
@@ -28,6 +29,7 @@ class Aside:
         self._fresh = fresh
         self._bases = bases
         self._filled = filled
+        self._first: dict[int, tuple[bytes, int, bytes]] = {}
 
     def put(self, planned: Planned) -> Planned:
         """The entry put aside, as the manifest is to record it; with no front (and a problem) if it could not be."""
@@ -59,14 +61,32 @@ class Aside:
     def _copied(self, entry: Entry, target: str, line: bytes) -> tuple[bytes, bytes]:
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         source = os.path.join(os.fsencode(self._place.source), entry.path)
-        with open(os.open(source, flags), "rb") as reader, open(target, "xb") as writer:
+        with open(os.open(source, flags), "rb") as reader:
             read = os.fstat(reader.fileno())
-            content = copy_content(reader.fileno(), writer.fileno(), read)
-            size = os.fstat(writer.fileno()).st_size
+            content, size = self._joined(read, target)
+            if not content:
+                self._place.holes.check(read)
+                with open(target, "xb") as writer:
+                    most = grown(entry.size)
+                    content = copy_content(reader.fileno(), writer.fileno(), read, most=most).encode()
+                    size = os.fstat(writer.fileno()).st_size
+                self._filled.bytes += size
+                if read.st_nlink > 1:
+                    self._first[read.st_ino] = (entry.path, read.st_ctime_ns, content)
         now = as_read(line, read, 0, None)
         self._filled.entries += 1
-        self._filled.bytes += size
-        return self._front(entry, content.encode(), changed=size != entry.size or now != line), now
+        return self._front(entry, content, changed=size != entry.size or now != line), now
+
+    def _joined(self, read: os.stat_result, target: str) -> tuple[bytes, int]:
+        """The hash and size of an open file, if it is one more name of what was put aside before; else nothing."""
+        path, ctime, content = self._first.get(read.st_ino, (b"", 0, b""))
+        if not content or ctime != read.st_ctime_ns:
+            return b"", 0
+        try:
+            os.link(stored_at(self._fresh, path), target, follow_symlinks=False)
+        except OSError:  # a share without links, or there are too many
+            return b"", 0
+        return content, os.lstat(target).st_size
 
     def _front(self, entry: Entry, content: bytes, *, changed: bool = False) -> bytes:
         flag = (CHANGED if changed else settled(entry.ctime, self._place.started_ns)).upper()

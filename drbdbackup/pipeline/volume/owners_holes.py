@@ -7,6 +7,7 @@ files are left out for his.
 
 from __future__ import annotations
 
+import errno
 import os
 
 from drbdbackup.scan import HOLED, allocated
@@ -39,3 +40,8 @@ class OwnersHoles:
         if seen.st_nlink > 1 and not self._each_name and len(self._counted) < _REMEMBERED:
             self._counted.add(seen.st_ino)
         return ""
+
+    def check(self, seen: os.stat_result) -> None:
+        """Raises OSError for a file that is refused."""
+        if why := self.refused(seen):
+            raise OSError(errno.EOVERFLOW, why)
