@@ -28,6 +28,7 @@ from drbdbackup.proc import fd_passing
 from drbdbackup.proc.child import Child
 from drbdbackup.proc.command import environment, find, own_python
 from drbdbackup.proc.refusal import try_guard
+from drbdbackup.proc.waiting import reap
 
 _BEGIN_TIMEOUT = 60.0  # seconds in which the spawner has loaded a job's modules, from a slow disk, and forked
 _TRY_TIMEOUT = 10.0
@@ -53,13 +54,15 @@ class Caged(Child):
     """A process in a cage, or without one where none is available; either way it dies with us.
 
     Nobody waits until it has begun: the process that forks it may be busy with a slow disk. It is killed when this is
-    forgotten, as after a signal in the middle of its start. `refused` is the kernel's errno where a cage was refused.
+    forgotten, as after a signal in the middle of its start. `refused` is the kernel's errno where a cage was refused;
+    `is_orphan`, that who should have forked it ended first.
     """
 
     def __init__(self, job: Job, ends: Sequence[int], *, is_caged: bool) -> None:
         """Ask for it, with these as stdin, stdout and stderr. Raises ToolError."""
         self.pid = self._handle = -1
         self.refused: int | None = None
+        self.is_orphan = False
         self._status: int | None = None
         self._failed: ToolError | None = None
         self._name = job.name
@@ -132,7 +135,7 @@ class Caged(Child):
                 self._shut()
                 self._failed = ToolTimedOut(f"{self._name}: its process did not begin within {_BEGIN_TIMEOUT:g} s")
         elif "begun" not in answer:
-            number = answer.get("because", answer.get("errno"))
+            number, self.is_orphan = answer.get("because", answer.get("errno")), not answer
             self._failed = _not_started(self._name, answer.get("said", _KILLED), number)
         elif handles:
             self._handle, self.pid = handles[0], sender
@@ -185,13 +188,9 @@ def prepare() -> None:
 
 def end() -> None:
     """Let the spawner end, and wait a moment for it: what a service leaves, systemd kills, and says so each night."""
-    if _spawner is None:
-        return
-    _forget()
-    with suppress(OSError):
-        handle = os.pidfd_open(_spawner_pid)
-        if select.select([handle], [], [], _EXIT_TIMEOUT)[0]:
-            os.waitpid(_spawner_pid, os.WNOHANG)
+    if _spawner is not None:
+        _forget()
+        _reaped()
 
 
 def _not_started(name: str, why: str | None, number: int | None) -> ToolError:
@@ -207,6 +206,10 @@ def _try() -> None:
     try:
         tried.begun(_BEGIN_TIMEOUT)
         status = tried.wait(time.monotonic() + _TRY_TIMEOUT)
+    except ToolError:
+        # A filter of system calls may kill whoever asks for a namespace, and that is the spawner.
+        if not tried.is_orphan or (status := _reaped()) >= 0:
+            raise
     except BaseException:
         tried.kill()
         raise
@@ -219,6 +222,13 @@ def _try() -> None:
         raise ToolError(f"new namespaces: killed by signal {-status}")
     if status > 0:
         raise ToolError(f"new namespaces: exit status {status}")
+
+
+def _reaped() -> int:
+    """The exit status of the spawner, negative for a signal, if it ends in a moment; else 0."""
+    with suppress(OSError):  # it was reaped before
+        return reap(_spawner_pid, time.monotonic() + _EXIT_TIMEOUT) or 0
+    return 0
 
 
 _starting = threading.Lock()

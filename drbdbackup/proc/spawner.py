@@ -100,15 +100,14 @@ class _Spawner:
                 with suppress(Exception):  # the cage meets it again, and can say so
                     importlib.import_module(name)
             gc.freeze()
-            is_first = job["caged"] and not _is_try(job)
-            if is_first:
+            if job["caged"]:
                 refused = self._refused_new_pids()
             try:
                 pid = os.fork()
                 if pid == 0:
                     self._be(job, line, ends[1:], refused)
             finally:
-                if is_first and refused is None:
+                if job["caged"] and refused is None:
                     self._leave_new_pids()
             handle = os.pidfd_open(pid)
         except (OSError, MemoryError) as error:
@@ -181,12 +180,11 @@ class _Spawner:
             namespaces.set_process_name("cage")
             own = os.pidfd_open(os.getpid())
             fd_passing.send(line, json.dumps({"begun": True}).encode(), [own])
-            _hold_only(ends, line.fileno(), self._own_pids)
+            _hold_only(ends, line.fileno())
             for name, value in job["environment"].items():
                 os.environ.pop(name, None) if value is None else os.environ.update({name: value})
             if job["caged"]:
-                self._enter(job, refused)
-            os.close(self._own_pids)
+                _enter(refused)
             line.close()
             for signum in SIGNALS:
                 signal.signal(signum, signal.SIG_DFL)
@@ -200,46 +198,19 @@ class _Spawner:
             os._exit(_FAILED)
         _do(job)
 
-    def _enter(self, job: dict[str, Any], refused: OSError | None) -> None:
-        """Enter what is left of a cage; we are PID 1 of a namespace, unless that was `refused`, or is tried here.
 
-        Raises OSError.
-        """
-        if refused is not None:
-            raise refused
-        if _is_try(job):
-            _go_on_as_first(self._own_pids)
-        namespaces.enter_own_mounts()
-        namespaces.mount_proc()
-
-
-def _go_on_as_first(own_pids: int) -> None:
-    """Return in a child that is PID 1 of a namespace of its own; the caller ends as that one does.
-
-    For a try alone: where a filter kills whoever asks for a namespace, it must not be the spawner that asks first.
-    """
-    namespaces.have_next_child_in_new_pids(own_pids)
-    pid = os.fork()
-    if pid == 0:
-        namespaces.die_with_parent()
-        return
-    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    if status < 0:
-        with suppress(OSError):
-            signal.signal(-status, signal.SIG_DFL)
-        os.kill(os.getpid(), -status)
-    os._exit(abs(status))
-
-
-def _is_try(job: dict[str, Any]) -> bool:
-    """Whether it is only to be seen that a cage can be had: there is no job to do in it."""
-    return not job["modules"]
+def _enter(refused: OSError | None) -> None:
+    """Enter what is left of a cage: we are PID 1 of a namespace already, unless that was `refused`. Raises OSError."""
+    if refused is not None:
+        raise refused
+    namespaces.enter_own_mounts()
+    namespaces.mount_proc()
 
 
 def _do(job: dict[str, Any]) -> NoReturn:
-    """Call the `main` of the job's first module as if it were a program."""
+    """Call the `main` of the job's first module as if it were a program. A job without one is a try."""
     try:
-        if not _is_try(job):
+        if job["modules"]:
             sys.argv = [job["modules"][0], *job["args"]]
             importlib.import_module(job["modules"][0]).main()
         os._exit(0)
