@@ -8,6 +8,7 @@ docs/errors.md is the table of all codes. A code never changes its meaning, and 
 from __future__ import annotations
 
 import errno
+import signal
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -520,6 +521,14 @@ class Held(PartialResult, narrows=True):
 def hint_for(number: int | None) -> str:
     """What to do about an error of the system that asks for the same wherever it is met; "" for any other."""
     return _HINTS.get(number or 0, "")
+
+
+def stopped_by(signum: int) -> Stopped:
+    """The error of a signal that has ended the work."""
+    keys = {signal.SIGINT: "Ctrl-C", signal.SIGQUIT: "Ctrl-\\"}
+    if signum in keys:
+        return Stopped(f"stopped by {keys[signal.Signals(signum)]}")
+    return Terminated(f"stopped by {signal.Signals(signum).name}")
 
 
 def of_module(error: BaseException) -> ModuleDamaged | ModuleMissing | OutOfMemory | None:

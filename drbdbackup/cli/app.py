@@ -35,10 +35,10 @@ from drbdbackup.errors import (
     Failure,
     OutOfMemory,
     Stopped,
-    Terminated,
     UnexpectedError,
     hint_for,
     of_module,
+    stopped_by,
 )
 from drbdbackup.report import console
 
@@ -206,8 +206,4 @@ def _stop(signum: int, _frame: FrameType | None) -> NoReturn:
         signal.signal(further, signal.SIG_IGN)
     if signum == signal.SIGUSR1:
         raise CalledOff("interrupted: the cluster takes the volume away", CalledOff.made_there)
-    if signum == signal.SIGINT:
-        raise Stopped("stopped by Ctrl-C")
-    if signum == signal.SIGQUIT:
-        raise Stopped("stopped by Ctrl-\\")
-    raise Terminated(f"stopped by {signal.Signals(signum).name}")
+    raise stopped_by(signum)

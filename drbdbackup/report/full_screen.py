@@ -16,7 +16,7 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Label
 
-from drbdbackup.errors import Failure, Stopped, Terminated
+from drbdbackup.errors import Failure, stopped_by
 
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 ResultT = TypeVar("ResultT")
@@ -79,8 +79,7 @@ def shown(app: FullScreenApp[ResultT], instead: str) -> ResultT | None:
         for signum, handler in before.items():
             signal.signal(signum, handler)
     if app.stopped_by:
-        kind = Stopped if app.stopped_by == signal.SIGQUIT else Terminated
-        raise kind(f"stopped by {signal.Signals(app.stopped_by).name}")
+        raise stopped_by(app.stopped_by)
     if app.return_code:
         raise Failure("the terminal display failed", instead)
     return result
