@@ -15,12 +15,12 @@ from time import monotonic
 from msgspec import Struct, field
 
 from drbdbackup import lock, proc
-from drbdbackup.catalog import scrubs, store
+from drbdbackup.catalog import bodies, scrubs, store
 from drbdbackup.catalog.scrubs import Scrub, Turn
-from drbdbackup.commands.verify import Verified, copies_here, damage, is_kept
+from drbdbackup.commands.verify import REMOVED, Verified, copies_here, damage, is_kept
 from drbdbackup.config.target_kinds import has_tree
 from drbdbackup.config.values import Config, ResourceConfig, TargetConfig
-from drbdbackup.errors import CalledOff, Interrupted, Locked, TargetError, Unguarded
+from drbdbackup.errors import CalledOff, Interrupted, Locked, NothingFound, TargetError, Unguarded
 from drbdbackup.model.backup import Copy
 from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline import catalog_exchange
@@ -66,6 +66,10 @@ class _Work(Struct):
             # Of a share the Primary removes copies at this very hour, and says so only when its run is over. What an
             # admin has removed there its next run notes.
             if event.is_gone and not copy.holder:
+                return
+            if event.is_gone:
+                gone = NothingFound(event.why, REMOVED)
+                self.found.append(Verified(copy=copy, share=1 / self.of, error=gone))
                 return
             self._find(copy, 0, 0, (Problem("", event.why),), 1)
         else:
@@ -145,11 +149,12 @@ def _turn(config: Config, copies: list[Copy], standby: Standby, until: float) ->
     except (Interrupted, Locked, TargetError, Unguarded) as error:
         ended = error.message
         work.stop()
-    if any(one.problem_count for one in work.found):
+    doubtful = [one for one in work.found if one.problem_count or one.error]
+    if doubtful:
         # the Primary may have pruned it meanwhile: its run is at work at the same time
         catalog_exchange.fetch_all(config)
-    found = [one for one in work.found if not one.problem_count or is_kept(config, one.copy)]
-    well = [one for one in found if not one.problem_count]
+    found = [one for one in work.found if one not in doubtful or is_kept(config, one.copy)]
+    well = [one for one in found if one not in doubtful]
     is_proof = has_tree(first.kind)  # an engine's packs are none of what the manifest says
     names = tuple(one.copy.snapshot for one in well if is_proof and one.copy.snapshot in work.whole)
     scrubbed = Scrub(
@@ -157,6 +162,7 @@ def _turn(config: Config, copies: list[Copy], standby: Standby, until: float) ->
         snapshots=names, files=sum(one.files for one in well), bytes=sum(one.bytes for one in well), left=work.left,
     )  # fmt: skip
     facts = [damage(config, one) for one in found if one.problem_count]
+    facts += [bodies.pruned(config.node, scrubbed.at, one.copy, bodies.GONE) for one in found if one.error]
     if not ended or work.whole:
         facts.append(scrubs.scrubbed(config.node, scrubbed))
     store.record(config.state_dir, config.node, facts)

@@ -31,7 +31,7 @@ from drbdbackup.pipeline.progress import Watcher
 from drbdbackup.pipeline.progress_file import written_progress
 from drbdbackup.pipeline.verify.verify_protocol import NO_EXTRAS, VERIFY, Extras, VerifyJob
 
-_REMOVED = "Somebody has removed it. `drbdbackup list` shows what there is; `drbdbackup run` makes a new one."
+REMOVED = "Somebody has removed it. `drbdbackup list` shows what there is; `drbdbackup run` makes a new one."
 _GONE = (
     "Another node has pruned it, or somebody has removed it: `drbdbackup runs` tells once that node has made its next "
     "run. `drbdbackup pin` keeps a snapshot on every target."
@@ -247,7 +247,7 @@ def _read(config: Config, access: CopyAccess, copy: Copy, share: float, watcher:
                 gone = bodies.pruned(config.node, datetime.now(UTC), copy, bodies.GONE)
                 store.record(config.state_dir, config.node, [gone])
             return Verified(
-                copy=copy, share=share, error=NothingFound(error.message, _GONE if is_theirs else _REMOVED)
+                copy=copy, share=share, error=NothingFound(error.message, _GONE if is_theirs else REMOVED)
             )
         found = Verified(
             copy=copy, share=share, problems=(Problem("", error.message),), problem_count=1,

@@ -112,6 +112,9 @@ def test_a_copy_that_is_gone_is_no_damage_of_a_share(pair: PlayedPair, way: str)
     inside = 'mount -o loop "$0" "$1" && rm -r "$1/drbdbackup/raid/$2"'
     subprocess.run(["unshare", "--mount", "sh", "-c", inside, image, pair.folder / "nas", name], check=True)
     assert name in night(pair, status=1)
+    [left] = [copy["location"] for copy in pair.copies("www5", "disk")]
+    assert left.startswith("www4:"), "it is gone, and not damaged"
+    assert night(pair) == ""
 
 
 def test_a_flipped_bit_is_told_once_within_a_round_and_then_the_copy_is_not_the_backup(pair: PlayedPair) -> None:
