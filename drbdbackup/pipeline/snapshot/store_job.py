@@ -93,6 +93,25 @@ class Record(Struct, kw_only=True):
             self.top_links.append(line)
 
 
+class StoredVolume(Struct, frozen=True):
+    """What the engine has stored, as far as it says so; `is_same`: all of it is as the walk saw it.
+
+    `base` is the snapshot that it was compared with, "" for none; it took `waited` seconds to get a lock.
+    """
+
+    record: Record
+    base: str
+    is_same: bool
+    waited: float
+
+
+class StoredManifest(Struct, frozen=True):
+    """The manifest of what is stored: its SHA-256, and the number of entries in it."""
+
+    sha256: str
+    entries: int
+
+
 def do(job: CopyJob, channel: Channel) -> Done:
     """Make the snapshot that the job names; see `copy_protocol` for the conversation."""
     raise_open_files()
@@ -100,7 +119,6 @@ def do(job: CopyJob, channel: Channel) -> Done:
     with open_target(job.to_open, write=True, may_enrol=True) as at:
         engine = _engine(at)
         there = published(at.medium, at.identity.medium, job.resource)
-        backups = there.backups
         channel.send(Opened(at.known_as, (), guard.note, there.copies, there.names))
         name = layout.begin(at.root, job.resource, job.snapshot)
         folder = os.path.join(job.scratch, "record")
@@ -108,35 +126,12 @@ def do(job: CopyJob, channel: Channel) -> Done:
         spool = Spool(job.spool, job.patience)
         spool.await_end(lambda passed: channel.send_progress(Progress(passed, 0, 0)))
         too_many = _too_many_holes(job)
-        stored = (path for line in Spool(job.spool, job.patience) if (path := path_of(line)) not in too_many)
-        left_out, left_out_names = shortened((*_left_out(spool), *too_many), stored, job.source)
-        wanted = ToStore(
-            source=job.source, resource=job.resource, snapshot=name, node=job.here.node, started_at=job.started_at,
-            left_out=left_out, left_out_names=left_out_names, scratch=job.scratch, rate=_rate(job),
-        )  # fmt: skip
-        with ExitStack() as stack:
-            base = newest_base(
-                at.root, backups, job.about, at.abilities.as_document(), stack, job.scratch,
-                lambda name: engine.show(
-                    job.resource, name, tree=False, sidecar_sha256=job.about.sidecars.get(name, "")
-                ),
-            )  # fmt: skip
-            if job.about.damaged:
-                with suppress(TargetError):  # it is locked, say: the next run tries again
-                    _wait(engine.mend(), channel, Alive)
-            begun_ns = time.time_ns()
-            storing = engine.store(wanted, _stored_as(backups, base))
-            stack.callback(storing.end)
-            record = _recorded(job, at, base, begun_ns, channel, storing, too_many)
-            _wait(storing, channel, lambda: Progress(record.entries, storing.bytes, record.size))
-            is_same = _is_same(job, spool, record, storing)
+        wanted = _wanted(job, spool, name, too_many)
+        stored = _store(job, at, engine, wanted, there.backups, spool, channel, too_many)
         guard.check()
-        writer = manifest.Writer(
-            os.path.join(folder, MANIFEST), variant=int(job.started_at.timestamp()) if job.about.damaged else 0
-        )
-        entries = _write(job, engine, wanted, record, writer, channel, is_same=is_same)
+        written = _write(job, engine, wanted, stored, os.path.join(folder, MANIFEST), channel)
         guard.check()
-        totals = spool.totals or Totals()
+        totals, record = spool.totals or Totals(), stored.record
         counts = CopyCounts(
             record.entries, record.read, record.size, record.changed, record.vanished, len(record.problems)
         )
@@ -144,20 +139,12 @@ def do(job: CopyJob, channel: Channel) -> Done:
         answer: Publish | HoldBack = channel.receive(Publish, HoldBack)
         if isinstance(answer, HoldBack):
             return Done((f"held back on {at.medium.location}: it is stored there, and not recorded",))
-        id_there = engine.stored_as(job.resource, name)
-        new_sidecar = _sidecar(
-            job, at, guard, answer, spool, record, name, entries, writer.sha256, _base_of(base), id_there
-        )
+        stored_as = engine.stored_as(job.resource, name)
+        new_sidecar = _sidecar(job, at, guard, answer, spool, stored, written, name, stored_as)
         sidecar.write(folder, new_sidecar)
         guard.check()
-        tags = {"sequence": str(new_sidecar.sequence)}
-        if new_sidecar.generation is not None:
-            tags["generation"] = new_sidecar.generation.current
-        with channel.beating():
-            engine.record(folder, wanted, tags)
-        body = copy_body(layout.copy_of(at.root, new_sidecar, at.medium.location))
-        channel.send(Published(body, new_sidecar.problems))
-        notes = (f"it has waited {math.ceil(storing.waited)} s for a lock in the repository",) if storing.waited else ()
+        _publish(at, engine, wanted, folder, new_sidecar, channel)
+        notes = (f"it has waited {math.ceil(stored.waited)} s for a lock in the repository",) if stored.waited else ()
         return Done((*notes, *_afterwards(job, channel, at, engine)))
 
 
@@ -189,9 +176,40 @@ def _too_many_holes(job: CopyJob) -> dict[bytes, str]:
     return found
 
 
+def _wanted(job: CopyJob, spool: Spool, name: str, too_many: Mapping[bytes, str]) -> ToStore:
+    """What the engine is to store: of the whole walk, which has ended, what is not left out."""
+    stored = (path for line in Spool(job.spool, job.patience) if (path := path_of(line)) not in too_many)
+    left_out, left_out_names = shortened((*_left_out(spool), *too_many), stored, job.source)
+    return ToStore(
+        source=job.source, resource=job.resource, snapshot=name, node=job.here.node, started_at=job.started_at,
+        left_out=left_out, left_out_names=left_out_names, scratch=job.scratch, rate=_rate(job),
+    )  # fmt: skip
+
+
 def _rate(job: CopyJob) -> int:
     """Bytes a second, of the run's part and the target's own limit the lower; 0 for none."""
     return min((int(rate) for rate in (job.rate, job.target.rate) if rate), default=0)
+
+
+def _store(
+    job: CopyJob, at: OpenTarget, engine: Engine, wanted: ToStore, backups: Sequence[Sidecar], spool: Spool,
+    channel: Channel, too_many: Mapping[bytes, str],
+) -> StoredVolume:  # fmt: skip
+    """Have the engine store the volume, and note meanwhile what the manifest will say of each entry."""
+    with ExitStack() as stack:
+        base = newest_base(
+            at.root, backups, job.about, at.abilities.as_document(), stack, job.scratch,
+            lambda name: engine.show(job.resource, name, tree=False, sidecar_sha256=job.about.sidecars.get(name, "")),
+        )  # fmt: skip
+        if job.about.damaged:
+            with suppress(TargetError):  # it is locked, say: the next run tries again
+                _wait(engine.mend(), channel, Alive)
+        begun_ns = time.time_ns()
+        storing = engine.store(wanted, _stored_as(backups, base))
+        stack.callback(storing.end)
+        record = _recorded(job, at, base, begun_ns, channel, storing, too_many)
+        _wait(storing, channel, lambda: Progress(record.entries, storing.bytes, record.size))
+        return StoredVolume(record, _base_of(base), _is_same(job, spool, record, storing), storing.waited)
 
 
 def _recorded(
@@ -279,17 +297,15 @@ def _is_same(job: CopyJob, spool: Spool, record: Record, storing: Storing) -> bo
 
 
 def _write(
-    job: CopyJob, engine: Engine, wanted: ToStore, record: Record, writer: manifest.Writer, channel: Channel, *,
-    is_same: bool,
-) -> int:  # fmt: skip
-    """Write the manifest: of what is stored, and as it is stored. The number of entries in it.
-
-    With `is_same` that is known of each already.
-    """
-    entries = 0
+    job: CopyJob, engine: Engine, wanted: ToStore, stored: StoredVolume, file: str, channel: Channel
+) -> StoredManifest:
+    """Write the manifest: of what is stored, and as it is stored."""
+    record, entries = stored.record, 0
+    writer = manifest.Writer(file, variant=int(job.started_at.timestamp()) if job.about.damaged else 0)
     with open(record.lines, "rb", buffering=1 << 18) as lines, open(record.lines, "rb", buffering=1 << 18) as again:
         parsed = (parse(manifest.split(line[1:])[1]) for line in again)
-        verdicts = (Stored.SAME for _ in again) if is_same else engine.compare(job.resource, wanted.snapshot, parsed)
+        same = (Stored.SAME for _ in again)
+        verdicts = same if stored.is_same else engine.compare(job.resource, wanted.snapshot, parsed)
         for number, (line, verdict) in enumerate(zip(lines, verdicts, strict=True)):
             if not number & _BEAT:
                 channel.send_progress(Progress(record.entries, record.size, record.size))
@@ -299,7 +315,7 @@ def _write(
                 writer.add_line(found)
                 entries += 1
     writer.close()
-    return entries
+    return StoredManifest(writer.sha256, entries)
 
 
 def _as_stored(
@@ -361,22 +377,35 @@ def _missed(job: CopyJob, record: Record, entry: Entry) -> None:
 
 
 def _sidecar(
-    job: CopyJob, at: OpenTarget, guard: Guarded, answer: Publish, spool: Spool, record: Record, name: str,
-    entries: int, digest: str, base: str, stored: str,
+    job: CopyJob, at: OpenTarget, guard: Guarded, answer: Publish, spool: Spool, stored: StoredVolume,
+    written: StoredManifest, name: str, stored_as: str,
 ) -> Sidecar:  # fmt: skip
-    """What snapshot.json says."""
-    problems = [*job.problems, *spool.problems, *record.problems]
+    """What snapshot.json says; the engine knows what it has stored as `stored_as`."""
+    problems = [*job.problems, *spool.problems, *stored.record.problems]
     totals, medium = spool.totals or Totals(), at.medium
     return Sidecar(
         snapshot=name, resource=job.resource, sequence=answer.sequence, node=job.here.node,
         started_at=job.started_at, finished_at=datetime.now(UTC), files=totals.files, bytes=totals.bytes,
-        entries=entries, manifest=MANIFEST, manifest_sha256=digest, hash="xxh128",
+        entries=written.entries, manifest=MANIFEST, manifest_sha256=written.sha256, hash="xxh128",
         abilities=at.abilities.as_document(), problems=tuple(problems[:KEPT_PROBLEMS]), problem_count=len(problems),
-        base=base, medium=at.identity.medium, target=medium.config.name, kind=medium.config.kind,
+        base=stored.base, medium=at.identity.medium, target=medium.config.name, kind=medium.config.kind,
         holder=medium.holder, program=f"drbdbackup {__version__}", allocated=totals.allocated, exclude=job.exclude,
         left_out=tuple(sorted(os.fsdecode(point) for point in guard.mountpoints)), generation=answer.generation,
-        purpose=job.purpose, instant=job.lvm_snapshot.kind if job.lvm_snapshot else "", stored=stored,
+        purpose=job.purpose, instant=job.lvm_snapshot.kind if job.lvm_snapshot else "", stored=stored_as,
     )  # fmt: skip
+
+
+def _publish(
+    at: OpenTarget, engine: Engine, wanted: ToStore, folder: str, new_sidecar: Sidecar, channel: Channel
+) -> None:
+    """Have the engine record the manifest and the sidecar in `folder`: from then on the snapshot is there."""
+    tags = {"sequence": str(new_sidecar.sequence)}
+    if new_sidecar.generation is not None:
+        tags["generation"] = new_sidecar.generation.current
+    with channel.beating():
+        engine.record(folder, wanted, tags)
+    body = copy_body(layout.copy_of(at.root, new_sidecar, at.medium.location))
+    channel.send(Published(body, new_sidecar.problems))
 
 
 def _base_of(base: Base | None) -> str:
