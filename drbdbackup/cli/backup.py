@@ -39,24 +39,19 @@ def run(
     from drbdbackup.catalog.pins import checked_note
     from drbdbackup.commands import run as command
     from drbdbackup.config import select
-    from drbdbackup.report import console, documents, restores, runs
+    from drbdbackup.report import console, documents, runs
 
     loaded = configured(config)
     resources, targets = select.resources(loaded, resource or []), select.targets(loaded, target or [])
-    attempt = command.run_if_due if if_due else command.run
     run_options = command.RunOptions(dry_run, accept_shrink, checked_note(note), is_named=bool(target))
     is_watched = console.on_terminal() and not as_json
     is_unattended = not (dry_run or console.on_terminal())
     with runs.watched(on_terminal=is_watched) as shown:
         pinger = None if dry_run else _pinger(loaded, shown, is_whole=resources == loaded.resources)
+        attempt = command.run_if_due if if_due else command.run
         answer = attempt(loaded, resources, targets, pinger or shown, run_options=run_options)
     attempts = answer.attempts
-    if is_watched or (dry_run and not as_json):
-        runs.closing(attempts)
-    if dry_run and not as_json:
-        console.say(runs.how_to_do_it(attempts), wraps=True)
-    runs.complain(attempts)  # before anything that may take long, or fail
-    runs.raise_alarms(answer.alarms)
+    _say_how_it_went(answer, is_watched=is_watched, is_for_people=not as_json, dry_run=dry_run)
     # An interrupted run ends at once: the volume is going away.
     is_finished = not dry_run and not any(isinstance(one.failed_with, Cancelled) for one in attempts)
     if is_finished:
@@ -66,24 +61,31 @@ def run(
     replicas = replication.replicated if replication else ()
     scrubs = _scrubbed(loaded, resources, targets, attempts) if is_unattended else ()
     if as_json:
-        console.show({
-            **documents.attempts(loaded.node, attempts), "scrubbed": documents.scrubbed(scrubs),
-            "alarms": [documents.alarm(one) for one in answer.alarms],
-            "replicated": [documents.replica(one) for one in replicas],
-        })  # fmt: skip
+        console.show(documents.run(loaded.node, answer, replicas, scrubs))
     runs.complain_of_replicas(replicas)
     if is_unattended and (attempts or answer.alarms or replicas):
         from drbdbackup.report.monitoring import system_log
 
         system_log.tell(attempts, answer.alarms, replicas)
-    if scrubs:
-        restores.complain_of_damage([found for one in scrubs for found in one.found])
+    is_damaged = _complain_of_damage(scrubs)
     if is_finished:
         _export(loaded, is_quiet=if_due)
     if is_watched and not dry_run:
         console.say(runs.afterwards(attempts, command.afterwards(loaded, resources)), wraps=True)
-    is_damaged = any(not found.is_well for one in scrubs for found in one.found)
     return command.worst((answer.status, int(is_damaged), replication.status if replication else 0))
+
+
+def _say_how_it_went(answer: RunAnswer, *, is_watched: bool, is_for_people: bool, dry_run: bool) -> None:
+    """What a run has done, or would do, and what was wrong: before anything that may take long, or fail."""
+    from drbdbackup.report import console, runs
+
+    is_shown_plan = dry_run and is_for_people
+    if is_watched or is_shown_plan:
+        runs.closing(answer.attempts)
+    if is_shown_plan:
+        console.say(runs.how_to_do_it(answer.attempts), wraps=True)
+    runs.complain(answer.attempts)
+    runs.raise_alarms(answer.alarms)
 
 
 def _has_all_common(config: Config, targets: Sequence[TargetConfig], attempts: Sequence[Attempt]) -> bool:
@@ -168,6 +170,17 @@ def _scrubbed(
     from drbdbackup.commands.scrub import scrub
 
     return scrub(config, resources, targets)
+
+
+def _complain_of_damage(scrubs: Sequence[Scrubbed]) -> bool:
+    """Whether a scrub has found damage, which is said then."""
+    if not scrubs:
+        return False
+    from drbdbackup.report import restores
+
+    found = [one for scrubbed in scrubs for one in scrubbed.found]
+    restores.complain_of_damage(found)
+    return any(not one.is_well for one in found)
 
 
 def replicate(

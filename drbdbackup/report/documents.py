@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # `latest` must not pay for what the others are made of
     from drbdbackup.commands.prune import PrunedTarget
     from drbdbackup.commands.replicate import Replicated
     from drbdbackup.commands.restore_resume import Finished
-    from drbdbackup.commands.run import Alarm, Attempt
+    from drbdbackup.commands.run import Alarm, Attempt, RunAnswer
     from drbdbackup.commands.scrub import Scrubbed
     from drbdbackup.commands.status import ResourceStatus, Status
     from drbdbackup.commands.sync import Synced
@@ -166,8 +166,18 @@ def _restoring(one: ResourceStatus) -> dict[str, Any] | None:
 
 
 def attempts(node: str, made: Sequence[Attempt]) -> dict[str, Any]:
-    """`run --json`."""
+    """What came of a run, for each resource."""
     return {"node": node, "runs": [_attempt(one) for one in made]}
+
+
+def run(
+    node: str, answer: RunAnswer, replicas: Sequence[Replicated], scrubs: Sequence[Scrubbed]
+) -> dict[str, Any]:
+    """`run --json`: all that cron's run does."""
+    return {
+        **attempts(node, answer.attempts), "scrubbed": scrubbed(scrubs),
+        "alarms": [alarm(one) for one in answer.alarms], "replicated": [replica(one) for one in replicas],
+    }  # fmt: skip
 
 
 def alarm(one: Alarm) -> dict[str, Any]:
