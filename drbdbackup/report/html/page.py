@@ -125,6 +125,36 @@ class RoomRow(Struct, frozen=True):
     forecast: str
 
 
+class ResourceSection(Struct, frozen=True, kw_only=True):
+    """What the template says of a resource; `ident` is what its headings are called in the page.
+
+    `lies` are the copies of the `newest` backup that counts (None: none does). `wrong` are the newest of what went
+    wrong, `lately` is that in a sentence. `shown_states` are those in the calendars, for the legend. There are
+    `more_copies` than `copies`, and `more` that was done than is `listed`.
+    """
+
+    ident: str
+    name: str
+    health: Health
+    state: str
+    newest: Copy | None
+    lies: Sequence[CopyRow]
+    answer: str
+    seen: PairEvidence
+    losses: Sequence[CaseTable]
+    calendars: Sequence[NodeNights]
+    plots: Sequence[Plot]
+    wrong: Sequence[TroubleRow]
+    lately: str
+    proven: str
+    shown_states: Sequence[str]
+    rooms: Sequence[RoomRow]
+    copies: Sequence[CopyRow]
+    more_copies: int
+    listed: Sequence[DoneRow]
+    more: int
+
+
 def html(node: str, nodes: Sequence[str], found: Sequence[ReportedResource], now: datetime | None = None) -> bytes:
     """The whole page, in UTF-8, as `node` sees the pair of `nodes`; `now` is this moment by default."""
     now = now or datetime.now(UTC)
@@ -133,7 +163,7 @@ def html(node: str, nodes: Sequence[str], found: Sequence[ReportedResource], now
         "node": node, "nodes": nodes, "now": now, "zone": f"{now.astimezone():%Z}", "version": __version__,
         "style": Markup(style),  # noqa: S704 it is ours
         "style_hash": base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
-        "resources": [_shown(number, one, nodes, node, now) for number, one in enumerate(found, 1)],
+        "resources": [_section(number, one, nodes, node, now) for number, one in enumerate(found, 1)],
         "signs": _SIGNS, "meanings": _MEANINGS, "night_count": NIGHTS,
     }  # fmt: skip
     return str(_template(now).render(known)).encode()
@@ -167,26 +197,21 @@ def _file(name: str) -> str:
     return resources.files("drbdbackup.report.html").joinpath("templates", name).read_text(encoding="utf-8")
 
 
-def _shown(number: int, one: ReportedResource, nodes: Sequence[str], node: str, now: datetime) -> dict[str, Any]:
-    """What the template knows of a resource."""
-    seen = one.health.evidence
+def _section(number: int, one: ReportedResource, nodes: Sequence[str], node: str, now: datetime) -> ResourceSection:
+    """What the page says of a resource."""
+    seen, ident = one.health.evidence, f"r{number}"
     newest = None if one.lines.rivals else seen.newest
-    listed = _listed(one.done)
-    shown = _calendars(one, nodes, now)
+    listed, shown = _listed(one.done), _calendars(one, nodes, now)
     wrong = _wrong(_lately(one.done, now), shown)
-    return {
-        "ident": f"r{number}", "name": one.health.name, "health": one.health, "state": _STATES[one.health.severity],
-        "newest": newest, "lies": _lies(seen.known, newest), "answer": _answer(one, newest, now),
-        "seen": seen, "losses": [_case_table(line, node) for line in one.losses],
-        "calendars": shown, "plots": list(_plots(f"r{number}", one)),
-        "wrong": wrong[:_TROUBLED], "lately": _lately_told(wrong), "proven": _proven(seen, newest, now),
-        "shown_states": _shown_states(shown),
-        "rooms": [_room(room, one, now) for room in seen.rooms],
-        "copies": [_copy_row(known) for known in seen.known[:_COPIES]],
-        "more_copies": max(0, len(seen.known) - _COPIES),
-        "listed": [DoneRow(activity, list(_words(activity))) for activity in listed],
-        "more": len(one.done) - len(listed),
-    }  # fmt: skip
+    return ResourceSection(
+        ident=ident, name=one.health.name, health=one.health, state=_STATES[one.health.severity], newest=newest,
+        lies=_lies(seen.known, newest), answer=_answer(one, newest, now), seen=seen,
+        losses=[_case_table(line, node) for line in one.losses], calendars=shown, plots=list(_plots(ident, one)),
+        wrong=wrong[:_TROUBLED], lately=_lately_told(wrong), proven=_proven(seen, newest, now),
+        shown_states=_shown_states(shown), rooms=[_room(room, one, now) for room in seen.rooms],
+        copies=[_copy_row(known) for known in seen.known[:_COPIES]], more_copies=max(0, len(seen.known) - _COPIES),
+        listed=[DoneRow(activity, list(_words(activity))) for activity in listed], more=len(one.done) - len(listed),
+    )  # fmt: skip
 
 
 def _answer(one: ReportedResource, newest: Copy | None, now: datetime) -> str:
