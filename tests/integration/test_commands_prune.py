@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from shutil import which
 
@@ -59,16 +62,12 @@ def test_a_copy_that_only_the_other_node_knows_to_be_verified_stays(pair: Played
     assert oldest in [copy["snapshot"] for copy in pair.copies()]
 
 
-def test_what_is_being_restored_goes_after_it(tmp_path: Path) -> None:
-    """Neither by `prune` nor by the run of the night; the copy goes once the restore is over."""
-    pair = PlayedPair(tmp_path, extra="[retention]\ndaily = 0\nweekly = 0\nmonthly = 0\nminimum = 1")
-    (pair.volume / "page").write_text("of the first night")
-    os.link(pair.volume / "page", pair.volume / "again")  # of several names: for rsync, which is made to wait
-    pair.backs_up()
-    [first] = pair.copies()
-    rsync, begun, go = which("rsync"), tmp_path / "begun", tmp_path / "go"
-    waiting = tmp_path / "bin/rsync"
-    waiting.parent.mkdir()
+@contextmanager
+def restoring(pair: PlayedPair, snapshot: str, back: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    """A restore that is under way, and goes on once the file is there. It has a file of two names, for rsync."""
+    folder, rsync = pair.folder / f"restoring-{back.name}", which("rsync")
+    begun, go, waiting = folder / "begun", folder / "go", folder / "bin/rsync"
+    waiting.parent.mkdir(parents=True)
     waiting.write_text(f"""#!/bin/sh
 case "$*" in *--version*) exec {rsync} "$@";; esac
 : >> {begun}
@@ -76,13 +75,28 @@ until [ -e {go} ]; do sleep 0.05; done
 exec {rsync} "$@"
 """)
     waiting.chmod(0o755)
-    back = tmp_path / "back"
-    restoring = subprocess.Popen(
-        pair.command("www4", "restore", "--snapshot", first["snapshot"], "--to", str(back), "--yes"),
-        env={**os.environ, "PATH": f"{waiting.parent}:{os.environ['PATH']}"}, stdout=subprocess.DEVNULL,
+    words = ("restore", "--snapshot", snapshot, "--to", str(back), "--yes", "--json")
+    process = subprocess.Popen(
+        pair.command("www4", *words), env={**os.environ, "PATH": f"{waiting.parent}:{os.environ['PATH']}"},
+        stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
         wait_for(begun.exists, "the restore")
+        yield process, go
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_what_is_being_restored_goes_after_it(tmp_path: Path) -> None:
+    """Neither by `prune` nor by the run of the night; the copy goes once the restore is over."""
+    pair = PlayedPair(tmp_path, extra="[retention]\ndaily = 0\nweekly = 0\nmonthly = 0\nminimum = 1")
+    (pair.volume / "page").write_text("of the first night")
+    os.link(pair.volume / "page", pair.volume / "again")
+    pair.backs_up()
+    [first] = pair.copies()
+    back = tmp_path / "back"
+    with restoring(pair, first["snapshot"], back) as (process, go):
         (pair.volume / "page").write_text("of the second night")
         pair.backs_up()
         pruned = pair.run("www4", "prune")
@@ -90,11 +104,18 @@ exec {rsync} "$@"
         assert ["left", first["snapshot"]] in [line.split()[:2] for line in pruned.stdout.splitlines()]
         assert Path(first["path"]).is_dir()
         go.touch()
-        assert restoring.wait(60) == 0
-    finally:
-        restoring.kill()
-        restoring.wait()
+        assert process.wait(60) == 0
     assert (back / "page").read_text() == "of the first night"
+
     assert pair.run("www4", "prune").returncode == 0
-    assert [copy["snapshot"] for copy in pair.copies()] != [first["snapshot"]]
     assert not Path(first["path"]).exists()
+
+    [second] = pair.copies()
+    with restoring(pair, second["snapshot"], tmp_path / "again") as (process, go):
+        pair.backs_up()
+        assert Path(second["path"]).is_dir()
+        assert pair.run("www5", "prune").returncode == 0
+        assert not Path(second["path"]).exists(), "a node knows of its own restores only"
+        go.touch()
+        said, _ = process.communicate(timeout=60)
+        assert (process.returncode, json.loads(said)["error"]["code"]) == (6, "copy.not-found")

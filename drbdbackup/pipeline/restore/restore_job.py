@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 
+from drbdbackup.errors import Damaged, NothingFound, ToolError
 from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.cage.worker import Channel
-from drbdbackup.pipeline.copies.open_copy import open_copy
+from drbdbackup.pipeline.copies.open_copy import OpenCopy, open_copy
 from drbdbackup.pipeline.files import tree
 from drbdbackup.pipeline.restore import delete_surplus, open_destination, transfer, wanted_entries, write_metadata
 from drbdbackup.pipeline.restore.check import RestoreCheck
@@ -30,6 +31,11 @@ from drbdbackup.pipeline.volume import destination
 from drbdbackup.scan import raise_open_files
 from drbdbackup.targets.sidecar import KEPT_PROBLEMS
 
+_ANOTHER = (
+    "Another node may have pruned it. Restore another one (`drbdbackup list`), into another folder or with --merge, or "
+    "--resume. `drbdbackup pin` keeps a copy from being pruned by any node."
+)
+
 
 def do(job: LookJob | RestoreJob, channel: Channel) -> RestoreLook | RestoreResult:
     """What a restore would restore and delete, or the restore itself."""
@@ -42,7 +48,30 @@ def do(job: LookJob | RestoreJob, channel: Channel) -> RestoreLook | RestoreResu
         context = RestoreContext(job, copy, wanted, others, RestoreProgress(channel))
         if isinstance(job, LookJob):
             return look(context, mounted)
-        return _restore(context, None if context.restores_plain_files else transfer.listed(context, mounted))
+        listed = None if context.restores_plain_files else transfer.listed(context, mounted)
+        try:
+            result = _restore(context, listed)
+        except (OSError, ToolError):
+            _check_still_there(copy)
+            raise
+        if result.problem_count:
+            _check_still_there(copy)
+        return result
+
+
+def _check_still_there(copy: OpenCopy) -> None:
+    """Before a file or a disk is blamed: a node knows of its own restores only, and another one may prune the copy.
+
+    Raises NothingFound, TargetError.
+    """
+    if copy.shell:
+        return
+    try:
+        copy.check_still_there()
+    except NothingFound as error:
+        raise NothingFound(error.message, _ANOTHER) from None
+    except Damaged:
+        return  # what is restored says of each file what is wrong with it
 
 
 def _restore(context: RestoreContext, listed: Transfer | None) -> RestoreResult:
