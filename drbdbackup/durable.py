@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedWriter
 
+from drbdbackup import open_flags
+
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _HERE, _EXCHANGE = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)  # CIFS and some FUSE
 
@@ -59,7 +60,7 @@ def replacing(folder: int, name: str, *, draft: str = "", may_replace: bool = Tr
     A caller that relies on the name still has to sync the folder (`sync_opened`). Raises OSError.
     """
     draft = draft or f".{name}.{os.urandom(4).hex()}"
-    handle = os.open(draft, _CREATE, 0o600, dir_fd=folder)
+    handle = os.open(draft, open_flags.CREATE, 0o600, dir_fd=folder)
     try:
         with open(handle, "wb") as file:
             yield file

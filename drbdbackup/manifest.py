@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 
 from msgspec import Struct
 
-from drbdbackup import plain_file
+from drbdbackup import open_flags, plain_file
 from drbdbackup.errors import Damaged, StateError, hint_for
 
 HEADER = b"#drbdbackup manifest 1 xxh128\n"
@@ -318,7 +318,7 @@ class Writer:
         The same lines give the same bytes, but with another `variant`. An engine stores no bytes again that it has, not
         even if they are damaged there.
         """
-        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        handle = os.open(file, open_flags.CREATE, 0o600)
         self._raw = io.FileIO(handle, "w")
         self._digest = Digest(self._raw)
         level = 2 + variant % 5 if variant else 1

@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any, Protocol
 
+from drbdbackup import open_flags
 from drbdbackup.errors import Damaged
 
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _DAMAGED = (
     errno.ELOOP, errno.ENOTDIR, errno.ENXIO, errno.EIO, errno.EBADMSG, errno.EUCLEAN, errno.EACCES, errno.EISDIR,
 )  # fmt: skip
@@ -46,7 +46,7 @@ def opened(path: str, most: int, folder: int | None = None) -> io.FileIO:
     Raises FileNotFoundError, other OSErrors of a medium that does not answer, or Damaged.
     """
     try:
-        handle = os.open(os.path.basename(path) if folder is not None else path, _READ, dir_fd=folder)
+        handle = os.open(os.path.basename(path) if folder is not None else path, open_flags.READ, dir_fd=folder)
     except OSError as error:
         raise judged(error, path) from None
     seen = os.fstat(handle)

@@ -19,6 +19,7 @@ from typing import BinaryIO
 
 from msgspec import Struct
 
+from drbdbackup import open_flags
 from drbdbackup.durable import write_all
 from drbdbackup.errors import ConfigError, Interrupted, SourceError
 from drbdbackup.manifest import DEEPEST_PATH, ROOT, escape, spool_line, unescape
@@ -28,7 +29,6 @@ DATABASES = b"drbdbackup-databases"  # where databases leave their consistent co
 NOT_OURS = frozenset({b".drbdbackup", b"lost+found"})
 _KINDS = {stat.S_IFREG: b"f", stat.S_IFDIR: b"d", stat.S_IFLNK: b"l", stat.S_IFIFO: b"p", stat.S_IFSOCK: b"s",
           stat.S_IFCHR: b"c", stat.S_IFBLK: b"b"}  # fmt: skip
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _HEADER = b"#spool 1 %d\n"
 _FLUSH = 1 << 16  # bytes
 BTRFS_SUBVOLUME_INODE = 256
@@ -100,7 +100,7 @@ class Walk:
     def looks(self) -> Iterator[_Look]:
         """The same as kind, what lstat(2) says, path, and where a symlink leads to. Raises SourceError."""
         try:
-            root = os.open(self._root, _FOLDER)
+            root = os.open(self._root, open_flags.FOLDER)
         except OSError as error:
             raise SourceError(f"{self._root} cannot be read: {error.strerror}") from None
         self._device = os.fstat(root).st_dev
@@ -136,7 +136,7 @@ class Walk:
     def _opened(self, levels: list[_WalkLevel], name: bytes, path: bytes) -> int:
         """A folder to be walked; -1 for one that is not, which is a problem."""
         try:
-            fd = os.open(name, _FOLDER, dir_fd=levels[-1].fd)
+            fd = os.open(name, open_flags.FOLDER, dir_fd=levels[-1].fd)
         except OSError as error:
             if error.errno in (errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO) and not os.path.isdir(self._root):
                 raise Interrupted(f"{self._root} went away in mid-walk") from None
@@ -255,7 +255,7 @@ def write_spool(
     """Write the whole walk to `file`, so that a reader may follow; problems, what it has `left_out` by then and the
     totals come last.
     """
-    handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    handle = os.open(file, open_flags.CREATE, 0o600)
     with os.fdopen(handle, "wb", buffering=0) as spool:
         buffer = bytearray(_HEADER % started_ns)
         for line in walk:

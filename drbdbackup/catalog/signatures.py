@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeGuard
 
 from msgspec import Struct
 
-from drbdbackup import durable
+from drbdbackup import durable, open_flags
 from drbdbackup.catalog.folders import hint_of, private_folder
 from drbdbackup.errors import CatalogError
 
@@ -168,7 +168,7 @@ def _public_file(state_dir: str, node: str) -> str:
 def _read(path: str) -> str | None:
     """The one line of a file; None if it is not there. Raises OSError."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        handle = os.open(path, open_flags.READ)
     except FileNotFoundError:
         return None
     with open(handle, "rb", buffering=0) as file:

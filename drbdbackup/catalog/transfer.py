@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from io import BufferedWriter, FileIO
 
-from drbdbackup import durable
+from drbdbackup import durable, open_flags
 from drbdbackup.catalog import kept_configurations
 from drbdbackup.catalog.facts import is_node_name
 from drbdbackup.catalog.folders import private_folder
@@ -22,7 +22,6 @@ from drbdbackup.errors import CatalogError
 
 LARGEST = 64 << 20  # bytes; what a pair has recorded in ten years takes a third
 _CHUNK = 1 << 20  # bytes
-_FOLDER = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _STALE = 3600.0  # seconds after which a temporary file is a crash's
 
 
@@ -76,9 +75,8 @@ def _is_catalog(name: str) -> bool:
 
 def _copy(source: str, source_at: int | None, node: str, to: int, *, only_ours: bool = False) -> list[int]:
     """Copy bytes to `<node>.db` in the folder `to`, on the disk before it has that name; the stamp of the source."""
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     draft = f".catalog-{node}.tmp-{os.urandom(4).hex()}"  # as `_sweep` knows it
-    with open(os.open(source, flags, dir_fd=source_at), "rb", buffering=0) as reader:
+    with open(os.open(source, open_flags.READ, dir_fd=source_at), "rb", buffering=0) as reader:
         status = _plain(reader)
         if only_ours:
             _check_is_ours(reader.fileno(), source)
@@ -122,7 +120,7 @@ def _check_is_ours(handle: int, name: str) -> None:
 def _opened(folder: str, *, only_ours: bool = False) -> Iterator[int]:
     """The folder as a descriptor. Neither it nor the one above it may be a symlink: both are ours, also on a share."""
     with _opened_parent(folder) as above:
-        handle = os.open(os.path.basename(folder), os.O_RDONLY | _FOLDER, dir_fd=above)
+        handle = os.open(os.path.basename(folder), open_flags.FOLDER, dir_fd=above)
         try:
             if only_ours:
                 _check_is_ours(above, os.path.dirname(folder))
@@ -138,7 +136,7 @@ def _opened(folder: str, *, only_ours: bool = False) -> Iterator[int]:
 
 @contextmanager
 def _opened_parent(folder: str) -> Iterator[int]:
-    handle = os.open(os.path.dirname(folder), os.O_PATH | _FOLDER)
+    handle = os.open(os.path.dirname(folder), os.O_PATH | open_flags.FOLDER)
     try:
         yield handle
     finally:

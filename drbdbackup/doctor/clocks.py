@@ -12,7 +12,7 @@ from time import time
 
 from msgspec import Struct
 
-from drbdbackup import proc
+from drbdbackup import open_flags, proc
 from drbdbackup.catalog import folders, merge, view
 from drbdbackup.config.values import Config, TargetConfig
 from drbdbackup.doctor.finding import Check, Finding
@@ -21,8 +21,6 @@ from drbdbackup.model.medium import KnownMedium
 from drbdbackup.targets import identity, layout, target
 
 LARGEST_DIFFERENCE = 60.0  # seconds
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FRESH = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class ShareFacts(Struct, frozen=True):
@@ -94,7 +92,7 @@ def _looking(share: TargetConfig, expected: KnownMedium | None, node: str) -> Ca
     def look() -> float:
         with target(share).opened(node, write=True) as medium:
             identity.check(medium, expected, node, may_enrol=False)
-            folder = os.open(layout.home(medium.root), _FOLDER)
+            folder = os.open(layout.home(medium.root), open_flags.FOLDER)
             try:
                 return _ahead(folder, f".clock-{node}-{os.urandom(4).hex()}")
             finally:
@@ -105,7 +103,7 @@ def _looking(share: TargetConfig, expected: KnownMedium | None, node: str) -> Ca
 
 def _ahead(folder: int, name: str) -> float:
     before = time()
-    file = os.open(name, _FRESH, 0o600, dir_fd=folder)
+    file = os.open(name, open_flags.CREATE, 0o600, dir_fd=folder)
     try:
         os.write(file, b"x")
         os.fsync(file)

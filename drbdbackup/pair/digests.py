@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 
 from msgspec import Struct
 
-from drbdbackup import proc
+from drbdbackup import open_flags, proc
 from drbdbackup.catalog import pair, store
 from drbdbackup.catalog.bodies import subject
 from drbdbackup.catalog.pair import ConfigSummary
@@ -92,7 +92,7 @@ def links(source: str, parents: Iterable[str] = _PARENTS) -> Iterator[str]:
     trusted = (0, os.geteuid())
     for parent in parents:
         with suppress(OSError):
-            folder = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            folder = os.open(parent, open_flags.FOLDER)
             try:
                 with os.scandir(folder) as found:
                     names = [

@@ -16,12 +16,11 @@ from itertools import islice
 
 from msgspec import Struct, field
 
-from drbdbackup import durable
+from drbdbackup import durable, open_flags
 from drbdbackup.errors import TargetError, ToolError
 from drbdbackup.targets.layout import LATEST, REMOVING
 from drbdbackup.tools import btrfs, mounts
 
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _BATCH = 1000  # names
 _NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 _REFUSED = (errno.EPERM, errno.EACCES, errno.EBUSY, errno.ENOTEMPTY, errno.EROFS)
@@ -38,7 +37,7 @@ def remove_tree(root: bytes | str | int, path: bytes) -> None:
         fd = os.dup(top)
         try:
             for parent in parents:
-                fd = _swap(fd, os.open(parent, os.O_PATH | _FOLDER, dir_fd=fd))
+                fd = _swap(fd, os.open(parent, os.O_PATH | open_flags.FOLDER, dir_fd=fd))
             _Removal(fd, path).remove(name)
         except OSError as error:
             if error.errno not in _NOT_THERE:
@@ -95,7 +94,7 @@ class _Removal:
     """One removal, walking down and up with a single descriptor."""
 
     def __init__(self, parent: int, path: bytes) -> None:
-        self._fd = os.open(".", _FOLDER, dir_fd=parent)
+        self._fd = os.open(".", open_flags.FOLDER, dir_fd=parent)
         self._mount = mounts.mount_id_of(self._fd)
         self._path = path
         self._levels: list[_RemovalLevel] = []
@@ -153,7 +152,7 @@ class _Removal:
 
     def _open(self, name: bytes) -> int:
         """Open a folder; on a share that squashes root one of mode 0500 has to be made ours to write first."""
-        handle = os.open(name, os.O_PATH | _FOLDER, dir_fd=self._fd)
+        handle = os.open(name, os.O_PATH | open_flags.FOLDER, dir_fd=self._fd)
         try:
             mode = stat.S_IMODE(os.fstat(handle).st_mode)
             if mode & 0o700 != 0o700:
@@ -162,7 +161,7 @@ class _Removal:
         finally:
             os.close(handle)
         try:
-            return os.open(name, _FOLDER, dir_fd=self._fd)
+            return os.open(name, open_flags.FOLDER, dir_fd=self._fd)
         except PermissionError as error:
             raise self._cannot(error, name) from None
 
@@ -179,7 +178,7 @@ class _Removal:
     def _leave(self) -> None:
         """Go up and remove the folder that was left; the parent must be the one that we came from."""
         level = self._levels.pop()
-        self._fd = _swap(self._fd, os.open("..", _FOLDER, dir_fd=self._fd))
+        self._fd = _swap(self._fd, os.open("..", open_flags.FOLDER, dir_fd=self._fd))
         seen = os.fstat(self._fd)
         if (seen.st_dev, seen.st_ino) != level.parent:
             raise TargetError(f"{self._shown(level.name)} was moved away in mid-removal", "Who else writes there?")

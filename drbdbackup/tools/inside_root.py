@@ -12,8 +12,9 @@ import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
+from drbdbackup import open_flags
+
 _MOST_LINKS = 40
-_STEP = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -62,7 +63,7 @@ def _step(root: str, path: str) -> Iterator[int]:
                 if name == "..":
                     del way[max(1, len(way) - 1):]
                     continue
-                here = _opened(name, _STEP, way[-1], stack)
+                here = _opened(name, open_flags.PATH, way[-1], stack)
                 if not stat.S_ISLNK(os.fstat(here).st_mode):
                     way.append(here)
                     continue

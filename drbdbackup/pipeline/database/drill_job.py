@@ -15,7 +15,7 @@ from time import monotonic
 
 from msgspec import Struct
 
-from drbdbackup import proc
+from drbdbackup import open_flags, proc
 from drbdbackup.errors import DatabaseFailed, DrillError, Stalled, ToolError
 from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.cage.protocol import Alive, Ended
@@ -24,7 +24,7 @@ from drbdbackup.pipeline.database import dump_files, mariadb_sandbox, prepare
 from drbdbackup.pipeline.database.drill_protocol import DumpsChecked, DumpsJob, SweepJob, TablesChecked, TablesJob
 from drbdbackup.pipeline.database.dump_files import HOME, VOLUME
 from drbdbackup.pipeline.database.mariadb_sandbox import MariadbSandbox
-from drbdbackup.pipeline.files.tree import FOLDER, ParentOpener, open_folder, shown_to_others
+from drbdbackup.pipeline.files.tree import ParentOpener, open_folder, shown_to_others
 from drbdbackup.proc import Running
 from drbdbackup.targets import removal
 from drbdbackup.targets.sidecar import KEPT_PROBLEMS
@@ -32,7 +32,6 @@ from drbdbackup.tools import mariadb, mariadbd
 
 _LOG_SIZE = 16 << 20  # bytes that are read of a server's log
 _POLL = 0.1  # seconds
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def do(job: SweepJob | DumpsJob | TablesJob, channel: Channel) -> Ended | DumpsChecked | TablesChecked:
@@ -100,7 +99,7 @@ def _data(volume: int, path: str) -> Iterator[int]:
     with closing(ParentOpener(volume)) as opener:
         try:
             above, name = opener.parent(os.fsencode(path))
-            opened = os.open(name, FOLDER, dir_fd=above)
+            opened = os.open(name, open_flags.FOLDER, dir_fd=above)
         except OSError as error:
             hint = "`drill.mariadb` is the path of the database's folder from the volume's top; is it excluded?"
             raise DrillError(f"{path} is no folder in the snapshot: {error.strerror}", hint) from None
@@ -216,7 +215,7 @@ def _output(job: TablesJob, place: _Place, name: str) -> str:
 
 def _log(place: _Place) -> str:
     """What the server has logged; it may have made anything of its own files."""
-    with suppress(OSError), open(os.open(mariadbd.LOG, _READ, dir_fd=place.files), "rb") as file:
+    with suppress(OSError), open(os.open(mariadbd.LOG, open_flags.READ, dir_fd=place.files), "rb") as file:
         if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             return file.read(_LOG_SIZE).decode(errors="replace")
     return ""

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
 
+from drbdbackup import open_flags
 from drbdbackup.pipeline.files.tree import ParentOpener
 from drbdbackup.scan import DATABASES
 from drbdbackup.tools import mariadb
@@ -21,7 +22,6 @@ DUMP = "dump.sql"
 BACKUP = "backup-"
 PARTIAL = ".partial"
 NO_END = "the dump is truncated"
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def place(database: str) -> str:
@@ -64,7 +64,7 @@ def _wrong(folder: int, name: bytes) -> str:
     """Raises FileNotFoundError."""
     os.stat(name, dir_fd=folder, follow_symlinks=False)
     try:
-        with open(os.open(name, _READ, dir_fd=folder), "rb") as file:
+        with open(os.open(name, open_flags.READ, dir_fd=folder), "rb") as file:
             return "" if mariadb.is_whole(file.fileno()) else NO_END
     except OSError as error:
         return f"cannot be read: {error.strerror}"

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from drbdbackup import proc
+from drbdbackup import open_flags, proc
 from drbdbackup.config.values import DatabaseConfig
 from drbdbackup.errors import DatabaseFailed, DestinationFull, Failure, TargetFull
 from drbdbackup.model.amount import size
@@ -101,7 +101,7 @@ def _folder(volume: int, database: DatabaseConfig) -> Iterator[int]:
         for name in (dump_files.FOLDER, database.name):
             with suppress(FileExistsError):
                 os.mkdir(name, 0o700, dir_fd=folder)
-            above, folder = folder, os.open(name, tree.FOLDER, dir_fd=folder)
+            above, folder = folder, os.open(name, open_flags.FOLDER, dir_fd=folder)
             os.close(above)
             if os.fstat(folder).st_uid != os.geteuid():
                 raise DatabaseFailed(f"the folder {name} on the volume belongs to somebody else", "Move it away.")

@@ -9,6 +9,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 
+from drbdbackup import open_flags
 from drbdbackup.errors import DatabaseFailed
 from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.cage.long_program import work
@@ -18,8 +19,6 @@ from drbdbackup.tools import mariadb
 
 PREPARING = "Restore another snapshot: this backup cannot be used."
 _LARGEST = 1 << 16  # bytes
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _ENCRYPTED = (
     "Its settings load a plugin (are its tables encrypted?), and none is loaded that a snapshot names. Restore its "
     "folder with `--path`, read its backup-my.cnf, and prepare it by hand."
@@ -52,7 +51,7 @@ def rewrite_settings(data: int) -> list[Problem]:
     wrong += _missing(data, settings.data_files)
     if not wrong:
         os.unlink(mariadb.SETTINGS, dir_fd=data)
-        with open(os.open(mariadb.SETTINGS, _WRITE, 0o600, dir_fd=data), "w", encoding="ascii") as file:
+        with open(os.open(mariadb.SETTINGS, open_flags.CREATE, 0o600, dir_fd=data), "w", encoding="ascii") as file:
             file.write(settings.text)
     return wrong
 
@@ -90,7 +89,7 @@ def prepare(sandbox: MariadbSandbox, data: int, channel: Channel, *, has_plugin:
 def _read(data: int, name: str) -> str | None:
     """The beginning of a plain file, None if there is none."""
     try:
-        file = os.open(name, _READ, dir_fd=data)
+        file = os.open(name, open_flags.READ, dir_fd=data)
     except OSError:
         return None
     with open(file, "rb") as opened:

@@ -11,10 +11,10 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
+from drbdbackup import open_flags
 from drbdbackup.durable import write_all
 from drbdbackup.scan import HOLED
 
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 PIECE = 1 << 20  # bytes; the most that is read at once
 _ZEROS = bytes(PIECE)
 _SHORT_PIECE = 1 << 17  # what is a hole in full is left one
@@ -31,7 +31,7 @@ def content_hash(
 
     No more than `most` bytes are read. `on_piece` gets how many were, 0 for a piece of a hole. Raises OSError.
     """
-    handle = os.open(name, _READ, dir_fd=folder)
+    handle = os.open(name, open_flags.READ, dir_fd=folder)
     try:
         if from_medium:
             drop_cached(handle)
@@ -73,7 +73,7 @@ class ContentHashes:
 
     def of(self, folder: int | None, name: bytes, *, names: int, most: int | None = None) -> str:
         """As `content_hash`, of a file that has so many `names` where it is asked for. Raises OSError."""
-        handle = os.open(name, _READ, dir_fd=folder)
+        handle = os.open(name, open_flags.READ, dir_fd=folder)
         try:
             return self.of_open(handle, names=names, most=most)
         finally:
@@ -205,7 +205,7 @@ def drop_cached(path: str | bytes | int) -> None:
         if isinstance(path, int):
             os.posix_fadvise(path, 0, 0, os.POSIX_FADV_DONTNEED)
             return
-        file = os.open(path, _READ)
+        file = os.open(path, open_flags.READ)
         try:
             os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
         finally:

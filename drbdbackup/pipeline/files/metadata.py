@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from stat import S_ISGID, S_ISLNK, S_ISUID
 
+from drbdbackup import open_flags
 from drbdbackup.manifest import SETTLE_NS, Entry, is_odd_time
 
 ACLS = "system.posix_acl_"
@@ -121,7 +122,7 @@ def _chmod(path: bytes | str | int, mode: int) -> None:
     """chmod(2) would follow a symlink that has come here since somebody looked."""
     if isinstance(path, int):
         return os.chmod(_way(path), mode)
-    fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    fd = os.open(path, open_flags.PATH)
     try:
         if S_ISLNK(os.fstat(fd).st_mode):
             raise OSError(errno.ELOOP, "it has become a symlink")

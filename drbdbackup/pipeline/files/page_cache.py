@@ -16,11 +16,11 @@ from typing import Any
 
 from msgspec import Struct
 
+from drbdbackup import open_flags
 from drbdbackup.pipeline.files.content import contents
 
 WINDOW = 1 << 20  # bytes that are looked at, and dropped, together
 _MAPPED = 64 * WINDOW
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NOTES = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
 WRITE_BEHIND = 8 * WINDOW
 _EVERY = 8 * WINDOW  # how much of a large file is read before it is thought of
@@ -136,7 +136,7 @@ class ReadOnce:
         """Around whatever reads this file."""
         file, look = -1, None
         with suppress(OSError):
-            file = os.open(path, _READ)
+            file = os.open(path, open_flags.READ)
             look = self.look(number, file)
         try:
             yield

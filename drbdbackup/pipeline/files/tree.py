@@ -11,12 +11,12 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from drbdbackup import open_flags
 from drbdbackup.errors import DestinationFull, Failure, UsageError
 from drbdbackup.manifest import ROOT, Entry
 from drbdbackup.model.problem import Problem
 from drbdbackup.scan import Walk, kind_of
 
-FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 Excluded = Callable[[bytes, bool], bool]
 
 
@@ -33,7 +33,7 @@ def shown_to_others(folder: int) -> str:
 @contextmanager
 def open_folder(path: str) -> Iterator[int]:
     """A folder, open; OSError for a symlink to one."""
-    folder = os.open(path, FOLDER)
+    folder = os.open(path, open_flags.FOLDER)
     try:
         yield folder
     finally:
@@ -58,7 +58,7 @@ class ParentOpener:
             if part:
                 here = self._open[-1][1] if self._open else self._root
                 deepest = deepest + b"/" + part if deepest else part
-                self._open.append((deepest, os.open(part, FOLDER, dir_fd=here)))
+                self._open.append((deepest, os.open(part, open_flags.FOLDER, dir_fd=here)))
         return (self._open[-1][1] if self._open else self._root), name
 
     def folders(self) -> tuple[tuple[bytes, int], ...]:

@@ -15,7 +15,7 @@ from stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S
 from msgspec import Struct
 from msgspec.structs import replace
 
-from drbdbackup import plain_file
+from drbdbackup import open_flags, plain_file
 from drbdbackup.errors import Damaged
 from drbdbackup.manifest import CHANGED, ROOT, Entry, Recorded, known_attributes
 from drbdbackup.model.problem import Problem
@@ -278,7 +278,7 @@ class TreeMetadataWriter:
     def _copy(self, above: int, name: bytes, one: Recorded) -> None:
         """The content that lies aside, as long as it is what was backed up."""
         with plain_file.opened(stored_at(self._beside, one.entry.path), largest(one)) as source:
-            target = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=above)
+            target = os.open(name, open_flags.CREATE, 0o600, dir_fd=above)
             try:
                 content = copy_content(source.fileno(), target, os.fstat(source.fileno()))
             finally:

@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 from msgspec.structs import replace
 
+from drbdbackup import open_flags
 from drbdbackup.manifest import Recorded
 from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.files.compare import largest
@@ -25,9 +26,6 @@ from drbdbackup.pipeline.files.tree import ParentOpener
 from drbdbackup.scan import HOLED, is_mostly_holes
 from drbdbackup.tools import rsync
 from drbdbackup.tools.rsync import Item
-
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def is_holed(one: Recorded, opener: ParentOpener) -> bool:
@@ -119,7 +117,7 @@ def _copy(
     above: int, into: int, name: bytes, path: bytes, on_bytes: Callable[[int], None], *, is_alone: bool
 ) -> Item | None:
     """Its content is there now: what rsync would say of it, None if it was there before. `is_alone`: of one name."""
-    source = os.open(name, _READ, dir_fd=above)
+    source = os.open(name, open_flags.READ, dir_fd=above)
     try:
         seen, content = os.fstat(source), ""
         is_same = _may_be_the_same(seen, into, name, is_alone=is_alone) and (
@@ -131,7 +129,7 @@ def _copy(
         drop_cached(source)
     finally:
         os.close(source)
-    handle = os.open(name, _READ, dir_fd=into)
+    handle = os.open(name, open_flags.READ, dir_fd=into)
     try:
         os.utime(handle, ns=(seen.st_mtime_ns, seen.st_mtime_ns))
     finally:
@@ -151,7 +149,7 @@ def _may_be_the_same(seen: os.stat_result, into: int, name: bytes, *, is_alone: 
 def _fresh(into: int, name: bytes) -> Iterator[int]:
     """A new file, open, which takes the place of what is there once it is whole."""
     temporary = b".drbdbackup-" + secrets.token_hex(8).encode()
-    handle = os.open(temporary, _MAKE, 0o600, dir_fd=into)
+    handle = os.open(temporary, open_flags.CREATE, 0o600, dir_fd=into)
     try:
         try:
             yield handle

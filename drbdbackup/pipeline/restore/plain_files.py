@@ -18,6 +18,7 @@ from stat import S_ISREG
 
 from msgspec import Struct
 
+from drbdbackup import open_flags
 from drbdbackup.errors import Damaged
 from drbdbackup.manifest import NO_ATTRIBUTES, RACY, ROOT, SETTLED, Recorded, is_odd_time, known_attributes, lacks_of
 from drbdbackup.model.problem import Problem
@@ -29,8 +30,6 @@ from drbdbackup.pipeline.restore.transfer_list import DEEPEST, TransferList
 from drbdbackup.tools import rsync
 
 _AHEAD = 64  # entries, of which the files are read by the kernel meanwhile
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def is_plain(one: Recorded) -> bool:
@@ -113,7 +112,7 @@ class PlainFiles:
         """The file on the medium, open, which the kernel begins to read; -1 for rsync's."""
         try:
             above, name = self._source.parent(one.entry.path)
-            source = os.open(name, _READ, dir_fd=above)
+            source = os.open(name, open_flags.READ, dir_fd=above)
         except OSError:
             self.has_left = True
             return -1
@@ -190,7 +189,7 @@ class PlainFiles:
         """The same. Nothing is left of it if it does not come to be all that it was."""
         content, is_whole, self._copied = "", False, 0
         try:
-            target = os.open(name, _MAKE, 0o600, dir_fd=folder.handle)
+            target = os.open(name, open_flags.CREATE, 0o600, dir_fd=folder.handle)
         except OSError as error:
             _refuse_full(error)
             return ""

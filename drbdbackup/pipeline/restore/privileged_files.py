@@ -16,17 +16,16 @@ from contextlib import closing, contextmanager, suppress
 from secrets import token_hex
 from stat import S_IMODE, S_ISREG
 
+from drbdbackup import open_flags
 from drbdbackup.errors import Damaged
 from drbdbackup.manifest import ROOT, Entry, Recorded
 from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.files.compare import largest
 from drbdbackup.pipeline.files.content import copy_content
 from drbdbackup.pipeline.files.metadata import attributes, own
-from drbdbackup.pipeline.files.tree import FOLDER, ParentOpener
+from drbdbackup.pipeline.files.tree import ParentOpener
 from drbdbackup.pipeline.restore.apply_metadata import MetadataWriter, gives_rights
 
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _ENTER, _OF_GROUP, _OF_OTHERS = 0o001, 0o070, 0o077
 DRAFT = b"draft-" + token_hex(8).encode()  # a folder of root's that somebody puts there has no such file to lose
 
@@ -94,12 +93,12 @@ class RightsWriter:
 
     def _made(self, above: int, name: bytes, closed: int, one: Recorded) -> Iterable[str] | None:
         """Make it anew in the `closed` folder; what it lacks then, None if the content is another one."""
-        source = os.open(name, _READ, dir_fd=above)
+        source = os.open(name, open_flags.READ, dir_fd=above)
         try:
             seen = os.fstat(source)
             if not S_ISREG(seen.st_mode) or seen.st_size > largest(one):
                 return None
-            target = os.open(DRAFT, _MAKE, 0o600, dir_fd=closed)
+            target = os.open(DRAFT, open_flags.CREATE, 0o600, dir_fd=closed)
             try:
                 if copy_content(source, target, seen, lambda *_: self._on_piece(0)) != one.hash:
                     return None
@@ -147,7 +146,7 @@ def closed_folder(above: int) -> Iterator[int]:
     name = b".drbdbackup-" + token_hex(8).encode()
     os.mkdir(name, 0o700, dir_fd=above)
     try:
-        folder = os.open(name, FOLDER, dir_fd=above)
+        folder = os.open(name, open_flags.FOLDER, dir_fd=above)
         try:
             seen = os.fstat(folder)
             if seen.st_uid != os.geteuid() or S_IMODE(seen.st_mode) & 0o077:

@@ -18,13 +18,14 @@ from stat import S_IFMT, S_IMODE, S_ISDIR, S_ISLNK
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from drbdbackup import open_flags
 from drbdbackup.errors import Damaged
 from drbdbackup.manifest import CHANGED, NO_ATTRIBUTES, ROOT, Entry, Recorded, known_attributes
 from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.files.compare import KINDS, is_aside, largest, shape
 from drbdbackup.pipeline.files.content import ContentHashes
 from drbdbackup.pipeline.files.metadata import attributes
-from drbdbackup.pipeline.files.tree import FOLDER, ParentOpener, entry_of, path_of
+from drbdbackup.pipeline.files.tree import ParentOpener, entry_of, path_of
 from drbdbackup.pipeline.restore.apply_metadata import (
     MetadataWriter,
     Pair,
@@ -37,7 +38,6 @@ from drbdbackup.pipeline.restore.privileged_files import DRAFT, closed_folder, i
 Proven = dict[bytes, int]  # the inode of each entry of a folder that was found to be right, or made so
 _OF_OTHERS, _OWNERS, _OPEN = 0o077, 0o700, 0o005
 _EMPTY = b"psbc"  # types of entries with no content that could be looked at
-_LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -77,7 +77,7 @@ class ProvenMetadataWriter(Struct, frozen=True, kw_only=True):
                 return self._write(self.folder, one, _no_proof, owner)
             above, name = opener.parent(path)
             is_folder = one.entry.kind == b"d"
-            handle = os.open(name, FOLDER if is_folder else _LOOK, dir_fd=above)
+            handle = os.open(name, open_flags.FOLDER if is_folder else open_flags.PATH, dir_fd=above)
             try:
                 if is_folder:
                     return self._write(handle, one, lambda *seen: self._prove_folder(handle, one, inside, *seen), owner)
@@ -135,7 +135,7 @@ class ProvenMetadataWriter(Struct, frozen=True, kw_only=True):
         """Put a new one in its place, made where only root may enter."""
         with closed_folder(above) as closed:
             os.mknod(DRAFT, file_type(one) | 0o600, one.entry.rdev, dir_fd=closed)
-            handle = os.open(DRAFT, _LOOK, dir_fd=closed)
+            handle = os.open(DRAFT, open_flags.PATH, dir_fd=closed)
             try:
                 made = self._write(handle, one, _no_proof, None)
                 os.rename(DRAFT, name, src_dir_fd=closed, dst_dir_fd=above)

@@ -16,7 +16,7 @@ from stat import S_IMODE, S_ISREG
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from drbdbackup import plain_file, proc
+from drbdbackup import open_flags, plain_file, proc
 from drbdbackup.errors import Damaged, FileTooLarge
 from drbdbackup.manifest import (
     CHANGED,
@@ -51,8 +51,6 @@ from drbdbackup.tools import rsync
 
 _READABLE = 0o600
 _TOGETHER = 1000  # entries that are written down, and signed, at a time
-_MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)  # the last two: a folder above has become something else
 
 
@@ -131,7 +129,7 @@ def attributes_of(path: bytes, inode: int | None = None) -> tuple[dict[bytes, by
 
     By its name somebody else's could be read. Raises OSError.
     """
-    entry = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    entry = os.open(path, open_flags.PATH)
     try:
         seen = os.fstat(entry)
         return attributes(entry) if inode in (None, seen.st_ino) else {}, seen
@@ -245,7 +243,7 @@ class Copier:
 
     def _look_at(self, path: bytes, number: int) -> None:
         with suppress(OSError):
-            file = os.open(os.path.join(os.fsencode(self._place.source), path), _LOOK)
+            file = os.open(os.path.join(os.fsencode(self._place.source), path), open_flags.READ)
             try:
                 self._of_rsync.append((path, self._place.reading.look(number, file)))
             finally:
@@ -341,7 +339,7 @@ class Copier:
             self._copy(rest, held)
         for path, look in self._of_rsync:
             with suppress(OSError):
-                file = os.open(os.path.join(os.fsencode(self._place.source), path), _LOOK)
+                file = os.open(os.path.join(os.fsencode(self._place.source), path), open_flags.READ)
                 try:
                     self._place.reading.finished(look, file)
                 finally:
@@ -578,7 +576,7 @@ class Copier:
         with suppress(FileNotFoundError):
             os.unlink(at)
         os.lseek(file, 0, os.SEEK_SET)
-        target = os.open(at, _MAKE, 0o600)
+        target = os.open(at, open_flags.CREATE, 0o600)
         try:
             content = copy_content(file, target, now, lambda _, read: self._came_again(read), most).encode()
             was = parse(self._lines[path])

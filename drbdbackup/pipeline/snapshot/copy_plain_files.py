@@ -16,6 +16,7 @@ from stat import S_IMODE, S_ISREG
 
 from msgspec import Struct
 
+from drbdbackup import open_flags
 from drbdbackup.manifest import SETTLE_NS, is_odd_time, line_begins
 from drbdbackup.pipeline.files.content import copy_content, read_ahead
 from drbdbackup.pipeline.files.metadata import ACCESS, SET_ID, gives_acls
@@ -23,9 +24,6 @@ from drbdbackup.pipeline.files.page_cache import WRITE_BEHIND, CacheLook, ReadOn
 from drbdbackup.tools.rsync import full
 
 _AHEAD = 64  # files that the kernel reads meanwhile
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # not to wait for a writer, if it is a FIFO by now
-_MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # How a file system says that an owner or an attribute is too much for it. Of an attribute that is too large ext4 says
 # that there is no space; where that is true the content of the next file says so.
 _TOO_MUCH = (errno.ENOSPC, errno.EDQUOT, errno.E2BIG, errno.ERANGE, errno.ENOTSUP, errno.EINVAL, errno.EOVERFLOW)
@@ -94,7 +92,7 @@ class PlainCopier:
         folder, _, name = path.rpartition(b"/")
         try:
             here = self._folder if self._folder and self._folder.path == folder else self._enter(folder)
-            source = os.open(name, _READ, dir_fd=here.source)
+            source = os.open(name, open_flags.READ, dir_fd=here.source)
         except OSError:
             return
         look = self._reading.look(number, source)
@@ -156,7 +154,7 @@ class PlainCopier:
         if self._is_clone:
             with suppress(FileNotFoundError):
                 os.unlink(name, dir_fd=folder.target)
-        self._to = target = os.open(name, _MAKE, 0o600, dir_fd=folder.target)
+        self._to = target = os.open(name, open_flags.CREATE, 0o600, dir_fd=folder.target)
         self._copied = self._begun = 0
         try:
             content = copy_content(source, target, seen, self._came, most).encode()
@@ -247,11 +245,11 @@ def _give_singly(source: int, target: int, seen: os.stat_result, given: dict[byt
 
 def opened_below(root: str, folder: bytes) -> int:
     """A folder below `root`, reached without following a symlink."""
-    fd = os.open(root, _FOLDER & ~os.O_NOFOLLOW)
+    fd = os.open(root, open_flags.FOLDER & ~os.O_NOFOLLOW)
     for part in folder.split(b"/") if folder else ():
         above, fd = fd, -1
         try:
-            fd = os.open(part, _FOLDER, dir_fd=above)
+            fd = os.open(part, open_flags.FOLDER, dir_fd=above)
         finally:
             os.close(above)
     return fd

@@ -14,10 +14,10 @@ from stat import S_IMODE
 
 from msgspec import Struct
 
+from drbdbackup import open_flags
 from drbdbackup.manifest import ROOT, path_of
-from drbdbackup.pipeline.files.tree import FOLDER, ParentOpener
+from drbdbackup.pipeline.files.tree import ParentOpener
 
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _OF_OTHERS = 0o022
 _OWNERS = 0o700
 
@@ -89,7 +89,7 @@ class SourceLook:
         """A file, open, what fstat(2) says of it, and the inode of its folder. Raises OSError."""
         with closing(ParentOpener(self._source)) as opener:
             above, name = opener.parent(path)
-            file = os.open(name, _READ, dir_fd=above)
+            file = os.open(name, open_flags.READ, dir_fd=above)
             try:
                 yield file, os.fstat(file), os.fstat(above).st_ino
             finally:
@@ -112,7 +112,7 @@ class SourceLook:
         try:
             with closing(ParentOpener(self._source)) as opener:
                 above, name = opener.parent(walked.path)
-                folder = os.open(name, FOLDER, dir_fd=above)
+                folder = os.open(name, open_flags.FOLDER, dir_fd=above)
                 try:
                     seen = os.fstat(folder)
                 finally:

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
-_FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+from drbdbackup import open_flags
+
+_FOLDER = os.O_PATH | open_flags.FOLDER
 BATCH = 1000  # names
 AHEAD = 64
 

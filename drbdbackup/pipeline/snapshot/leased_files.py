@@ -14,12 +14,12 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
+from drbdbackup import open_flags
 from drbdbackup.scan import raise_open_files
 
 WHY = "a process holds a lease on it, and does not give it up"
 PATIENCE = 5.0  # seconds that the holders of all files have together
 _POLL = 0.05  # seconds
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _OTHERS = 256  # descriptors for everything else
 
 
@@ -47,7 +47,7 @@ def held_open(root: str, paths: Iterable[bytes], patience: float) -> Iterator[tu
 
 def _is_leased(root: str, path: bytes, files: list[int], most: int) -> bool:
     try:
-        file = os.open(os.path.join(os.fsencode(root), path), _READ)
+        file = os.open(os.path.join(os.fsencode(root), path), open_flags.READ)
     except BlockingIOError:
         return True
     except OSError:

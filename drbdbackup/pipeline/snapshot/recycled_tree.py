@@ -16,14 +16,13 @@ from contextlib import ExitStack, suppress
 
 from msgspec import Struct
 
-from drbdbackup import durable
+from drbdbackup import durable, open_flags
 from drbdbackup.errors import TargetError
 from drbdbackup.manifest import ROOT
 from drbdbackup.pipeline.snapshot.plan import Planned, Step
 from drbdbackup.targets import layout, removal
 from drbdbackup.tools import mounts
 
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LARGEST = 100_000  # names in a folder, of which all are held: 160 bytes each. A larger folder is made anew
 _DEEPEST = 200  # folders, each of which is open; below that they are made anew
 _FOLDERS, _SAME = -1, -2  # in place of an inode: that of a folder, and that which would be linked there
@@ -53,7 +52,7 @@ def take(root: str, resource: str, snapshot: str, fresh: str, is_held: Callable[
     with ExitStack() as stack:
         try:
             old = stack.enter_context(durable.opened_folder(folder, follow=False))
-            os.close(os.open(layout.DATA, _FOLDER, dir_fd=old))
+            os.close(os.open(layout.DATA, open_flags.FOLDER, dir_fd=old))
             os.rename(folder, fresh)
         except OSError:  # it went meanwhile, or it is immutable: one more that is pruned in the ordinary way
             return False
@@ -80,7 +79,7 @@ class RecycledTree:
 
     def __init__(self, data: str, base: str) -> None:
         """Raises UnusableTreeError, as all of it does."""
-        self._base = os.open(base, os.O_PATH | _FOLDER)
+        self._base = os.open(base, os.O_PATH | open_flags.FOLDER)
         self._data = data
         self._mount = mounts.mount_id_of(self._base)
         self._levels: list[_Level] = []
@@ -159,7 +158,7 @@ class RecycledTree:
     def _opened(self, above: int | None, name: bytes, prefix: bytes) -> _Level | None:
         """A folder with what is in it; None for one that is too large, cannot be read, or is a mount."""
         with suppress(OSError), ExitStack() as undo:
-            fd = os.open(name, _FOLDER, dir_fd=above)
+            fd = os.open(name, open_flags.FOLDER, dir_fd=above)
             undo.callback(os.close, fd)
             names = self._names(fd, prefix)
             if len(names) <= _LARGEST and mounts.mount_id_of(fd) == self._mount:
@@ -176,7 +175,7 @@ class RecycledTree:
                 if len(names) > _LARGEST:
                     return names
         with suppress(OSError):  # the newest copy has no such folder: nothing is the same
-            there = os.open(prefix[:-1] or b".", _FOLDER, dir_fd=self._base)
+            there = os.open(prefix[:-1] or b".", open_flags.FOLDER, dir_fd=self._base)
             try:
                 self._compare(names, fd, there)
             finally:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 
+from drbdbackup import open_flags
 from drbdbackup.manifest import CHANGED, NOTHING, Entry, parse
 from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.files.compare import grown
@@ -59,9 +60,8 @@ class Aside:
         return planned.front
 
     def _copied(self, entry: Entry, target: str, line: bytes) -> tuple[bytes, bytes]:
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         source = os.path.join(os.fsencode(self._place.source), entry.path)
-        with open(os.open(source, flags), "rb") as reader:
+        with open(os.open(source, open_flags.READ), "rb") as reader:
             read = os.fstat(reader.fileno())
             content, size = self._joined(read, target)
             if not content:

@@ -12,12 +12,11 @@ import stat
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
+from drbdbackup import open_flags
 from drbdbackup.errors import UsageError
 
 _MOST_LINKS = 40
-_LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-_STEP = _LOOK | os.O_DIRECTORY
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_STEP = open_flags.PATH | os.O_DIRECTORY
 
 
 def real_path(path: str, trusted: Collection[int]) -> str:
@@ -49,7 +48,7 @@ def real_path(path: str, trusted: Collection[int]) -> str:
 def _target(here: str, trusted: Collection[int]) -> str | None:
     """Where a symlink leads to, None if it is none. Whose it is and what it says are asked of one and the same."""
     try:
-        link = os.open(here, _LOOK)
+        link = os.open(here, open_flags.PATH)
     except OSError:
         return None
     try:
@@ -80,7 +79,7 @@ def opened(path: str, *, make: bool = False) -> Iterator[tuple[int, str, int]]:
                 with suppress(FileExistsError):
                     os.mkdir(name, 0o700, dir_fd=at)
             is_last = number == len(names)
-            parent, at = at, _opened(name, _FOLDER if is_last else _STEP, at, stack)
+            parent, at = at, _opened(name, open_flags.FOLDER if is_last else _STEP, at, stack)
         yield parent, names[-1], at
 
 
