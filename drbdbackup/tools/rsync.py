@@ -219,10 +219,13 @@ def _quoted(name: bytes) -> bytes:
     return _SPECIAL.sub(rb"\\\g<0>", name)
 
 
-def fetching(source: str, target: str, shell: str, timeout: float) -> Command:
-    """Copy a file, or a folder's files, from a peer; `timeout` in seconds is for all of it."""
+def fetching(source: str, target: str, shell: str, timeout: float, largest_file: int) -> Command:
+    """Copy a file, or a folder's files, from a peer; `timeout` in seconds is for all of it.
+
+    Whatever the peer sends, no file gets more than `largest_file` bytes.
+    """
     argv = ("rsync", "--times", "--recursive", *_through(shell), "--", source, target)
-    return Command(argv=argv, timeout=timeout, env=_NOBODYS)
+    return Command(argv=argv, timeout=timeout, env=_NOBODYS, largest_file=largest_file)
 
 
 def _through(shell: str) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
@@ -11,12 +12,18 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from fcntl import LOCK_EX, flock
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from drbdbackup import manifest
+from drbdbackup.catalog import store, view
+from drbdbackup.catalog.bodies import copied
 from drbdbackup.commands import serve
+from drbdbackup.targets import layout, sidecar
 from drbdbackup.tools import ssh
 from tests import preloaded
 from tests.integration.test_snapshots import HOSTILE, furnish
@@ -358,3 +365,27 @@ def test_a_peer_that_dies_in_the_middle_leaves_no_mount_there(pair: PlayedPair, 
     while www4.ask("list").stdout.find(b'"closed": {}') < 0:
         assert time.monotonic() < until, "the disk stays in use"
     assert nothing_is_left(pair.folder)
+
+
+def test_what_lies_aside_on_the_peers_disk_comes_too(pair: PlayedPair, www4: Reached) -> None:
+    """As where its file system has no place for such a name."""
+    odd = pair.volume / "odd"
+    odd.write_text("what?")
+    pair.backs_up()
+    state = str(pair.folder / "state-www4")
+    copy = view.copies(state, "www4", "raid", ())[0]
+    with mounted(pair.folder / "disk-www4.img", pair.folder / "by-hand", "loop") as at:
+        folder = at / "drbdbackup/raid" / copy.snapshot
+        (folder / "aside").mkdir()
+        (folder / "data/odd").rename(layout.stored_at(str(folder), b"odd"))
+        lines = gzip.decompress((folder / "manifest.gz").read_bytes()).splitlines(keepends=True)
+        number = next(number for number, line in enumerate(lines) if line.endswith(b" odd\n"))
+        lines[number] = lines[number].replace(b" s ", b" S ", 1).replace(b" r ", b" S ", 1)
+        (folder / "manifest.gz").write_bytes(gzip.compress(b"".join(lines)))
+        found = sidecar.read(str(folder))
+        can, digest = {**found.abilities, "any_name": False}, manifest.digest_of(str(folder / "manifest.gz"))
+        sidecar.write(str(folder), msgspec.structs.replace(found, manifest_sha256=digest, abilities=can, sha256=""))
+        made = sidecar.read(str(folder)).copy(copy.location, copy.path)
+    store.record(state, "www4", [copied("www4", datetime.now(UTC), made)])
+    restore(pair, "--from", "www4", "--to", pair.folder / "back", node="www5")
+    assert (pair.folder / "back/odd").read_text() == "what?"

@@ -120,8 +120,25 @@ def test_an_rsync_of_ours_obeys_no_variable_that_is_for_others(tmp_path: Path, m
     holds = rsync.Holds(modes=True)
     source, target = f"{tmp_path}/from/", str(tmp_path / "to")
     for command in (
-        rsync.filling(source, target, str(tmp_path / "list"), holds, 0), rsync.fetching(source, target, "", 30.0),
+        rsync.filling(source, target, str(tmp_path / "list"), holds, 0),
+        rsync.fetching(source, target, "", 30.0, 1 << 20),
     ):  # fmt: skip
         proc.run(command)
         (tmp_path / "to/page").unlink()
     proc.run(rsync.restoring_folder(source, target, holds))
+
+
+def test_a_file_from_a_peer_does_not_fill_the_disk(tmp_path: Path) -> None:
+    """The peer's rsync says how long it is while it sends; nothing here has asked for so much."""
+    (tmp_path / "manifest.gz").write_bytes(b"x" * (3 << 20))
+    shell = tmp_path / "shell"
+    shell.write_text('#!/bin/sh\nshift\nexec "$@"\n')
+    shell.chmod(0o755)
+    for most, status in ((2 << 20, 1), (4 << 20, 0)):
+        command = rsync.fetching(f"peer:{tmp_path}/manifest.gz", f"{tmp_path}/here", str(shell), 30.0, most)
+        if status:
+            with pytest.raises(ToolError, match="File too large"):
+                proc.run(command)
+        else:
+            proc.run(command)
+        assert (tmp_path / "here").exists() is not bool(status)

@@ -16,13 +16,24 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from drbdbackup import proc
-from drbdbackup.errors import Altered, Damaged, Failure, NothingFound, TargetError, ToolError, WrongTarget
-from drbdbackup.manifest import copied, digest_of, reading, recorded
-from drbdbackup.pipeline.cage.protocol import MediumOpened, Opening
+from drbdbackup.errors import (
+    Altered,
+    Damaged,
+    Failure,
+    NothingFound,
+    TargetError,
+    TargetFull,
+    TargetReadOnly,
+    ToolError,
+    WrongTarget,
+)
+from drbdbackup.manifest import LARGEST, copied, digest_of, reading, recorded
+from drbdbackup.pipeline.cage.protocol import Alive, MediumOpened, Opening
 from drbdbackup.pipeline.cage.worker import Channel
 from drbdbackup.pipeline.copies.read_protocol import AtPeer, CopyToRead, ReadJob
-from drbdbackup.pipeline.files.compare import is_aside
+from drbdbackup.pipeline.files.compare import is_aside, largest
 from drbdbackup.pipeline.files.content import drop_cached
+from drbdbackup.pipeline.files.rsync_run import AROUND_ENTRY, follow
 from drbdbackup.pipeline.target.open_target import open_target
 from drbdbackup.pipeline.target.target_protocol import TargetJob
 from drbdbackup.targets import abilities, layout, mark, sidecar
@@ -211,15 +222,8 @@ def _pulled(copy: CopyToRead, way: AtPeer, channel: Channel) -> OpenCopy:
     there = f"{ssh.RSYNC_HOST}:{way.target}/{copy.resource}/{copy.snapshot}"
     here = os.path.join(copy.scratch, sidecar.MANIFEST)
     can = _can(described)
-    try:
-        proc.run(rsync.fetching(f"{there}/{sidecar.MANIFEST}", here, shell, copy.patience))
-        if not (can.any_name and can.case_sensitive) and _has_something_aside(here):
-            os.mkdir(os.path.join(copy.scratch, layout.ASIDE), 0o700)
-            into = os.path.join(copy.scratch, layout.ASIDE, "")
-            proc.run(rsync.fetching(f"{there}/{layout.ASIDE}/", into, shell, copy.patience))
-    except ToolError as error:
-        ssh.refuse_busy(error.message.splitlines())
-        raise TargetError(f"{way.peer.node} did not send {copy.snapshot}: {error.message}", error.hint) from None
+    with _naming_peer(way.peer.node, copy.snapshot):
+        proc.run(rsync.fetching(f"{there}/{sidecar.MANIFEST}", here, shell, copy.patience, LARGEST))
     channel.send(MediumOpened())
     found = OpenCopy(
         data=f"{there}/data",
@@ -230,7 +234,24 @@ def _pulled(copy: CopyToRead, way: AtPeer, channel: Channel) -> OpenCopy:
         shell=shell,
         takes_list=way.takes_list,
     )
-    return _checked(found, lambda: digest_of(here), copy)
+    _checked(found, lambda: digest_of(here), copy)
+    if not (can.any_name and can.case_sensitive) and (aside := _lying_aside(here))[0]:
+        os.mkdir(os.path.join(copy.scratch, layout.ASIDE), 0o700)
+        into, output = (os.path.join(copy.scratch, name) for name in (f"{layout.ASIDE}/", "output"))
+        fetching = rsync.fetching(f"{there}/{layout.ASIDE}/", into, shell, proc.FOREVER, aside[1])
+        with _naming_peer(way.peer.node, copy.snapshot):
+            follow(fetching, output, lambda _: None, lambda: channel.send(Alive()), aside[0], is_peers=True)
+    return found
+
+
+@contextmanager
+def _naming_peer(node: str, snapshot: str) -> Iterator[None]:
+    """Raises TargetError for what an rsync says that fetches from a peer: which copy, and from where."""
+    try:
+        yield
+    except (ToolError, TargetFull, TargetReadOnly) as error:
+        ssh.refuse_busy(error.message.splitlines())
+        raise TargetError(f"{node} did not send {snapshot}: {error.message}", error.hint) from None
 
 
 def _checked(copy: OpenCopy, digest_here: Callable[[], str], wanted: CopyToRead) -> OpenCopy:
@@ -258,9 +279,14 @@ def _checked(copy: OpenCopy, digest_here: Callable[[], str], wanted: CopyToRead)
     return copy
 
 
-def _has_something_aside(file: str) -> bool:
+def _lying_aside(file: str) -> tuple[int, int]:
+    """How many bytes all that lies aside may have, and how many the largest file of it; 0 if nothing does."""
+    whole = most = 0
     with reading(file) as lines:
-        return any(is_aside(recorded(line)) for line in lines)
+        for one in filter(is_aside, map(recorded, lines)):
+            most = max(most, largest(one))
+            whole += largest(one) + AROUND_ENTRY
+    return whole, most
 
 
 def _can(described: Sidecar) -> Abilities:
