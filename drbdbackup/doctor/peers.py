@@ -26,6 +26,7 @@ from drbdbackup.pair import digests
 from drbdbackup.pair.digests import OwnSummary
 from drbdbackup.tools import ssh
 
+_END_OF_TIME = 1e12  # seconds since 1970
 ANSWER_TIMEOUT = 20.0  # seconds for a peer that could be reached to start a program
 _Wrong = Callable[[Check, str, str], Finding]
 _STEP = f"{documentation.page('README.md')}, step 5"
@@ -94,7 +95,9 @@ def _over_ssh(config: Config, peer: PeerConfig) -> tuple[ConfigSummary | None, f
     before = time()
     answer = ssh.digests(peer, config.limits.ssh, ANSWER_TIMEOUT)
     now = answer.get("now")
-    ahead = float(now) - (before + time()) / 2 if isinstance(now, (int, float)) else None
+    ahead = None
+    if isinstance(now, (int, float)) and abs(now) < _END_OF_TIME:  # an int may be too large for a float
+        ahead = float(now) - (before + time()) / 2
     return pair.summary_from(answer, None), ahead
 
 
