@@ -226,10 +226,10 @@ def exclusion(patterns: tuple[str, ...]) -> Callable[[bytes, bool], bool] | None
     """
     if not patterns:
         return None
-    from pathspec import GitIgnoreSpec
+    from drbdbackup.exclusion import compiled
 
     try:
-        spec = GitIgnoreSpec.from_lines(patterns)
+        is_excluded = compiled(patterns)
     except (ValueError, re.error) as error:
         message = f"exclude = {', '.join(map(repr, patterns))}: invalid pattern ({error})"
         raise ConfigError(message, "Patterns are written as in .gitignore.") from None
@@ -237,7 +237,7 @@ def exclusion(patterns: tuple[str, ...]) -> Callable[[bytes, bool], bool] | None
     def excluded(path: bytes, is_folder: bool) -> bool:  # noqa: FBT001 as all such tests of a path
         if path.partition(b"/")[0] == DATABASES:  # a pattern that is about something else must not cost a database
             return False
-        return spec.match_file(os.fsdecode(path) + ("/" if is_folder else ""))
+        return is_excluded(os.fsdecode(path) + ("/" if is_folder else ""))
 
     return excluded
 
