@@ -94,9 +94,10 @@ def files(system: Path) -> set[str]:
     return {line for line in found.splitlines() if not own.match(line)}
 
 
-def install(system: Path, package: Path) -> None:
+def install(system: Path, package: Path, before: str = "true") -> str:
     run("cp", package, system / "tmp/package.deb")
-    inside(system, "dpkg", "--path-exclude=/usr/share/doc/*", "--install", "/tmp/package.deb")  # as on a small Debian
+    unpacking = "dpkg '--path-exclude=/usr/share/doc/*' --install /tmp/package.deb"  # as on a small Debian
+    return inside(system, "sh", "-c", f"{before} && {unpacking}")
 
 
 class Package:
@@ -152,8 +153,13 @@ class Package:
         assert others == {"etc/drbdbackup", "etc/drbdbackup/config.toml"}, "these stay until the purge"
         assert not unit.exists(), "nothing starts what is not there"
 
-        inside(system, "dpkg", "--purge", "drbdbackup")
-        assert {path for path in files(system) - before if OURS.search(path)} == set()
+        assert "drbdbackup install" in install(system, package), "it is back, and what starts it is not"
+        assert "nothing starts" not in install(system, package, "drbdbackup install --cron"), "on an upgrade it is"
+
+        at = "/var/lib/drbdbackup/at"
+        script = f"mkdir {at} && mount -t tmpfs tmpfs {at} && : >{at}/copy && dpkg --purge drbdbackup && ls {at}"
+        assert inside(system, "sh", "-c", script).split()[-1] == "copy", "what is mounted there is no part of it"
+        assert {path for path in files(system) - before if OURS.search(path)} == {at[1:], os.path.dirname(at[1:])}
 
 
 class TestBookworm(Package):
