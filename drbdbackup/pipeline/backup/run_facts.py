@@ -182,9 +182,8 @@ class RunFacts:
         every, own = self.there(coming.medium)
         recorded = replace(every, backups=tuple(copy for copy in every.backups if not copy.adopted))
         now = datetime.now(UTC)
-        found, *others = (
-            recyclable(one.backups, coming, target.retention, now, one.lines) for one in (every, own, recorded)
-        )
+        asked = dict.fromkeys((one.backups, one.lines) for one in (every, own, recorded))  # mostly they are the same
+        found, *others = (recyclable(backups, coming, target.retention, now, lines) for backups, lines in asked)
         return next((one for one in found if one != base and all(one in other for other in others)), "")
 
     def to_drop(self, target: TargetConfig, medium: str, fresh: str) -> list[tuple[str, str]]:
@@ -310,10 +309,11 @@ def superfluous(
     """
     now = datetime.now(UTC)
     shown = shown_there(config, resource, medium, sidecars)
-    every, own = (
-        [*judge(one.backups, policy, now, lines=one.lines), *safety(one.safety, one.backups, now, one.lines)]
-        for one in shown
-    )
+    judged = {
+        one: [*judge(one.backups, policy, now, lines=one.lines), *safety(one.safety, one.backups, now, one.lines)]
+        for one in dict.fromkeys(shown)  # mostly both are the same
+    }
+    every, own = (judged[one] for one in shown)
     alone = judge([copy for copy in shown[0].backups if not copy.adopted], policy, now, lines=shown[0].lines)
     gone = {one.copy.snapshot for one in own if not one.keep} - {one.copy.snapshot for one in alone if one.keep}
     return [(one.copy.snapshot, one.reason) for one in every if not one.keep and one.copy.snapshot in gone]
