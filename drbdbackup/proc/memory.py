@@ -12,7 +12,7 @@ from threading import Lock
 
 from drbdbackup.proc.command import Command
 
-_LEAST = 1 << 30  # bytes
+_LEAST, _FIRST = 1 << 30, "1000"  # bytes; the highest score
 _turn = Lock()
 _bound: list[int] = []
 
@@ -29,6 +29,12 @@ def limit_memory(most: int) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     _bound[:] = [most if hard == resource.RLIM_INFINITY else min(most, hard)]
     resource.setrlimit(resource.RLIMIT_DATA, (_bound[0], hard))
+
+
+def go_first_when_memory_is_short() -> None:
+    """Let the kernel kill this process, and what it starts from now on, before any other (proc(5), oom_score_adj)."""
+    with suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+        file.write(_FIRST)
 
 
 @contextmanager

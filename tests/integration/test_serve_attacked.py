@@ -13,6 +13,7 @@ from struct import pack
 
 import pytest
 
+from drbdbackup import proc
 from drbdbackup.tools.ssh import BUSY
 from tests import preloaded
 from tests.played_media import disk_image, nothing_is_left
@@ -79,6 +80,9 @@ def test_the_sender_sees_one_snapshot_and_may_only_read(pair: PlayedPair) -> Non
         assert set(os.listdir(sender / "fd")) == {"0", "1", "2"}
         assert os.readlink(sender / "ns/net") != os.readlink("/proc/self/ns/net")
         assert os.getpriority(os.PRIO_PROCESS, int(sender.name)) == 19
+        limits = read(sender / "limits").decode().splitlines()  # it keeps as many rules as come
+        memory = next(line for line in limits if line.startswith("Max data size")).split()[3]
+        assert (memory, read(sender / "oom_score_adj")) == (str(proc.memory_if_fed()), b"1000\n")
         table = [line.split() for line in read(sender / "mountinfo").decode().splitlines()]
         mounts = {words[4]: words[5].split(",") for words in table}
         assert all("ro" in options and "nosuid" in options for point, options in mounts.items() if point != "/")

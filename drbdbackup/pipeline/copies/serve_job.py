@@ -4,7 +4,8 @@
 argv is made here from checked parts. The disk is read-only and no symlink on it is followed.
 
 The sender reads more than its argv names: the peer's filter rules come over stdin, and may name any file. So it sees
-nothing but the one snapshot and the libraries that it needs, and may read, but do nothing else.
+nothing but the one snapshot and the libraries that it needs, and may read, but do nothing else. It keeps these rules
+and the list of files in memory, however many there are: it may take part of that, and is killed before all others.
 """
 
 from __future__ import annotations
@@ -103,7 +104,9 @@ def _sent(job: SendJob, at: OpenTarget) -> int:
     with open_folder(folder) as snapshot:
         with _shown_alone(folder, snapshot) as prefix:
             argv = (*prefix, *sender(program, job.options, os.path.join(SNAPSHOT, below)))
-            status = proc.pass_through(proc.Command(argv=argv, timeout=proc.FOREVER), job.patience)
+            proc.go_first_when_memory_is_short()
+            command = proc.Command(argv=argv, timeout=proc.FOREVER, memory=proc.memory_if_fed())
+            status = proc.pass_through(command, job.patience)
         if status in _NOT_RUN:
             raise ToolError(f"{program} cannot be executed, or not with what its sandbox holds", _HINT)
         wants_attributes = any("X" in option.partition("e")[0] for option in job.options if option[1] != "-")
