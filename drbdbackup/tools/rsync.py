@@ -18,7 +18,7 @@ from msgspec import Struct
 from drbdbackup import plain_file
 from drbdbackup.errors import FileTooLarge, Killed, TargetFull, TargetReadOnly, ToolError, hint_for
 from drbdbackup.model.problem import Problem
-from drbdbackup.proc import FOREVER, LONGEST_LINE, Command
+from drbdbackup.proc import FOREVER, LONGEST_LINE, Command, memory_if_fed
 from drbdbackup.tools import ssh
 
 # Before each item: a peer has our rsync print what it likes, also in front of a line of its own.
@@ -156,7 +156,7 @@ def restoring(
     """
     listed = ("--no-implied-dirs", "--ignore-missing-args", f"--files-from={listing}")
     limited = () if shell else _limited(rate)
-    return _restoring(source, target, holds, (*listed, *_compared(over=over), *limited, *_from_peer(shell)))
+    return _restoring(source, target, holds, (*listed, *_compared(over=over), *limited), shell)
 
 
 def restoring_tree(source: str, target: str, holds: Holds, *, over: bool, rules: str, shell: str) -> Command:
@@ -166,20 +166,22 @@ def restoring_tree(source: str, target: str, holds: Holds, *, over: bool, rules:
     folder.
     """
     filters = (f"--exclude-from={rules}",) if rules else ()
-    options = ("--recursive", *_compared(over=over), *filters, *_from_peer(shell))
-    return _restoring(source, target, holds, options)
+    return _restoring(source, target, holds, ("--recursive", *_compared(over=over), *filters), shell)
 
 
 def restoring_folder(source: str, target: str, holds: Holds, *, shell: str = "") -> Command:
     """Give a folder what another one has of its own (owner, mode, times, attributes), and nothing that is in it."""
-    return _restoring(_folder(source), target, holds, ("--recursive", "--exclude=*", *_from_peer(shell)))
+    return _restoring(_folder(source), target, holds, ("--recursive", "--exclude=*"), shell)
 
 
-def _restoring(source: str, target: str, holds: Holds, options: tuple[str, ...]) -> Command:
+def _restoring(source: str, target: str, holds: Holds, options: tuple[str, ...], shell: str) -> Command:
+    """What a peer says of its files is kept in memory, however many it names."""
     argv = (
-        "rsync", *archive(holds), "--from0", *options, "--checksum-choice=xxh128", OUT_FORMAT, "--", source, target
+        "rsync", *archive(holds), "--from0", *options, *_from_peer(shell), "--checksum-choice=xxh128", OUT_FORMAT, "--",
+        source, target,
     )  # fmt: skip
-    return Command(argv=argv, ok=ANSWERED, timeout=FOREVER, kept=_KEPT, env=_NOBODYS)
+    memory = memory_if_fed() if shell else 0
+    return Command(argv=argv, ok=ANSWERED, timeout=FOREVER, kept=_KEPT, env=_NOBODYS, memory=memory)
 
 
 def _from_peer(shell: str) -> tuple[str, ...]:
@@ -225,7 +227,8 @@ def fetching(source: str, target: str, shell: str, timeout: float, largest_file:
     Whatever the peer sends, no file gets more than `largest_file` bytes.
     """
     argv = ("rsync", "--times", "--recursive", *_through(shell), "--", source, target)
-    return Command(argv=argv, timeout=timeout, env=_NOBODYS, largest_file=largest_file)
+    memory = memory_if_fed()
+    return Command(argv=argv, timeout=timeout, env=_NOBODYS, memory=memory, largest_file=largest_file)
 
 
 def _through(shell: str) -> tuple[str, ...]:

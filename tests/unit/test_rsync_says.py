@@ -142,3 +142,13 @@ def test_a_file_from_a_peer_does_not_fill_the_disk(tmp_path: Path) -> None:
         else:
             proc.run(command)
         assert (tmp_path / "here").exists() is not bool(status)
+
+
+def test_what_a_peer_says_of_its_files_does_not_take_all_memory() -> None:
+    asked = ("a/", "b/", rsync.Holds())
+    for shell, most in (("ssh peer", proc.memory_if_fed()), ("", 0)):
+        commands = (
+            rsync.restoring(*asked, over=True, listing="x", shell=shell),
+            rsync.restoring_tree(*asked, over=True, rules="", shell=shell), rsync.restoring_folder(*asked, shell=shell),
+        )  # fmt: skip
+        assert {command.memory for command in commands} == {most}
