@@ -285,6 +285,13 @@ def test_what_lies_aside_on_a_share_is_read_too(pair: PlayedPair, kind: str) -> 
     for number in range(3):
         os.link(pair.volume / "case.img", pair.volume / f"case:{number}")
     with weak_share(pair.folder / "nas", pair.folder / "behind", kind):
+        with (pair.volume / "user's").open("wb") as file:
+            file.truncate(3 << 40)
+        os.chown(pair.volume / "user's", 33, 33)
+        for _ in range(2):  # this share does not say where holes are
+            told = pair.json("www4", "run", status=3)["runs"][0]["targets"][0]
+            assert [one["path"] for one in told["problems"]] == ["user's"]
+        (pair.volume / "user's").unlink()
         pair.backs_up()
         verify(pair)
         restore(pair, "--to", pair.folder / "back")

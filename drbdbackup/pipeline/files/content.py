@@ -160,6 +160,22 @@ def pieces(
             yield piece, is_hole
 
 
+def shows_holes(folder: str) -> bool:
+    """Whether the file system of a folder says where in a file holes are: NFS before 4.2 and some CIFS do not.
+
+    Raises OSError.
+    """
+    path = os.path.join(folder, ".drbdbackup-holes")
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        os.ftruncate(file, 2 * HOLED)
+        reaches = _reaches(file, 0)
+        return os.fstat(file).st_blocks * 512 < HOLED and reaches == (True, 2 * HOLED)
+    finally:
+        os.close(file)
+        os.unlink(path)
+
+
 def contents(file: int, seen: os.stat_result, size: int, window: int) -> Iterator[tuple[int, int]]:
     """Where in the first `size` bytes of an open file there is content, in whole windows: begins and ends.
 

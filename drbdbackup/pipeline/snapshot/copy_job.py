@@ -22,6 +22,7 @@ from drbdbackup.errors import Failure
 from drbdbackup.manifest import SHORT
 from drbdbackup.model.backup import is_snapshot_name
 from drbdbackup.pipeline.cage.worker import Channel
+from drbdbackup.pipeline.files.content import shows_holes
 from drbdbackup.pipeline.files.page_cache import ReadOnce
 from drbdbackup.pipeline.progress import Progress
 from drbdbackup.pipeline.snapshot import make_room
@@ -56,6 +57,7 @@ from drbdbackup.pipeline.target import remove_snapshots
 from drbdbackup.pipeline.target.open_target import OpenTarget, open_target
 from drbdbackup.pipeline.target.published_snapshots import published
 from drbdbackup.pipeline.volume.guard import guarded
+from drbdbackup.pipeline.volume.owners_holes import LargeFiles, OwnersHoles, where_they_are_read
 from drbdbackup.scan import Spool, Totals
 from drbdbackup.targets import layout
 from drbdbackup.targets.sidecar import KEPT_PROBLEMS, MANIFEST, Sidecar
@@ -131,13 +133,15 @@ def _workspace(
         bases += left_behind(at.root, job.resource, fresh, can, stack, job.about, job.scratch)
     if not updating and (at.abilities.subvolumes or not at.abilities.hard_links):
         bases = []
-    keeps_ns = at.abilities.nanoseconds
+    keeps_ns, shows = at.abilities.nanoseconds, shows_holes(fresh)
     place = CopySettings(
         source=job.source, data=data, scratch=job.scratch, holds=at.abilities.holds, nanoseconds=keeps_ns,
         clone=updating, rate=job.rate, reading=ReadOnce(job.positions, job.reader),
+        holes=OwnersHoles(each_name=True) if shows else where_they_are_read(),
     )  # fmt: skip
     return Workspace(
-        place=place, fresh=fresh, bases=bases, updating=updating, recycling=recycling, workers=at.link_workers,
+        place=place, fresh=fresh, large=None if shows else LargeFiles(job.source),
+        bases=bases, updating=updating, recycling=recycling, workers=at.link_workers,
         holdable=at.abilities.kinds, names=at.names, sign=lambda lines: signed(lines, job.key),
         on_progress=lambda entries, done, copied: channel.send_progress(Progress(entries, done, copied)),
     )  # fmt: skip

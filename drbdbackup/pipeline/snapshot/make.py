@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from functools import partial
+from itertools import chain
 from typing import BinaryIO
 
 from msgspec import Struct
@@ -119,7 +120,7 @@ def _to_decide(
     """The spool lines, but for those of files that there is nothing to think about; `workspace.seen` is the number of
     each.
     """
-    for lines in spool.batches():
+    for lines in chain.from_iterable(map(workspace.taken, spool.batches())):
         workspace.place.started_ns = spool.started_ns
         number = 0
         while number < len(lines):

@@ -42,13 +42,13 @@ from drbdbackup.pipeline.snapshot.copy_protocol import (
 from drbdbackup.pipeline.snapshot.exchanged_files import as_taken
 from drbdbackup.pipeline.snapshot.exclude_patterns import shortened
 from drbdbackup.pipeline.snapshot.link_sources import newest_base
-from drbdbackup.pipeline.snapshot.plan import Base, Planner, size_of
+from drbdbackup.pipeline.snapshot.plan import Base, Planner
 from drbdbackup.pipeline.target import remove_snapshots
 from drbdbackup.pipeline.target.open_target import OpenTarget, open_target
 from drbdbackup.pipeline.target.published_snapshots import published
 from drbdbackup.pipeline.volume.guard import Guarded, guarded
-from drbdbackup.pipeline.volume.owners_holes import OwnersHoles
-from drbdbackup.scan import HOLED, NOT_OURS, Spool, Totals, raise_open_files
+from drbdbackup.pipeline.volume.owners_holes import LargeFiles
+from drbdbackup.scan import NOT_OURS, Spool, Totals, raise_open_files
 from drbdbackup.targets import layout, sidecar
 from drbdbackup.targets.medium import Engine, Stored, Storing, ToStore
 from drbdbackup.targets.sidecar import KEPT_PROBLEMS, MANIFEST, Sidecar
@@ -56,7 +56,6 @@ from drbdbackup.targets.sidecar import KEPT_PROBLEMS, MANIFEST, Sidecar
 _OLDER, _READ, _UNSURE = b"=", b"+", b"?"
 _HELD_BACK = "it changed twice within a moment: an earlier content of it is stored, until it changes again"
 _WAIT = 0.5
-_MOST_HOLES = 2 << 40  # bytes of an owner; restic reads those for four hours, each name of a file anew
 _BEAT = 0xFFF  # entries between two signs of life
 _OF_ROOT = ("attributes", "mode", "owner", "times")  # an engine stores what is in the source, and not itself
 
@@ -162,18 +161,9 @@ def _left_out(spool: Spool) -> Iterator[bytes]:
 
 
 def _too_many_holes(job: CopyJob) -> dict[bytes, str]:
-    """The files that hold more holes than an engine may have to read of their owner, by path, and why. Root's are his
-    own affair.
-    """
-    found, holes = dict[bytes, str](), OwnersHoles(_MOST_HOLES, each_name=True)
-    for line in Spool(job.spool, job.patience):
-        if line.startswith(b"f") and size_of(line) >= HOLED:
-            path = path_of(line)
-            with suppress(OSError):
-                seen = os.lstat(os.path.join(os.fsencode(job.source), path))
-                if seen.st_uid and (why := holes.refused(seen)):
-                    found[path] = why
-    return found
+    """The files that hold more holes than an engine may have to read of their owner, by path, and why."""
+    large = LargeFiles(job.source)
+    return {path_of(line): why for line in Spool(job.spool, job.patience) if (why := large.refused(line))}
 
 
 def _wanted(job: CopyJob, spool: Spool, name: str, too_many: Mapping[bytes, str]) -> ToStore:

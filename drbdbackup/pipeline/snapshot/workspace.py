@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 
 from msgspec import Struct, field
 
-from drbdbackup.manifest import KINDS, Entry, parse
+from drbdbackup.manifest import KINDS, Entry, parse, path_of
 from drbdbackup.pipeline.snapshot import plan
 from drbdbackup.pipeline.snapshot.copy_files import Copied, CopySettings
 from drbdbackup.pipeline.snapshot.plan import Base, Planned, Planner
+from drbdbackup.pipeline.volume.owners_holes import LargeFiles
 from drbdbackup.targets.names import Names
 
 COPIED = "manifest.partial"
@@ -29,7 +30,7 @@ class Workspace(Struct, kw_only=True):
     writable clone of the newest base, so unchanged entries are there already. `recycling`: it is the tree of an old
     snapshot, and the first base is the newest. `sign` is what the next run believes. `short` are folders, and what of
     each the target cannot hold; `words` has the attributes of those that changed after the walk, as they were given to
-    the copy.
+    the copy. `large` looks at large files, where the target does not say which part of a file is a hole.
     """
 
     place: CopySettings
@@ -48,6 +49,7 @@ class Workspace(Struct, kw_only=True):
     root: Entry | None = None
     short: dict[bytes, frozenset[str]] = field(default_factory=dict)
     words: dict[bytes, bytes] = field(default_factory=dict)
+    large: LargeFiles | None = None
 
     def met(self, line: bytes) -> bool:
         """The walk found this entry; whether it is time to tell the other copies, too."""
@@ -63,6 +65,17 @@ class Workspace(Struct, kw_only=True):
         if is_due:
             self.tell()
         return is_due
+
+    def taken(self, lines: list[bytes]) -> Iterator[list[bytes]]:
+        """Runs of these spool lines without those of files that are left out, which are met and named."""
+        begins = 0
+        for number, line in enumerate(lines if self.large is not None else ()):
+            if self.large is not None and (why := self.large.refused(line)):
+                yield lines[begins:number]
+                self.met(line)
+                self.filled.problems.append((path_of(line), why))
+                begins = number + 1
+        yield lines[begins:] if begins else lines
 
     def at(self, name: str) -> str:
         """A file in the fresh folder."""
