@@ -20,7 +20,7 @@ from drbdbackup.catalog import bodies, history, store, view
 from drbdbackup.catalog.history import TaskKind
 from drbdbackup.commands import restore
 from drbdbackup.commands.verify import Verified, verified_copy
-from drbdbackup.config.open_to_others import caller, open_to_others
+from drbdbackup.config.open_to_others import why_replaceable
 from drbdbackup.config.values import Config, ResourceConfig
 from drbdbackup.errors import Damaged, DestinationFull, NothingFound, OutOfReach, UsageError
 from drbdbackup.model.amount import size
@@ -222,12 +222,12 @@ def _scratch(config: Config, folder: str) -> Iterator[str]:
     note = os.path.join(os.path.realpath(config.state_dir), "drilling.json")
     with suppress(FileNotFoundError, Damaged):
         left = str(document.read(note, 1 << 16).get("folder"))
-        if not _why_unsafe(left):
+        if not why_replaceable(left):
             _sweep(config, left)
     missing = _missing(folder)
     try:
         with trusted_path.opened(folder, make=True):
-            why = _why_unsafe(folder)
+            why = why_replaceable(folder)
     except OSError as error:
         raise UsageError(f"{folder} cannot be restored to: {error.strerror}", "Name another folder.") from None
     if why:
@@ -252,15 +252,6 @@ def _missing(folder: str) -> list[str]:
         missing.append(folder)
         folder = os.path.dirname(folder)
     return missing
-
-
-def _why_unsafe(folder: str) -> str:
-    """Who else could replace the folder or one above it while a drill is at work there; "" if nobody. Raises OSError.
-
-    A group is let pass, as above the configuration.
-    """
-    found = open_to_others(folder, {0, os.geteuid(), caller()})
-    return next((one.why for one in found if not one.is_groups), "")
 
 
 def _sweep(config: Config, folder: str) -> None:

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from drbdbackup import gate, lock
 from drbdbackup.commands import restore as files
+from drbdbackup.config.open_to_others import why_replaceable
 from drbdbackup.config.select import one_resource
 from drbdbackup.config.values import Config, DatabaseConfig, ResourceConfig
 from drbdbackup.errors import Failure, NotInSnapshot, UsageError
@@ -90,11 +91,16 @@ def planned(config: Config, request: Request, name: str) -> Iterator[DatabasePla
                 f"what {plan.copy.snapshot} has of {name} is a physical backup, which no running server takes",
                 "Name a folder with --to; it is prepared there.",
             )
+        if method == "backup":
+            _refuse_replaceable(request.to)
         yield DatabasePlan(plan, database, method, _made_at(plan, method), into_server, there)
 
 
 def restore(config: Config, plan: DatabasePlan, watcher: Watcher) -> DatabaseRestored:
-    """Do what the plan says. Raises Locked, RoleError, Interrupted, DatabaseFailed, and what the medium says."""
+    """Do what the plan says.
+
+    Raises Locked, RoleError, Interrupted, DatabaseFailed, UsageError, and what the medium says.
+    """
     resource = one_resource(config, plan.files.resource)
     done = files.restore(config, plan.files, watcher)
     path = os.path.join(plan.folder, plan.files.request.path)
@@ -102,6 +108,7 @@ def restore(config: Config, plan: DatabasePlan, watcher: Watcher) -> DatabaseRes
         raise Failure("the copy is damaged and was not used", "Take another one: `drbdbackup list`.")
     if plan.method == "backup":
         path = os.path.join(path, dump_files.newest(plan.files.inside))
+        _refuse_replaceable(plan.folder)  # it is opened anew
         _run_job(config, resource, plan, PREPARE, PrepareJob(here=node_facts(config), path=path))
     elif plan.into_server:
         with lock.held(lock_file(config)):
@@ -111,6 +118,12 @@ def restore(config: Config, plan: DatabasePlan, watcher: Watcher) -> DatabaseRes
             )  # fmt: skip
             _run_job(config, resource, plan, LOAD, job)
     return DatabaseRestored(plan, path, done)
+
+
+def _refuse_replaceable(folder: str) -> None:
+    """Raises UsageError where another user could have something else made ready, the live volume's for instance."""
+    if why := why_replaceable(os.path.abspath(folder)):
+        raise UsageError(f"{why}: somebody could redirect it", "Name a folder that only root can change.")
 
 
 def _database(resource: ResourceConfig, name: str) -> DatabaseConfig:

@@ -74,6 +74,18 @@ def _named_in_acl(path: str, trusted: Collection[int]) -> Iterator[tuple[str, bo
             yield f"the group {number}", True
 
 
+def why_replaceable(folder: str) -> str:
+    """Who else could put another folder in the place of this one, or of one above it, while root is at work there; ""
+    if nobody. Of one that is not there yet those above count. Whoever called sudo may. Raises OSError.
+
+    A group is let pass, as above the configuration.
+    """
+    while not os.path.lexists(folder):
+        folder = os.path.dirname(folder)
+    found = open_to_others(folder, {0, os.geteuid(), caller()})
+    return next((one.why for one in found if not one.is_groups), "")
+
+
 def first(argv: Sequence[str], program: str) -> OpenToOthers | None:
     """What keeps root from running an argv, whose program was found at `program`. Raises OSError."""
     return first_of(programs(argv, program))

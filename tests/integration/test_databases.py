@@ -130,6 +130,10 @@ def test_a_physical_backup_taken_under_write_load_starts(pair: PlayedPair, shop:
         pair.backs_up()
     assert len(list((pair.volume / FOLDER).iterdir())) == 1, "the older one is gone"
     restore(pair, "--yes", status=2)
+    (his := tmp_path / "his").mkdir()
+    os.chown(his, 33, 33)
+    assert "user 33" in restore(pair, "--yes", "--to", str(his / "out"), status=2).stderr
+    assert list(his.iterdir()) == [], "he could put another folder in its place before it is made ready"
     told = restore(pair, "--yes", "--to", str(tmp_path / "out")).stdout
     assert "mariadb-backup --copy-back" in told
     [ready] = (tmp_path / "out" / FOLDER).iterdir()
