@@ -43,8 +43,8 @@ class Opener(Struct, frozen=True):
     writes: bool
 
     def __str__(self) -> str:
-        """As people read it."""
-        return f"{self.name} (process {self.pid}, {self.path})"
+        """As people read it, on one line whatever it is called."""
+        return f"{self.name} (process {self.pid}, {self.path})".replace("\n", "\\n")
 
 
 class _ManyFiles(Struct, frozen=True):

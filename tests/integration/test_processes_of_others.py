@@ -22,8 +22,8 @@ enter_own_namespaces()
 tun = os.open(sys.argv[1], os.O_RDWR)
 fcntl.ioctl(tun, 0x400454CA, struct.pack("16sH22x", b"\xff\xfe\x1b[31m", 0x1001))  # TUNSETIFF
 with open("/proc/self/comm", "wb") as comm:
-    comm.write(b"\xff\x1b]0;x\x07\n")
-his = open(sys.argv[2] + "/his", "w")
+    comm.write(b"\xff\x1b]0;\n\x07\n")
+his = open(sys.argv[2] + "/his\nall is well", "w")
 """
 # A file of the very path that one on the volume has, in a file system of his own.
 PRETENDS = r"""
@@ -83,6 +83,7 @@ def test_no_name_of_his_keeps_writers_from_being_seen(volume: Path, tmp_path: Pa
     tun.chmod(0o666)
     with at_work(NO_TEXT, tun, volume) as writer:
         assert seen(volume) == [(writer.pid, True)]
+        assert "\n" not in str(openers.opener(openers.look(str(volume), "", os.getpid())[0]))
 
 
 @pytest.mark.parametrize("below", ["", "www"])
