@@ -66,7 +66,7 @@ def find(config: Config, resource: ResourceConfig, pattern: str) -> FoundVersion
         plain = "A name is looked for everywhere, a path from the volume's top; a part of a name is '*part*'."
         hint = f"Not looked through:\n{passed_over_lines(unread)}" if unread else plain
         searched = f"; {count(len(found.snapshots), 'snapshot')} searched"
-        raise NothingFound(f"no snapshot holds {pattern!r}{searched}", hint)
+        raise NothingFound(f"no snapshot holds '{pattern}'{searched}", hint)
     return found
 
 

@@ -271,7 +271,7 @@ def replicate(
     """
     if not any(one.is_replicated for one in targets):
         raise UsageError(
-            "no target that was named is a disk of this node to replicate to",
+            "no target is a disk of this node to replicate to",
             'A target of kind = "disk" is one, unless it has replicate = false.',
         )
     catalog_exchange.fetch_all(config, resources[0] if len(resources) == 1 else None)

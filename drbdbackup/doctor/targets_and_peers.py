@@ -15,7 +15,7 @@ from drbdbackup.config.values import Config, TargetConfig
 from drbdbackup.doctor import clocks, media, peers, repository
 from drbdbackup.doctor.clocks import ShareFacts
 from drbdbackup.doctor.finding import Check, Finding
-from drbdbackup.errors import CatalogError, Failure
+from drbdbackup.errors import CatalogError, Failure, RepositoryMissing
 from drbdbackup.model.backup import Copy
 from drbdbackup.model.mount import Mount
 from drbdbackup.pair import digests
@@ -65,6 +65,8 @@ def _medium(config: Config, target: TargetConfig, table: Sequence[Mount]) -> med
     except CatalogError:
         raise
     except Failure as error:
+        if isinstance(error, RepositoryMissing) and view.expected(config, target) is None:
+            return media.MediumFacts(target=target)  # the first run makes it
         return media.closed(target, error.message, error.hint, table)
     newest = [_newest_on(config, one.name, found.medium) for one in config.resources]
     lacking = tuple(copy for copy in newest if copy is not None and copy.problems)

@@ -85,7 +85,7 @@ def restored(done: Restored) -> Iterator[str]:
         return
     line = f"{done.plan.resource}: restored {_amount(result.files, result.bytes, result.entries)}, in {took}"
     deleted = f"; {text.count(result.deleted, 'entry', 'entries')} deleted" if result.deleted else ""
-    yield f"{line} to {done.plan.destination}{deleted}"
+    yield f"{line} to {text.printable(done.plan.destination)}{deleted}"
 
 
 def finished(done: Finished) -> Iterator[str]:

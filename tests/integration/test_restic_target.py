@@ -288,6 +288,8 @@ def test_what_is_wrong_with_a_repository_is_said_and_costs_the_other_targets_not
     add_repository(pair, "offsite", str(repository))
     seen = {one["name"]: one for one in pair.json("www4", "target", "list")["targets"]}
     assert seen["offsite"]["error"]["code"] == "repository.missing"
+    checks = json.loads(pair.run("www4", "doctor", "--json").stdout)["checks"]
+    assert [one["state"] for one in checks if (one["check"], one["about"]) == ("target", "offsite")] == ["warn"]
     assert not repository.exists(), "only a run of the Primary makes one"
     pair.backs_up("www4")
     cheapen(repository)

@@ -334,7 +334,7 @@ def test_one_path_comes_back_under_its_own_name_and_nothing_else_does(pair: Play
 
 def test_a_path_that_leads_elsewhere_is_refused(pair: PlayedPair) -> None:
     pair.backs_up()
-    for path in ("../etc", "/etc/passwd", "www/../../etc", ".", str(pair.volume / "www")):
+    for path in ("../etc", "/etc/passwd", "www/../../etc", ".", "/", str(pair.volume), str(pair.volume / "www")):
         restore(pair, "--path", path, "--to", pair.folder / "back", status=2)
 
 

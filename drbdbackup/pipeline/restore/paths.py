@@ -39,12 +39,14 @@ def within(config: Config, path: str) -> str:
     """A path from the volume's top, without detours. Raises UsageError."""
     if not path:
         return ""
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if not parts or path.rstrip("/") in [resource.source.rstrip("/") for resource in config.resources]:
+        raise UsageError(f"--path {path} is the whole volume", "Leave --path out to restore everything.")
     for resource in config.resources:
         below = path.removeprefix(resource.source.rstrip("/") + "/")
         if path.startswith("/") and below != path:
             raise UsageError(f"--path {path} is absolute", f"Use a path relative to the volume: --path {below}")
-    parts = [part for part in path.split("/") if part not in ("", ".")]
-    if path.startswith("/") or ".." in parts or "\0" in path or not parts:
+    if path.startswith("/") or ".." in parts or "\0" in path:
         raise UsageError(f"--path {path} is not in the volume", "Use a path relative to the volume, without '..'.")
     return "/".join(parts)
 

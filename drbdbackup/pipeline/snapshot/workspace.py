@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from msgspec import Struct, field
 
 from drbdbackup.manifest import KINDS, Entry, parse, path_of
+from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.snapshot import plan
 from drbdbackup.pipeline.snapshot.copy_files import Copied, CopySettings
 from drbdbackup.pipeline.snapshot.plan import Base, Planned, Planner
@@ -73,7 +74,7 @@ class Workspace(Struct, kw_only=True):
             if self.large is not None and (why := self.large.refused(line)):
                 yield lines[begins:number]
                 self.met(line)
-                self.filled.problems.append((path_of(line), why))
+                self.filled.problems.append(Problem.at(path_of(line), why))
                 begins = number + 1
         yield lines[begins:] if begins else lines
 
