@@ -164,7 +164,7 @@ def test_a_share_that_hangs_in_mid_copy_leaves_the_disk(pair: PlayedPair) -> Non
         status, said = at_a_terminal(command, [("raid to nas", hangs), ("no progress for", lambda: b"")])
         assert status == 3, said
         assert "no progress for" in said
-        assert "nas: nothing moved for" in said
+        assert "raid: nas: nothing moved for" in said
         assert "Check the disk" in said
         restores_from(pair, "disk")
         stack.close()

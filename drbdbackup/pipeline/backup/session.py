@@ -399,9 +399,9 @@ class Session:
             gone = cage.kill()
             reason = f"nothing moved for {silent:.0f} s" if now < until else "the run's time is over"
             hint = "" if gone else " Its process hangs in the kernel and was abandoned."
-            error = Stalled(f"{name}: {reason}", f"Check the disk, or the server of the share: see `dmesg`.{hint}")
+            error = Stalled(reason, f"Check the disk, or the server of the share: see `dmesg`.{hint}")
             if name == _WALKING:
-                raise SourceError(error.message, error.hint)
+                raise SourceError(f"{name}: {reason}", error.hint)
             if name in self._shortage:
                 self._shortage.looked(Event(name, Failed.of(error)))
                 continue
