@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from drbdbackup.model.backup import from_iso
-from tests.played_media import disk_image
+from tests.played_media import disk_image, tool
 from tests.played_pair import PlayedPair
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -68,3 +68,23 @@ def test_its_copy_is_made_once_by_whichever_node_is_primary(tmp_path: Path) -> N
     assert served(pair.json("www5", "run", "--if-due", status=1)) == (["another"], ["nas", "vault"])
     assert pair.json("www5", "run", "--if-due")["runs"] == [], "not every quarter of an hour"
     assert served(pair.json("www5", "run", status=3)) == (["nas", "another"], ["vault"]), "but in each other run"
+
+
+def test_a_changed_rule_of_the_zone_moves_what_is_due(tmp_path: Path) -> None:
+    """What is remembered of the schedule was reckoned with the old rule. The names are the same, as after an update."""
+    pair = PlayedPair(tmp_path, head='schedule = "30 4 * * *"')
+    zones = []
+    for hours in (1, 2):
+        rule = tmp_path / f"rule-{hours}"
+        rule.write_text(f"Zone Somewhere {hours}:00 - SOME\n")
+        tool("zic", "-d", tmp_path / f"zones-{hours}", rule)
+        zones.append(tmp_path / f"zones-{hours}/Somewhere")
+        os.utime(zones[-1], (hours, hours))
+
+    def next_due(zone: Path) -> datetime:
+        inside = 'mount --bind "$0" "$(readlink -f /etc/localtime)" && exec "$@"'
+        pair.under = ("env", "-u", "TZ", "unshare", "--mount", "sh", "-c", inside, str(zone))
+        [status] = pair.json("www4", "status")["resources"]
+        return from_iso(status["next_due"])
+
+    assert [next_due(zone).hour for zone in (zones[0], zones[0], zones[1], zones[0])] == [3, 3, 2, 3]
