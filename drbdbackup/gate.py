@@ -30,6 +30,8 @@ _SUSPENDED = {
     "not-told": "/proc/drbd does not say why",
 }
 
+_NAMED = 3  # mounts in the volume: a container has hundreds
+
 
 class Evidence(Struct, frozen=True):
     """All that a verdict is made of: what the role sources said, the mount table, and the resource's device.
@@ -254,6 +256,7 @@ def _is_device(there: Mount, evidence: Evidence) -> bool:
 def _notes(case: _Case) -> Iterator[str]:
     """What a Primary that goes on should say about itself."""
     yield _mounted(case)
+    yield from _mounted_below(case)
     if case.rivals:
         yield f"it is Primary on {_listed(case.rivals)} too, and {case.node} comes first in nodes"
     for seen in case.seen:
@@ -274,6 +277,14 @@ def _mounted(case: _Case) -> str:
     if there := mounts.mounted_at(case.evidence.mounts, source):
         return f"{there.source} is mounted at {source}, and no device is configured that it could be compared with"
     return f"{source} is a plain folder"
+
+
+def _mounted_below(case: _Case) -> Iterator[str]:
+    """A run keeps to one file system. Who has mounted a disk in the volume may believe that it is backed up, too."""
+    points = list(dict.fromkeys(mount.point for mount in mounts.below(case.evidence.mounts, case.resource.source)))
+    if points:
+        more = f" and {len(points) - _NAMED} more" if len(points) > _NAMED else ""
+        yield f"what is mounted in it is not backed up: {', '.join(points[:_NAMED])}{more}"
 
 
 def _peer_notes(case: _Case) -> Iterator[str]:

@@ -47,6 +47,20 @@ def test_a_volume_that_is_not_backed_up_is_named_unless_it_may_be_left_out():
     assert verdict(seen, names=("/dev/vg/lv",), number="253:0").left_out == ()  # LVM may lie on both
 
 
+def test_what_is_mounted_in_the_volume_is_named():
+    points = [f"/srv/raid/{name}" for name in ("mail", "mail", "old", "proc", "sys")]
+    inside = tuple(replace(MOUNTED, point=point, device="8:17") for point in (*points, "/srv/raids"))
+
+    def named(*below: Mount) -> list[str]:
+        given = judge(RAID, "www4", NODES, Evidence((PRIMARY,), (ROOT, MOUNTED, *below), ("/dev/drbd0",), "147:0"))
+        return [reason for reason in given.because if "mounted in it" in reason]
+
+    [several], [one] = named(*inside), named(inside[0], inside[-1])
+    assert [point in several for point in points] == [True, True, True, True, False]
+    assert ("1 more" in several, "/srv/raid/mail" in one, "/srv/raids" in one) == (True, True, False)
+    assert named(inside[-1]) == []
+
+
 def with_peer(**changes: object) -> Observation:
     return replace(PRIMARY, peers=(replace(PEER, **changes),))
 
