@@ -35,6 +35,7 @@ BTRFS_SUBVOLUME_INODE = 256
 _Look = tuple[bytes, os.stat_result, bytes, bytes]
 HOLED = 1 << 20  # bytes; from here on a file may have holes worth a thought
 LARGEST_FILE = 64 << 40  # bytes; holes are hashed at 47 GiB/s, so this takes 23 minutes. ext4 ends at 16 TiB
+TOO_LARGE = "its size is "  # how the problem begins of a file that is larger, and not in the walk
 NAMES = 2 << 30  # bytes of memory for the names in the folders that the walk is in: half of what a job may have
 _A_NAME = 64  # bytes that a name takes, and its own
 MOST_BYTES = 1 << 60  # in all; what a catalog can say
@@ -193,7 +194,7 @@ class Walk:
             self._problem(Problem.at(path, f"not read: {error.strerror}"))
             return None
         if kind == b"f" and seen.st_size > LARGEST_FILE:
-            self._problem(Problem.at(path, f"its size is {seen.st_size} bytes, most of them holes: it is not copied"))
+            self._problem(Problem.at(path, f"{TOO_LARGE}{seen.st_size} bytes, most of them holes: it is not copied"))
             return None
         if kind == b"f" and seen.st_size >= HOLED and (why := self._refused(seen)):
             self._problem(Problem.at(path, why))

@@ -48,7 +48,7 @@ from drbdbackup.pipeline.target.open_target import OpenTarget, open_target
 from drbdbackup.pipeline.target.published_snapshots import published
 from drbdbackup.pipeline.volume.guard import Guarded, guarded
 from drbdbackup.pipeline.volume.owners_holes import LargeFiles
-from drbdbackup.scan import NOT_OURS, Spool, Totals, raise_open_files
+from drbdbackup.scan import NOT_OURS, TOO_LARGE, Spool, Totals, raise_open_files
 from drbdbackup.targets import layout, sidecar
 from drbdbackup.targets.medium import Engine, Stored, Storing, ToStore
 from drbdbackup.targets.sidecar import KEPT_PROBLEMS, MANIFEST, Sidecar
@@ -156,7 +156,7 @@ def _engine(at: OpenTarget) -> Engine:
 def _left_out(spool: Spool) -> Iterator[bytes]:
     """The paths that the walk did not take: what is ours, what `exclude` means, and files too large to be copied."""
     yield from sorted(NOT_OURS)
-    yield from (one.entry_path for one in spool.problems if one.reason.startswith("its size is"))
+    yield from (one.entry_path for one in spool.problems if one.reason.startswith(TOO_LARGE))
     yield from spool.left_out
 
 
