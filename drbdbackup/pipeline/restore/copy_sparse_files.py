@@ -62,7 +62,7 @@ def copy_listed(
     gets that one only, as from rsync. Raises TargetFull.
     """
     problems: list[Problem] = []
-    first: dict[int, tuple[bytes, Item | None]] = {}
+    first: dict[int, tuple[bytes, int, Item | None]] = {}
 
     def on_bytes(length: int) -> None:
         if pace is not None:
@@ -78,13 +78,14 @@ def copy_listed(
             inode = int(number)
             try:
                 into, name = here.parent(path)
-                leader, item = first.get(inode, (b"", None))
-                if leader and _is_joined(*leaders.parent(leader), into, name):
+                leader, made, item = first.get(inode, (b"", 0, None))
+                if leader and _is_joined(*leaders.parent(leader), made, into, name):
                     item = None if has_links or item is None else replace(item, path=path)
                 else:
                     above, _ = there.parent(path)
                     item = _copy(above, into, name, path, on_bytes, is_alone=not inode)
-                    first |= {inode: (path, item)} if inode else {}
+                    made = os.stat(name, dir_fd=into, follow_symlinks=False).st_ino
+                    first |= {inode: (path, made, item)} if inode else {}
                 if item is not None:
                     heard(item)
             except OSError as error:
@@ -95,21 +96,23 @@ def copy_listed(
     return problems
 
 
-def _is_joined(above: int, leader: bytes, into: int, name: bytes) -> bool:
-    """Whether it is one more name of what was copied before, or has become one; where that cannot be, it is not."""
+def _is_joined(above: int, leader: bytes, made: int, into: int, name: bytes) -> bool:
+    """Whether it is one more name of the inode that was `made` before, or has become one; where that cannot be, it is
+    not.
+    """
     temporary = b".drbdbackup-" + secrets.token_hex(8).encode()
+    with suppress(FileNotFoundError):
+        if os.stat(name, dir_fd=into, follow_symlinks=False).st_ino == made:
+            return True
     with suppress(OSError):
-        was = os.stat(leader, dir_fd=above, follow_symlinks=False)
-        with suppress(FileNotFoundError):
-            if os.path.samestat(was, os.stat(name, dir_fd=into, follow_symlinks=False)):
-                return True
         os.link(leader, temporary, src_dir_fd=above, dst_dir_fd=into, follow_symlinks=False)
-        try:
-            os.rename(temporary, name, src_dir_fd=into, dst_dir_fd=into)
-        except OSError:
-            os.unlink(temporary, dir_fd=into)
-            raise
-        return True
+        try:  # somebody may have put another file in its place meanwhile
+            if os.stat(temporary, dir_fd=into, follow_symlinks=False).st_ino == made:
+                os.rename(temporary, name, src_dir_fd=into, dst_dir_fd=into)
+                return True
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(temporary, dir_fd=into)
     return False
 
 

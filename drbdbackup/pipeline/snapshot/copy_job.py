@@ -137,10 +137,11 @@ def _workspace(
     place = CopySettings(
         source=job.source, data=data, scratch=job.scratch, holds=at.abilities.holds, nanoseconds=keeps_ns,
         clone=updating, rate=job.rate, reading=ReadOnce(job.positions, job.reader),
-        holes=OwnersHoles(each_name=True) if shows else where_they_are_read(),
+        holes=OwnersHoles(each_name=True) if shows else where_they_are_read(each_name=True),
     )  # fmt: skip
     return Workspace(
-        place=place, fresh=fresh, large=None if shows else LargeFiles(job.source),
+        place=place, fresh=fresh,
+        large=None if shows else LargeFiles(job.source, each_name=not at.abilities.hard_links),
         bases=bases, updating=updating, recycling=recycling, workers=at.link_workers,
         holdable=at.abilities.kinds, names=at.names, sign=lambda lines: signed(lines, job.key),
         on_progress=lambda entries, done, copied: channel.send_progress(Progress(entries, done, copied)),

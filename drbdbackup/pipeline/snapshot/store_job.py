@@ -162,7 +162,7 @@ def _left_out(spool: Spool) -> Iterator[bytes]:
 
 def _too_many_holes(job: CopyJob) -> dict[bytes, str]:
     """The files that hold more holes than an engine may have to read of their owner, by path, and why."""
-    large = LargeFiles(job.source)
+    large = LargeFiles(job.source, each_name=True)
     return {path_of(line): why for line in Spool(job.spool, job.patience) if (why := large.refused(line))}
 
 

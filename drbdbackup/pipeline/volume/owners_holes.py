@@ -12,7 +12,7 @@ import os
 from contextlib import suppress
 
 from drbdbackup.manifest import path_of
-from drbdbackup.scan import HOLED, allocated
+from drbdbackup.scan import HOLED, TOO_LARGE, allocated
 
 MOST = 64 << 40  # bytes; they are hashed at 47 GiB/s, so these take 23 minutes
 MOST_READ = 2 << 40  # bytes, where holes are read: four hours for restic, and for a share at 1 Gbit/s
@@ -39,7 +39,7 @@ class OwnersHoles:
         owner = min(seen.st_uid, _SUBORDINATE)
         if self._bytes.get(owner, 0) + size > self._most:
             may = f"the files of uid {seen.st_uid} may have {self._most >> 40} TiB of them"
-            return f"its size is {seen.st_size} bytes, {size} of them holes, and {may}: it is not copied"
+            return f"{TOO_LARGE}{seen.st_size} bytes, {size} of them holes, and {may}: it is not copied"
         self._bytes[owner] = self._bytes.get(owner, 0) + size
         if seen.st_nlink > 1 and not self._each_name and len(self._counted) < _REMEMBERED:
             self._counted.add(seen.st_ino)
@@ -51,18 +51,18 @@ class OwnersHoles:
             raise OSError(errno.EOVERFLOW, why)
 
 
-def where_they_are_read() -> OwnersHoles:
-    """For what does not skip holes, and reads each name of a file: fewer. What root has he needs, and nobody forged."""
-    return OwnersHoles(MOST_READ, each_name=True, but_of_root=True)
+def where_they_are_read(*, each_name: bool) -> OwnersHoles:
+    """For what does not skip holes: fewer. What root has he needs, and nobody forged."""
+    return OwnersHoles(MOST_READ, each_name=each_name, but_of_root=True)
 
 
 class LargeFiles:
     """Looks at large files of a walk in the volume: those with more holes than where these are read are `refused`."""
 
-    def __init__(self, source: str) -> None:
-        """None was met yet."""
+    def __init__(self, source: str, *, each_name: bool) -> None:
+        """None was met yet. `each_name`: see `OwnersHoles`."""
         self._source = os.fsencode(source)
-        self._holes = where_they_are_read()
+        self._holes = where_they_are_read(each_name=each_name)
 
     def refused(self, line: bytes) -> str:
         """Why the file of a spool line is left out; "" for any other entry."""
