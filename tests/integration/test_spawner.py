@@ -26,7 +26,7 @@ from drbdbackup.pipeline.volume.source_protocol import WALK, WalkJob
 from drbdbackup.proc.caging import Caged, Job
 from drbdbackup.proc.piped_process import PipedProcess
 from tests.descent import family
-from tests.played_media import PATIENCE, share, stopped, tool, wait_for
+from tests.played_media import PATIENCE, disk, share, stopped, tool, wait_for
 from tests.played_pair import PlayedPair
 from tests.played_site import caged
 from tests.played_volume import is_free, on_a_device, on_a_slow_nas, under_way
@@ -176,6 +176,20 @@ def test_a_spawner_that_hangs_holds_up_no_end_of_its_cages() -> None:
         assert all(cage.kill(0.5) for cage in cages)
         assert time.monotonic() - before < 5.0
         assert not any(is_alive(pid) for pid in pids)
+
+
+def test_a_cage_that_hangs_in_the_kernel_is_no_cage_that_has_ended(tmp_path: Path) -> None:
+    """Whoever unmounts what it uses has to know."""
+    with disk(tmp_path) as frozen:
+        tool("fsfreeze", "--freeze", frozen)
+        try:
+            cage = touching(frozen / "file")
+            wait_for(lambda: cage.has_begun() and state(cage.pid) == "D", "the hang")
+            assert not cage.end(0.1)
+            assert cage.has_processes()
+        finally:
+            tool("fsfreeze", "--unfreeze", frozen)
+        assert cage.has_ended(PATIENCE)
 
 
 def test_a_spawner_that_hangs_holds_up_no_failover(tmp_path: Path) -> None:
@@ -353,7 +367,7 @@ finally:
 @contextmanager
 def hanging(spawner: int) -> Iterator[int]:
     os.kill(spawner, signal.SIGSTOP)
-    wait_for(lambda: Path(f"/proc/{spawner}/stat").read_text().rpartition(")")[2].split()[0] == "T", "the stop")
+    wait_for(lambda: state(spawner) == "T", "the stop")
     try:
         yield spawner
     finally:
@@ -397,6 +411,10 @@ def spawner_of(run: int) -> int:
     return next(pid for pid in family(run) if Path(f"/proc/{pid}/comm").read_text() == "cages\n")
 
 
+def state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
 def parent(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
@@ -408,7 +426,7 @@ def ids_of(pid: int) -> list[int]:
 
 def is_alive(pid: int) -> bool:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+        return state(pid) not in "ZX"
     except OSError:
         return False
 
