@@ -1,6 +1,6 @@
 """The files with the credentials of databases: there, owned by root, and readable by nobody else.
 
-Only their modes are looked at, never what they say.
+Only their modes, and what leads to them, are looked at, never what they say.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import stat
 from msgspec import Struct
 
 from drbdbackup import documentation
+from drbdbackup.config import open_to_others
 from drbdbackup.config.values import DatabaseConfig
 from drbdbackup.doctor.finding import Check, Finding
 
@@ -19,7 +20,8 @@ class DefaultsFacts(Struct, frozen=True):
     """The file of one database: `mode` and `owner` (a uid), None where it is not there; `problem` says why it cannot be
     seen.
 
-    `is_elsewhere`: it lies on a volume that is not mounted here, so that it need not be there.
+    `is_elsewhere`: it lies on a volume that is not mounted here, so that it need not be there. `exposed` says why no
+    dump is made with it, and how that is ended: by an ACL or a folder above others can change it.
     """
 
     database: str
@@ -28,15 +30,19 @@ class DefaultsFacts(Struct, frozen=True):
     owner: int = 0
     problem: str = ""
     is_elsewhere: bool = False
+    exposed: tuple[str, ...] = ()
 
 
-def look(file: str) -> list[int] | None:
-    """Its mode and owner, None if it is not there. It may lie on the volume and hang: for a probe."""
+def look(file: str) -> list[int | str] | None:
+    """Its mode, its owner and, if others can change it, how and what to do; None if it is not there. It may lie on the
+    volume and hang: for a probe.
+    """
     try:
         seen = os.stat(file)
+        exposed = open_to_others.first_of([file])
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return [seen.st_mode, seen.st_uid]
+    return [seen.st_mode, seen.st_uid, *((exposed.why, exposed.hint) if exposed is not None else ())]
 
 
 def gather(database: DatabaseConfig, seen: object, source: str, *, mounted: bool) -> DefaultsFacts:
@@ -44,7 +50,7 @@ def gather(database: DatabaseConfig, seen: object, source: str, *, mounted: bool
     file = database.defaults_file
     elsewhere = not mounted and file.startswith(source.rstrip("/") + "/")
     if isinstance(seen, list):
-        return DefaultsFacts(database.name, file, int(seen[0]), int(seen[1]))
+        return DefaultsFacts(database.name, file, int(seen[0]), int(seen[1]), exposed=tuple(map(str, seen[2:])))
     return DefaultsFacts(database.name, file, problem="" if seen is None else str(seen), is_elsewhere=elsewhere)
 
 
@@ -65,6 +71,8 @@ def judge(facts: DefaultsFacts) -> list[Finding]:
         return [check.fail(f"{file} belongs to another user ({facts.owner}), who can change what root runs", remedy)]
     if mode & 0o022:
         return [check.fail(f"{file}: {shown}: others may write to it", remedy)]
+    if facts.exposed:
+        return [check.fail(f"{file}: {facts.exposed[0]}", facts.exposed[1])]
     if mode & 0o044:
         return [check.warn(f"{file}: {shown}: others may read the password", remedy)]
     return [check.ok(f"{file}, mode {stat.S_IMODE(mode):04o}")]

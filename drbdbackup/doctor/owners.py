@@ -1,9 +1,10 @@
-"""Programs of the configuration that root runs: nobody else may change them, or what leads to them."""
+"""Programs of the configuration that root runs, and our own: nobody else may change them, or what leads to them."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Collection, Iterator
 from itertools import chain
 
 from msgspec import Struct
@@ -35,7 +36,16 @@ def gather(config: Config) -> list[ProgramFacts]:
         program = proc.find(argv[0])
         exposed = [one for path in open_to_others.programs(argv, program) for one in _exposed(path)] if program else []
         found.append(ProgramFacts(name, tuple(exposed), "" if program else argv[0]))
-    return found
+    trusted = {0, open_to_others.caller()}
+    own = [one for path in _own() for one in _exposed(path, trusted)] if os.geteuid() == 0 else []
+    return [*found, ProgramFacts("drbdbackup", tuple(dict.fromkeys(own)))] if own else found
+
+
+def _own() -> Iterator[str]:
+    """Python, the program as it was started, and where its modules lie: pipx puts all of that into somebody's home."""
+    yield from (sys.executable, __file__)
+    if os.path.isabs(sys.argv[0]):
+        yield sys.argv[0]
 
 
 def judge(facts: ProgramFacts) -> list[Finding]:
@@ -60,8 +70,8 @@ def _commands(config: Config) -> Iterator[tuple[str, tuple[str, ...]]]:
         yield from ((f"hook {hook.name}", argv) for argv in (hook.before, hook.after, hook.on_error) if argv)
 
 
-def _exposed(path: str) -> tuple[OpenToOthers, ...]:
+def _exposed(path: str, trusted: Collection[int] = (0,)) -> tuple[OpenToOthers, ...]:
     try:
-        return tuple(open_to_others.open_to_others(os.path.abspath(path)))
+        return tuple(open_to_others.open_to_others(os.path.abspath(path), trusted))
     except OSError:
         return ()

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from tests.captured import play
+from tests.parsed import ROOT
 from tests.played_media import disk_image, nothing_is_left, share, stopped, weak_share
 from tests.played_node import HOSTS, PlayedNodes
 from tests.played_pair import PlayedPair
@@ -556,6 +557,20 @@ def test_on_a_terminal_there_are_colours(nodes: PlayedNodes) -> None:
 def test_a_broken_catalog_is_a_finding(nodes: PlayedNodes) -> None:
     (nodes.folder / "state-www4/catalog.db").write_bytes(b"nonsense" * 1000)
     assert wrong(nodes) == {"catalog": "fail"}
+
+
+def test_a_program_that_others_can_change_is_named(tmp_path: Path) -> None:
+    """Installed in somebody's home and started by root's cron, it does what he likes."""
+    shutil.copytree(ROOT / "drbdbackup", tmp_path / "his/drbdbackup")
+    os.chown(tmp_path / "his", 33, 33)
+    pair = PlayedPair(tmp_path)
+    command = [sys.executable, "-P", "-m", "drbdbackup", "--config", str(pair.config("www4")), "doctor", "--json"]
+    for path, states in ((tmp_path / "his", ["fail"]), (ROOT, [])):
+        ended = subprocess.run(
+            command, capture_output=True, text=True, timeout=60, env={**os.environ, "PYTHONPATH": str(path)},
+        )
+        found = [one for one in json.loads(ended.stdout)["checks"] if one["check"] == "owners"]
+        assert [one["state"] for one in found if one["about"] == "drbdbackup"] == states
 
 
 def test_the_credentials_of_a_database_are_looked_at(tmp_path: Path) -> None:

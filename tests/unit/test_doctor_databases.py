@@ -42,6 +42,9 @@ def test_it_is_looked_at_where_it_lies(tmp_path: Path) -> None:
     file.chmod(0o604)
     found = databases.gather(shop, databases.look(str(file)), "/srv/raid", mounted=True)
     assert found == DefaultsFacts("shop", str(file), stat.S_IFREG | 0o604, os.geteuid())
+    tmp_path.chmod(0o777)
+    found = databases.gather(shop, databases.look(str(file)), "/srv/raid", mounted=True)
+    assert states(found) == ["fail" if os.geteuid() == 0 else "warn"]
     assert states(databases.gather(shop, "it does not answer", "/srv/raid", mounted=True)) == ["warn"]
 
 
