@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from fnmatch import fnmatchcase
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,6 +36,21 @@ def test_a_pattern_means(pattern: bytes, meant: list[bytes], not_meant: list[byt
     means = matching(pattern)
     assert [path for path in meant if not means(path)] == []
     assert [path for path in not_meant if means(path)] == []
+
+
+@given(st.text("ab*?", min_size=1, max_size=9), st.lists(st.text("ab*", min_size=1, max_size=9), min_size=1))
+def test_stars_mean_what_they_mean_to_python(pattern: str, names: list[str]) -> None:
+    means = matching(pattern.encode())
+    for name in names:
+        wanted = fnmatchcase(name, pattern) or name == pattern
+        assert means(name.encode()) == wanted
+
+
+@pytest.mark.parametrize("pattern", [b"*-*-*-*-*.bak", b"www/*-*-*-*-*-x", b"**/*-?*-[-]*-*.x"])
+def test_no_name_takes_long(pattern: bytes) -> None:
+    means, begun = matching(pattern), time.monotonic()
+    assert not means(b"www/" + b"-" * 250)
+    assert time.monotonic() - begun < 1
 
 
 @given(st.binary(min_size=1), st.binary())

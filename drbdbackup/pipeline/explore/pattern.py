@@ -1,6 +1,8 @@
 """What somebody looks for in the snapshots: a name, a path from the volume's top, or a glob of either. Pure.
 
 Paths are bytes, as the manifests have them. A name that holds `*` or `[` itself is found by that name, too.
+
+Users choose the names: several `*` in a name are tried as in `exclusion`, each where it fits first.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ _TOKEN = re.compile(
     rb"|\[(?P<other>[!^]?)(?P<letters>\][^\]]*|[^\]]+)\]|(?P<plain>.)",
     re.DOTALL,
 )
+_ONE = ("one", "letters", "plain")  # what stands for so many letters as it has
 _MEANS = {"folders": b"(?:[^/]+/)*", "all": b".*", "some": b"[^/]*", "one": b"[^/]"}
 
 
@@ -21,10 +24,25 @@ def matching(pattern: bytes) -> Callable[[bytes], bool]:
 
     `*`, `?` and `[...]` stay within one part of a path, `**` goes over several.
     """
-    meant = re.compile(b"".join(map(_expression, _TOKEN.finditer(pattern))), re.DOTALL).fullmatch
+    meant = re.compile(_joined(list(_TOKEN.finditer(pattern))), re.DOTALL).fullmatch
     if b"/" in pattern:
         return lambda path: path == pattern or meant(path) is not None
     return lambda path: (name := path.rpartition(b"/")[2]) == pattern or meant(name) is not None
+
+
+def _joined(tokens: list[re.Match[bytes]]) -> bytes:
+    done, at = b"", 0
+    while at < len(tokens):
+        end = at + 1
+        while end < len(tokens) and tokens[end].lastgroup in _ONE and b"/" not in tokens[end][0]:
+            end += 1
+        if tokens[at].lastgroup == tokens[min(end, len(tokens) - 1)].lastgroup == "some" and end < len(tokens):
+            done += b"(?>[^/]*?" + b"".join(map(_expression, tokens[at + 1 : end])) + b")"
+        else:
+            end = at + 1
+            done += _expression(tokens[at])
+        at = end
+    return done
 
 
 def _expression(token: re.Match[bytes]) -> bytes:
