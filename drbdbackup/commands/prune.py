@@ -97,9 +97,10 @@ def prune(config: Config, resources: Sequence[ResourceConfig], targets: Sequence
     by_name = {target.name: target for target in targets}
     with lock.held(lock_file(config)):
         planned = plan(config, resources, targets).targets
-        return Pruning(tuple(
-            _prune_target(config, by_name[one.target], one) if one.dropped else one for one in planned
-        ))  # fmt: skip
+        done = tuple(_prune_target(config, by_name[one.target], one) if one.dropped else one for one in planned)
+    if any(one.removed for one in done):  # else the other nodes go on to list it
+        catalog_exchange.put_all(config, None, on_volume=False)
+    return Pruning(done)
 
 
 def _prune_target(config: Config, target: TargetConfig, planned: PrunedTarget) -> PrunedTarget:

@@ -119,3 +119,4 @@ def test_what_is_being_restored_goes_after_it(tmp_path: Path) -> None:
         go.touch()
         said, _ = process.communicate(timeout=60)
         assert (process.returncode, json.loads(said)["error"]["code"]) == (6, "copy.not-found")
+    assert second["snapshot"] not in [copy["snapshot"] for copy in pair.copies("www4")], "www5 has told at once"
