@@ -16,7 +16,7 @@ from drbdbackup.config.values import DatabaseConfig
 from drbdbackup.doctor.finding import Check, Finding
 
 
-class DefaultsFacts(Struct, frozen=True):
+class DefaultsFacts(Struct, frozen=True, kw_only=True):
     """The file of one database: `mode` and `owner` (a uid), None where it is not there; `problem` says why it cannot be
     seen.
 
@@ -50,8 +50,12 @@ def gather(database: DatabaseConfig, seen: object, source: str, *, mounted: bool
     file = database.defaults_file
     elsewhere = not mounted and file.startswith(source.rstrip("/") + "/")
     if isinstance(seen, list):
-        return DefaultsFacts(database.name, file, int(seen[0]), int(seen[1]), exposed=tuple(map(str, seen[2:])))
-    return DefaultsFacts(database.name, file, problem="" if seen is None else str(seen), is_elsewhere=elsewhere)
+        mode, owner, *exposed = seen
+        return DefaultsFacts(
+            database=database.name, file=file, mode=int(mode), owner=int(owner), exposed=tuple(map(str, exposed))
+        )
+    problem = "" if seen is None else str(seen)
+    return DefaultsFacts(database=database.name, file=file, problem=problem, is_elsewhere=elsewhere)
 
 
 def judge(facts: DefaultsFacts) -> list[Finding]:

@@ -13,7 +13,7 @@ from drbdbackup.config.values import DatabaseConfig
 from drbdbackup.doctor import databases
 from drbdbackup.doctor.databases import DefaultsFacts
 
-GOOD = DefaultsFacts("shop", "/root/backup.cnf", stat.S_IFREG | 0o600)
+GOOD = DefaultsFacts(database="shop", file="/root/backup.cnf", mode=stat.S_IFREG | 0o600)
 
 
 def states(facts: DefaultsFacts) -> list[str]:
@@ -41,7 +41,9 @@ def test_it_is_looked_at_where_it_lies(tmp_path: Path) -> None:
     file.write_text("[client]")
     file.chmod(0o604)
     found = databases.gather(shop, databases.look(str(file)), "/srv/raid", mounted=True)
-    assert found == DefaultsFacts("shop", str(file), stat.S_IFREG | 0o604, os.geteuid())
+    assert found == DefaultsFacts(
+        database="shop", file=str(file), mode=stat.S_IFREG | 0o604, owner=os.geteuid()
+    )  # fmt: skip
     tmp_path.chmod(0o777)
     found = databases.gather(shop, databases.look(str(file)), "/srv/raid", mounted=True)
     assert states(found) == ["fail" if os.geteuid() == 0 else "warn"]
