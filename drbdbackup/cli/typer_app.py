@@ -171,9 +171,10 @@ def _misuse(error: Exception, path: str) -> UsageError:
     context = getattr(error, "ctx", None)
     message = error.format_message()  # type: ignore[attr-defined]
     word = _UNKNOWN.search(message)
-    meant = _SUGGESTIONS.get(word[1]) if word else None
+    at = context.command_path if context else path
+    meant = _SUGGESTIONS.get(word[1]) if word and " " not in at else None  # `peer forget` is not about backups
     hint = f"Did you mean `drbdbackup {meant}`? " if meant else ""
-    return UsageError(message, f"{hint}See `{context.command_path if context else path} --help`.")
+    return UsageError(message, f"{hint}See `{at} --help`.")
 
 
 def _epilog(example: str, *own: int, statuses_help: str = "", succeeds_as: str = "success") -> str:

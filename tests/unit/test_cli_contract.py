@@ -144,7 +144,7 @@ def test_the_installed_program_tells_its_version() -> None:
 
 @pytest.mark.parametrize("args", [
     ["nonsense"], ["latest", "--nonsense"], ["latest", "surplus"], ["target"], ["target", "accept"],
-    ["run", "--resource"], ["--config"], ["config", "nonsense"], ["\x1b[31m\n\udcff"],
+    ["run", "--resource"], ["--config"], ["config", "nonsense"], ["\x1b[31m\n\udcff"], ["forget"], ["peer", "forget"],
 ])  # fmt: skip
 def test_a_command_line_that_makes_no_sense_exits_with_2(args: list[str]) -> None:
     ended = drbdbackup(*args)
@@ -153,6 +153,8 @@ def test_a_command_line_that_makes_no_sense_exits_with_2(args: list[str]) -> Non
     assert "\x1b" not in ended.stderr
     if args == ["run", "--resource"]:
         assert "See `drbdbackup run --help`." in ended.stderr
+    if args[-1] == "forget":  # which removes backups elsewhere; of a peer nobody means that
+        assert ("`drbdbackup prune`" in ended.stderr) is (args == ["forget"])
 
 
 @pytest.mark.parametrize("command", [
