@@ -14,6 +14,7 @@ from drbdbackup.errors import TargetError
 from drbdbackup.proc import Command
 
 NOTHING, AMBIVALENT = 2, 8
+_TAGS = ("UUID", "TYPE", "PTTYPE")
 _ESCAPED = re.compile(r"\\(.)")
 
 
@@ -29,11 +30,15 @@ def filesystem(device: str) -> Filesystem:
 
     Raises TargetError if there is none that is recognized, or several; ToolError if blkid failed.
     """
-    argv = ("blkid", "--probe", "--output", "export", "--match-tag", "UUID", "--match-tag", "TYPE", device)
+    tags = [word for tag in _TAGS for word in ("--match-tag", tag)]
+    argv = ("blkid", "--probe", "--output", "export", *tags, device)
     answer = proc.run(Command(argv=argv, ok=frozenset({0, NOTHING, AMBIVALENT})))
     found = parse(answer.text)
     if answer.exit == AMBIVALENT:
         raise TargetError(f"{device} holds several file systems", f"Look at it with `wipefs {device}`.")
+    if found is None and _fields(answer.text).get("PTTYPE"):
+        hint = "Name one of them, such as /dev/sdb1: `lsblk -f` shows them, and what is on them."
+        raise TargetError(f"{device} is divided into partitions", hint)
     if found is None:
         hint = (
             f"Is it the right one? Look with `lsblk -f`. If it held copies, try `e2fsck -n {device}`; only a new disk "
@@ -45,8 +50,12 @@ def filesystem(device: str) -> Filesystem:
 
 def parse(text: str) -> Filesystem | None:
     """The file system that `--output export` names; None if it names none."""
-    fields = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    fields = _fields(text)
     if not fields.get("TYPE"):
         return None
     uuid, kind = (_ESCAPED.sub(r"\1", fields.get(tag, "")) for tag in ("UUID", "TYPE"))
     return Filesystem(uuid, kind)
+
+
+def _fields(text: str) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)

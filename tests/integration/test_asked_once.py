@@ -62,6 +62,14 @@ def test_a_disk_without_a_file_system_is_told_as_such(tmp_path: Path) -> None:
     assert "holds no file system" in ended.stderr
     assert ended.stderr.index("e2fsck -n") < ended.stderr.index("mkfs"), "it may have held copies"
 
+    entry = b"\0\0\x02\0\x83\xff\xff\xff" + (2048).to_bytes(4, "little") + (4096).to_bytes(4, "little")
+    with (tmp_path / "disk.img").open("r+b") as disk:  # /dev/sdb in place of /dev/sdb1
+        disk.truncate(8 << 20)
+        disk.seek(446)
+        disk.write(entry + bytes(48) + b"\x55\xaa")
+    ended = pair.run("www4", "run")
+    assert (ended.returncode, "partitions" in ended.stderr, "mkfs" in ended.stderr) == (1, True, False), ended.stderr
+
 
 def test_a_night_on_which_only_a_folder_changed_starts_no_rsync(tmp_path: Path) -> None:
     pair = PlayedPair(tmp_path)
