@@ -16,7 +16,7 @@ import pytest
 
 from drbdbackup import manifest
 from drbdbackup.pipeline.snapshot.copy_files import Copied, Copier, CopySettings
-from drbdbackup.pipeline.volume.owners_holes import OwnersHoles
+from drbdbackup.pipeline.volume.hole_quota import HoleQuota
 from drbdbackup.scan import Walk
 from drbdbackup.tools.rsync import Holds
 from tests.played_media import tool
@@ -67,7 +67,7 @@ class Volume:
             os.chown(self.web / name, WEB, WEB)
         self.source.chmod(0o755)
         self.filled = Copied()
-        self.holes = OwnersHoles(each_name=True)
+        self.hole_quota = HoleQuota(each_name=True)
 
     def walk(self) -> list[bytes]:
         return list(Walk(str(self.source), None, frozenset(), lambda one: pytest.fail(str(one))))
@@ -76,7 +76,7 @@ class Volume:
         """What the manifest says of each file, as a copy after this walk writes it."""
         place = CopySettings(
             source=str(self.source), data=str(self.copy), scratch=str(self.scratch), holds=holds, started_ns=1 << 62,
-            rate=rate, holes=self.holes,
+            rate=rate, hole_quota=self.hole_quota,
         )  # fmt: skip
         copier = Copier(place, "record", self.filled, lambda: None)
         for line in lines:
@@ -229,7 +229,7 @@ def test_what_grows_while_rsync_reads_it_is_copied_as_far_as_it_may_have_grown(v
 
 def test_what_an_owner_has_too_much_of_when_it_is_copied_is_named(volume: Volume) -> None:
     """The walk cannot know which target has links, or what grows after it."""
-    volume.holes = OwnersHoles(1 << 30, each_name=True)
+    volume.hole_quota = HoleQuota(1 << 30, each_name=True)
     for name in ("his", "his-folder/key"):
         os.truncate(volume.web / name, 3 << 28)
     found = volume.copied(volume.walk(), FEW)

@@ -17,7 +17,7 @@ from drbdbackup.pipeline.files.metadata import attributes
 from drbdbackup.pipeline.files.tree import open_folder
 from drbdbackup.pipeline.snapshot.copy_files import Copied, Copier, CopySettings, ResumeFile
 from drbdbackup.pipeline.snapshot.copy_plain_files import PlainCopier, PlainRead
-from drbdbackup.pipeline.volume.owners_holes import OwnersHoles
+from drbdbackup.pipeline.volume.hole_quota import HoleQuota
 from drbdbackup.scan import Walk
 from drbdbackup.tools import rsync
 from tests.captured import play
@@ -228,7 +228,7 @@ def test_the_holes_of_an_owner_are_bounded_whatever_number_of_files_has_them(tmp
         for name in ("a", "b"):
             os.link(tmp_path / name, tmp_path / f"{name}-again")
         problems: list[Problem] = []
-        lines = list(Walk(str(tmp_path), None, frozenset(), problems.append, refused=OwnersHoles().refused))
+        lines = list(Walk(str(tmp_path), None, frozenset(), problems.append, refused=HoleQuota().refused))
     finally:
         tool("umount", tmp_path)
     assert sorted(problem.path for problem in problems) == ["b", "b-again", "f"]

@@ -44,7 +44,7 @@ from drbdbackup.pipeline.snapshot.copy_plain_files import PlainCopier, PlainRead
 from drbdbackup.pipeline.snapshot.exchanged_files import FoldersAbove, SourceLook, WalkedFolder, as_read
 from drbdbackup.pipeline.snapshot.plan import is_plain, size_of
 from drbdbackup.pipeline.snapshot.target_limits import LIMITED, TOO_LARGE
-from drbdbackup.pipeline.volume.owners_holes import OwnersHoles
+from drbdbackup.pipeline.volume.hole_quota import HoleQuota
 from drbdbackup.scan import HOLED, is_mostly_holes, kind_of
 from drbdbackup.targets import removal
 from drbdbackup.tools import rsync
@@ -59,8 +59,8 @@ class CopySettings(Struct, kw_only=True):
 
     `clone`: `data` holds an older copy's entries already. `check_source` raises if the source is not there any more.
     `rate`: see `CopyJob`. `reading` are the copies that read the source at the same time. `written` are files whose
-    content may not be on the medium yet. `holes` are those of what rsync does not get; what cannot be linked counts
-    with each name.
+    content may not be on the medium yet. `hole_quota` bounds the holes in files that rsync does not get; one that
+    cannot be linked counts with each name.
     """
 
     source: str
@@ -74,7 +74,7 @@ class CopySettings(Struct, kw_only=True):
     rate: int = 0
     reading: ReadOnce = field(default_factory=ReadOnce)
     written: list[bytes] = field(default_factory=list)
-    holes: OwnersHoles = field(default_factory=lambda: OwnersHoles(each_name=True))
+    hole_quota: HoleQuota = field(default_factory=lambda: HoleQuota(each_name=True))
 
     def forget_written(self) -> None:
         """All of it is on the medium: the page cache need not hold it."""
@@ -538,7 +538,7 @@ class Copier:
                 if now.st_ino in self._again and self._is_joined(path, self._again[now.st_ino]):
                     return self._hashes[self._again[now.st_ino]], bool(content) or not is_same
                 if not content:
-                    self._place.holes.check(now)
+                    self._place.hole_quota.check(now)
                 is_there = os.path.lexists(at)
                 most = grown(seen.size)
                 is_other = not (is_there and content) or hash_of(file, self._came_again, most).encode() != content

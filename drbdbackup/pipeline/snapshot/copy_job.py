@@ -57,7 +57,7 @@ from drbdbackup.pipeline.target import remove_snapshots
 from drbdbackup.pipeline.target.open_target import OpenTarget, open_target
 from drbdbackup.pipeline.target.published_snapshots import published
 from drbdbackup.pipeline.volume.guard import guarded
-from drbdbackup.pipeline.volume.owners_holes import LargeFiles, OwnersHoles, where_they_are_read
+from drbdbackup.pipeline.volume.hole_quota import HoleQuota, SpoolHoleQuota, quota_where_read
 from drbdbackup.scan import Spool, Totals
 from drbdbackup.targets import layout
 from drbdbackup.targets.sidecar import KEPT_PROBLEMS, MANIFEST, Sidecar
@@ -137,11 +137,11 @@ def _workspace(
     place = CopySettings(
         source=job.source, data=data, scratch=job.scratch, holds=at.abilities.holds, nanoseconds=keeps_ns,
         clone=updating, rate=job.rate, reading=ReadOnce(job.positions, job.reader),
-        holes=OwnersHoles(each_name=True) if shows else where_they_are_read(each_name=True),
+        hole_quota=HoleQuota(each_name=True) if shows else quota_where_read(each_name=True),
     )  # fmt: skip
     return Workspace(
         place=place, fresh=fresh,
-        large=None if shows else LargeFiles(job.source, each_name=not at.abilities.hard_links),
+        hole_quota=None if shows else SpoolHoleQuota(job.source, each_name=not at.abilities.hard_links),
         bases=bases, updating=updating, recycling=recycling, workers=at.link_workers,
         holdable=at.abilities.kinds, names=at.names, sign=lambda lines: signed(lines, job.key),
         on_progress=lambda entries, done, copied: channel.send_progress(Progress(entries, done, copied)),

@@ -65,7 +65,7 @@ class Aside:
             read = os.fstat(reader.fileno())
             content, size = self._joined(read, target)
             if not content:
-                self._place.holes.check(read)
+                self._place.hole_quota.check(read)
                 with open(target, "xb") as writer:
                     most = grown(entry.size)
                     content = copy_content(reader.fileno(), writer.fileno(), read, most=most).encode()

@@ -47,7 +47,7 @@ from drbdbackup.pipeline.target import remove_snapshots
 from drbdbackup.pipeline.target.open_target import OpenTarget, open_target
 from drbdbackup.pipeline.target.published_snapshots import published
 from drbdbackup.pipeline.volume.guard import Guarded, guarded
-from drbdbackup.pipeline.volume.owners_holes import LargeFiles
+from drbdbackup.pipeline.volume.hole_quota import SpoolHoleQuota
 from drbdbackup.scan import NOT_OURS, TOO_LARGE, Spool, Totals, raise_open_files
 from drbdbackup.targets import layout, sidecar
 from drbdbackup.targets.medium import Engine, Stored, Storing, ToStore
@@ -162,8 +162,8 @@ def _left_out(spool: Spool) -> Iterator[bytes]:
 
 def _too_many_holes(job: CopyJob) -> dict[bytes, str]:
     """The files that hold more holes than an engine may have to read of their owner, by path, and why."""
-    large = LargeFiles(job.source, each_name=True)
-    return {path_of(line): why for line in Spool(job.spool, job.patience) if (why := large.refused(line))}
+    quota = SpoolHoleQuota(job.source, each_name=True)
+    return {path_of(line): why for line in Spool(job.spool, job.patience) if (why := quota.refused(line))}
 
 
 def _wanted(job: CopyJob, spool: Spool, name: str, too_many: Mapping[bytes, str]) -> ToStore:

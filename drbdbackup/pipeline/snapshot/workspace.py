@@ -15,7 +15,7 @@ from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.snapshot import plan
 from drbdbackup.pipeline.snapshot.copy_files import Copied, CopySettings
 from drbdbackup.pipeline.snapshot.plan import Base, Planned, Planner
-from drbdbackup.pipeline.volume.owners_holes import LargeFiles
+from drbdbackup.pipeline.volume.hole_quota import SpoolHoleQuota
 from drbdbackup.targets.names import Names
 
 COPIED = "manifest.partial"
@@ -31,7 +31,8 @@ class Workspace(Struct, kw_only=True):
     writable clone of the newest base, so unchanged entries are there already. `recycling`: it is the tree of an old
     snapshot, and the first base is the newest. `sign` is what the next run believes. `short` are folders, and what of
     each the target cannot hold; `words` has the attributes of those that changed after the walk, as they were given to
-    the copy. `large` looks at large files, where the target does not say which part of a file is a hole.
+    the copy. `hole_quota` says which files have too many holes, on a target that does not say which part of a file is a
+    hole.
     """
 
     place: CopySettings
@@ -50,7 +51,7 @@ class Workspace(Struct, kw_only=True):
     root: Entry | None = None
     short: dict[bytes, frozenset[str]] = field(default_factory=dict)
     words: dict[bytes, bytes] = field(default_factory=dict)
-    large: LargeFiles | None = None
+    hole_quota: SpoolHoleQuota | None = None
 
     def met(self, line: bytes) -> bool:
         """The walk found this entry; whether it is time to tell the other copies, too."""
@@ -70,8 +71,8 @@ class Workspace(Struct, kw_only=True):
     def taken(self, lines: list[bytes]) -> Iterator[list[bytes]]:
         """Runs of these spool lines without those of files that are left out, which are met and named."""
         begins = 0
-        for number, line in enumerate(lines if self.large is not None else ()):
-            if self.large is not None and (why := self.large.refused(line)):
+        for number, line in enumerate(lines if self.hole_quota is not None else ()):
+            if self.hole_quota is not None and (why := self.hole_quota.refused(line)):
                 yield lines[begins:number]
                 self.met(line)
                 self.filled.problems.append(Problem.at(path_of(line), why))

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.cage.worker import Channel
 from drbdbackup.pipeline.volume.guard import guarded
-from drbdbackup.pipeline.volume.owners_holes import OwnersHoles
+from drbdbackup.pipeline.volume.hole_quota import HoleQuota
 from drbdbackup.pipeline.volume.source_protocol import Walked, WalkJob, WalkProgress
 from drbdbackup.scan import Walk, exclusion, raise_open_files, write_spool
 from drbdbackup.tools import mount
@@ -32,7 +32,7 @@ def do(job: WalkJob, channel: Channel) -> Walked:
     excluded = exclusion(job.exclude)
     if excluded is not None and job.tells_left_out:
         excluded = _noted(excluded, left_out)
-    walk = Walk(source, excluded, guard.mountpoints, problems.append, refused=OwnersHoles().refused)
+    walk = Walk(source, excluded, guard.mountpoints, problems.append, refused=HoleQuota().refused)
     totals = write_spool(
         walk, job.spool, started_ns, problems, lambda met: channel.send_progress(WalkProgress(met.entries)), left_out
     )

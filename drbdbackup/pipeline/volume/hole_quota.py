@@ -20,13 +20,13 @@ _SUBORDINATE = 100_000  # from here on begin the ids of which a user may have 65
 _REMEMBERED = 1 << 20  # files of several names, which are counted once; further ones count with each name
 
 
-class OwnersHoles:
-    """Counts the holes in the files that it is asked about. All owners with subordinate ids count as one."""
+class HoleQuota:
+    """Counts the holes of each owner in the files that it is asked about. All subordinate ids count as one owner."""
 
-    def __init__(self, most: int = MOST, *, each_name: bool = False, but_of_root: bool = False) -> None:
-        """Nobody has any yet. `each_name`: a file counts with each name. `but_of_root`: root may have any number."""
+    def __init__(self, most: int = MOST, *, each_name: bool = False, exempt_root: bool = False) -> None:
+        """Nothing is counted yet. `each_name`: a file counts with each name. `exempt_root`: root's files do not."""
         self._most = most
-        self._but_of_root = but_of_root
+        self._exempt_root = exempt_root
         self._each_name = each_name
         self._bytes: dict[int, int] = {}
         self._counted: set[int] = set()
@@ -34,7 +34,7 @@ class OwnersHoles:
     def refused(self, seen: os.stat_result) -> str:
         """Why a regular file is one too many of its owner; "" if it is not. What is refused does not count."""
         size = seen.st_size - allocated(seen) if seen.st_size >= HOLED else 0
-        if not size or (self._but_of_root and not seen.st_uid) or (seen.st_nlink > 1 and seen.st_ino in self._counted):
+        if not size or (self._exempt_root and not seen.st_uid) or (seen.st_nlink > 1 and seen.st_ino in self._counted):
             return ""
         owner = min(seen.st_uid, _SUBORDINATE)
         if self._bytes.get(owner, 0) + size > self._most:
@@ -51,23 +51,23 @@ class OwnersHoles:
             raise OSError(errno.EOVERFLOW, why)
 
 
-def where_they_are_read(*, each_name: bool) -> OwnersHoles:
-    """For what does not skip holes: fewer. What root has he needs, and nobody forged."""
-    return OwnersHoles(MOST_READ, each_name=each_name, but_of_root=True)
+def quota_where_read(*, each_name: bool) -> HoleQuota:
+    """The lower quota, for what reads holes. Root's files are needed, and no user made them."""
+    return HoleQuota(MOST_READ, each_name=each_name, exempt_root=True)
 
 
-class LargeFiles:
-    """Looks at large files of a walk in the volume: those with more holes than where these are read are `refused`."""
+class SpoolHoleQuota:
+    """The lower quota, for the files of the walk's list, where what copies them reads holes."""
 
     def __init__(self, source: str, *, each_name: bool) -> None:
-        """None was met yet. `each_name`: see `OwnersHoles`."""
+        """`source` is the volume's top. `each_name`: see `HoleQuota`."""
         self._source = os.fsencode(source)
-        self._holes = where_they_are_read(each_name=each_name)
+        self._quota = quota_where_read(each_name=each_name)
 
     def refused(self, line: bytes) -> str:
         """Why the file of a spool line is left out; "" for any other entry."""
         if not line.startswith(b"f") or int(line.split(b" ", 5)[4]) < HOLED:
             return ""
         with suppress(OSError):
-            return self._holes.refused(os.lstat(os.path.join(self._source, path_of(line))))
+            return self._quota.refused(os.lstat(os.path.join(self._source, path_of(line))))
         return ""
