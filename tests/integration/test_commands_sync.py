@@ -81,7 +81,7 @@ def test_a_medium_whose_mark_is_lost_is_the_one_that_it_was(pair: PlayedPair, co
     accepted = pair.json("www4", "target", "accept", "nas")["accepted"]
     assert accepted["medium"] != medium
     [there] = [copy["snapshot"] for copy in other.json("www4", "latest")["copies"]]
-    missing = sorted(copy["snapshot"] for copy in copies)
+    missing = sorted({copy["snapshot"] for copy in copies} - {there})  # two of one second have one name
     assert accepted["snapshots"] == [{"resource": "raid", "there": [there], "unknown": [there], "missing": missing}]
     told = pair.run("www4", "target", "accept", "nas").stdout
     assert all(word in told for word in (there, *missing[::2], "sync --rebuild"))

@@ -80,17 +80,18 @@ RETENTIONS = st.builds(
     Retention, last=COUNTS, hourly=COUNTS, daily=COUNTS, weekly=COUNTS, monthly=COUNTS, yearly=COUNTS,
     minimum=st.integers(1, 50),
 )
-SECONDS = st.floats(0.001, 1e9)
+SECONDS = st.floats(0.001, 3e8)  # more than ten years are read as ten years
+WAITS = st.floats(0.001, 2e5)  # and more than three days of a wait as three days
 ROLES = st.one_of(
-    st.builds(RoleConfig, timeout=SECONDS),
-    st.builds(RoleConfig, st.just("command"), st.lists(TEXTS, min_size=1, max_size=3).map(tuple), timeout=SECONDS),
-    st.builds(RoleConfig, st.just("file"), path=SEGMENT.map("/run/{}".format), timeout=SECONDS),
+    st.builds(RoleConfig, timeout=WAITS),
+    st.builds(RoleConfig, st.just("command"), st.lists(TEXTS, min_size=1, max_size=3).map(tuple), timeout=WAITS),
+    st.builds(RoleConfig, st.just("file"), path=SEGMENT.map("/run/{}".format), timeout=WAITS),
 )
 
 
 ARGVS = st.lists(TEXTS, min_size=1, max_size=3).map(tuple)
 HOOKS = st.lists(
-    st.builds(HookConfig, NAMES, ARGVS, ARGVS | st.just(()), ARGVS | st.just(()), SECONDS),
+    st.builds(HookConfig, NAMES, ARGVS, ARGVS | st.just(()), ARGVS | st.just(()), WAITS),
     max_size=2, unique_by=lambda hook: hook.name,
 ).map(tuple)
 
@@ -98,8 +99,8 @@ HOOKS = st.lists(
 OPERANDS = st.lists(TEXTS.filter(lambda text: not text.startswith("-")), max_size=3).map(tuple)
 DATABASES = st.lists(
     st.builds(
-        DatabaseConfig, NAMES, st.just("mariadb"), st.just("dump"), OPERANDS, SEGMENT.map("/root/{}".format), SECONDS,
-    ) | st.builds(DatabaseConfig, NAMES, st.just("mariadb"), st.just("backup"), timeout=SECONDS),
+        DatabaseConfig, NAMES, st.just("mariadb"), st.just("dump"), OPERANDS, SEGMENT.map("/root/{}".format), WAITS,
+    ) | st.builds(DatabaseConfig, NAMES, st.just("mariadb"), st.just("backup"), timeout=WAITS),
     max_size=2, unique_by=lambda one: one.name,
 ).map(tuple)
 
@@ -138,7 +139,8 @@ def configs(draw: st.DrawFn) -> Config:
         peers=(PeerConfig(peer, "root@b", tuple(draw(st.lists(TEXTS, max_size=2)))),),
         retention=draw(RETENTIONS),
         limits=Limits(
-            **{name: draw(SECONDS) for name in ("probe", "ssh", "run", "stall", "grace", "silence")},
+            **{name: draw(WAITS) for name in ("probe", "ssh")},
+            **{name: draw(SECONDS) for name in ("run", "stall", "grace", "silence")},
             shrink=draw(st.floats(0, 0.999)),
         ),
     )
