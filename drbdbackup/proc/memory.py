@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from threading import Lock
 
-from drbdbackup.proc.command import Command
+from drbdbackup.proc.command import Command, found
 
 _LEAST, _FIRST = 1 << 30, "1000"  # bytes; the highest score
 _turn = Lock()
@@ -52,9 +52,19 @@ def unbound() -> Iterator[None]:
             resource.setrlimit(resource.RLIMIT_DATA, (_bound[0], hard))
 
 
-def restrict(pid: int, command: Command) -> None:
-    """Give a program that has just begun the limits that its command has. What has ended already needs none."""
-    for limit, most in ((resource.RLIMIT_DATA, command.memory), (resource.RLIMIT_FSIZE, command.largest_file)):
+def limited(program: str, argv: Sequence[str], command: Command) -> tuple[str, tuple[str, ...]]:
+    """The program to start, and its argv, so that it has the limits of its command: before it can start anything.
+
+    Set from outside they would come too late for what it forks at once. Raises ToolMissing.
+    """
+    limits = []
+    wanted = (
+        ("--data", resource.RLIMIT_DATA, command.memory), ("--fsize", resource.RLIMIT_FSIZE, command.largest_file),
+    )  # fmt: skip
+    for option, limit, most in wanted:
         if most:
-            with suppress(OSError):
-                resource.prlimit(pid, limit, (most, most))
+            _, hard = resource.getrlimit(limit)
+            limits.append(f"{option}={most if hard == resource.RLIM_INFINITY else min(most, hard)}")
+    if not limits:
+        return program, tuple(argv)
+    return found("prlimit"), ("prlimit", *limits, "--", program, *argv[1:])

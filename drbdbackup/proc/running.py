@@ -14,7 +14,7 @@ from drbdbackup.proc import stderr_lines
 from drbdbackup.proc.child import Child
 from drbdbackup.proc.command import Command, environment, found
 from drbdbackup.proc.group import Group
-from drbdbackup.proc.memory import restrict, unbound
+from drbdbackup.proc.memory import limited, unbound
 
 _LAST_OUTPUT = 2.0  # seconds
 _REAPED = 60.0  # seconds; it has ended, but another thread may be about to take its exit status
@@ -29,7 +29,8 @@ class Running(Group):
 
         stderr: deque[str] = deque(maxlen=command.kept)
         self.complained = 0
-        program = sh.Command(found(command.argv[0]))
+        path, argv = limited(found(command.argv[0]), command.argv, command)
+        program = sh.Command(path)
         err, into = os.pipe()
         hearing = (err, stderr.append, self._complains)
         self._hearing = threading.Thread(target=stderr_lines.read, args=hearing, daemon=True)
@@ -37,14 +38,13 @@ class Running(Group):
         try:
             with open(stdin or os.devnull, "rb") as given, unbound():
                 self._process = program(
-                    *command.argv[1:], _bg=True, _bg_exc=False, _new_session=True, _tty_in=False, _tty_out=False,
+                    *argv[1:], _bg=True, _bg_exc=False, _new_session=True, _tty_in=False, _tty_out=False,
                     _in=given, _out=stdout, _err=into, _ok_code=list(range(-64, 256)),
                     _env=environment(command.env), _truncate_exc=False, _no_err=True, _encoding="utf-8",
                     _decode_errors="surrogateescape",
                 )  # fmt: skip
         finally:
             os.close(into)
-        restrict(self._process.pid, command)
         super().__init__(Child(self._process.pid), stderr)
 
     def _complains(self, letters: int) -> None:

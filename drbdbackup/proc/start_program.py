@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 
 from drbdbackup.errors import ToolError, hint_for
 from drbdbackup.proc.command import Command, environment
-from drbdbackup.proc.memory import restrict, unbound
+from drbdbackup.proc.memory import limited, unbound
 
 ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 SIGNALS = (*ENDING, signal.SIGPIPE)
@@ -27,14 +27,13 @@ def spawn(
     argv = command.argv
     if command.at_root:
         program, argv = _SHELL, (*_AT_ROOT, program, *argv[1:])
+    program, argv = limited(program, argv, command)
     try:
         with unbound():
-            pid = os.posix_spawn(
+            return os.posix_spawn(
                 program, argv, environment(command.env), file_actions=moves, setsid=own_session,
                 setsigdef=signals,
             )  # fmt: skip
     except OSError as error:
         message = f"{command.name} could not be started: {error.strerror}"
         raise ToolError(message, hint_for(error.errno)) from None
-    restrict(pid, command)
-    return pid
