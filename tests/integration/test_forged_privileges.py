@@ -155,7 +155,7 @@ def gives_rights(folder: Path, writer: type[MetadataWriter], path: str, content:
     with open_folder(str(folder)) as tree:
         seen = next(entries(tree, path.encode(), lambda _: None))
         one = Recorded(replace(seen, size=len(content)), xxhash.xxh128(content).hexdigest(), SETTLED, b"")
-        return RightsWriter(tree, writer(ALL, is_own=True), lambda _: None).write_all([one], (), lambda: None)
+        return RightsWriter(tree, writer(ALL, is_own=True), lambda: None).write_all([one], (), lambda: None)
 
 
 def left_by_a_kill(folder: Path, path: str) -> list[tuple[int, int]]:
@@ -257,7 +257,7 @@ def test_what_has_the_name_of_a_program_by_now_gets_no_further_name_of_it(tmp_pa
         found = [next(entries(tree, name, lambda _: None)) for name in (b"one", b"other")]
         content = xxhash.xxh128(b"#!/bin/true").hexdigest()
         wanted = [Recorded(replace(one, inode=7, nlink=2), content, SETTLED, b"") for one in found]
-        assert RightsWriter(tree, MetadataWriter(ALL, is_own=True), lambda _: None).write_all(wanted, (), met) == []
+        assert RightsWriter(tree, MetadataWriter(ALL, is_own=True), lambda: None).write_all(wanted, (), met) == []
     assert (tmp_path / "other").read_bytes() == b"#!/bin/true"
     assert (tmp_path / "other").stat().st_mode & 0o7777 == 0o4755
 
@@ -291,7 +291,7 @@ def test_a_program_of_a_closed_folder_is_made_in_none_that_is_open_to_others(
         hashes = {b"f": xxhash.xxh128(content).hexdigest(), b"d": ""}
         wanted = [Recorded(one, hashes[one.kind], SETTLED, b"") for one in found if b"/his" not in one.path]
         at = len(wanted) - 1 if is_above else 0
-        writer = RightsWriter(tree, MetadataWriter(ALL, is_own=True), lambda _: None, wanted[:at])
+        writer = RightsWriter(tree, MetadataWriter(ALL, is_own=True), lambda: None, wanted[:at])
         problems = writer.write_all(wanted[at:], (), met)
     assert [one.path for one in problems] == ([] if is_made else ["www/closed/in/set"])
     assert (closed / "in/set").stat().st_mode & 0o4000 == (0o4000 if is_made else 0)

@@ -31,13 +31,10 @@ DRAFT = b"draft-" + token_hex(8).encode()  # a folder of root's that somebody pu
 
 
 class RightsWriter:
-    """Gives files in the open `folder` their rights.
-
-    `on_piece` gets how many bytes were copied, below 0 when they do not count.
-    """
+    """Gives files in the open `folder` their rights. `on_piece` is called while a file is copied."""
 
     def __init__(
-        self, folder: int, writer: MetadataWriter, on_piece: Callable[[int], None], above: Iterable[Recorded] = ()
+        self, folder: int, writer: MetadataWriter, on_piece: Callable[[], None], above: Iterable[Recorded] = ()
     ) -> None:
         """Nothing happens before `write_all`. `above` are the folders that all of it is in, from the root on."""
         self._folder = folder
@@ -100,7 +97,7 @@ class RightsWriter:
                 return None
             target = os.open(DRAFT, open_flags.CREATE, 0o600, dir_fd=closed)
             try:
-                if copy_content(source, target, seen, lambda *_: self._on_piece(0)) != one.hash:
+                if copy_content(source, target, seen, lambda *_: self._on_piece()) != one.hash:
                     return None
                 for attribute, value in own(attributes(source)).items():
                     with suppress(OSError):  # if it should have it, that is said below

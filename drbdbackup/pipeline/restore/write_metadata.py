@@ -74,7 +74,7 @@ def write_rights(context: RestoreContext, done: Transfer, there: OpenDestination
         return
     progress, writer = context.progress, replace(_writer(context, done), privileges=True)
     wrong = {one.entry_path for one in (*check.problems, *done.damaged)} | there.protected
-    rights = RightsWriter(there.folder, writer, progress.add_copied, context.wanted.above)
+    rights = RightsWriter(there.folder, writer, progress.tell, context.wanted.above)
     progress.problems += rights.write_all(context.wanted.read(), wrong, progress.step)
 
 
