@@ -42,8 +42,12 @@ def is_holed(one: Recorded, opener: ParentOpener) -> bool:
 
 
 def listed(one: Recorded) -> bytes:
-    """An entry of the list of `copy_listed`: the path, behind the inode that it had if it is not the only name."""
-    return b"%d/%b\0" % (one.entry.inode if one.entry.nlink > 1 else 0, one.entry.path)
+    """An entry of the list of `copy_listed`: the path and, before it, inode and hash if it is not the only name.
+
+    A file that changed while it was backed up may have another content under each name.
+    """
+    same = b"%d-%b" % (one.entry.inode, one.hash.encode()) if one.entry.nlink > 1 else b""
+    return b"%b/%b\0" % (same, one.entry.path)
 
 
 def listed_paths(file: BinaryIO) -> Iterator[bytes]:
@@ -62,7 +66,7 @@ def copy_listed(
     gets that one only, as from rsync. Raises TargetFull.
     """
     problems: list[Problem] = []
-    first: dict[int, tuple[bytes, int, Item | None]] = {}
+    first: dict[bytes, tuple[bytes, int, Item | None]] = {}
 
     def on_bytes(length: int) -> None:
         if pace is not None:
@@ -74,18 +78,17 @@ def copy_listed(
         closing(ParentOpener(folder)) as leaders,
     ):  # fmt: skip
         for line in rsync.read_listing(file):
-            number, _, path = line.partition(b"/")
-            inode = int(number)
+            same, _, path = line.partition(b"/")
             try:
                 into, name = here.parent(path)
-                leader, made, item = first.get(inode, (b"", 0, None))
+                leader, made, item = first.get(same, (b"", 0, None))
                 if leader and _is_joined(*leaders.parent(leader), made, into, name):
                     item = None if has_links or item is None else replace(item, path=path)
                 else:
                     above, _ = there.parent(path)
-                    item = _copy(above, into, name, path, on_bytes, is_alone=not inode)
+                    item = _copy(above, into, name, path, on_bytes, is_alone=not same)
                     made = os.stat(name, dir_fd=into, follow_symlinks=False).st_ino
-                    first |= {inode: (path, made, item)} if inode else {}
+                    first |= {same: (path, made, item)} if same else {}
                 if item is not None:
                     heard(item)
             except OSError as error:
