@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -63,9 +64,9 @@ def test_a_copy_that_only_the_other_node_knows_to_be_verified_stays(pair: Played
 
 
 @contextmanager
-def restoring(pair: PlayedPair, snapshot: str, back: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+def restoring(pair: PlayedPair, snapshot: str, *where: str) -> Iterator[tuple[subprocess.Popen[str], Path]]:
     """A restore that is under way, and goes on once the file is there. It has a file of two names, for rsync."""
-    folder, rsync = pair.folder / f"restoring-{back.name}", which("rsync")
+    folder, rsync = pair.folder / f"restoring-{snapshot}", which("rsync")
     begun, go, waiting = folder / "begun", folder / "go", folder / "bin/rsync"
     waiting.parent.mkdir(parents=True)
     waiting.write_text(f"""#!/bin/sh
@@ -75,7 +76,7 @@ until [ -e {go} ]; do sleep 0.05; done
 exec {rsync} "$@"
 """)
     waiting.chmod(0o755)
-    words = ("restore", "--snapshot", snapshot, "--to", str(back), "--yes", "--json")
+    words = ("restore", "--snapshot", snapshot, *where, "--yes", "--json")
     process = subprocess.Popen(
         pair.command("www4", *words), env={**os.environ, "PATH": f"{waiting.parent}:{os.environ['PATH']}"},
         stdout=subprocess.PIPE, text=True,
@@ -96,7 +97,7 @@ def test_what_is_being_restored_goes_after_it(tmp_path: Path) -> None:
     pair.backs_up()
     [first] = pair.copies()
     back = tmp_path / "back"
-    with restoring(pair, first["snapshot"], back) as (process, go):
+    with restoring(pair, first["snapshot"], "--to", str(back)) as (process, go):
         (pair.volume / "page").write_text("of the second night")
         pair.backs_up()
         pruned = pair.run("www4", "prune")
@@ -111,7 +112,7 @@ def test_what_is_being_restored_goes_after_it(tmp_path: Path) -> None:
     assert not Path(first["path"]).exists()
 
     [second] = pair.copies()
-    with restoring(pair, second["snapshot"], tmp_path / "again") as (process, go):
+    with restoring(pair, second["snapshot"], "--to", str(tmp_path / "again")) as (process, go):
         pair.backs_up()
         assert Path(second["path"]).is_dir()
         assert pair.run("www5", "prune").returncode == 0
@@ -120,3 +121,13 @@ def test_what_is_being_restored_goes_after_it(tmp_path: Path) -> None:
         said, _ = process.communicate(timeout=60)
         assert (process.returncode, json.loads(said)["error"]["code"]) == (6, "copy.not-found")
     assert second["snapshot"] not in [copy["snapshot"] for copy in pair.copies("www4")], "www5 has told at once"
+
+    [third] = pair.copies()
+    (pair.volume / "page").write_text("of the day after")
+    (pair.volume / "mine").write_text("in no snapshot")
+    with restoring(pair, third["snapshot"], "--in-place", "--no-safety") as (process, go):
+        shutil.rmtree(Path(third["path"]).parent)
+        go.touch()
+        said, _ = process.communicate(timeout=60)
+    assert (process.returncode, json.loads(said)["error"]["code"]) == (6, "copy.not-found")
+    assert (pair.volume / "mine").exists(), "what the snapshot lacks goes when all is there, and it is not"

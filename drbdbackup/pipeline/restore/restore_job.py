@@ -60,9 +60,8 @@ def do(job: LookJob | RestoreJob, channel: Channel) -> RestoreLook | RestoreResu
 
 
 def _check_still_there(copy: OpenCopy) -> None:
-    """Before a file or a disk is blamed: a node knows of its own restores only, and another one may prune the copy.
-
-    Raises NothingFound, TargetError.
+    """Called before a file or a disk is blamed, or something is deleted: another node may have pruned the copy, since a
+    node knows of its own restores only. Raises NothingFound, TargetError.
     """
     if copy.shell:
         return
@@ -90,6 +89,7 @@ def _restore(context: RestoreContext, listed: Transfer | None) -> RestoreResult:
         transfer.run(context, listed, there, check, deleted)
         write_metadata.make_missing(context, listed, there)
         if job.in_place:  # before a folder is given to somebody: what is in it may be a secret of root's
+            _check_still_there(context.copy)  # else what the snapshot lacks is deleted, and little or nothing came
             progress.problems += delete_surplus.delete(folder, context.surplus(folder), deleted, progress.step)
         progress.done = 0
         write_metadata.write_and_check(context, listed, there, check)
