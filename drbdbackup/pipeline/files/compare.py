@@ -141,8 +141,8 @@ def largest(one: Recorded) -> int:
     return one.entry.size if one.flag.lower() != CHANGED else grown(one.entry.size)
 
 
-def usually_largest(one: Recorded) -> int:
-    """How many bytes it has, hardly ever more: what room it needs."""
+def expected_size(one: Recorded) -> int:
+    """How many bytes a file in a copy has, hardly ever more: what room it needs."""
     return one.entry.size if one.flag.lower() != CHANGED else 2 * one.entry.size
 
 

@@ -72,11 +72,11 @@ def follow(
 
 
 @contextmanager
-def room_as_it_is(folder: int | str, largest: int, *, is_peers: bool) -> Iterator[None]:
-    """Around an rsync that brings files to `folder`: what a peer sends it can print what only an rsync here should
-    say, and who believes that there is no room removes something. Raises ToolError where there is.
+def peer_errors_checked(folder: int | str, largest: int, *, is_peers: bool) -> Iterator[None]:
+    """Around an rsync that writes to `folder`: raises ToolError in place of an error that a peer has made up.
 
-    The file that had no room is gone again, so as much may be free then as the `largest` of them has.
+    A peer can have our rsync print that there is no room here, and whoever believes that removes something. A file that
+    had no room is gone again, so as much may be free then as the `largest` of them has.
     """
     try:
         yield

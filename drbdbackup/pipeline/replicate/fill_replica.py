@@ -39,18 +39,18 @@ from drbdbackup.pipeline.copies.open_copy import OpenCopy
 from drbdbackup.pipeline.files import tree
 from drbdbackup.pipeline.files.compare import (
     attributes_then,
+    expected_size,
     is_aside,
     is_privileged,
     largest,
     odd_time,
     paired,
     recorded_below,
-    usually_largest,
 )
 from drbdbackup.pipeline.files.content import ContentHashes, drop_cached
 from drbdbackup.pipeline.files.metadata import attributes, lacks, own, write_metadata
 from drbdbackup.pipeline.files.rate_limit import Pace
-from drbdbackup.pipeline.files.rsync_run import AROUND_ENTRY, follow, room_as_it_is
+from drbdbackup.pipeline.files.rsync_run import AROUND_ENTRY, follow, peer_errors_checked
 from drbdbackup.pipeline.files.tree import ParentOpener
 from drbdbackup.pipeline.restore import copy_sparse_files
 from drbdbackup.pipeline.restore.apply_metadata import (
@@ -342,7 +342,7 @@ class Fetcher:
                     listing.add(one)
                     from_peer += AROUND_ENTRY
                     if one.entry.kind == b"f":
-                        largest_file, from_peer = max(largest_file, usually_largest(one)), from_peer + largest(one)
+                        largest_file, from_peer = max(largest_file, expected_size(one)), from_peer + largest(one)
             finally:
                 listing.close()
         for path, listed in [(b"", file), *((one.entry.path + b"/.", deep) for one, deep in listing.deep)]:
@@ -396,7 +396,7 @@ class Fetcher:
         with ends(replica.copy, self._folder, path) as (source, target):
             output = os.path.join(replica.scratch, "output")
             is_peers = bool(replica.copy.shell)
-            with room_as_it_is(self._folder, largest_file, is_peers=is_peers):
+            with peer_errors_checked(self._folder, largest_file, is_peers=is_peers):
                 asked = command(source, target, replica.copy.holds)
                 notes = follow(asked, output, heard, self._step, most, is_peers=is_peers)
         for note in notes:

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from drbdbackup.errors import UsageError
 from drbdbackup.manifest import Recorded
-from drbdbackup.pipeline.files.compare import largest, usually_largest
+from drbdbackup.pipeline.files.compare import expected_size, largest
 from drbdbackup.pipeline.restore.apply_metadata import gives_rights
 from drbdbackup.pipeline.restore.delete_surplus import is_in
 from drbdbackup.pipeline.restore.restore_context import RestoreContext
@@ -68,7 +68,7 @@ def survey(
             if entry.kind == b"f":
                 files += 1
                 most += largest(one)
-                largest_file = max(largest_file, usually_largest(one))
+                largest_file = max(largest_file, expected_size(one))
                 names += entry.inode in inodes
                 size += 0 if entry.inode in inodes else entry.size
                 if entry.nlink > 1:

@@ -15,7 +15,7 @@ from drbdbackup.errors import TargetFull
 from drbdbackup.manifest import Recorded
 from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.files import tree
-from drbdbackup.pipeline.files.rsync_run import AROUND_ENTRY, follow, room_as_it_is
+from drbdbackup.pipeline.files.rsync_run import AROUND_ENTRY, follow, peer_errors_checked
 from drbdbackup.pipeline.restore import copy_sparse_files, delete_surplus, unchanged_files
 from drbdbackup.pipeline.restore.check import RestoreCheck
 from drbdbackup.pipeline.restore.delete_surplus import Surplus
@@ -136,7 +136,7 @@ def _run_once(context: RestoreContext, transfer: Transfer, there: OpenDestinatio
     is_peers, most = bool(copy.shell), transfer.most
     if is_peers:
         most += transfer.survey.entries * AROUND_ENTRY + (destination.used(folder) if job.over else 0)  # is compared
-    with destination_errors(folder), room_as_it_is(folder, transfer.survey.largest_file, is_peers=is_peers):
+    with destination_errors(folder), peer_errors_checked(folder, transfer.survey.largest_file, is_peers=is_peers):
         with ends(copy, folder, context.wanted.top) as (source, target):
             for command in _commands(context, transfer, source, target, holds):
                 notes = follow(command, context.scratch("output"), heard, progress.tell, most, is_peers=is_peers)
