@@ -315,6 +315,8 @@ def test_it_must_be_said_where_to(pair: PlayedPair) -> None:
 
 def test_one_path_comes_back_under_its_own_name_and_nothing_else_does(pair: PlayedPair) -> None:
     way = with_a_way(pair.volume)
+    for folder in (pair.volume / "way", (pair.volume / way).parent):
+        os.setxattr(folder, "user.long", os.urandom(1500))  # of which the manifest has the digest only
     pair.backs_up()
     (pair.folder / "way-back").mkdir()
     tool("setfacl", "-d", "-m", "u:99:rwx", pair.folder / "way-back")

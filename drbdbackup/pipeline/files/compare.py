@@ -109,7 +109,7 @@ def paired(
 
 
 def is_aside(one: Recorded) -> bool:
-    """Whether the medium had no place for an entry of this name: what there is of it lies aside (see `aside`)."""
+    """Whether the medium had no place for an entry of this name: what there is of it lies aside (see `set_aside`)."""
     return one.flag.isupper()
 
 

@@ -61,8 +61,8 @@ def write_and_check(context: RestoreContext, done: Transfer, there: OpenDestinat
         writing = _proven_writer(context, done, there, medium)
         pairs = apply_proven(paired(wanted, present), writing, is_right)
         check.all(folder, pairs, context.progress.step, content=job.over, only=only, since=since)
-    context.progress.problems += not_read
-    _write_above(context, done, there, writing)
+        context.progress.problems += not_read
+        _write_above(context, done, there, writing)
     if check.is_content_in_doubt:
         with context.wanted.recorded() as wanted:
             check.all(folder, paired(wanted, context.present(folder)), context.progress.step, content=True)
