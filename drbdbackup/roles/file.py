@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import stat
 
+from drbdbackup import plain_file
 from drbdbackup.errors import Failure, MountTableUnreadable
 from drbdbackup.model.role import Observation
 from drbdbackup.proc import probe
@@ -17,13 +18,17 @@ from drbdbackup.tools import mounts
 SOURCE = "file"
 _LONGEST = 4096  # bytes
 _HINT = "The file of [role] must hold one word, Primary or Secondary; write it to a new file and rename that."
-_OF_THIS_MACHINE = frozenset({"tmpfs", "ext4", "xfs", "btrfs", "overlay"})  # no server can hang there
+_IN_MEMORY = "tmpfs"
+_ROOT = frozenset({_IN_MEMORY, "ext4", "xfs", "btrfs", "overlay"})  # where that hangs, every program does
 
 
 def observe(resource: str, path: str, timeout: float) -> Observation:
     """Read it, where that may hang (the path may lie on a share, or be a FIFO) from a process that can be abandoned."""
     try:
-        text = _read(path) if _cannot_hang(path) else probe(lambda: _read(path), timeout, path)
+        if _cannot_hang(path):
+            text: object = os.fsdecode(plain_file.content(path, _LONGEST))  # it may be a FIFO by now
+        else:
+            text = probe(lambda: _read(path), timeout, path)
     except OSError as error:
         return _unreadable(resource, path, f"{path}: {error.strerror}")
     except Failure as error:
@@ -37,16 +42,17 @@ def _unreadable(resource: str, path: str, why: str) -> Observation:
 
 
 def _cannot_hang(path: str) -> bool:
-    """Whether it is a plain file below file systems of this machine, and no symlink leads elsewhere.
+    """Whether it is a plain file on the root file system or in memory, and no symlink leads elsewhere.
 
-    A process costs as much as all else that a look at the role does, and a run asks five times.
+    Any other disk may hang as a share does: the volume itself, or one of a SAN. A process costs as much as all else
+    that a look at the role does, and a run asks five times.
     """
     if not os.path.isabs(path) or os.path.normpath(path) != path:
         return False
     way = [*(path[:end] for end, letter in enumerate(path) if letter == "/" and end), path]
     try:
-        there = {mount.fstype for mount in mounts.table() if mount.point in ("/", *way)}
-        if not there <= _OF_THIS_MACHINE:
+        crossed = [mount for mount in mounts.table() if mount.point in ("/", *way)]
+        if not all(one.fstype in (_ROOT if one.point == "/" else (_IN_MEMORY,)) for one in crossed):
             return False
         return all(stat.S_ISDIR(os.lstat(one).st_mode) for one in way[:-1]) and stat.S_ISREG(os.lstat(path).st_mode)
     except (MountTableUnreadable, OSError):

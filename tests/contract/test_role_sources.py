@@ -14,7 +14,7 @@ from drbdbackup import roles
 from drbdbackup.config.values import ResourceConfig, RoleConfig
 from drbdbackup.model.role import Observation, Role
 from tests.captured import CAPTURES, EIGHT, NINE, Capture, play
-from tests.played_media import PATIENCE, share, stopped
+from tests.played_media import PATIENCE, mounted, share, stopped, tool
 
 RAID = ResourceConfig(name="raid", source="/srv/raid", device="/dev/drbd0")
 
@@ -200,6 +200,26 @@ def test_a_role_file_that_lies_behind_a_share_is_not_waited_for(tmp_path: Path, 
             seen = looking.submit(roles.observe, replace(config, timeout=0.5), RAID).result(PATIENCE)
     assert_unknown(seen[0])
     assert "within 0.5 s" in seen[0].problem
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting wants root")
+def test_a_role_file_on_a_disk_that_hangs_is_not_waited_for(tmp_path: Path):
+    """The disk of a SAN, here an image file on a share."""
+    for name in ("share", "behind", "content"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "content/role").write_text("Primary\n")
+    tool("truncate", "--size", "8M", tmp_path / "behind/image")
+    tool("mkfs.ext4", "-q", "-d", tmp_path / "content", tmp_path / "behind/image")
+    with (
+        share(tmp_path / "share", tmp_path / "behind") as served,
+        mounted(tmp_path / "share/image", tmp_path / "disk", "loop", "ro") as disk,
+    ):
+        config = RoleConfig("file", path=str(disk / "role"), timeout=0.5)
+        with ThreadPoolExecutor() as looking, stopped(served):
+            seen = looking.submit(roles.observe, config, RAID).result(PATIENCE)
+        assert_unknown(seen[0])
+        assert "within 0.5 s" in seen[0].problem
+        assert roles.observe(replace(config, timeout=PATIENCE), RAID)[0].role is Role.PRIMARY
 
 
 def test_a_source_that_fails_is_unknown_even_if_it_printed_a_role(source: Source):
