@@ -122,7 +122,7 @@ def restore(config: Config, plan: DatabasePlan, watcher: Watcher) -> DatabaseRes
 
 def _refuse_replaceable(folder: str) -> None:
     """Raises UsageError where another user could have something else made ready, the live volume's for instance."""
-    if why := why_replaceable(os.path.abspath(folder)):
+    if why := why_replaceable(folder):
         raise UsageError(f"{why}: somebody could redirect it", "Name a folder that only root can change.")
 
 

@@ -80,6 +80,7 @@ def why_replaceable(folder: str) -> str:
 
     A group is let pass, as above the configuration.
     """
+    folder = os.path.abspath(folder)  # a relative path would come to no end
     while not os.path.lexists(folder):
         folder = os.path.dirname(folder)
     found = open_to_others(folder, {0, os.geteuid(), caller()})

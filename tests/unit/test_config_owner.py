@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from drbdbackup.config.load import load
+from drbdbackup.config.open_to_others import why_replaceable
 from drbdbackup.errors import ConfigUnreadable, ConfigUnsafe
 from tests.played_media import tool
 
@@ -81,7 +82,9 @@ def test_a_state_folder_of_others_is_refused(file: Path, tmp_path: Path, owner: 
         load(str(file))
 
 
-def test_who_can_put_another_file_in_its_place_could_as_well_write_it(tmp_path: Path) -> None:
+def test_who_can_put_another_file_in_its_place_could_as_well_write_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     above = tmp_path / "above"
     folder = above / "etc"
     folder.mkdir(parents=True)
@@ -114,6 +117,12 @@ def test_who_can_put_another_file_in_its_place_could_as_well_write_it(tmp_path: 
             tool("setfacl", "--set", f"user::rwx,group::rwx,other::r-x,mask::rwx,{entry}", one)
             assert is_refused(why=f"setfacl -b {one}") == is_his
         tool("setfacl", "-b", one)
+    monkeypatch.chdir(above)
+    for path in (str(above / "not-there/yet"), "not-there/yet", ""):
+        above.chmod(0o777)
+        assert why_replaceable(path).endswith(str(above))
+        above.chmod(0o755)
+        assert not why_replaceable(path)
     os.lchown(link, 33, 33)
     assert is_refused(link, f"chown --no-dereference root {link}")
     assert not is_refused()
