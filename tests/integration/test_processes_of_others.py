@@ -52,6 +52,9 @@ with open("/proc/self/comm", "wb") as comm:
     comm.write(b"\xff\n")
 """
 MANY = r"""
+import resource
+most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # mostly 1024
 file = os.open("/etc/passwd", os.O_RDONLY)
 for _ in range(15_000):
     os.dup(file)
