@@ -6,9 +6,9 @@ running, `start` for those that work for long, `start_in_background` for one tha
 those that talk with us meanwhile, `probe` for a look of our own at a place that may hang (`probe_all` at several),
 `pass_through` for one that a peer talks to, `pass_on` for one whose output we hand on, `paging` for one in which a
 person reads. What is `caged` is a job of our own, in a process of which no mount and no process outlives us; `bound`
-wraps an argv so that the process does not; `limit_memory` bounds our own memory, `memory_if_fed` is what a program may
-take that others feed, `go_first_when_memory_is_short` is for what a peer feeds. `try_guard` distinguishes a guard that
-is refused from one that only fails for now. `end` comes last.
+wraps an argv so that the process does not; `limit_memory` bounds our own memory, `memory_for_untrusted_input` is what a
+program may take whose input others have made, `be_first_oom_victim` is for what a peer has us start. `try_guard`
+distinguishes a guard that is refused from one that only fails for now. `end` comes last.
 """
 
 from drbdbackup.proc.background import start_in_background
@@ -26,7 +26,7 @@ from drbdbackup.proc.command import (
 )
 from drbdbackup.proc.group import GRACE
 from drbdbackup.proc.inherited_streams import pass_on, pass_through, pass_through_caged
-from drbdbackup.proc.memory import go_first_when_memory_is_short, limit_memory, memory_if_fed
+from drbdbackup.proc.memory import be_first_oom_victim, limit_memory, memory_for_untrusted_input
 from drbdbackup.proc.once import run
 from drbdbackup.proc.paging import is_for_another, paging
 from drbdbackup.proc.piped_process import PipedProcess, start_piped, start_piped_caged
@@ -37,7 +37,7 @@ from drbdbackup.proc.start_script import run_start_script
 
 __all__ = [
     "FOREVER", "GRACE", "LONGEST_LINE", "Command", "Job", "Result", "Running", "PipedProcess", "limit_memory", "bound",
-    "can_cage", "end", "go_first_when_memory_is_short", "memory_if_fed",
+    "can_cage", "be_first_oom_victim", "memory_for_untrusted_input", "end",
     "environment", "failure", "find", "try_guard", "is_for_another", "own_python", "paging", "pass_on", "pass_through",
     "pass_through_caged", "prepare", "probe", "probe_all", "run", "run_start_script", "start", "start_in_background",
     "start_piped",

@@ -17,9 +17,9 @@ _turn = Lock()
 _bound: list[int] = []
 
 
-def memory_if_fed() -> int:
+def memory_for_untrusted_input() -> int:
     """Bytes that a program may take whose input others have made, and which may read most of it whole: half of what
-    this node has.
+    this node has, and 1 GiB at least.
     """
     return max(_LEAST, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2)
 
@@ -31,7 +31,7 @@ def limit_memory(most: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (_bound[0], hard))
 
 
-def go_first_when_memory_is_short() -> None:
+def be_first_oom_victim() -> None:
     """Let the kernel kill this process, and what it starts from now on, before any other (proc(5), oom_score_adj)."""
     with suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
         file.write(_FIRST)

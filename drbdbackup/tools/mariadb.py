@@ -148,7 +148,7 @@ def prepare(folder: str, scratch: str = "") -> Command:
         _found(_BACKUP), f"--defaults-file={os.path.join(folder, SETTINGS)}", "--prepare", f"--target-dir={folder}",
         *((f"--tmpdir={scratch}",) if scratch else ()),
     )  # fmt: skip
-    return Command(argv=argv, timeout=FOREVER, secret=True, kept=_KEPT_LINES, memory=proc.memory_if_fed())
+    return Command(argv=argv, timeout=FOREVER, secret=True, kept=_KEPT_LINES, memory=proc.memory_for_untrusted_input())
 
 
 def cut_off(lines: Iterable[str], checkpoints: str) -> str:

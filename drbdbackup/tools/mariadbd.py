@@ -40,7 +40,7 @@ def server(folder: str, data: str, options: Sequence[str], settings: str = "") -
         "--skip-networking", "--skip-grant-tables", "--skip-slave-start", "--skip-log-bin", "--event-scheduler=OFF",
         "--innodb-use-native-aio=OFF", *options,
     )  # fmt: skip
-    return Command(argv=argv, timeout=FOREVER, memory=proc.memory_if_fed())
+    return Command(argv=argv, timeout=FOREVER, memory=proc.memory_for_untrusted_input())
 
 
 def check(folder: str) -> Command:
@@ -49,7 +49,7 @@ def check(folder: str) -> Command:
         _found("mariadb-check"), "--no-defaults", f"--socket={os.path.join(folder, SOCKET)}", "--all-databases",
         "--check",
     )  # fmt: skip
-    return Command(argv=argv, timeout=FOREVER, memory=proc.memory_if_fed())
+    return Command(argv=argv, timeout=FOREVER, memory=proc.memory_for_untrusted_input())
 
 
 def _found(program: str) -> str:

@@ -210,7 +210,7 @@ def command(at: Access, *argv: str, ok: Iterable[int] = (0,), timeout: float = p
     """restic with these arguments. It is ended by its watcher."""
     return Command(
         argv=("restic", *argv), env=at.environment, ok=frozenset(ok), timeout=timeout, secret=True, most=256 << 20,
-        kept=_LINES, memory=proc.memory_if_fed(), largest_file=_LARGEST_FILE,
+        kept=_LINES, memory=proc.memory_for_untrusted_input(), largest_file=_LARGEST_FILE,
     )  # fmt: skip
 
 
@@ -235,7 +235,8 @@ def complaint(at: Access, error: ToolError | str) -> TargetError:
     last_lines, low = "\n".join(lines[-6:]), text.lower()
     odd = next((line for line in lines if line.startswith(_STUMBLES)), "")
     if _ENDLESS.search(text):
-        what = f"the {proc.memory_if_fed() >> 20} MiB of memory, or the {_LARGEST_FILE >> 20} MiB of a file,"
+        memory = proc.memory_for_untrusted_input() >> 20
+        what = f"the {memory} MiB of memory, or the {_LARGEST_FILE >> 20} MiB of a file,"
         hint = "Its server sends data without end, or the repository is too large for this node."
         return RepositoryUnreadable(f"restic needs more than {what} that drbdbackup allows it", hint)
     lock = next((line for line in lines if "unable to create lock" in line and _is_decay(line)), "")
@@ -368,7 +369,7 @@ def backing_up(
             *(("--limit-upload", str(max(1, rate >> 10))) if rate else ()), ".",
         ),
         env=at.environment, ok=frozenset({0, PARTIAL}), timeout=proc.FOREVER, secret=True, kept=_LINES,
-        memory=proc.memory_if_fed(), largest_file=_LARGEST_FILE,
+        memory=proc.memory_for_untrusted_input(), largest_file=_LARGEST_FILE,
     )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from msgspec import Struct
 from drbdbackup import plain_file
 from drbdbackup.errors import FileTooLarge, Killed, TargetFull, TargetReadOnly, ToolError, hint_for
 from drbdbackup.model.problem import Problem
-from drbdbackup.proc import FOREVER, LONGEST_LINE, Command, memory_if_fed
+from drbdbackup.proc import FOREVER, LONGEST_LINE, Command, memory_for_untrusted_input
 from drbdbackup.tools import ssh
 
 # Before each item: a peer has our rsync print what it likes, also in front of a line of its own.
@@ -28,6 +28,7 @@ LONGEST_ITEM = 1 << 16  # bytes of such a line; a path with all of its bytes esc
 _KEPT = 1000  # lines of stderr: where a folder is restored to can perhaps hold no ACL of any file
 _KILLED = (20, -9, -15, 137, 143)  # 20: by TERM, HUP or INT
 VANISHED, SOME_FAILED = 24, 23
+_OUT_OF_MEMORY = 22
 # What whoever starts us may have set for rsyncs of his own. With two of these no copy is made.
 _NOBODYS = tuple(
     (f"RSYNC_{name}", "")
@@ -180,7 +181,7 @@ def _restoring(source: str, target: str, holds: Holds, options: tuple[str, ...],
         "rsync", *archive(holds), "--from0", *options, *_from_peer(shell), "--checksum-choice=xxh128", OUT_FORMAT, "--",
         source, target,
     )  # fmt: skip
-    memory = memory_if_fed() if shell else 0
+    memory = memory_for_untrusted_input() if shell else 0
     return Command(argv=argv, ok=ANSWERED, timeout=FOREVER, kept=_KEPT, env=_NOBODYS, memory=memory)
 
 
@@ -227,7 +228,7 @@ def fetching(source: str, target: str, shell: str, timeout: float, largest_file:
     Whatever the peer sends, no file gets more than `largest_file` bytes.
     """
     argv = ("rsync", "--times", "--recursive", *_through(shell), "--", source, target)
-    memory = memory_if_fed()
+    memory = memory_for_untrusted_input()
     return Command(argv=argv, timeout=timeout, env=_NOBODYS, memory=memory, largest_file=largest_file)
 
 
@@ -285,10 +286,16 @@ def answered(exit_status: int, stderr: Iterable[str]) -> tuple[str, ...]:
         if exit_status in _KILLED:
             raise Killed("rsync was killed")
         how = f"was killed by signal {-exit_status}" if exit_status < 0 else f"ended with exit status {exit_status}"
-        raise ToolError(f"rsync {how}\n" + "\n".join(_shown(line)[:LONGEST_LINE] for line in lines[-25:]))
+        said = "\n".join(_shown(line)[:LONGEST_LINE] for line in lines[-25:])
+        raise ToolError(f"rsync {how}\n{said}", _too_little_memory() if exit_status == _OUT_OF_MEMORY else "")
     if exit_status != SOME_FAILED:
         return ()
     return tuple(line for line in lines if not line.startswith("rsync error:") and not re.match(_PASSING, line))
+
+
+def _too_little_memory() -> str:
+    most = memory_for_untrusted_input() >> 20
+    return f"{hint_for(errno.ENOMEM)} One that gets files from a peer may take {most:,} MiB."
 
 
 def _too_large(path: str) -> tuple[str, str]:

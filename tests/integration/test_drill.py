@@ -186,7 +186,7 @@ def test_whatever_ends_a_drill_nothing_of_it_stays(with_shop: PlayedPair, signum
     log = roomy / "drbdbackup-drill/server-1/log.err"
     wait_for(lambda: log.exists() or at_work.poll() is not None, "the database to start")
     [at] = servers(with_shop.folder)
-    wait_for(lambda: data_limit(at) == str(proc.memory_if_fed()), "a limit on what a snapshot has it take")
+    wait_for(lambda: data_limit(at) == str(proc.memory_for_untrusted_input()), "a limit on what a snapshot has it take")
     at_work.send_signal(signum)
     at_work.communicate(timeout=60)
     assert at_work.returncode == {signal.SIGTERM: 143, signal.SIGKILL: -9}[signum]

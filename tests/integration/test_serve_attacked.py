@@ -82,7 +82,7 @@ def test_the_sender_sees_one_snapshot_and_may_only_read(pair: PlayedPair) -> Non
         assert os.getpriority(os.PRIO_PROCESS, int(sender.name)) == 19
         limits = read(sender / "limits").decode().splitlines()  # it keeps as many rules as come
         memory = next(line for line in limits if line.startswith("Max data size")).split()[3]
-        assert (memory, read(sender / "oom_score_adj")) == (str(proc.memory_if_fed()), b"1000\n")
+        assert (memory, read(sender / "oom_score_adj")) == (str(proc.memory_for_untrusted_input()), b"1000\n")
         table = [line.split() for line in read(sender / "mountinfo").decode().splitlines()]
         mounts = {words[4]: words[5].split(",") for words in table}
         assert all("ro" in options and "nosuid" in options for point, options in mounts.items() if point != "/")

@@ -42,6 +42,16 @@ def test_a_file_that_is_too_large_is_named_and_so_is_a_limit_of_ours() -> None:
         assert caught.value.message.startswith("a/big: ")
 
 
+def test_too_little_memory_names_the_limit_that_we_have_set() -> None:
+    said = "[receiver] out of memory: my_alloc caller (file=lib/pool_alloc.c, line=169)"
+    with pytest.raises(ToolError) as caught:
+        rsync.answered(22, [said])
+    assert f"{proc.memory_for_untrusted_input() >> 20:,} MiB" in caught.value.hint
+    with pytest.raises(ToolError) as caught:
+        rsync.answered(12, [said])
+    assert not caught.value.hint
+
+
 @pytest.mark.parametrize("name", ["No space left on device", "x: Disk quota exceeded (122)", "Read-only file system"])
 def test_a_file_that_is_called_like_an_error_ends_no_copy(name: str) -> None:
     assert rsync.answered(24, [f'file has vanished: "/srv/{name}"']) == ()
@@ -146,7 +156,7 @@ def test_a_file_from_a_peer_does_not_fill_the_disk(tmp_path: Path) -> None:
 
 def test_what_a_peer_says_of_its_files_does_not_take_all_memory() -> None:
     asked = ("a/", "b/", rsync.Holds())
-    for shell, most in (("ssh peer", proc.memory_if_fed()), ("", 0)):
+    for shell, most in (("ssh peer", proc.memory_for_untrusted_input()), ("", 0)):
         commands = (
             rsync.restoring(*asked, over=True, listing="x", shell=shell),
             rsync.restoring_tree(*asked, over=True, rules="", shell=shell), rsync.restoring_folder(*asked, shell=shell),

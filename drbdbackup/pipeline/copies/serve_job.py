@@ -104,8 +104,8 @@ def _sent(job: SendJob, at: OpenTarget) -> int:
     with open_folder(folder) as snapshot:
         with _shown_alone(folder, snapshot) as prefix:
             argv = (*prefix, *sender(program, job.options, os.path.join(SNAPSHOT, below)))
-            proc.go_first_when_memory_is_short()
-            command = proc.Command(argv=argv, timeout=proc.FOREVER, memory=proc.memory_if_fed())
+            proc.be_first_oom_victim()
+            command = proc.Command(argv=argv, timeout=proc.FOREVER, memory=proc.memory_for_untrusted_input())
             status = proc.pass_through(command, job.patience)
         if status in _NOT_RUN:
             raise ToolError(f"{program} cannot be executed, or not with what its sandbox holds", _HINT)
