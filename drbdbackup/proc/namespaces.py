@@ -6,6 +6,7 @@ Each raises OSError. To be called in a process that was forked for it, and nowhe
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import signal
 
@@ -27,8 +28,11 @@ def set_process_name(name: str) -> None:
 
 
 def open_own_pids() -> int:
-    """The PID namespace that we are in, for `have_children_in`."""
-    return os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    """The PID namespace that we are in, for `have_children_in`; EINVAL where the kernel knows none."""
+    try:
+        return os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL)) from None
 
 
 def have_next_child_in_new_pids(own: int) -> None:

@@ -71,7 +71,7 @@ class _Spawner:
         self._ready = select.poll()
         self._ready.register(control, select.POLLIN)
         self._own = os.pidfd_open(os.getpid())
-        self._own_pids = namespaces.open_own_pids()
+        self._own_pids = -1
 
     def work(self) -> None:
         """Until the other end is gone."""
@@ -130,6 +130,8 @@ class _Spawner:
     def _refused_new_pids(self) -> OSError | None:
         """Have the next child begin a PID namespace; why the kernel does not want that."""
         try:
+            if self._own_pids < 0:  # not before: without it there are processes outside of cages
+                self._own_pids = namespaces.open_own_pids()
             namespaces.have_next_child_in_new_pids(self._own_pids)
         except OSError as error:
             return error

@@ -27,7 +27,7 @@ GUARDS = {"mount": "*nosymfollow*", "bind": "*--bind*"}
 MOMENTS = ["unshare:error=ENOMEM", "unshare:signal=KILL", "mount:error=ENOMEM:when=2", "mount:signal=KILL"]
 REFUSALS = [
     "unshare:error=EPERM", "unshare:error=EINVAL", "unshare:error=ENOSPC", "unshare:error=ENOSYS", "unshare:signal=SYS",
-    "mount:error=EPERM:when=2", "setns:error=EPERM",
+    "mount:error=EPERM:when=2", "setns:error=EPERM", "openat:error=ENOENT",
 ]  # fmt: skip
 JUDGES = """
 import sys
@@ -69,7 +69,7 @@ def meets(pair: PlayedPair, fault: str) -> None:
     call = fault.partition(":")[0]
     pair.under = (
         "strace", "--follow-forks", "--seccomp-bpf", "-o", str(pair.folder / "met"), "-e", f"trace={call}",
-        "-e", f"inject={fault}",
+        "-e", f"inject={fault}", *(("-P", "/proc/self/ns/pid") if call == "openat" else ()),
     )  # fmt: skip
 
 
