@@ -141,6 +141,13 @@ def largest(one: Recorded) -> int:
     return one.entry.size if one.flag.lower() != CHANGED else grown(one.entry.size)
 
 
+def inode_and_hash(one: Recorded) -> tuple[int, str]:
+    """What the names of one file have in common. One that changed, or was exchanged, while it was backed up may have
+    another content under each name, and the manifest says of all of them which inode the walk saw.
+    """
+    return one.entry.inode, one.hash
+
+
 def expected_size(one: Recorded) -> int:
     """How many bytes a file in a copy has, hardly ever more: what room it needs."""
     return one.entry.size if one.flag.lower() != CHANGED else 2 * one.entry.size

@@ -22,6 +22,7 @@ from drbdbackup.model.problem import Problem
 from drbdbackup.pipeline.files.compare import (
     KINDS,
     attributes_then,
+    inode_and_hash,
     is_aside,
     is_privileged,
     largest,
@@ -51,14 +52,14 @@ def has_split_links(folder: int, wanted: Iterable[Recorded]) -> bool:
 
     A share may show an old count of names for seconds after a copy was made (attribute caches), and rsync goes by it.
     """
-    seen: dict[int, int] = {}
+    seen: dict[tuple[int, str], int] = {}
     with closing(ParentOpener(folder)) as opener:
         for one in wanted:
             if one.entry.kind == b"f" and one.entry.nlink > 1:
                 with suppress(OSError):
                     above, name = opener.parent(one.entry.path)
                     inode = _inode(above, name)
-                    if seen.setdefault(one.entry.inode, inode) != inode:
+                    if seen.setdefault(inode_and_hash(one), inode) != inode:
                         return True
     return False
 
@@ -214,7 +215,7 @@ class TreeMetadataWriter:
         self._beside = beside
         self._over = over
         self._makes_only = makes_only
-        self._first_names: dict[int, bytes] = {}
+        self._first_names: dict[tuple[int, str], bytes] = {}
 
     def write_all(self, read: Callable[[], Iterator[Recorded]], on_entry: Callable[[], None]) -> None:
         """Give each entry its metadata; `read` reads the manifest's entries anew, and is called twice."""
@@ -288,7 +289,7 @@ class TreeMetadataWriter:
 
     def _joined_anew(self, above: int, name: bytes, one: Recorded) -> bool:
         """Whether a missing entry has become one more name of what came before: its content need not be copied."""
-        first = self._first_names.get(one.entry.inode, b"")
+        first = self._first_names.get(inode_and_hash(one), b"")
         if not first:
             return False
         with suppress(OSError), closing(ParentOpener(self._folder)) as other:
@@ -299,7 +300,7 @@ class TreeMetadataWriter:
 
     def _join(self, above: int, name: bytes, one: Recorded) -> None:
         """A further name of an inode that came back as a file of its own."""
-        first = self._first_names.setdefault(one.entry.inode, one.entry.path)
+        first = self._first_names.setdefault(inode_and_hash(one), one.entry.path)
         if first == one.entry.path:
             return
         other = ParentOpener(self._folder)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 
 from drbdbackup.manifest import ROOT, Entry, Recorded
 from drbdbackup.model.problem import Problem
-from drbdbackup.pipeline.files.compare import is_aside, largest, shape
+from drbdbackup.pipeline.files.compare import inode_and_hash, is_aside, largest, shape
 from drbdbackup.pipeline.files.content import ContentHashes
 from drbdbackup.pipeline.files.tree import ParentOpener
 from drbdbackup.targets.abilities import Abilities
@@ -34,7 +34,7 @@ class RestoreCheck:
         self._hashes = ContentHashes(lambda _: on_piece())
         self._there = 0
         self._wanted = 0
-        self._inodes: set[int] = set()
+        self._files: set[tuple[int, str]] = set()
         self._has_read = False
         self._secret = os.urandom(32)
 
@@ -86,9 +86,9 @@ class RestoreCheck:
         if one.entry.kind != b"f" or not one.hash or is_aside(one):
             return
         if self._can.hard_links and one.entry.nlink > 1:
-            if one.entry.inode in self._inodes:
+            if inode_and_hash(one) in self._files:
                 return
-            self._inodes.add(one.entry.inode)
+            self._files.add(inode_and_hash(one))
         self._wanted = (self._wanted + self._term(one.entry.path, one.hash.encode())) % _RING
 
     def _term(self, path: bytes, content: bytes) -> int:

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from drbdbackup import open_flags
 from drbdbackup.manifest import Recorded
 from drbdbackup.model.problem import Problem
-from drbdbackup.pipeline.files.compare import largest
+from drbdbackup.pipeline.files.compare import inode_and_hash, largest
 from drbdbackup.pipeline.files.content import content_hash, copy_content, drop_cached
 from drbdbackup.pipeline.files.rate_limit import Pace
 from drbdbackup.pipeline.files.tree import ParentOpener
@@ -42,11 +42,9 @@ def is_holed(one: Recorded, opener: ParentOpener) -> bool:
 
 
 def listed(one: Recorded) -> bytes:
-    """An entry of the list of `copy_listed`: the path and, before it, inode and hash if it is not the only name.
-
-    A file that changed while it was backed up may have another content under each name.
-    """
-    same = b"%d-%b" % (one.entry.inode, one.hash.encode()) if one.entry.nlink > 1 else b""
+    """An entry of the list of `copy_listed`: the path and, before it, inode and hash if it is not the only name."""
+    inode, content = inode_and_hash(one)
+    same = b"%d-%b" % (inode, content.encode()) if one.entry.nlink > 1 else b""
     return b"%b/%b\0" % (same, one.entry.path)
 
 

@@ -20,7 +20,7 @@ from drbdbackup import open_flags
 from drbdbackup.errors import Damaged
 from drbdbackup.manifest import ROOT, Entry, Recorded
 from drbdbackup.model.problem import Problem
-from drbdbackup.pipeline.files.compare import largest
+from drbdbackup.pipeline.files.compare import inode_and_hash, largest
 from drbdbackup.pipeline.files.content import copy_content
 from drbdbackup.pipeline.files.metadata import attributes, own
 from drbdbackup.pipeline.files.tree import ParentOpener
@@ -43,7 +43,7 @@ class RightsWriter:
             self._enter(one.entry)
         self._writer = writer
         self._on_piece = on_piece
-        self._first_names: dict[int, tuple[bytes, int]] = {}
+        self._first_names: dict[tuple[int, str], tuple[bytes, int]] = {}
 
     def write_all(
         self, wanted: Iterable[Recorded], wrong: Collection[bytes], on_entry: Callable[[], None]
@@ -109,12 +109,12 @@ class RightsWriter:
         finally:
             os.close(source)
         if one.entry.nlink > 1:
-            self._first_names.setdefault(one.entry.inode, (one.entry.path, made))
+            self._first_names.setdefault(inode_and_hash(one), (one.entry.path, made))
         return (*written.lost, *written.of_medium)
 
     def _is_joined(self, closed: int, one: Recorded) -> bool:
         """Whether it has become one more name of a file that was made before, and is still what that was called."""
-        first, made = self._first_names.get(one.entry.inode, (b"", 0))
+        first, made = self._first_names.get(inode_and_hash(one), (b"", 0))
         if one.entry.nlink == 1 or not first:
             return False
         with closing(ParentOpener(self._folder)) as other, suppress(OSError):
