@@ -444,7 +444,7 @@ class ResticRepository:
         return ResticAtWork(self.at, restic.checking(self.at, part + 1, of))
 
     def damaged(self, resource: str, checking: Storing) -> PartRead:
-        """See `Engine`. What a removal has taken away meanwhile is in no index any more, and so nobody's."""
+        """See `Engine`. What a removal has taken away meanwhile is in no index any more, and belongs to no snapshot."""
         stderr = checking.complaints
         packs, trees = restic.damaged_packs(stderr), restic.broken_trees(stderr)
         if checking.has_failed and not packs and not trees:
